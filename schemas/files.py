@@ -1,0 +1,84 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class FileFacts(BaseModel):
+    """What is checked of a file before it is trusted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileFacts:
+        """Read the file and take its facts."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(sha256=digest, bytes=path.stat().st_size)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(final: Path, *, scratch: Path | None = None) -> Iterator[Path]:
+    """Give a temporary path to write to; on success fsync it and rename it to `final`.
+
+    scratch: folder for the temporary file, on the same file system; beside `final` by default.
+    On an error the temporary file is removed and nothing is left under the final name.
+    """
+    temporary = (scratch or final.parent) / f".{final.name}.tmp"
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(final)
+        sync(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(final: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all."""
+    with atomic_path(final) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; on success it takes the place of `final`.
+
+    An older folder of that name is removed only after the new one is complete.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.parent / f".{final.name}.tmp"
+    retired = final.parent / f".{final.name}.old"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in sorted(temporary.rglob("*")):
+            sync(path)
+        if final.exists():
+            final.rename(retired)
+        temporary.rename(final)
+        sync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)

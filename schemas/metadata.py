@@ -1,0 +1,162 @@
+"""What an ONNX file says of itself: to and from its `metadata_props`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.decision import Calibration, FloatArray
+from schemas.errors import BundleError
+from schemas.metrics import Scores
+from schemas.tasks import LabelNames, TaskKind, TaskName
+from schemas.text import TextSpec
+
+SCHEMA_VERSION = 1
+PREFIX = "narrascan."
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EncoderFacts(BaseModel):
+    """Which encoder an artefact was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    model_type: str
+    hidden: int
+    layers: int
+    parameters: int
+
+
+class TrainingFacts(BaseModel):
+    """Where an artefact comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config_sha256: str
+    data_sha256: str
+    git_commit: str | None
+    train_rows: int
+    positives: tuple[int, ...]
+    """Training rows of each label, in label order."""
+    loss: str
+    versions: dict[str, str]
+
+
+class Verification(BaseModel):
+    """How far the ONNX file and the torch model were found apart, on real texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: int
+    shapes: int
+    logit_tolerance: float
+    max_logit_difference: float
+    max_differing_decisions: float
+    differing_decisions: float
+    """Share of (row, label) decisions that differ."""
+
+
+class ArtefactMetrics(BaseModel):
+    """What was measured of an artefact before it was published."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: Scores
+    """On the held-out texts that thresholds and calibration were found on: an upper estimate."""
+    verification: Verification
+
+
+class ArtefactMetadata(BaseModel):
+    """Everything a scorer needs beside the graph and the tokenizer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    task: TaskName
+    kind: TaskKind
+    labels: LabelNames
+    thresholds: tuple[Probability, ...]
+    calibration: Calibration
+    max_tokens: int = Field(ge=3)
+    pad_id: int = Field(ge=0)
+    text: TextSpec
+    tokenizer_sha256: str
+    encoder: EncoderFacts
+    training: TrainingFacts
+    metrics: ArtefactMetrics
+    precision: str = "fp32"
+
+    @model_validator(mode="after")
+    def _one_value_a_label(self) -> Self:
+        for name, values in (
+            ("thresholds", self.thresholds),
+            ("calibration.scale", self.calibration.scale),
+            ("calibration.bias", self.calibration.bias),
+        ):
+            if len(values) != len(self.labels):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.labels)} labels")
+        return self
+
+    @property
+    def threshold_array(self) -> FloatArray:
+        """(labels,) float32."""
+        return np.asarray(self.thresholds, dtype=np.float32)
+
+    def to_props(self) -> dict[str, str]:
+        """One JSON text a field, each key under the prefix."""
+        stored = self.model_dump(mode="json")
+        return {
+            PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in stored.items()
+        }
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str], *, source: str) -> ArtefactMetadata:
+        """Read what `to_props` wrote.
+
+        Raises BundleError if the file says nothing of itself, says something that is not valid,
+        or was written by a newer version.
+        """
+        stored: dict[str, object] = {}
+        for key, value in props.items():
+            if key.startswith(PREFIX):
+                try:
+                    stored[key.removeprefix(PREFIX)] = json.loads(value)
+                except json.JSONDecodeError as error:
+                    raise BundleError(
+                        f"{source}: metadata {key} is not JSON: {value[:80]!r}",
+                        hint="export the checkpoint again",
+                    ) from error
+        if not stored:
+            raise BundleError(
+                f"{source}: no {PREFIX}* metadata in the file",
+                hint="it was not written by export-classifier; export the checkpoint with it",
+            )
+        check_version(stored.get("schema_version"), source=source)
+        try:
+            return cls.model_validate(stored)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'metadata'}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise BundleError(
+                f"{source}: metadata is not valid: {problems}", hint="export the checkpoint again"
+            ) from error
+
+
+def check_version(found: object, *, source: str) -> None:
+    """Refuse a `schema_version` that this version of narrascan cannot read (BundleError)."""
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise BundleError(f"{source}: schema_version is {found!r}, expected {SCHEMA_VERSION}")
+    if found > SCHEMA_VERSION:
+        raise BundleError(
+            f"{source}: schema_version {found} is newer than {SCHEMA_VERSION}, the newest that "
+            "this installation can read",
+            hint="upgrade narrascan",
+        )

@@ -1,0 +1,123 @@
+"""Counting hits and misses: mergeable counts, and the scores made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from schemas.tasks import BoolArray
+
+CountArray = npt.NDArray[np.int64]
+
+
+class Scores(BaseModel):
+    """Multi-label scores in [0, 1]; a division by zero counts as 0.
+
+    macro_f1 is the mean over all labels of the task, seen or not; samples_f1 the mean over rows,
+    where a row without gold and without predicted labels counts as 1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    micro_f1: float
+    macro_f1: float
+    samples_f1: float
+    exact_match: float
+    precision: float
+    recall: float
+    macro_precision: float
+    macro_recall: float
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Counts that add up over chunks and domains.
+
+    true_positives, false_positives, false_negatives: (labels,) int64.
+    rows, exact_rows: rows counted, rows whose label set is exactly right.
+    samples_f1_sum: sum over rows of the row's F1.
+    """
+
+    true_positives: CountArray
+    false_positives: CountArray
+    false_negatives: CountArray
+    rows: int
+    exact_rows: int
+    samples_f1_sum: float
+
+    @classmethod
+    def zero(cls, labels: int) -> Hits:
+        """Counts of nothing, for `labels` labels."""
+        none = np.zeros(labels, np.int64)
+        return cls(none, none, none, rows=0, exact_rows=0, samples_f1_sum=0.0)
+
+    @classmethod
+    def count(cls, gold: BoolArray, decided: BoolArray) -> Hits:
+        """Compare gold with decided labels, both (rows, labels) bool."""
+        both = gold & decided
+        sizes = gold.sum(axis=1) + decided.sum(axis=1)
+        row_f1 = np.where(sizes == 0, 1.0, 2 * both.sum(axis=1) / np.maximum(sizes, 1))
+        return cls(
+            true_positives=both.sum(axis=0, dtype=np.int64),
+            false_positives=(decided & ~gold).sum(axis=0, dtype=np.int64),
+            false_negatives=(gold & ~decided).sum(axis=0, dtype=np.int64),
+            rows=len(gold),
+            exact_rows=int((gold == decided).all(axis=1).sum()),
+            samples_f1_sum=float(row_f1.sum()),
+        )
+
+    def __add__(self, other: Hits) -> Hits:
+        return Hits(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and lists, for a marker file."""
+        return {
+            f.name: value.tolist()
+            if isinstance(value := getattr(self, f.name), np.ndarray)
+            else value
+            for f in fields(self)
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Hits:
+        """Read what `to_json` wrote."""
+        values: dict[str, Any] = {
+            name: np.asarray(value, dtype=np.int64) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        return cls(**values)
+
+    def label_f1(self) -> npt.NDArray[np.float64]:
+        """F1 of each label, (labels,) float64."""
+        return _ratio(
+            2 * self.true_positives,
+            2 * self.true_positives + self.false_positives + self.false_negatives,
+        )
+
+    def scores(self) -> Scores:
+        """Scores of everything counted so far."""
+        predicted = self.true_positives + self.false_positives
+        actual = self.true_positives + self.false_negatives
+        hits, predicted_sum, actual_sum = (
+            int(counts.sum()) for counts in (self.true_positives, predicted, actual)
+        )
+        return Scores(
+            rows=self.rows,
+            micro_f1=2 * hits / max(predicted_sum + actual_sum, 1),
+            macro_f1=float(self.label_f1().mean()),
+            samples_f1=self.samples_f1_sum / max(self.rows, 1),
+            exact_match=self.exact_rows / max(self.rows, 1),
+            precision=hits / max(predicted_sum, 1),
+            recall=hits / max(actual_sum, 1),
+            macro_precision=float(_ratio(self.true_positives, predicted).mean()),
+            macro_recall=float(_ratio(self.true_positives, actual).mean()),
+        )
+
+
+def _ratio(numerator: CountArray, denominator: CountArray) -> npt.NDArray[np.float64]:
+    return np.asarray(numerator / np.maximum(denominator, 1), dtype=np.float64)

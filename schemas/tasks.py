@@ -1,0 +1,74 @@
+"""What a task is: a name, a kind, and ordered labels.
+
+Label order is the column order of the logits, everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator
+
+from schemas.errors import DataError, listing, nearest
+
+TaskKind = Literal["multilabel"]
+"""Multilabel: any number of labels a row, one sigmoid each (narratives, topics, entity framing)."""
+
+BoolArray = npt.NDArray[np.bool_]
+
+_TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _check_task_name(name: str) -> str:
+    if not _TASK_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a task name: lower-case letters, digits and _, a letter first"
+        )
+    return name
+
+
+def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if not labels:
+        raise ValueError("a task needs at least one label")
+    if any(not label.strip() for label in labels):
+        raise ValueError("a label is blank")
+    doubled = sorted({label for label in labels if labels.count(label) > 1})
+    if doubled:
+        raise ValueError(f"labels must differ; doubled: {listing(doubled)}")
+    return labels
+
+
+TaskName = Annotated[str, AfterValidator(_check_task_name)]
+LabelNames = Annotated[tuple[str, ...], AfterValidator(_check_labels)]
+
+
+def label_matrix(
+    gold: list[list[str]], labels: tuple[str, ...], *, source: str, ignore_unknown: bool = False
+) -> BoolArray:
+    """Turn lists of label names into columns.
+
+    gold: the labels of each row.
+    source: file name for messages.
+    ignore_unknown: leave labels that are not in `labels` out instead of refusing them.
+    Returns (rows, labels) bool.
+    Raises DataError for a label that is not in `labels`, with file, row and the nearest label.
+    """
+    column = {label: index for index, label in enumerate(labels)}
+    matrix = np.zeros((len(gold), len(labels)), dtype=np.bool_)
+    for row, names in enumerate(gold):
+        for name in names:
+            index = column.get(name)
+            if index is not None:
+                matrix[row, index] = True
+            elif not ignore_unknown:
+                close = nearest(name, labels)
+                raise DataError(
+                    f"{source}, row {row}: unknown label {name!r}",
+                    hint=f"did you mean {close!r}?"
+                    if close
+                    else f"known labels: {listing(labels)}",
+                )
+    return matrix

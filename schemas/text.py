@@ -1,0 +1,118 @@
+"""The one text builder: how an article, or an entity in an article, becomes model text.
+
+Trainer, exporter and batch all call `model_text`, so that a model is served what it was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+ENTITY_START = "[ENTITY]"
+ENTITY_END = "[/ENTITY]"
+MARKERS = (ENTITY_START, ENTITY_END)
+
+CHARS_PER_TOKEN = 20
+"""Characters kept for each token a model may see. News text has about five characters a token in
+English and fewer elsewhere, so the token limit decides, not this one; it only keeps a text of
+megabytes from being tokenised whole."""
+
+
+class TextSpec(BaseModel):
+    """How the text of a task is built; stored in the artefact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: bool = True
+    """Put the title, where a row has one, before the body."""
+    separator: str = "\n\n"
+    """What stands between title and body."""
+    entity_markers: bool = False
+    """Mark one entity span with [ENTITY] and [/ENTITY]; rows then need `entity`, `start`, `end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """One row as the text builder takes it.
+
+    start, end: character offsets of the entity into `text`, end exclusive.
+    """
+
+    text: str | None
+    title: str | None = None
+    entity: str | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelText:
+    """Text ready for the tokenizer; `cut` tells that characters were dropped."""
+
+    text: str
+    cut: bool
+
+
+EMPTY = ModelText(text="", cut=False)
+
+
+def is_blank(text: str | None) -> bool:
+    """True for null, empty and white-space-only text."""
+    return text is None or not text.strip()
+
+
+def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelText:
+    """Build the text that the tokenizer sees.
+
+    A row whose body is blank gives EMPTY, whatever its title. A text longer than
+    `max_tokens * CHARS_PER_TOKEN` characters is cut: at the end, or for a marked entity around it.
+
+    Raises ValueError with the reason if the entity span does not fit the text.
+    """
+    if article.text is None or is_blank(article.text):
+        return EMPTY
+    max_chars = max_tokens * CHARS_PER_TOKEN
+    title = article.title if spec.title and not is_blank(article.title) else None
+    head = "" if title is None else _plain(title[:max_chars].strip()) + spec.separator
+    if spec.entity_markers:
+        return _marked(article.text, article, head, max_chars)
+    body = article.text[:max_chars]
+    return ModelText(_plain(head + body), cut=len(body) < len(article.text))
+
+
+def _marked(text: str, article: Article, head: str, max_chars: int) -> ModelText:
+    start, end = _checked_span(text, article)
+    half = max_chars // 2
+    left = text[max(0, start - half) : start]
+    span = text[start : min(end, start + half)]
+    right = text[end : end + half]
+    built = f"{head}{_plain(left)}{ENTITY_START}{_plain(span)}{ENTITY_END}{_plain(right)}"
+    kept = len(left) + len(span) + len(right)
+    return ModelText(built, cut=kept < len(text))
+
+
+def _checked_span(text: str, article: Article) -> tuple[int, int]:
+    start, end = article.start, article.end
+    if start is None or end is None:
+        raise ValueError("entity offsets are missing: `start` and `end` are needed")
+    if start >= end:
+        raise ValueError(f"entity offsets are inverted or empty: start {start}, end {end}")
+    if start < 0 or end > len(text):
+        raise ValueError(
+            f"entity offsets {start} to {end} lie outside the text of {len(text)} characters"
+        )
+    if article.entity is not None and text[start:end] != article.entity:
+        raise ValueError(
+            f"text[{start}:{end}] is {text[start:end][:60]!r}, not the entity "
+            f"{article.entity[:60]!r}: are the offsets counted in characters, end exclusive?"
+        )
+    return start, end
+
+
+def _plain(text: str) -> str:
+    """Keep an article that quotes a marker from passing as a marked entity."""
+    for marker in MARKERS:
+        if marker in text:
+            text = text.replace(marker, marker[:-1] + " ]")
+    return text
