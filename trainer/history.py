@@ -1,0 +1,77 @@
+"""What is remembered of each epoch, and the picture of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.files import atomic_path
+from schemas.metrics import Scores
+
+
+class EpochRecord(BaseModel):
+    """One epoch.
+
+    loss: mean training loss by task. validation: scores by task. metric: what picks the best.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    loss: dict[str, float]
+    validation: dict[str, Scores]
+    metric: float
+    learning_rate: float
+    seconds: float
+    articles_per_s: float
+    tokens_per_s: float
+
+
+class History(BaseModel):
+    """`history.json`: every epoch so far."""
+
+    metric_name: str
+    epochs: list[EpochRecord] = []
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The first epoch with the highest metric."""
+        return max(self.epochs, key=lambda record: record.metric, default=None)
+
+    def epochs_since_best(self) -> int:
+        """Epochs that have passed without a better one."""
+        return 0 if self.best is None else self.epochs[-1].epoch - self.best.epoch
+
+
+def draw_curves(history: History, path: Path) -> None:
+    """Draw loss and validation scores by epoch, one line a task."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (losses, scores) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    epochs = [record.epoch for record in history.epochs]
+    for colour, task in enumerate(history.epochs[0].loss):
+        style = f"C{colour}"
+        losses.plot(epochs, [r.loss[task] for r in history.epochs], style, marker="o", label=task)
+        for name, dash in (("micro_f1", "-"), ("macro_f1", "--")):
+            values = [getattr(r.validation[task], name) for r in history.epochs]
+            label = f"{task}, {name.replace('_f1', ' F1')}"
+            scores.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
+    losses.set(title="Training loss", xlabel="epoch", yscale="log")
+    scores.set(title="Held-out rows, best single threshold", xlabel="epoch", ylim=(0, 1))
+    if history.best is not None:
+        scores.axvline(history.best.epoch, color="0.6", linewidth=1, zorder=0)
+        scores.annotate(
+            "best", (history.best.epoch, 0.02), xytext=(4, 0), textcoords="offset points"
+        )
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+    pyplot.close(figure)

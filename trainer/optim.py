@@ -1,0 +1,44 @@
+"""Optimiser and learning-rate schedule."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_linear_schedule_with_warmup
+
+from schemas.config import TrainConfig
+
+
+def make_optimizer(model: nn.Module, train: TrainConfig) -> AdamW:
+    """AdamW (Loshchilov and Hutter, 2019) with weight decay on all but biases and norms."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        # Biases and norm weights are vectors; everything that mixes features is a matrix.
+        (plain if parameter.ndim < 2 else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": train.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=train.learning_rate, fused=True)
+
+
+def make_schedule(optimizer: AdamW, train: TrainConfig, *, steps: int) -> LambdaLR:
+    """Linear warm-up over `warmup_share` of `steps`, then linear decay to zero."""
+    warmup_steps = round(steps * train.warmup_share)
+    schedule: LambdaLR = get_linear_schedule_with_warmup(optimizer, warmup_steps, steps)
+    return schedule
+
+
+def use_bf16(train: TrainConfig, device: torch.device) -> bool:
+    """Whether to multiply in bf16.
+
+    `auto` does where the device has instructions for it; elsewhere bf16 is slower than fp32.
+    """
+    if train.precision != "auto":
+        return train.precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

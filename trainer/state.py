@@ -1,0 +1,90 @@
+"""The state of a run that is not finished: saved whole, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from accelerate import Accelerator
+from pydantic import BaseModel
+
+from schemas.errors import CheckpointError
+from schemas.files import atomic_folder
+from trainer.checkpoint import CheckpointFiles
+from trainer.history import History
+
+
+class RunState(BaseModel):
+    """Where a run stands.
+
+    epoch, step: the next step to take; steps count within the epoch.
+    loss_sums, loss_steps: by task, of the epoch under way.
+    rows, tokens, seconds: of the epoch under way.
+    """
+
+    config_sha256: str
+    data_sha256: str
+    history: History
+    epoch: int = 0
+    step: int = 0
+    loss_sums: dict[str, float] = {}
+    loss_steps: dict[str, int] = {}
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def next_epoch(self) -> None:
+        """Clear what belongs to one epoch."""
+        self.epoch += 1
+        self.step = self.rows = self.tokens = 0
+        self.seconds = 0.0
+        self.loss_sums, self.loss_steps = {}, {}
+
+
+class StateFolder:
+    """`state/` of an output folder: `run/` with weights, optimiser and random state, and `best/`
+    with the weights of the best epoch.
+    """
+
+    def __init__(self, files: CheckpointFiles) -> None:
+        self._folder = files.state
+        self.best_weights = files.state / "best.safetensors"
+
+    @property
+    def _run(self) -> Path:
+        return self._folder / "run"
+
+    def save(self, accelerator: Accelerator, state: RunState) -> None:
+        """Save everything; an older state stays until the new one is whole."""
+        accelerator.wait_for_everyone()
+        if not accelerator.is_main_process:
+            return
+        with atomic_folder(self._run) as folder:
+            accelerator.save_state(str(folder), safe_serialization=True)
+            (folder / "run.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
+
+    def load(self, accelerator: Accelerator, fresh: RunState) -> RunState:
+        """Go on from a saved state, or start with `fresh` if there is none.
+
+        Raises CheckpointError if the saved state is of another config or other data.
+        """
+        stored = self._run / "run.json"
+        if not stored.is_file():
+            return fresh
+        state = RunState.model_validate_json(stored.read_text(encoding="utf-8"))
+        for what, ours, theirs in (
+            ("config", fresh.config_sha256, state.config_sha256),
+            ("data", fresh.data_sha256, state.data_sha256),
+        ):
+            if ours != theirs:
+                raise CheckpointError(
+                    f"{self._folder}: holds the state of a run with another {what}",
+                    hint="go on with the same, name another --output, or start anew with "
+                    "--overwrite",
+                )
+        accelerator.load_state(str(self._run))
+        return state
+
+    def clear(self) -> None:
+        """Remove the state of a finished or abandoned run."""
+        shutil.rmtree(self._folder, ignore_errors=True)
