@@ -1,0 +1,295 @@
+"""`batch-classify`: the command line of the scorer, and the only home of exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import click
+from click_default_group import DefaultGroup
+
+from schemas import errors
+
+if TYPE_CHECKING:
+    from batch.options import RunOptions
+    from batch.progress import RunProgress
+
+FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or numbers with units: 90s, 45m, 1h30m."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        if not _DURATION.fullmatch(text):
+            self.fail(f"{text!r} is not a duration; write 90s, 45m or 1h30m", param, ctx)
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+        return sum(float(number) * _UNITS.get(unit, 1) for number, unit in parts)
+
+
+@click.group(cls=DefaultGroup, default="run", default_if_no_args=False)
+@click.version_option(package_name="narrascan")
+def main() -> None:
+    """Score Parquet corpora of articles with a bundle that export-classifier made.
+
+    `batch-classify CORPUS... --task NAME` is short for `batch-classify run ...`; see
+    `batch-classify run --help` for its options.
+    """
+
+
+@main.command()
+@click.argument("corpus", nargs=-1, required=True, metavar="CORPUS...")
+@click.option("--task", required=True, help="Task of the bundle, for example narrative.")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="NARRASCAN_BUNDLE",
+    default=Path("artifacts/bundle"),
+    show_default=True,
+    show_envvar=True,
+    help="Folder that export-classifier wrote.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("scored"),
+    show_default=True,
+    help="Folder of the results; the same command resumes in it.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]",
+    help="auto prefers CUDA; asking for CUDA and not getting it is an error.",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help="Variant of the model; auto takes the one that the bundle prefers.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Engine threads; 0 uses every core. Scores do not depend on it.",
+)
+@click.option(
+    "--chunk-rows",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="Rows of a part at most: what a stopped run may have to do again.",
+)
+@click.option(
+    "--max-tokens-per-batch",
+    type=click.IntRange(min=1),
+    help="Size of a batch, rows times tokens.  [default: 2048 on a CPU, 16384 on CUDA]",
+)
+@click.option("--text-column", default="text", show_default=True, help="Column of the body.")
+@click.option(
+    "--title-column",
+    default="title",
+    show_default=True,
+    help="Column of the title; used if it is there and the task was trained with titles.",
+)
+@click.option(
+    "--id-column",
+    default="article_id",
+    show_default=True,
+    help="Column that names an article; it goes into quarantine files too.",
+)
+@click.option(
+    "--domain-column",
+    default="domain",
+    show_default=True,
+    help="Column or hive partition that the report is broken down by.",
+)
+@click.option(
+    "--gold-column", help="Column of gold labels; the report then tells how right the model is."
+)
+@click.option(
+    "--ignore-unknown-gold",
+    is_flag=True,
+    help="Leave gold labels that the model does not know out of the scores.",
+)
+@click.option("--keep-text", is_flag=True, help="Keep the text column in the predictions.")
+@click.option(
+    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start anew."
+)
+@click.option(
+    "--max-quarantined",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.01,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of rows that may go to quarantine before the run counts as failed (exit 3).",
+)
+@click.option(
+    "--deadline",
+    type=Duration(),
+    help="Stop after this long (90s, 45m, 1h30m) with exit 4; the same command resumes.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; score nothing.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json writes one object a line to stderr.",
+)
+@click.pass_context
+def run(
+    context: click.Context,
+    /,
+    dry_run: bool,
+    log_format: Literal["text", "json"],
+    corpus: tuple[str, ...],
+    max_tokens_per_batch: int | None,
+    deadline: float | None,
+    **chosen: object,
+) -> None:
+    """Score CORPUS: Parquet files, folders, globs, hive partitions or object-store URLs.
+
+    The output folder holds predictions/*.parquet in input order, quarantine/ with the rows that
+    could not be scored and why, report.html, report.json and run.json.
+
+    \b
+    Exit codes:
+      0  every row scored, or quarantined within --max-quarantined
+      1  failed; what is finished is kept, and the same command resumes
+      2  wrong usage
+      3  finished, but more rows quarantined than allowed
+      4  stopped early (SIGTERM, SIGINT or --deadline); the same command resumes
+      5  another run holds this output folder
+
+    \b
+    Examples:
+      batch-classify articles.parquet --task narrative
+      batch-classify 'lake/dt=2026-*/' --task narrative --output scored/november
+      batch-classify test.parquet --task topics --gold-column labels --log-format json
+    """
+    from batch.options import RunOptions
+    from batch.progress import make_progress
+
+    options = RunOptions(
+        corpus=corpus,
+        tokens_per_batch=max_tokens_per_batch,
+        deadline_s=deadline,
+        named_columns=_named_columns(context),
+        **chosen,  # type: ignore[arg-type]  # click checked them against the options above
+    )
+    progress = make_progress(log_format)
+    try:
+        if dry_run:
+            _dry_run(options)
+        else:
+            _score(options, progress)
+    except errors.NarrascanError as error:
+        progress.note("error", f"Error: {error}", kind=type(error).__name__)
+        sys.exit(exit_code(error))
+    except (OSError, MemoryError) as error:
+        progress.note("error", f"Error: {type(error).__name__}: {error}", kind=type(error).__name__)
+        sys.exit(FAILED)
+    except Exception as error:
+        _unexpected(error, progress)
+
+
+@main.command()
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="NARRASCAN_BUNDLE",
+    help="Bundle to check too.  [default: artifacts/bundle, if there]",
+)
+def doctor(bundle: Path | None) -> None:
+    """Check the installation: engine, CUDA libraries, the bundle. Exit 1 if a problem is found."""
+    from batch.doctor import examine
+
+    default = Path("artifacts/bundle")
+    problems = 0
+    for finding in examine(bundle or (default if default.exists() else None)):
+        problems += finding.verdict == "problem"
+        click.echo(f"{finding.verdict:8} {finding.subject:8} {finding.text}")
+        if finding.advice:
+            click.echo(f"{'':17} hint: {finding.advice}")
+    sys.exit(FAILED if problems else 0)
+
+
+def exit_code(error: errors.NarrascanError) -> int:
+    """The exit code that tells a scheduler what kind of end this was."""
+    if isinstance(error, errors.UsageError):
+        return USAGE
+    if isinstance(error, errors.StoppedError):
+        return STOPPED
+    return LOCKED if isinstance(error, errors.LockedError) else FAILED
+
+
+def _named_columns(context: click.Context) -> frozenset[str]:
+    """Columns that were named and not left at their default: those must be there."""
+    default = click.core.ParameterSource.DEFAULT
+    return frozenset(
+        str(context.params[name])
+        for name in ("title_column", "id_column", "domain_column")
+        if context.get_parameter_source(name) is not default
+    )
+
+
+def _score(options: RunOptions, progress: RunProgress) -> None:
+    from batch.run import run as run_corpus
+
+    result = run_corpus(options, progress)
+    counts = result.counts
+    scored = counts.ok + counts.truncated
+    progress.note(
+        "finished",
+        f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
+        f"{counts.empty:,} empty, {counts.quarantined:,} quarantined; "
+        f"{result.scored_now:,} now, in {result.seconds:.1f} s on {result.device}",
+        rows=counts.rows,
+        quarantined=counts.quarantined,
+        seconds=round(result.seconds, 3),
+    )
+    click.echo(f"predictions: {options.output / 'predictions'}")
+    click.echo(f"report:      {options.output / 'report.html'}")
+    if counts.quarantined_share > options.max_quarantined:
+        progress.note(
+            "quarantine",
+            f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "
+            f"the allowed share of {options.max_quarantined:g}\n"
+            f"hint: the reasons are in {options.output / 'quarantine'}",
+        )
+        sys.exit(TOO_MANY_QUARANTINED)
+
+
+def _dry_run(options: RunOptions) -> None:
+    from batch.run import look
+
+    click.echo(json.dumps(look(options), indent=1, ensure_ascii=False))
+
+
+def _unexpected(error: Exception, progress: RunProgress) -> NoReturn:
+    """A defect of ours: one line for the log, the traceback for whoever reports it."""
+    trace = "".join(traceback.format_exception(error))
+    progress.note(
+        "error",
+        f"Error: unexpected {type(error).__name__}: {error}\n"
+        "hint: this is a defect in narrascan; what is finished is kept, and the same command "
+        f"resumes. Please report it with what follows.\n{trace}",
+        kind=type(error).__name__,
+    )
+    sys.exit(FAILED)

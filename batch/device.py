@@ -1,0 +1,137 @@
+"""Which device scores: the one place that chooses an onnxruntime execution provider.
+
+A device is never swapped silently: asking for CUDA and not getting it is an error that names the
+library or driver that is missing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import DeviceError, UsageError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+_DEVICE = re.compile(r"(cpu|cuda)(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that sessions can be built on.
+
+    why: how it was chosen, for `run.json` and the screen.
+    """
+
+    kind: str
+    index: int
+    why: str
+
+    @property
+    def name(self) -> str:
+        """`cpu` or `cuda:N`."""
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+    @property
+    def provider(self) -> str:
+        """Name of the onnxruntime execution provider."""
+        return CPU_PROVIDER if self.kind == "cpu" else CUDA_PROVIDER
+
+
+def installed_engines() -> dict[str, str]:
+    """Versions of the onnxruntime wheels that are installed, by package name."""
+    found = {}
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def import_engine() -> Any:
+    """Import onnxruntime. Raises DeviceError with the extra to install if it is missing."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"no ONNX engine is installed: {error}",
+            hint="pip install 'narrascan[cpu]', or 'narrascan[gpu]' on a machine with CUDA",
+        ) from error
+    return onnxruntime
+
+
+def choose_device(requested: str) -> Device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that can be had.
+
+    `auto` takes CUDA where it works, else the CPU, and says why.
+    Raises UsageError for another word, DeviceError if CUDA was asked for and cannot be had.
+    """
+    if requested == "auto":
+        problem = cuda_problem()
+        if problem is None:
+            return Device("cuda", 0, "auto: CUDA works here")
+        return Device("cpu", 0, f"auto: no CUDA ({problem})")
+    match = _DEVICE.fullmatch(requested)
+    if match is None or (match[1] == "cpu" and match[2] is not None):
+        raise UsageError(
+            f"--device {requested!r}: expected auto, cpu, cuda or cuda:N, as in cuda:1"
+        )
+    if match[1] == "cpu":
+        return Device("cpu", 0, "asked for")
+    index = int(match[2] or 0)
+    problem = cuda_problem(index)
+    if problem is not None:
+        raise DeviceError(
+            f"--device {requested}: CUDA cannot be had: {problem}",
+            hint="use --device cpu, or mend the installation; `batch-classify doctor` checks it",
+        )
+    return Device("cuda", index, "asked for")
+
+
+def cuda_problem(index: int = 0) -> str | None:
+    """Why CUDA device `index` cannot be used, or None if nothing speaks against it.
+
+    onnxruntime-gpu lists its CUDA provider even where no CUDA is, so the libraries themselves are
+    opened: the loader's message names the one that is missing.
+    """
+    if "onnxruntime-gpu" not in installed_engines():
+        return "the package onnxruntime-gpu is not installed (extra `gpu`)"
+    engine = import_engine()
+    if CUDA_PROVIDER not in engine.get_available_providers():
+        return (
+            "the installed onnxruntime has no CUDA provider: onnxruntime and onnxruntime-gpu are "
+            "installed side by side, or the CPU wheel was installed last"
+        )
+    return _driver_problem(index) or _library_problem(engine)
+
+
+def _driver_problem(index: int) -> str | None:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if os.name != "nt" else "nvcuda.dll")
+    except OSError as error:
+        return f"the NVIDIA driver is missing ({error})"
+    status = driver.cuInit(0)
+    if status != 0:
+        return f"the NVIDIA driver does not start (cuInit gives error {status})"
+    count = ctypes.c_int(0)
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    if index >= count.value:
+        return f"device {index} was asked for and the driver sees {count.value}"
+    return None
+
+
+def _library_problem(engine: Any) -> str | None:
+    engine.preload_dlls(directory="")  # CUDA libraries that came as Python packages
+    folder = Path(engine.__file__).parent / "capi"
+    try:
+        for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
+            ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return f"a CUDA library is missing ({error})"
+    return None

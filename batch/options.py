@@ -1,0 +1,52 @@
+"""What one run was asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything `batch-classify` was told, checked and complete.
+
+    corpus: files, folders, globs or URLs. tokens_per_batch: None takes the device's default.
+    threads: 0 lets the engine choose. max_quarantined: share of rows in [0, 1].
+    deadline_s: seconds after which the run stops and can be resumed, or None.
+    named_columns: columns that the user named, which must therefore be there; the defaults of
+    title, id and domain may be missing.
+    """
+
+    corpus: tuple[str, ...]
+    task: str
+    bundle: Path
+    output: Path
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    chunk_rows: int = 4096
+    tokens_per_batch: int | None = None
+    text_column: str = "text"
+    title_column: str = "title"
+    id_column: str = "article_id"
+    domain_column: str = "domain"
+    gold_column: str | None = None
+    ignore_unknown_gold: bool = False
+    keep_text: bool = False
+    overwrite: bool = False
+    max_quarantined: float = 0.01
+    deadline_s: float | None = None
+    named_columns: frozenset[str] = frozenset()
+
+    def shaping(self) -> dict[str, object]:
+        """The options that shape the output; a resumed run must have the same."""
+        return {
+            "chunk_rows": self.chunk_rows,
+            "text_column": self.text_column,
+            "title_column": self.title_column,
+            "id_column": self.id_column,
+            "domain_column": self.domain_column,
+            "gold_column": self.gold_column,
+            "ignore_unknown_gold": self.ignore_unknown_gold,
+            "keep_text": self.keep_text,
+        }

@@ -1,0 +1,207 @@
+"""The output folder: who holds it, which run it belongs to, which chunks are finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from batch.parts import part_name, write_part
+from batch.plan import Chunk
+from batch.stats import ChunkStats
+from schemas.errors import LockedError, OutputError
+from schemas.files import FileFacts, write_atomic
+
+
+class Marker(BaseModel):
+    """Says that a chunk is finished, and what to expect of its files. Written last.
+
+    The same chunk gives the same marker to the byte, so it holds no times.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    source_file: str
+    first_row: int
+    rows: int
+    part: FileFacts
+    quarantine: FileFacts | None
+    stats: dict[str, object]
+
+    def chunk_stats(self) -> ChunkStats:
+        """The chunk's statistics."""
+        return ChunkStats.from_json(dict(self.stats))
+
+
+class OutputFolder:
+    """Paths of a run, its lock, its key and its markers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.predictions = folder / "predictions"
+        self.quarantine = folder / "quarantine"
+        self.run_file = folder / "run.json"
+        self._work = folder / ".narrascan"
+        self._scratch = self._work / "scratch"
+        self._markers = self._work / "done"
+        self._key_file = self._work / "key.json"
+        self._owner_file = self._work / "owner.json"
+
+    @contextmanager
+    def held(self, *, overwrite: bool) -> Iterator[None]:
+        """Hold the folder while the block runs; other runs are turned away.
+
+        The lock is the operating system's and dies with its owner, so a killed run leaves none.
+        Raises LockedError, or OutputError if the folder holds something else or cannot be made.
+        """
+        self._refuse_foreign()
+        try:
+            self._work.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._work / "lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise LockedError(
+                f"{self.folder}: another run holds this folder{self._owner()}",
+                hint="wait for it, or name another --output",
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be used for output: {error}", hint="name another --output"
+            ) from error
+        try:
+            owner = {"host": socket.gethostname(), "pid": os.getpid()}
+            self._owner_file.write_text(json.dumps(owner), encoding="utf-8")
+            if overwrite:
+                self._clear()
+            for folder in (self.predictions, self.quarantine, self._scratch, self._markers):
+                folder.mkdir(exist_ok=True)
+            self._clean()
+            yield
+        finally:
+            self._owner_file.unlink(missing_ok=True)
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            lock.release()
+
+    def claim(self, key: Mapping[str, object]) -> None:
+        """Record which run this folder belongs to, or compare with what is recorded.
+
+        Raises OutputError that names each part of the key that differs.
+        """
+        if not self._key_file.exists():
+            write_atomic(self._key_file, json.dumps(key, indent=1, sort_keys=True))
+            return
+        recorded = json.loads(self._key_file.read_text(encoding="utf-8"))
+        current = json.loads(json.dumps(key))
+        changes = list(_differences(recorded, current))
+        if changes:
+            lines = "\n".join(f"  {change}" for change in changes)
+            raise OutputError(
+                f"{self.folder}: holds another run; what differs:\n{lines}",
+                hint="name another --output, or discard that run with --overwrite",
+            )
+
+    def finished(self, chunk: Chunk) -> Marker | None:
+        """The chunk's marker, if its files are there and are what the marker says."""
+        try:
+            raw = self._marker_path(chunk).read_text(encoding="utf-8")
+            marker = Marker.model_validate_json(raw)
+            whole = FileFacts.of(self.predictions / part_name(chunk.index)) == marker.part and (
+                marker.quarantine is None
+                or FileFacts.of(self.quarantine / part_name(chunk.index)) == marker.quarantine
+            )
+        except (OSError, ValidationError):
+            return None
+        return marker if whole else None
+
+    def publish_chunk(
+        self,
+        chunk: Chunk,
+        part: pa.Table,
+        quarantine: pa.Table | None,
+        stats: ChunkStats,
+        *,
+        source: str,
+    ) -> Marker:
+        """Write part, quarantine and then the marker; each appears whole or not at all."""
+        part_path = self.predictions / part_name(chunk.index)
+        write_part(part, part_path, scratch=self._scratch)
+        quarantine_path = self.quarantine / part_name(chunk.index)
+        if quarantine is not None:
+            write_part(quarantine, quarantine_path, scratch=self._scratch)
+        marker = Marker(
+            index=chunk.index,
+            source_file=source,
+            first_row=chunk.first_row,
+            rows=chunk.rows,
+            part=FileFacts.of(part_path),
+            quarantine=FileFacts.of(quarantine_path) if quarantine is not None else None,
+            stats=stats.to_json(),
+        )
+        try:
+            write_atomic(self._marker_path(chunk), marker.model_dump_json())
+        except OSError as error:
+            raise OutputError(
+                f"{self._marker_path(chunk)}: cannot be written: {error}",
+                hint="make room, then run the same command again: it resumes",
+            ) from error
+        return marker
+
+    def _marker_path(self, chunk: Chunk) -> Path:
+        return self._markers / f"{chunk.index:05d}.json"
+
+    def _refuse_foreign(self) -> None:
+        if self.folder.is_file():
+            raise OutputError(f"{self.folder}: is a file, not a folder", hint="name a folder")
+        if self._work.exists() or not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        raise OutputError(
+            f"{self.folder}: holds files that are not of a narrascan run",
+            hint="name an empty or a new folder with --output",
+        )
+
+    def _clear(self) -> None:
+        """Discard an earlier run; only files that narrascan writes are removed."""
+        self.run_file.unlink(missing_ok=True)
+        self._key_file.unlink(missing_ok=True)
+        for name in ("report.json", "report.html"):
+            (self.folder / name).unlink(missing_ok=True)
+        for folder in (self._markers, self.predictions, self.quarantine):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove what a killed run left half-written."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
+        for folder in (self.folder, self._work, self._markers):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink()
+
+    def _owner(self) -> str:
+        try:
+            owner = json.loads(self._owner_file.read_text(encoding="utf-8"))
+            return f" (process {owner['pid']} on {owner['host']})"
+        except (OSError, ValueError, KeyError):
+            return ""
+
+
+def _differences(recorded: object, current: object, name: str = "") -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(current, dict):
+        for key in sorted({*recorded, *current}):
+            path = f"{name}.{key}" if name else key
+            yield from _differences(recorded.get(key), current.get(key), path)
+    elif recorded != current:
+        yield f"{name}: was {_short(recorded)}, is {_short(current)}"
+
+
+def _short(value: object) -> str:
+    text = "not there" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

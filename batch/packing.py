@@ -1,0 +1,87 @@
+"""Canonical batch shapes: the reason why an article's score does not depend on its neighbours.
+
+An engine may round differently when the shape of a batch differs. So a row's bucket depends on its
+own length only, and every batch of a bucket has one fixed shape, filled up with dummy rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.tokens import IdArray
+
+InputArray = npt.NDArray[np.int64]
+
+STEPS_PER_OCTAVE = 8
+"""Buckets between a length and its double: padding is then about 4 % of the tokens."""
+SMALLEST_STEP = 8
+"""Tokens between neighbouring buckets at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Shape of every batch of one bucket."""
+
+    rows: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """A batch of one canonical shape.
+
+    rows: which texts stand in its first rows; the rest are dummies.
+    input_ids, attention_mask: (shape.rows, shape.seq) int64.
+    """
+
+    rows: Sequence[int]
+    input_ids: InputArray
+    attention_mask: InputArray
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShapes:
+    """The rule from a text's length to the shape of its batch.
+
+    max_tokens: longest text. tokens_per_batch: size of a batch, rows times seq, at most (a single
+    row may be longer).
+    """
+
+    max_tokens: int
+    tokens_per_batch: int
+
+    def shape_of(self, length: int) -> Shape:
+        """Shape of the batch for a text of `length` tokens, 1 to `max_tokens`."""
+        octave = 1 << (max(length, 2) - 1).bit_length() - 1  # largest power of 2 below `length`
+        step = max(SMALLEST_STEP, octave // STEPS_PER_OCTAVE)
+        seq = min(-(-length // step) * step, self.max_tokens)
+        return Shape(rows=max(1, self.tokens_per_batch // seq), seq=seq)
+
+    def pack(self, texts: Sequence[IdArray], *, pad_id: int) -> Iterator[PackedBatch]:
+        """Yield batches that hold every text once, shortest bucket first.
+
+        texts: token ids of each text, (seq,) int32 and not empty.
+        """
+        buckets: dict[Shape, list[int]] = defaultdict(list)
+        for row, ids in enumerate(texts):
+            buckets[self.shape_of(len(ids))].append(row)
+        for shape in sorted(buckets, key=lambda shape: shape.seq):
+            members = buckets[shape]
+            for first in range(0, len(members), shape.rows):
+                yield _fill(texts, members[first : first + shape.rows], shape, pad_id)
+
+
+def _fill(texts: Sequence[IdArray], rows: Sequence[int], shape: Shape, pad_id: int) -> PackedBatch:
+    input_ids = np.full((shape.rows, shape.seq), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((shape.rows, shape.seq), dtype=np.int64)
+    for place, row in enumerate(rows):
+        length = len(texts[row])
+        input_ids[place, :length] = texts[row]
+        attention_mask[place, :length] = 1
+    attention_mask[len(rows) :, 0] = 1  # a dummy row attends to one token, or softmax divides 0/0
+    return PackedBatch(rows, input_ids, attention_mask)

@@ -1,0 +1,105 @@
+"""A finished chunk on disk: its part, its quarantine, and then its marker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch.plan import Chunk
+from batch.rows import Rows
+from batch.scorer import Scored
+from schemas.errors import OutputError
+from schemas.files import atomic_path
+from schemas.tables import (
+    LABELS,
+    PROBABILITIES,
+    QUARANTINE_SCHEMA,
+    SOURCE_FILE,
+    SOURCE_ROW,
+    STATUS,
+    TOKENS,
+    prediction_fields,
+)
+
+
+def part_name(index: int) -> str:
+    """File name of the part of chunk `index`."""
+    return f"part-{index:05d}.parquet"
+
+
+def prediction_table(
+    rows: Rows,
+    scored: Scored,
+    statuses: Sequence[str],
+    labels: tuple[str, ...],
+    *,
+    chunk: Chunk,
+    source: str,
+) -> pa.Table:
+    """The rows of a chunk that were not quarantined, with what was found for each.
+
+    rows, statuses: every row of the chunk. scored: one result a row of the chunk.
+    """
+    keep = np.array([status != "quarantined" for status in statuses], dtype=np.bool_)
+    empty = np.array([status == "empty" for status in statuses], dtype=np.bool_)[keep]
+    added = {
+        LABELS: _label_lists(scored.decided[keep] & ~empty[:, None], labels),
+        PROBABILITIES: pa.StructArray.from_arrays(
+            [np.ascontiguousarray(column) for column in scored.probabilities[keep].T],
+            fields=[pa.field(label, pa.float32()) for label in labels],
+            mask=pa.array(empty),
+        ),
+        TOKENS: pa.array(scored.tokens[keep], pa.int32()),
+        STATUS: pa.array([s for s, kept in zip(statuses, keep, strict=True) if kept], pa.string()),
+        SOURCE_FILE: pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
+        SOURCE_ROW: pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
+    }
+    kept = rows.kept.filter(pa.array(keep))
+    schema = pa.schema([*kept.schema, *prediction_fields(labels)])
+    columns = [*kept.columns, *added.values()]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def quarantine_table(rows: Rows, *, chunk: Chunk, source: str, id_column: str) -> pa.Table | None:
+    """The rows of a chunk that cannot be scored, with the reason; None if there are none.
+
+    id_column: carried over where the corpus has it, so that the article can be found.
+    """
+    bad = [row for row, reason in enumerate(rows.reasons) if reason is not None]
+    if not bad:
+        return None
+    columns = {
+        SOURCE_FILE: pa.repeat(pa.scalar(source, pa.string()), len(bad)),
+        SOURCE_ROW: pa.array([chunk.first_row + row for row in bad], pa.int64()),
+        "reason": pa.array([rows.reasons[row] for row in bad], pa.string()),
+    }
+    table = pa.Table.from_arrays(list(columns.values()), schema=QUARANTINE_SCHEMA)
+    if id_column in rows.kept.column_names:
+        table = table.append_column(id_column, rows.kept.column(id_column).take(bad))
+    return table
+
+
+def write_part(table: pa.Table, final: Path, *, scratch: Path) -> None:
+    """Write a Parquet file whole or not at all.
+
+    Raises OutputError, for instance when the disk is full; nothing is left under either name.
+    """
+    try:
+        with atomic_path(final, scratch=scratch) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(
+            f"{final}: cannot be written: {error}",
+            hint="make room or mend the folder, then run the same command again: it resumes",
+        ) from error
+
+
+def _label_lists(decided: np.ndarray, labels: tuple[str, ...]) -> pa.Array:
+    """(rows, labels) bool to a list of label names a row, in label order."""
+    offsets = np.concatenate([[0], decided.sum(axis=1).cumsum()]).astype(np.int32)
+    names = pa.array(labels, pa.string()).take(pa.array(np.nonzero(decided)[1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), names)

@@ -1,0 +1,347 @@
+"""The report of a run: `report.json` for programs, `report.html` for the people who read the news.
+
+Both are made from the merged statistics alone and hold no time, path or machine, so that a resumed
+run writes the same bytes as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log1p, sqrt
+from pathlib import Path
+from typing import Annotated, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from batch.stats import NO_DOMAIN, PROBABILITY_UNIT, TOKEN_EDGES, ChunkStats, DomainStats
+from schemas.files import write_atomic
+from schemas.metrics import Hits, Scores
+
+DETAILED_DOMAINS = 60
+"""The page gives this many domains, the largest, a section of their own; the tables have all."""
+
+HEAT_DOMAINS = 40
+"""Columns of the heat table: the largest domains."""
+
+FEW_ROWS = 30
+"""Below this many scored rows a page says that shares are rough."""
+
+HEAT_OPACITY = 0.6
+"""Of the cell with the highest share; text stays readable on it in both colour schemes."""
+
+BARS_HEIGHT = 22
+
+DIGITS = 6
+
+
+def _rounded(number: float) -> float:
+    return round(number, DIGITS)
+
+
+Number = Annotated[float, AfterValidator(_rounded)]
+
+
+class LabelReport(BaseModel):
+    """One label in one domain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    rows: int
+    """Scored rows that got the label."""
+    share: Number
+    """`rows` as a share of the scored rows."""
+    mean_probability: Number
+    """Over all scored rows."""
+    probability_histogram: tuple[int, ...]
+    """Scored rows by probability, in equal bins over [0, 1]."""
+    gold_rows: int | None = None
+    """Rows whose gold labels have it; this and the scores are null without gold."""
+    precision: Number | None = None
+    """Null too where no compared row got the label."""
+    recall: Number | None = None
+    """Null too where no gold row has the label."""
+    f1: Number | None = None
+    """Null too where neither has it; macro F1 counts that as 0."""
+
+
+class SectionReport(BaseModel):
+    """One domain, or the whole corpus. Scored rows are those that are ok or truncated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    ok: int
+    truncated: int
+    empty: int
+    quarantined: int
+    unlabelled_share: Number
+    """Share of the scored rows without any label."""
+    tokens_mean: Number
+    """Tokens of a scored row."""
+    token_histogram: tuple[int, ...]
+    """Scored rows by tokens: at most each of the report's `token_edges`, then longer."""
+    labels_a_row: tuple[int, ...]
+    """Scored rows with 0, 1, 2, 3, 4, and 5 or more labels."""
+    labels: tuple[LabelReport, ...]
+    """In label order."""
+    gold: Scores | None
+    """Null where no row has gold labels."""
+
+    @property
+    def scored(self) -> int:
+        """Rows that the model has read."""
+        return self.ok + self.truncated
+
+
+class Report(BaseModel):
+    """What `report.json` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    task: str
+    labels: tuple[str, ...]
+    thresholds: tuple[Number, ...]
+    gold_column: str | None
+    token_edges: tuple[int, ...] = TOKEN_EDGES
+    notes: tuple[str, ...]
+    """What a reader should know before the numbers, in sentences."""
+    overall: SectionReport
+    domains: dict[str, SectionReport]
+    """Sorted by name; rows without a domain under "(none)"."""
+
+
+def build_report(
+    stats: ChunkStats,
+    *,
+    task: str,
+    labels: Sequence[str],
+    thresholds: Sequence[float],
+    gold_column: str | None,
+) -> Report:
+    """Make the report from the statistics of all chunks.
+
+    labels, thresholds: as the bundle has them, in label order.
+    gold_column: column that the gold labels came from, None if the run had none.
+    """
+    names = sorted(stats.domains)
+    total = DomainStats.zero(len(labels), gold=gold_column is not None)
+    for name in names:
+        total = total + stats.domains[name]
+    overall = _section(total, labels)
+    domains = {name: _section(stats.domains[name], labels) for name in names}
+    return Report(
+        task=task,
+        labels=tuple(labels),
+        thresholds=tuple(float(threshold) for threshold in thresholds),
+        gold_column=gold_column,
+        notes=tuple(_notes(overall, domains, gold_column)),
+        overall=overall,
+        domains=domains,
+    )
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write report.json and report.html into `folder`, which exists."""
+    write_atomic(folder / "report.json", report.model_dump_json(indent=1) + "\n")
+    write_atomic(folder / "report.html", render_html(report))
+
+
+def render_html(report: Report) -> str:
+    """The report as one HTML page that needs nothing else: no script, no network."""
+    by_size = sorted(report.domains.items(), key=lambda item: (-item[1].rows, item[0]))
+    return _page().render(
+        report=report,
+        domains=by_size,
+        detailed=DETAILED_DOMAINS,
+        heat_domains=by_size[:HEAT_DOMAINS],
+        thresholds=dict(zip(report.labels, report.thresholds, strict=True)),
+        positions={label: index for index, label in enumerate(report.labels)},
+        token_captions=_token_captions(report.token_edges),
+        scale=max((label.share for _, section in by_size for label in section.labels), default=0.0),
+    )
+
+
+def notices(section: SectionReport) -> list[str]:
+    """What is unusual in a section and what to do about it, in plain sentences."""
+    found = []
+    if section.quarantined:
+        found.append(
+            f"{_articles(section.quarantined, section.rows)} could not be scored and "
+            f"{_be(section.quarantined)} set aside, without labels and outside the shares. The "
+            "files in quarantine/ name each one with the reason; correct them in the source and "
+            "score it again."
+        )
+    if section.truncated:
+        found.append(
+            f"{_articles(section.truncated, section.rows)} {_be(section.truncated)} longer than "
+            "the model reads, so only a part was scored (the beginning, or what surrounds a marked "
+            "entity). Labels that depend on the rest may be missing; the predictions mark these "
+            "rows with status “truncated”."
+        )
+    if section.empty:
+        found.append(
+            f"{_articles(section.empty, section.rows)} {_have(section.empty)} no text and "
+            "therefore no labels. If you expected text there, check which column it is read from."
+        )
+    if 0 < section.scored < FEW_ROWS:
+        found.append(
+            f"Only {_articles(section.scored)} {_be(section.scored)} scored here: read the shares "
+            "as a rough indication."
+        )
+    return found
+
+
+def _notes(
+    overall: SectionReport, domains: dict[str, SectionReport], gold_column: str | None
+) -> list[str]:
+    notes = notices(overall) if overall.rows else ["The corpus has no articles."]
+    if NO_DOMAIN in domains:
+        nowhere = domains[NO_DOMAIN].rows
+        notes.append(
+            f"{_articles(nowhere, overall.rows)} {_have(nowhere)} no domain and "
+            f"{_be(nowhere)} counted under “{NO_DOMAIN}”."
+        )
+    if overall.gold is not None and overall.gold.rows < overall.rows:
+        notes.append(
+            f"{_articles(overall.gold.rows, overall.rows)} {_have(overall.gold.rows)} gold labels "
+            f"in column “{gold_column}”; precision, recall and F1 are computed on those alone."
+        )
+    elif gold_column is not None and overall.gold is None and overall.rows:
+        notes.append(f"No article has gold labels in column “{gold_column}”.")
+    return notes
+
+
+def _section(stats: DomainStats, labels: Sequence[str]) -> SectionReport:
+    scored = max(stats.scored, 1)
+    hits = stats.hits if stats.hits is not None and stats.hits.rows else None
+    return SectionReport(
+        rows=stats.rows,
+        ok=stats.ok,
+        truncated=stats.truncated,
+        empty=stats.empty,
+        quarantined=stats.quarantined,
+        unlabelled_share=int(stats.labels_a_row[0]) / scored,
+        tokens_mean=stats.tokens / scored,
+        token_histogram=tuple(stats.token_histogram.tolist()),
+        labels_a_row=tuple(stats.labels_a_row.tolist()),
+        labels=tuple(
+            _label(stats, hits, index=index, label=label) for index, label in enumerate(labels)
+        ),
+        gold=None if hits is None else _rounded_scores(hits.scores()),
+    )
+
+
+def _label(stats: DomainStats, hits: Hits | None, *, index: int, label: str) -> LabelReport:
+    scored = max(stats.scored, 1)
+    right = missed = wrong = 0
+    if hits is not None:
+        right = int(hits.true_positives[index])
+        missed = int(hits.false_negatives[index])
+        wrong = int(hits.false_positives[index])
+    return LabelReport(
+        label=label,
+        rows=int(stats.label_counts[index]),
+        share=int(stats.label_counts[index]) / scored,
+        mean_probability=int(stats.probability_sum[index]) / PROBABILITY_UNIT / scored,
+        probability_histogram=tuple(stats.probability_histogram[index].tolist()),
+        gold_rows=None if hits is None else right + missed,
+        precision=_ratio(right, right + wrong),
+        recall=_ratio(right, right + missed),
+        f1=_ratio(2 * right, 2 * right + missed + wrong),
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _rounded_scores(scores: Scores) -> Scores:
+    return Scores.model_validate(
+        {
+            name: _rounded(number) if isinstance(number, float) else number
+            for name, number in scores.model_dump().items()
+        }
+    )
+
+
+def _page() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": lambda number: f"{number:,}",
+        "percent": _percent,
+        "score": lambda score: "\N{EN DASH}" if score is None else f"{score:.2f}",
+        "bars": _bars,
+        "seen": _seen,
+        "unseen": _unseen,
+    }
+    environment.globals |= {"notices": notices, "heat": _heat}
+    return environment.get_template("report.html.j2")
+
+
+def _percent(share: float) -> str:
+    """A share as people write it; what is not quite nothing or everything says so."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return f"{share:.1%}"
+
+
+def _seen(section: SectionReport) -> list[LabelReport]:
+    """Labels that were given, or that gold has, the most frequent first."""
+    seen = [label for label in section.labels if label.rows or label.gold_rows]
+    return sorted(seen, key=lambda label: -label.rows)
+
+
+def _unseen(section: SectionReport) -> list[LabelReport]:
+    return [label for label in section.labels if not (label.rows or label.gold_rows)]
+
+
+def _heat(share: float, scale: float) -> str:
+    """Opacity of a heat cell; by the square root, so that rare labels can be told apart."""
+    return f"{HEAT_OPACITY * sqrt(share / scale) if scale else 0.0:.2f}"
+
+
+def _bars(histogram: Sequence[int], threshold: float, *, above: bool) -> str:
+    """SVG path of the bars above the threshold, or below it, in a box of 100 by BARS_HEIGHT.
+
+    Heights are logarithmic: most articles are at the left end for most labels.
+    """
+    highest = log1p(max(histogram, default=0)) or 1.0
+    width = 100 / max(len(histogram), 1)
+    path = []
+    for index, count in enumerate(histogram):
+        if count and ((index + 0.5) * width / 100 >= threshold) == above:
+            height = max(BARS_HEIGHT * log1p(count) / highest, 1.5)
+            path.append(
+                f"M{index * width:g} {BARS_HEIGHT}v-{height:.1f}h{width - 1:g}v{height:.1f}z"
+            )
+    return "".join(path)
+
+
+def _token_captions(edges: Sequence[int]) -> list[str]:
+    starts = [0, *edges[:-1]]
+    ranges = [f"{start + 1}\N{EN DASH}{edge}" for start, edge in zip(starts, edges, strict=True)]
+    return [*ranges, f">{edges[-1]}"]
+
+
+def _articles(count: int, whole: int | None = None) -> str:
+    share = f" ({_percent(count / whole)})" if whole else ""
+    return f"{count:,} article{'' if count == 1 else 's'}{share}"
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"

@@ -1,0 +1,238 @@
+"""Reading a chunk: rows of a file become model texts, or go to quarantine with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch.options import RunOptions
+from batch.plan import Chunk, Plan, PlannedFile, open_parquet, output_name
+from schemas.errors import CorpusError
+from schemas.tables import END, ENTITY, START, is_text
+from schemas.text import Article, ModelText, TextSpec, model_text
+
+READ_BYTES = 16 * 2**20
+READ_ROWS = 1024
+
+
+class BadText(str):
+    """Stands for bytes that are not UTF-8; its value is the reason."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one chunk, in input order.
+
+    texts: what the model reads; None where a row cannot be scored.
+    reasons: why not; None for the others.
+    domains: value of the domain column. gold: gold label names, None where a row has none.
+    kept: the input columns that predictions take over, every row of the chunk.
+    """
+
+    texts: Sequence[ModelText | None]
+    reasons: Sequence[str | None]
+    domains: Sequence[str | None]
+    gold: Sequence[list[str] | None]
+    kept: pa.Table
+
+
+class ChunkReader:
+    """Reads chunks in order, each row group decoded once and never held whole."""
+
+    def __init__(self, plan: Plan, options: RunOptions, spec: TextSpec, *, max_tokens: int) -> None:
+        self._plan, self._options, self._spec = plan, options, spec
+        self._max_tokens = max_tokens
+        self._cursor: _Cursor | None = None
+
+    def read(self, chunk: Chunk) -> Rows:
+        """Read one chunk. Raises CorpusError if the file's pages cannot be decoded."""
+        file = self._plan.files[chunk.file]
+        if self._cursor is None or not self._cursor.stands_at(chunk):
+            self._cursor = _Cursor(file, chunk.file, chunk.first_row)
+        texts: list[ModelText | None] = []
+        reasons: list[str | None] = []
+        domains: list[str | None] = []
+        gold: list[list[str] | None] = []
+        kept = []
+        for batch in self._cursor.take(chunk.rows):
+            for text, reason in self._texts(batch):
+                texts.append(text)
+                reasons.append(reason)
+            domains += self._domains(batch, file)
+            gold += self._gold(batch)
+            kept.append(self._kept(batch, file))
+        whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
+        return Rows(texts, reasons, domains, gold, whole)
+
+    def _texts(self, batch: pa.RecordBatch) -> Iterator[tuple[ModelText | None, str | None]]:
+        names, rows = batch.schema.names, batch.num_rows
+        nothing: list[None] = [None] * rows
+        options = self._options
+        texts = decode_text(batch.column(options.text_column))
+        has_title = self._spec.title and options.title_column in names
+        titles = decode_text(batch.column(options.title_column)) if has_title else nothing
+        marked = self._spec.entity_markers
+        entities = decode_text(batch.column(ENTITY)) if marked and ENTITY in names else nothing
+        starts, ends = (
+            batch.column(name).to_pylist() if marked else nothing for name in (START, END)
+        )
+        for row in zip(texts, titles, entities, starts, ends, strict=True):
+            yield self._text(*row)
+
+    def _text(
+        self,
+        text: str | None,
+        title: str | None,
+        entity: str | None,
+        start: int | None,
+        end: int | None,
+    ) -> tuple[ModelText | None, str | None]:
+        for value in (text, title, entity):
+            if isinstance(value, BadText):
+                return None, str(value)
+        try:
+            article = Article(text, title, entity, start, end)
+            return model_text(article, self._spec, max_tokens=self._max_tokens), None
+        except ValueError as error:
+            return None, str(error)
+
+    def _domains(self, batch: pa.RecordBatch, file: PlannedFile) -> list[str | None]:
+        name = self._options.domain_column
+        if name in batch.schema.names:
+            column = batch.column(name)
+            values = decode_text(column) if is_text(column.type) else column.to_pylist()
+            return [None if value is None else str(value) for value in values]
+        return [dict(file.source.partitions).get(name)] * batch.num_rows
+
+    def _gold(self, batch: pa.RecordBatch) -> list[list[str] | None]:
+        if self._options.gold_column is None:
+            return [None] * batch.num_rows
+        return gold_lists(batch.column(self._options.gold_column))
+
+    def _kept(self, batch: pa.RecordBatch, file: PlannedFile) -> pa.Table:
+        columns = {
+            output_name(name, self._options): batch.column(name) for name in batch.schema.names
+        }
+        partitions = dict(file.source.partitions)
+        arrays = []
+        for field in self._plan.kept:
+            if field.name in columns:
+                arrays.append(_cast(columns[field.name], field, file))
+            else:
+                value = pa.scalar(partitions.get(field.name), pa.string())
+                arrays.append(pa.repeat(value, batch.num_rows).cast(field.type))
+        return pa.Table.from_arrays(arrays, schema=self._plan.kept)
+
+
+class _Cursor:
+    """A place in a file from which rows are taken in order."""
+
+    def __init__(self, file: PlannedFile, number: int, first_row: int) -> None:
+        self._file, self._number = file, number
+        self._parquet: pq.ParquetFile = open_parquet(file.source)
+        group, before = 0, 0
+        while group < len(file.group_rows) and before + file.group_rows[group] <= first_row:
+            before += file.group_rows[group]
+            group += 1
+        self._batches = self._parquet.iter_batches(
+            batch_size=max(1, min(READ_ROWS, int(READ_BYTES / max(file.row_bytes, 1.0)))),
+            row_groups=range(group, len(file.group_rows)),
+        )
+        self._rest: pa.RecordBatch | None = None
+        self._row = before
+        for _ in self.take(first_row - before):
+            pass
+
+    def stands_at(self, chunk: Chunk) -> bool:
+        """True if the next row is the chunk's first."""
+        return self._number == chunk.file and self._row == chunk.first_row
+
+    def take(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the next `rows` rows."""
+        while rows:
+            batch = self._rest if self._rest is not None else self._next()
+            part = batch.slice(0, rows)
+            self._rest = batch.slice(rows) if batch.num_rows > rows else None
+            rows -= part.num_rows
+            self._row += part.num_rows
+            yield part
+
+    def _next(self) -> pa.RecordBatch:
+        try:
+            batch: pa.RecordBatch = next(self._batches)
+        except StopIteration:
+            raise CorpusError(
+                f"{self._file.source.name}: ends after row {self._row}, its footer says "
+                f"{self._file.rows}",
+                hint="was it changed while it was read?",
+            ) from None
+        except (OSError, pa.ArrowException) as error:
+            raise CorpusError(
+                f"{self._file.source.name}: rows from {self._row} on cannot be decoded: {error}",
+                hint="the file is damaged; write it again",
+            ) from error
+        return batch
+
+
+def decode_text(column: pa.Array) -> list[str | None]:
+    """Values of a string or binary column; a BadText for bytes that are not UTF-8."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not _is_binary(column.type):
+        try:
+            values: list[str | None] = column.to_pylist()
+            return values
+        except UnicodeDecodeError:
+            column = _as_binary(column)
+    return [None if value is None else _decode(value) for value in column.to_pylist()]
+
+
+def gold_lists(column: pa.Array) -> list[list[str] | None]:
+    """Gold labels of each row, from a column of lists or of single labels."""
+    if is_text(column.type):
+        return [None if label is None else [label] for label in decode_text(column)]
+    return [
+        None if labels is None else [str(label) for label in labels if label is not None]
+        for labels in column.to_pylist()
+    ]
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return BadText(
+            f"not UTF-8: byte 0x{value[error.start]:02x} at position {error.start} ({error.reason})"
+        )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    )
+
+
+def _as_binary(column: pa.Array) -> pa.Array:
+    views = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
+    return column.view(views[column.type])
+
+
+def _cast(column: pa.Array, field: pa.Field, file: PlannedFile) -> pa.Array:
+    if column.type == field.type:
+        return column
+    try:
+        return pc.cast(column, field.type)
+    except pa.ArrowException as error:
+        raise CorpusError(
+            f"{file.source.name}: column {field.name!r} is {column.type} here and {field.type} in "
+            f"other files, and cannot be turned into it: {error}",
+            hint="score files of different layouts in runs of their own",
+        ) from error
