@@ -1,0 +1,79 @@
+"""`export-classifier`: the command line of the exporter."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+from click_default_group import DefaultGroup
+
+from schemas.errors import NarrascanError
+
+EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.group(cls=DefaultGroup, default="export", default_if_no_args=False)
+@click.version_option(package_name="narrascan")
+def main() -> None:
+    """Turn a checkpoint into a bundle of self-describing ONNX files.
+
+    `export-classifier CHECKPOINT --output DIR` is short for `export-classifier export ...`.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+@main.command()
+@click.argument("checkpoint", type=EXISTING_FOLDER)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/bundle"),
+    show_default=True,
+    help="Folder of the bundle; an older bundle there is replaced.",
+)
+def export(checkpoint: Path, output: Path) -> None:
+    """Export every task of CHECKPOINT and check it against torch.
+
+    Each task becomes one ONNX file with its labels, its calibration and its thresholds inside,
+    found on the held-out texts of the checkpoint. If a file differs from the torch model by more
+    than the tolerance, nothing is published.
+
+    \b
+    Example:
+      export-classifier artifacts/checkpoint --output artifacts/bundle
+    """
+    try:
+        from exporter.publish import export_checkpoint
+
+        bundle = export_checkpoint(checkpoint, output)
+    except NarrascanError as error:
+        raise click.ClickException(str(error)) from error
+    tasks = ", ".join(bundle.manifest.tasks)
+    click.echo(f"bundle: {output} (tasks: {tasks})")
+    click.echo(f"next:   batch-classify articles.parquet --bundle {output} --task NAME")
+
+
+@main.command()
+@click.argument("file", type=EXISTING_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what an ONNX FILE says of itself.
+
+    \b
+    Example:
+      export-classifier inspect artifacts/bundle/narrative.onnx
+    """
+    try:
+        from batch.device import choose_device
+        from batch.session import TaskSession
+        from exporter.card import model_card
+
+        metadata = TaskSession(file, choose_device("cpu")).metadata()
+    except NarrascanError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(metadata.model_dump_json(indent=1))
+    else:
+        click.echo(model_card({metadata.task: metadata}))

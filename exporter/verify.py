@@ -1,0 +1,105 @@
+"""The gate: an exported file must say what the torch model says, on real texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from batch.packing import PackedBatch
+from batch.scorer import LogitRunner
+from batch.session import TaskSession
+from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.errors import ExportError
+from schemas.metadata import Verification
+from schemas.tokens import IdArray, TokenisedText
+from trainer.model import TaskPath
+
+LOGIT_TOLERANCE = 1e-4
+"""Largest difference of a logit between ONNX and torch, both fp32."""
+MAX_DIFFERING_DECISIONS = 1e-3
+"""Largest share of (row, label) decisions that may differ."""
+MAX_TEXTS = 256
+"""Texts compared: the shortest, the longest, and evenly between."""
+
+
+def verify(
+    session: TaskSession,
+    path_model: TaskPath,
+    runner: LogitRunner,
+    texts: Sequence[TokenisedText],
+    *,
+    calibration: Calibration,
+    thresholds: FloatArray,
+) -> Verification:
+    """Compare logits and decisions over many lengths and batch shapes.
+
+    Raises ExportError, with the worst difference and its shape, if a bound is passed.
+    """
+    ids = _spread([text.ids for text in texts])
+    worst, worst_shape, shapes = 0.0, (0, 0), set()
+    differing = decisions = 0
+    for packed in _batches(runner, ids):
+        found = session.run(packed.input_ids, packed.attention_mask)
+        with torch.inference_mode():
+            expected = path_model(
+                torch.from_numpy(packed.input_ids), torch.from_numpy(packed.attention_mask)
+            ).numpy()
+        real = slice(len(packed.rows))
+        shapes.add(packed.input_ids.shape)
+        difference = float(np.abs(found[real] - expected[real]).max())
+        if not difference <= worst:  # also true for NaN
+            worst, worst_shape = difference, packed.input_ids.shape
+        ours, theirs = (
+            decide(calibrate(logits[real], calibration), thresholds) for logits in (found, expected)
+        )
+        differing += int((ours != theirs).sum())
+        decisions += ours.size
+    share = differing / decisions
+    if not worst <= LOGIT_TOLERANCE:
+        raise ExportError(
+            f"{session.path.name}: a logit differs from torch by {worst:.2e} in a batch of shape "
+            f"{worst_shape}, tolerance {LOGIT_TOLERANCE:.0e}; nothing was published",
+            hint="this architecture may need a newer optimum; please report it with the model type",
+        )
+    if share > MAX_DIFFERING_DECISIONS:
+        raise ExportError(
+            f"{session.path.name}: {share:.2%} of the decisions differ from torch, at most "
+            f"{MAX_DIFFERING_DECISIONS:.2%} may; nothing was published"
+        )
+    return Verification(
+        texts=len(ids),
+        shapes=len(shapes),
+        logit_tolerance=LOGIT_TOLERANCE,
+        max_logit_difference=worst,
+        max_differing_decisions=MAX_DIFFERING_DECISIONS,
+        differing_decisions=share,
+    )
+
+
+def _spread(ids: list[IdArray]) -> list[IdArray]:
+    """At most MAX_TEXTS texts, evenly over the lengths."""
+    by_length = sorted(ids, key=len)
+    places = np.linspace(0, len(by_length) - 1, min(MAX_TEXTS, len(by_length)))
+    return [by_length[int(place)] for place in places]
+
+
+def _batches(runner: LogitRunner, ids: list[IdArray]) -> Iterator[PackedBatch]:
+    """The canonical batches, then shapes that production never uses: one row, mixed lengths."""
+    yield from runner.shapes.pack(ids, pad_id=runner.pad_id)
+    for text in (ids[0], ids[-1]):
+        yield _ragged([text], runner.pad_id)
+    rng = np.random.default_rng(0)
+    for rows in (2, 3, 7):
+        yield _ragged([ids[at] for at in rng.integers(len(ids), size=rows)], runner.pad_id)
+
+
+def _ragged(ids: list[IdArray], pad_id: int) -> PackedBatch:
+    seq = max(map(len, ids))
+    input_ids = np.full((len(ids), seq), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(ids), seq), dtype=np.int64)
+    for row, text in enumerate(ids):
+        input_ids[row, : len(text)] = text
+        attention_mask[row, : len(text)] = 1
+    return PackedBatch(range(len(ids)), input_ids, attention_mask)
