@@ -1,0 +1,69 @@
+"""Fixtures that several rooms share; each is made once and must not be changed by a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tiny import make_encoder, make_tokenizer, write_config
+from tokenizers import Tokenizer
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """A tokenizer learned from the samples."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """Folder of a tiny bert with random weights."""
+    return make_encoder(tmp_path_factory.mktemp("encoder"), tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A checkpoint of both sample tasks, trained for two epochs through the command line."""
+    from trainer.cli import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    config = write_config(folder / "config.toml", encoder)
+    output = folder / "checkpoint"
+    result = CliRunner().invoke(main, [str(config), "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    return output
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The bundle of `checkpoint`, exported through the command line."""
+    from exporter.cli import main
+
+    output = tmp_path_factory.mktemp("exported") / "bundle"
+    result = CliRunner().invoke(main, [str(checkpoint), "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    return output
+
+
+@pytest.fixture
+def batch_classify(bundle: Path) -> Command:
+    """Runs `batch-classify` with the tiny bundle; options as keywords, --task narrative."""
+    from batch.cli import main
+
+    def call(*arguments: str | Path, **options: Any) -> Result:
+        options = {"task": "narrative", "bundle": bundle, "device": "cpu", **options}
+        words = [str(argument) for argument in arguments]
+        for name, value in options.items():
+            flag = "--" + name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+        return CliRunner().invoke(main, words)
+
+    return call

@@ -1,0 +1,109 @@
+"""Tiny real parts for tests: an encoder with random weights, a tokenizer, a config, a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModel
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+POSITIONS = 130
+
+SIZES: dict[str, dict[str, object]] = {
+    "bert": {},
+    "roberta": {"pad_token_id": 0},
+    "xlm-roberta": {"pad_token_id": 0},
+    "mpnet": {"pad_token_id": 0},
+    "electra": {"embedding_size": 32},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 32,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+    },
+    "modernbert": {
+        "pad_token_id": 0,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "reference_compile": False,
+    },
+}
+"""The eight encoder types that export is promised for, with what each needs beside its size."""
+
+
+def sample_rows(name: str = "articles") -> pl.DataFrame:
+    """One of the two committed sample files."""
+    return pl.read_parquet(SAMPLES / f"{name}.parquet")
+
+
+def make_tokenizer() -> Tokenizer:
+    """A WordPiece tokenizer of 800 pieces, learned from the samples."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=800, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(sample_rows("train")["text"].to_list(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def make_encoder(folder: Path, model_type: str = "bert", *, tokenizer: Tokenizer) -> Path:
+    """Save an encoder of 2 layers and hidden size 32 with random weights, and its tokenizer."""
+    sizes: dict[str, object] = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": POSITIONS,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "initializer_range": 0.2,  # large, so that scores differ between texts
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    if model_type == "distilbert":
+        sizes = {k: sizes[k] for k in ("vocab_size", "max_position_embeddings", "initializer_range")}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **{**sizes, **SIZES[model_type]})
+    AutoModel.from_config(config).save_pretrained(folder, safe_serialization=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def write_config(path: Path, encoder: Path, *, epochs: int = 2, extra: str = "") -> Path:
+    """Write a training config for both sample tasks over a tiny encoder."""
+    path.write_text(
+        f"""
+schema_version = 1
+seed = 1
+[encoder]
+source = "{encoder}"
+max_tokens = 128
+[train]
+epochs = {epochs}
+learning_rate = 5e-3
+precision = "fp32"
+{extra}
+[[tasks.narrative.data]]
+path = "{SAMPLES / "train.parquet"}"
+labels_column = "narratives"
+[tasks.entity_framing]
+title = false
+entity_markers = true
+[[tasks.entity_framing.data]]
+path = "{SAMPLES / "train.parquet"}"
+labels_column = "roles"
+"""
+    )
+    return path
