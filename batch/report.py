@@ -32,6 +32,9 @@ HEAT_OPACITY = 0.6
 
 BARS_HEIGHT = 22
 
+REMARKABLE_SHARE = 0.15
+"""A domain with a greater share of rows cut, empty or quarantined gets a notice of its own."""
+
 DIGITS = 6
 
 
@@ -164,24 +167,28 @@ def render_html(report: Report) -> str:
     )
 
 
-def notices(section: SectionReport) -> list[str]:
-    """What is unusual in a section and what to do about it, in plain sentences."""
+def notices(section: SectionReport, *, remarkable: bool = False) -> list[str]:
+    """What is unusual in a section and what to do about it, in plain sentences.
+
+    remarkable: leave out what concerns so few rows that it need not be said for every domain.
+    """
+    few = REMARKABLE_SHARE * section.rows if remarkable else 0
     found = []
-    if section.quarantined:
+    if section.quarantined > few:
         found.append(
             f"{_articles(section.quarantined, section.rows)} could not be scored and "
             f"{_be(section.quarantined)} set aside, without labels and outside the shares. The "
             "files in quarantine/ name each one with the reason; correct them in the source and "
             "score it again."
         )
-    if section.truncated:
+    if section.truncated > few:
         found.append(
             f"{_articles(section.truncated, section.rows)} {_be(section.truncated)} longer than "
             "the model reads, so only a part was scored (the beginning, or what surrounds a marked "
             "entity). Labels that depend on the rest may be missing; the predictions mark these "
             "rows with status “truncated”."
         )
-    if section.empty:
+    if section.empty > few:
         found.append(
             f"{_articles(section.empty, section.rows)} {_have(section.empty)} no text and "
             "therefore no labels. If you expected text there, check which column it is read from."

@@ -16,7 +16,8 @@ from schemas.tasks import LabelNames, TaskKind, TaskName
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # `use_attribute_docstrings`: docs/config.md is made from the text below each field.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class EncoderConfig(_Section):
@@ -54,8 +55,9 @@ class DataConfig(_Section):
     group_column: str | None = None
     """Rows that share a value here, such as those of one article, never straddle train and
     validation."""
-    split_column: str | None = None
-    """Column that says which part a row belongs to; without it every row may be trained on."""
+    split_column: str = "split"
+    """Column that says which part a row belongs to. Where the data has no column `split` and no
+    other is named here, every row may be trained on."""
     train_value: str = "train"
     """Value of `split_column` for training rows; rows of other values are never read."""
     validation_value: str | None = None

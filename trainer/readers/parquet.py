@@ -51,14 +51,15 @@ def _collect(data: DataConfig, task: TaskConfig, part: str) -> pl.DataFrame:
     if data.title_column in schema and task.title:
         wanted.append(data.title_column)
     lazy = pl.scan_parquet(data.path)
-    if data.split_column is not None:
+    if data.split_column in schema:
         value = data.train_value if part == "train" else data.validation_value
         lazy = lazy.filter(pl.col(data.split_column) == value)
     return lazy.select(list(dict.fromkeys(wanted))).collect()
 
 
 def _wanted_columns(data: DataConfig, task: TaskConfig) -> list[str]:
-    optional = (data.group_column, data.split_column)
+    named = "split_column" in data.model_fields_set
+    optional = (data.group_column, data.split_column if named else None)
     markers = (ENTITY, START, END) if task.entity_markers else ()
     return [
         data.text_column,

