@@ -46,20 +46,24 @@ class SourceFile:
         return f"size:{facts['size']}:" + hashlib.sha256("|".join(version).encode()).hexdigest()
 
 
-def find_files(corpus: Sequence[str]) -> list[SourceFile]:
+def find_files(corpus: Sequence[str], *, leave_out: Path | None = None) -> list[SourceFile]:
     """List the files of a corpus, in the order given and by name within a folder or glob.
 
     A file that is named twice counts once. Hidden files and those that start with `_` are left
-    out of folders. Raises CorpusError if an entry matches nothing.
+    out of folders.
+    leave_out: folder whose files are not part of any folder or glob, because the run writes there.
+    Raises CorpusError if an entry matches nothing.
     """
     found: dict[str, SourceFile] = {}
     for entry in corpus:
-        for file in _expand(entry):
+        for file in _expand(entry, leave_out):
             found.setdefault(file.path, file)
     return list(found.values())
 
 
-def _expand(entry: str) -> Iterator[SourceFile]:
+def _expand(entry: str, leave_out: Path | None) -> Iterator[SourceFile]:
+    if not entry.strip():
+        raise CorpusError("an empty name stands for no corpus", hint="is a shell variable unset?")
     try:
         filesystem, path = fsspec.url_to_fs(entry)
         paths = _matches(filesystem, path)
@@ -68,10 +72,13 @@ def _expand(entry: str) -> Iterator[SourceFile]:
             f"{entry}: cannot be listed: {error}",
             hint="object stores need their fsspec package: s3fs, gcsfs or adlfs",
         ) from error
+    if leave_out is not None and isinstance(filesystem, LocalFileSystem):
+        paths = _outside(Path(os.path.abspath(leave_out)), path, paths)  # noqa: PTH100
     if not paths:
         raise CorpusError(f"{entry}: no Parquet files here", hint=_hint(filesystem, path))
     for match in paths:
         name = _name(entry, match, filesystem)
+        _check_name(name)
         yield SourceFile(name, match, filesystem, _partitions(match))
 
 
@@ -83,8 +90,21 @@ def _matches(filesystem: AbstractFileSystem, path: str) -> list[str]:
             match for match in filesystem.find(path) if _is_data(match.removeprefix(path))
         )
     if any(sign in path for sign in "*?["):
-        return sorted(match for match in filesystem.glob(path) if filesystem.isfile(match))
+        return sorted({file for match in filesystem.glob(path) for file in _of(filesystem, match)})
     return []
+
+
+def _of(filesystem: AbstractFileSystem, match: str) -> list[str]:
+    """What one match of a glob stands for: a file, or the files of a folder that is not hidden."""
+    hidden = PurePosixPath(match).name.startswith((".", "_"))
+    return [] if hidden and filesystem.isdir(match) else _matches(filesystem, match)
+
+
+def _outside(folder: Path, path: str, matches: list[str]) -> list[str]:
+    """The matches that do not lie in `folder`, unless `path` itself points into it."""
+    if folder in (Path(path), *Path(path).parents):
+        return matches
+    return [match for match in matches if folder not in Path(match).parents]
 
 
 def _is_data(path: str) -> bool:
@@ -100,15 +120,25 @@ def _name(entry: str, match: str, filesystem: AbstractFileSystem) -> str:
     return Path(os.path.relpath(match)).as_posix()
 
 
+def _check_name(name: str) -> None:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{name!r}: a file name that is not UTF-8 cannot be written into predictions",
+            hint="rename the file",
+        ) from error
+
+
 def _partitions(match: str) -> tuple[tuple[str, str | None], ...]:
-    """Hive keys and values of the folders that a file lies in."""
-    found = []
+    """Hive keys and values of the folders that a file lies in; of a doubled key the last."""
+    found: dict[str, str | None] = {}
     for part in PurePosixPath(match).parts[:-1]:
         key, equals, value = part.partition("=")
         if equals and key.isidentifier():
             text = unquote(value)
-            found.append((key, None if text == HIVE_NULL else text))
-    return tuple(found)
+            found[key] = None if text == HIVE_NULL else text
+    return tuple(found.items())
 
 
 def _hint(filesystem: AbstractFileSystem, path: str) -> str:

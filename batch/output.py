@@ -20,6 +20,8 @@ from batch.stats import ChunkStats
 from schemas.errors import LockedError, OutputError
 from schemas.files import FileFacts, write_atomic
 
+REPORTS = ("report.json", "report.html")
+
 
 class Marker(BaseModel):
     """Says that a chunk is finished, and what to expect of its files. Written last.
@@ -80,7 +82,7 @@ class OutputFolder:
         try:
             owner = {"host": socket.gethostname(), "pid": os.getpid()}
             self._owner_file.write_text(json.dumps(owner), encoding="utf-8")
-            if overwrite:
+            if overwrite or not self._key_file.exists():  # without a key, whose parts are these?
                 self._clear()
             for folder in (self.predictions, self.quarantine, self._scratch, self._markers):
                 folder.mkdir(exist_ok=True)
@@ -97,9 +99,15 @@ class OutputFolder:
         Raises OutputError that names each part of the key that differs.
         """
         if not self._key_file.exists():
-            write_atomic(self._key_file, json.dumps(key, indent=1, sort_keys=True))
+            self.write(self._key_file, json.dumps(key, indent=1, sort_keys=True))
             return
-        recorded = json.loads(self._key_file.read_text(encoding="utf-8"))
+        try:
+            recorded = json.loads(self._key_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OutputError(
+                f"{self._key_file}: is damaged: {error}",
+                hint="start anew with --overwrite, or name another --output",
+            ) from error
         current = json.loads(json.dumps(key))
         changes = list(_differences(recorded, current))
         if changes:
@@ -108,6 +116,10 @@ class OutputFolder:
                 f"{self.folder}: holds another run; what differs:\n{lines}",
                 hint="name another --output, or discard that run with --overwrite",
             )
+
+    def is_published(self) -> bool:
+        """True if the run's last files are there."""
+        return self.run_file.exists() and all((self.folder / name).exists() for name in REPORTS)
 
     def finished(self, chunk: Chunk) -> Marker | None:
         """The chunk's marker, if its files are there and are what the marker says."""
@@ -146,14 +158,18 @@ class OutputFolder:
             quarantine=FileFacts.of(quarantine_path) if quarantine is not None else None,
             stats=stats.to_json(),
         )
+        self.write(self._marker_path(chunk), marker.model_dump_json())
+        return marker
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a small file whole or not at all. Raises OutputError if the disk is full."""
         try:
-            write_atomic(self._marker_path(chunk), marker.model_dump_json())
+            write_atomic(path, text)
         except OSError as error:
             raise OutputError(
-                f"{self._marker_path(chunk)}: cannot be written: {error}",
+                f"{path}: cannot be written: {error}",
                 hint="make room, then run the same command again: it resumes",
             ) from error
-        return marker
 
     def _marker_path(self, chunk: Chunk) -> Path:
         return self._markers / f"{chunk.index:05d}.json"
@@ -172,10 +188,11 @@ class OutputFolder:
         """Discard an earlier run; only files that narrascan writes are removed."""
         self.run_file.unlink(missing_ok=True)
         self._key_file.unlink(missing_ok=True)
-        for name in ("report.json", "report.html"):
+        for name in REPORTS:
             (self.folder / name).unlink(missing_ok=True)
         for folder in (self._markers, self.predictions, self.quarantine):
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def _clean(self) -> None:
         """Remove what a killed run left half-written."""

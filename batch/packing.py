@@ -10,12 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from schemas.tokens import IdArray
-
-InputArray = npt.NDArray[np.int64]
+from schemas.tokens import IdArray, InputArray, pad
 
 STEPS_PER_OCTAVE = 8
 """Buckets between a length and its double: padding is then about 4 % of the tokens."""
@@ -73,15 +68,13 @@ class BatchShapes:
         for shape in sorted(buckets, key=lambda shape: shape.seq):
             members = buckets[shape]
             for first in range(0, len(members), shape.rows):
-                yield _fill(texts, members[first : first + shape.rows], shape, pad_id)
+                yield fill(texts, members[first : first + shape.rows], shape, pad_id)
 
 
-def _fill(texts: Sequence[IdArray], rows: Sequence[int], shape: Shape, pad_id: int) -> PackedBatch:
-    input_ids = np.full((shape.rows, shape.seq), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((shape.rows, shape.seq), dtype=np.int64)
-    for place, row in enumerate(rows):
-        length = len(texts[row])
-        input_ids[place, :length] = texts[row]
-        attention_mask[place, :length] = 1
+def fill(texts: Sequence[IdArray], rows: Sequence[int], shape: Shape, pad_id: int) -> PackedBatch:
+    """Put the given rows of `texts` into one batch of `shape`, filled up with dummy rows."""
+    input_ids, attention_mask = pad(
+        [texts[row] for row in rows], rows=shape.rows, seq=shape.seq, pad_id=pad_id
+    )
     attention_mask[len(rows) :, 0] = 1  # a dummy row attends to one token, or softmax divides 0/0
     return PackedBatch(rows, input_ids, attention_mask)

@@ -58,7 +58,7 @@ def prediction_table(
         SOURCE_FILE: pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
         SOURCE_ROW: pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
     }
-    kept = rows.kept.filter(pa.array(keep))
+    kept = _take(rows.kept, np.flatnonzero(keep))
     schema = pa.schema([*kept.schema, *prediction_fields(labels)])
     columns = [*kept.columns, *added.values()]
     return pa.Table.from_arrays(columns, schema=schema)
@@ -78,8 +78,9 @@ def quarantine_table(rows: Rows, *, chunk: Chunk, source: str, id_column: str) -
         "reason": pa.array([rows.reasons[row] for row in bad], pa.string()),
     }
     table = pa.Table.from_arrays(list(columns.values()), schema=QUARANTINE_SCHEMA)
-    if id_column in rows.kept.column_names:
-        table = table.append_column(id_column, rows.kept.column(id_column).take(bad))
+    if id_column in rows.kept.column_names and id_column not in table.column_names:
+        ids = _take(rows.kept.select([id_column]), np.array(bad))
+        table = table.append_column(rows.kept.schema.field(id_column), ids.column(0))
     return table
 
 
@@ -96,6 +97,13 @@ def write_part(table: pa.Table, final: Path, *, scratch: Path) -> None:
             f"{final}: cannot be written: {error}",
             hint="make room or mend the folder, then run the same command again: it resumes",
         ) from error
+
+
+def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """The given rows, ascending, as slices: Arrow's own `take` refuses string views."""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    slices = [table.slice(run[0], len(run)) for run in runs if len(run)]
+    return pa.concat_tables(slices) if slices else table.slice(0, 0)
 
 
 def _label_lists(decided: np.ndarray, labels: tuple[str, ...]) -> pa.Array:

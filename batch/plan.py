@@ -80,7 +80,8 @@ def make_plan(options: RunOptions, *, entity_markers: bool) -> Plan:
     entity_markers: the task needs `entity`, `start` and `end`.
     Raises CorpusError with the file, the column and the nearest name.
     """
-    files = tuple(_read_footer(source) for source in find_files(options.corpus))
+    found = find_files(options.corpus, leave_out=options.output)
+    files = tuple(_read_footer(source) for source in found)
     for file in files:
         _check_columns(file, options, entity_markers=entity_markers)
     chunks = tuple(_chunks(files, options.chunk_rows))
@@ -132,7 +133,7 @@ def _check_columns(file: PlannedFile, options: RunOptions, *, entity_markers: bo
             f"{file.source.name}: column names must differ; doubled: {listing(doubled)}",
             hint="rename one of each pair",
         )
-    taken = [name for name in names if name in RESERVED and name != options.gold_column]
+    taken = [name for name in names if name in RESERVED and output_name(name, options) == name]
     if taken:
         raise CorpusError(
             f"{file.source.name}: has columns that predictions add themselves: {listing(taken)}",
@@ -179,7 +180,7 @@ def _require(file: PlannedFile, name: str, option: str | None) -> None:
 def _require_text(file: PlannedFile, name: str, option: str | None) -> None:
     _require(file, name, option)
     kind = file.schema.field(name).type
-    if not is_text(kind):
+    if not is_text(kind) and not pa.types.is_null(kind):  # a column of nulls only may have no type
         raise CorpusError(
             f"{file.source.name}: column {name!r} is {kind}, not text",
             hint=f"name a string column with {option}" if option else "it must be a string column",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -66,6 +67,8 @@ class ChunkReader:
             gold += self._gold(batch)
             kept.append(self._kept(batch, file))
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
+        # Where batches end depends on where reading began, and a part must not.
+        whole = whole.combine_chunks()
         return Rows(texts, reasons, domains, gold, whole)
 
     def _texts(self, batch: pa.RecordBatch) -> Iterator[tuple[ModelText | None, str | None]]:
@@ -122,9 +125,10 @@ class ChunkReader:
         for field in self._plan.kept:
             if field.name in columns:
                 arrays.append(_cast(columns[field.name], field, file))
-            else:
-                value = pa.scalar(partitions.get(field.name), pa.string())
+            elif (value := partitions.get(field.name)) is not None:
                 arrays.append(pa.repeat(value, batch.num_rows).cast(field.type))
+            else:
+                arrays.append(pa.nulls(batch.num_rows, field.type))
         return pa.Table.from_arrays(arrays, schema=self._plan.kept)
 
 
@@ -195,9 +199,11 @@ def gold_lists(column: pa.Array) -> list[list[str] | None]:
     """Gold labels of each row, from a column of lists or of single labels."""
     if is_text(column.type):
         return [None if label is None else [label] for label in decode_text(column)]
+    lengths = pc.list_value_length(column).to_pylist()
+    names = iter(decode_text(column.flatten()))
     return [
-        None if labels is None else [str(label) for label in labels if label is not None]
-        for labels in column.to_pylist()
+        None if length is None else [name for name in islice(names, length) if name is not None]
+        for length in lengths
     ]
 
 

@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
-from importlib.metadata import version
 from operator import add
 
 import numpy as np
 
-from batch.device import choose_device, installed_engines
+from batch.device import choose_device
 from batch.gold import check_gold, gold_matrix
 from batch.options import RunOptions
 from batch.output import Marker, OutputFolder
-from batch.parts import part_name, prediction_table, quarantine_table
+from batch.page import write_report
+from batch.parts import prediction_table, quarantine_table
 from batch.plan import Chunk, Plan, make_plan
 from batch.progress import RunProgress
-from batch.report import build_report, write_report
+from batch.record import Counts, Work, attempt_timings, count_statuses, run_key, run_record
+from batch.report import build_report
 from batch.rows import ChunkReader, Rows
 from batch.scorer import OnBatch, Scored, Scorer, open_scorer
 from batch.stats import ChunkStats, count_rows
 from batch.stop import StopSwitch
 from schemas.bundle import Bundle
 from schemas.errors import OutputError, UsageError
-from schemas.files import write_atomic
-from schemas.metadata import SCHEMA_VERSION, ArtefactMetadata
+from schemas.metadata import ArtefactMetadata
 from schemas.text import EMPTY
-
-VERSIONED = ("narrascan", "numpy", "pyarrow", "tokenizers")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Rows of a run by what became of them."""
-
-    rows: int
-    ok: int
-    truncated: int
-    empty: int
-    quarantined: int
-
-    @property
-    def quarantined_share(self) -> float:
-        """Share of all rows."""
-        return self.quarantined / max(self.rows, 1)
 
 
 @dataclass(frozen=True)
@@ -59,14 +40,6 @@ class RunResult:
     scored_now: int
     seconds: float
     device: str
-
-
-@dataclass
-class _Work:
-    """What this attempt did itself."""
-
-    rows: int = 0
-    tokens: int = 0
 
 
 def run(options: RunOptions, progress: RunProgress) -> RunResult:
@@ -85,18 +58,18 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             check_gold(plan, options.gold_column, scorer.metadata.labels)
         output = OutputFolder(options.output)
         with output.held(overwrite=options.overwrite):
-            key = _key(options, plan, bundle, scorer)
+            key = run_key(options, plan, bundle, scorer)
             output.claim(key)
-            work = _Work()
+            work = Work()
             markers = _score_all(plan, options, scorer, output, progress, switch, work)
             stats = reduce(add, (marker.chunk_stats() for marker in markers))
-            counts = _counts(stats)
+            counts = count_statuses(stats)
             seconds = time.monotonic() - clock
-            if work.rows or not output.run_file.exists():
+            if work.rows or not output.is_published():
                 _publish_report(options, scorer.metadata, output, stats)
-                timings = _timings(started, seconds, work)
-                record = _record(key, counts, markers, scorer, options, timings)
-                write_atomic(output.run_file, json.dumps(record, indent=1, ensure_ascii=False))
+                times = attempt_timings(started, seconds, work)
+                record = run_record(key, counts, markers, scorer, options, times)
+                output.write(output.run_file, json.dumps(record, indent=1, ensure_ascii=False))
             else:
                 progress.note("complete", f"{options.output}: already complete, nothing to do")
     return RunResult(counts, work.rows, seconds, scorer.runner.device.name)
@@ -147,7 +120,7 @@ def _score_all(
     output: OutputFolder,
     progress: RunProgress,
     switch: StopSwitch,
-    work: _Work,
+    work: Work,
 ) -> list[Marker]:
     """Finish every chunk that has no valid marker; returns the markers in order."""
     metadata = scorer.metadata
@@ -156,6 +129,8 @@ def _score_all(
     done = sum(chunk.rows for chunk in plan.chunks if markers[chunk.index] is not None)
     if done:
         progress.note("resume", f"resuming: {done:,} of {plan.rows:,} rows are finished", done=done)
+    if None in markers.values():
+        output.run_file.unlink(missing_ok=True)  # a run with a part to redo is not finished
     progress.start(rows=plan.rows, done=done)
 
     def on_batch(rows: int, tokens: int) -> None:
@@ -222,7 +197,8 @@ def _finish(
 ) -> Marker:
     labels = scorer.metadata.labels
     source = plan.files[chunk.file].source.name
-    gold, has_gold = gold_matrix(rows.gold, labels) if _any_gold(rows) else (None, None)
+    with_gold = options.gold_column is not None  # even where this chunk's are all null
+    gold, has_gold = gold_matrix(rows.gold, labels) if with_gold else (None, None)
     stats = count_rows(
         domains=rows.domains,
         statuses=statuses,
@@ -235,11 +211,6 @@ def _finish(
     part = prediction_table(rows, scored, statuses, labels, chunk=chunk, source=source)
     quarantine = quarantine_table(rows, chunk=chunk, source=source, id_column=options.id_column)
     return output.publish_chunk(chunk, part, quarantine, stats, source=source)
-
-
-def _any_gold(rows: Rows) -> bool:
-    """True if any row of the chunk has gold labels."""
-    return any(names is not None for names in rows.gold)
 
 
 def _publish_report(
@@ -262,92 +233,6 @@ def _publish_report(
             f"{output.folder}: the report cannot be written: {error}",
             hint="make room, then run the same command again: it resumes",
         ) from error
-
-
-def _counts(stats: ChunkStats) -> Counts:
-    domains = stats.domains.values()
-    return Counts(
-        *(
-            sum(getattr(domain, name) for domain in domains)
-            for name in ("rows", "ok", "truncated", "empty", "quarantined")
-        )
-    )
-
-
-def _key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> dict[str, object]:
-    """Everything that the output depends on; a resumed run must agree in all of it."""
-    return {
-        "task": options.task,
-        "bundle_sha256": bundle.sha256,
-        "options": {
-            **options.shaping(),
-            "precision": scorer.metadata.precision,
-            "max_tokens_per_batch": scorer.runner.tokens_per_batch,
-        },
-        "inputs": {
-            file.source.name: {"rows": file.rows, "fingerprint": file.source.fingerprint()}
-            for file in plan.files
-        },
-        "engine": {
-            "device": scorer.runner.device.kind,
-            "machine": platform.machine(),
-            **installed_engines(),
-            **{package: version(package) for package in VERSIONED},
-        },
-    }
-
-
-def _record(
-    key: dict[str, object],
-    counts: Counts,
-    markers: Sequence[Marker],
-    scorer: Scorer,
-    options: RunOptions,
-    timings: dict[str, object],
-) -> dict[str, object]:
-    """`run.json`. Only `timings` differs between two runs over the same input."""
-    outputs = {}
-    for marker in markers:
-        outputs[f"predictions/{part_name(marker.index)}"] = marker.part.model_dump()
-        if marker.quarantine is not None:
-            outputs[f"quarantine/{part_name(marker.index)}"] = marker.quarantine.model_dump()
-    device = scorer.runner.device
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "status": "finished",
-        "task": options.task,
-        "config": {
-            "corpus": list(options.corpus),
-            **(key["options"] if isinstance(key["options"], dict) else {}),
-            "device": options.device,
-            "max_quarantined": options.max_quarantined,
-        },
-        "bundle": {"path": str(options.bundle), "sha256": key["bundle_sha256"]},
-        "inputs": key["inputs"],
-        "outputs": outputs,
-        "counts": {
-            "rows": counts.rows,
-            "ok": counts.ok,
-            "truncated": counts.truncated,
-            "empty": counts.empty,
-            "quarantined": counts.quarantined,
-        },
-        "device": {"name": device.name, "provider": device.provider, "why": device.why},
-        "versions": key["engine"],
-        "timings": timings,
-    }
-
-
-def _timings(started: datetime, seconds: float, work: _Work) -> dict[str, object]:
-    return {
-        "started_at": started.isoformat(timespec="seconds"),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "rows_scored": work.rows,
-        "tokens_scored": work.tokens,
-        "rows_per_s": round(work.rows / max(seconds, 1e-9), 1),
-        "tokens_per_s": round(work.tokens / max(seconds, 1e-9)),
-    }
 
 
 def _device_line(scorer: Scorer) -> str:

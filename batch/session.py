@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from batch.device import Device, import_engine
-from batch.packing import InputArray
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.metadata import ArtefactMetadata
+from schemas.tokens import InputArray
 
 
 class TaskSession:

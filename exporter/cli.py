@@ -48,7 +48,7 @@ def export(checkpoint: Path, output: Path) -> None:
         from exporter.publish import export_checkpoint
 
         bundle = export_checkpoint(checkpoint, output)
-    except NarrascanError as error:
+    except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
     tasks = ", ".join(bundle.manifest.tasks)
     click.echo(f"bundle: {output} (tasks: {tasks})")
@@ -71,7 +71,7 @@ def inspect(file: Path, as_json: bool) -> None:
         from exporter.card import model_card
 
         metadata = TaskSession(file, choose_device("cpu")).metadata()
-    except NarrascanError as error:
+    except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(metadata.model_dump_json(indent=1))

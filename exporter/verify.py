@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from batch.packing import PackedBatch
+from batch.packing import PackedBatch, Shape, fill
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
 from schemas.decision import Calibration, FloatArray, calibrate, decide
@@ -96,10 +96,5 @@ def _batches(runner: LogitRunner, ids: list[IdArray]) -> Iterator[PackedBatch]:
 
 
 def _ragged(ids: list[IdArray], pad_id: int) -> PackedBatch:
-    seq = max(map(len, ids))
-    input_ids = np.full((len(ids), seq), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(ids), seq), dtype=np.int64)
-    for row, text in enumerate(ids):
-        input_ids[row, : len(text)] = text
-        attention_mask[row, : len(text)] = 1
-    return PackedBatch(range(len(ids)), input_ids, attention_mask)
+    shape = Shape(rows=len(ids), seq=max(map(len, ids)))
+    return fill(ids, range(len(ids)), shape, pad_id)

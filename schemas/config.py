@@ -6,9 +6,10 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from schemas.errors import ConfigError, nearest
 from schemas.metadata import SCHEMA_VERSION
@@ -68,6 +69,12 @@ class DataConfig(_Section):
     """What to do with a label that the task does not list: `ignore` drops it, and with it rows
     that have no other."""
 
+    @model_validator(mode="after")
+    def _validation_is_not_training(self) -> Self:
+        if self.validation_value == self.train_value:
+            raise ValueError("validation_value and train_value must differ")
+        return self
+
 
 class TaskConfig(_Section):
     """One task: its labels, its text, its loss and its data."""
@@ -122,7 +129,7 @@ class TrainConfig(_Section):
 class TrainingRun(_Section):
     """The whole config of a training run."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, strict=True)
     """Version of this layout."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random."""
@@ -177,9 +184,10 @@ def _override(stored: dict[str, object], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: expected key=value, as in train.epochs=3")
     try:
-        value: object = tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
+        parsed = {}
+    value: object = parsed["value"] if len(parsed) == 1 else text  # a bare word is a string
     here: object = stored
     steps = key.split(".")
     for step in steps[:-1]:
@@ -204,7 +212,10 @@ def _enter(here: object, step: str, override: str) -> object:
 
 def _problems(path: Path, error: ValidationError) -> str:
     lines = []
-    for problem in error.errors():
+    found = error.errors()
+    for problem in found:
+        if problem["type"] == "too_short" and any(_inside(other, problem) for other in found):
+            continue  # pydantic counts items that are wrong as missing
         key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
             close = nearest(str(problem["loc"][-1]), _known_keys())
@@ -218,6 +229,11 @@ def _problems(path: Path, error: ValidationError) -> str:
         lines.append(f"  {key}: {text}")
     count = len(lines)
     return f"{path}: {count} problem{'s' if count != 1 else ''}\n" + "\n".join(lines)
+
+
+def _inside(problem: ErrorDetails, outer: ErrorDetails) -> bool:
+    depth = len(outer["loc"])
+    return len(problem["loc"]) > depth and problem["loc"][:depth] == outer["loc"]
 
 
 def _known_keys() -> set[str]:

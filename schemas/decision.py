@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from schemas.tasks import BoolArray
 
@@ -23,8 +23,8 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["none", "platt"]
-    scale: tuple[float, ...]
-    bias: tuple[float, ...]
+    scale: tuple[FiniteFloat, ...]
+    bias: tuple[FiniteFloat, ...]
 
     @classmethod
     def none(cls, labels: int) -> Calibration:

@@ -64,21 +64,34 @@ def write_atomic(final: Path, text: str) -> None:
 def atomic_folder(final: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it takes the place of `final`.
 
-    An older folder of that name is removed only after the new one is complete.
+    An older folder of that name is removed only after the new one has taken its place.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name}.tmp"
-    retired = final.parent / f".{final.name}.old"
     shutil.rmtree(temporary, ignore_errors=True)
+    settle_folder(final)
     temporary.mkdir()
     try:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             sync(path)
         if final.exists():
-            final.rename(retired)
+            final.rename(_retired(final))
         temporary.rename(final)
         sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+        settle_folder(final)
+
+
+def settle_folder(final: Path) -> None:
+    """Tidy up after a kill inside `atomic_folder`: put the older folder back if nothing has taken
+    its place, else remove it.
+    """
+    if _retired(final).exists() and not final.exists():
+        _retired(final).rename(final)
+    shutil.rmtree(_retired(final), ignore_errors=True)
+
+
+def _retired(final: Path) -> Path:
+    return final.parent / f".{final.name}.old"

@@ -5,7 +5,7 @@ Trainer, exporter and batch all call `model_text`, so that a model is served wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
@@ -74,11 +74,14 @@ def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelTex
         return EMPTY
     max_chars = max_tokens * CHARS_PER_TOKEN
     title = article.title if spec.title and not is_blank(article.title) else None
-    head = "" if title is None else _plain(title[:max_chars].strip()) + spec.separator
+    head = "" if title is None else title[:max_chars].strip() + spec.separator
     if spec.entity_markers:
-        return _marked(article.text, article, head, max_chars)
-    body = article.text[:max_chars]
-    return ModelText(_plain(head + body), cut=len(body) < len(article.text))
+        built = _marked(article.text, article, head, max_chars)
+    else:
+        body = article.text[:max_chars]
+        built = ModelText(_plain(head + body), cut=len(body) < len(article.text))
+    title_cut = title is not None and len(title) > max_chars
+    return replace(built, cut=True) if title_cut else built
 
 
 def _marked(text: str, article: Article, head: str, max_chars: int) -> ModelText:
@@ -87,7 +90,7 @@ def _marked(text: str, article: Article, head: str, max_chars: int) -> ModelText
     left = text[max(0, start - half) : start]
     span = text[start : min(end, start + half)]
     right = text[end : end + half]
-    built = f"{head}{_plain(left)}{ENTITY_START}{_plain(span)}{ENTITY_END}{_plain(right)}"
+    built = f"{_plain(head + left)}{ENTITY_START}{_plain(span)}{ENTITY_END}{_plain(right)}"
     kept = len(left) + len(span) + len(right)
     return ModelText(built, cut=kept < len(text))
 

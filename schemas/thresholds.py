@@ -19,20 +19,22 @@ def best_threshold(probabilities: FloatArray, gold: BoolArray) -> float:
 
     probabilities, gold: any equal shape; they are flattened, so that a matrix gives the micro-F1
     threshold and a column that label's own. The threshold lies midway between the lowest accepted
-    and the highest refused probability. Without any positive, returns 1.0 or the value just above
-    the highest probability, whichever is lower.
+    and the highest refused probability, or at the former where no float32 lies between. Without any
+    positive, returns 1.0 or the float32 just above the highest probability, whichever is lower.
     """
     scores = np.asarray(probabilities, dtype=np.float64).ravel()
     truth = np.asarray(gold, dtype=np.bool_).ravel()
     if not truth.any():
-        return float(min(1.0, np.nextafter(scores.max(initial=0.0), 2.0)))
+        above = np.nextafter(np.float32(scores.max(initial=0.0)), np.float32(2.0))
+        return min(1.0, float(above))
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth.sum())
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
     cut = int(np.argmax(np.where(last_of_tie, f1, -1.0)))
     below = ranked[cut + 1] if cut + 1 < len(ranked) else 0.0
-    return float((ranked[cut] + below) / 2)
+    midway = np.float32((ranked[cut] + below) / 2)
+    return float(midway if midway > below else ranked[cut])
 
 
 def label_thresholds(

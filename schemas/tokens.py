@@ -6,7 +6,7 @@ of it; `Tokenizer` below states the part of it that is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,10 @@ import numpy.typing as npt
 from schemas.text import ENTITY_START, ModelText
 
 IdArray = npt.NDArray[np.int32]
+InputArray = npt.NDArray[np.int64]
+
+UNKNOWN_TOKENS = ("[UNK]", "<unk>")
+"""What the unknown token is called."""
 
 TEXTS_PER_CALL = 128
 """Texts handed to the tokenizer at once: enough for its threads, few enough to stay small."""
@@ -30,6 +34,13 @@ class Encoding(Protocol):
     def special_tokens_mask(self) -> list[int]: ...
 
 
+class AddedToken(Protocol):
+    """A token that the tokenizer knows beside its vocabulary."""
+
+    @property
+    def special(self) -> bool: ...
+
+
 class Tokenizer(Protocol):
     """The part of `tokenizers.Tokenizer` that is used."""
 
@@ -40,6 +51,7 @@ class Tokenizer(Protocol):
         self, input: list[str], /, *, add_special_tokens: bool
     ) -> Sequence[Encoding]: ...
     def token_to_id(self, token: str, /) -> int | None: ...
+    def get_added_tokens_decoder(self) -> Mapping[int, AddedToken]: ...
     def no_truncation(self) -> None: ...
     def no_padding(self) -> None: ...
 
@@ -71,6 +83,10 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._marker_id = tokenizer.token_to_id(ENTITY_START)
         self._prefix, self._suffix = _special_tokens(tokenizer)
+        added = tokenizer.get_added_tokens_decoder().items()
+        self._special = {number for number, token in added if token.special}
+        unknown = (tokenizer.token_to_id(name) for name in UNKNOWN_TOKENS)
+        self._unknown = [number for number in unknown if number is not None][:1]
         self._room = max_tokens - len(self._prefix) - len(self._suffix)
         if self._room < 1:
             raise ValueError(f"max_tokens {max_tokens} leaves no room for text")
@@ -83,7 +99,17 @@ class TextTokenizer:
                 [text.text for text in group], add_special_tokens=False
             )
             for text, encoding in zip(group, encodings, strict=True):
-                yield self._cut(text, encoding.ids)
+                yield self._cut(text, self._plain(encoding.ids))
+
+    def _plain(self, ids: list[int]) -> list[int]:
+        """Put the unknown token in place of special ones.
+
+        SentencePiece vocabularies have "</s>" among their ordinary pieces, so that a text which
+        spells it would end there.
+        """
+        if self._special.isdisjoint(ids):
+            return ids
+        return [kept for i in ids for kept in (self._unknown if i in self._special else [i])]
 
     def _cut(self, text: ModelText, ids: list[int]) -> TokenisedText:
         kept = ids
@@ -101,6 +127,22 @@ class TextTokenizer:
             return 0
         centred = ids.index(self._marker_id) - self._room // 2
         return max(0, min(centred, len(ids) - self._room))
+
+
+def pad(
+    texts: Sequence[IdArray], *, rows: int, seq: int, pad_id: int
+) -> tuple[InputArray, InputArray]:
+    """Fill short texts up at their end.
+
+    texts: token ids of at most `rows` texts, each (length,) int32 with at most `seq` of them.
+    Returns `input_ids` and `attention_mask`, both (rows, seq) int64; the mask is 1 for real tokens.
+    """
+    input_ids = np.full((rows, seq), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((rows, seq), dtype=np.int64)
+    for row, ids in enumerate(texts):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return input_ids, attention_mask
 
 
 def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

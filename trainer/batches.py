@@ -14,6 +14,8 @@ from schemas.config import TrainConfig
 POOL_BATCHES = 50
 """Batches' worth of shuffled rows that are sorted by length together: batches are then nearly
 free of padding, and still differ from epoch to epoch."""
+LEAST_POOLS = 4
+"""Pools that a small data set is cut into, so that its batches differ from epoch to epoch too."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def length_grouped(
     """Shuffle rows into batches of similar length, every row once, in random order of batches."""
     order = rng.permutation(len(lengths))
     known = np.asarray(lengths)
-    pool_rows = batch_rows * POOL_BATCHES
+    pool_batches = min(POOL_BATCHES, len(order) // (batch_rows * LEAST_POOLS))
+    pool_rows = batch_rows * max(1, pool_batches)
     batches: list[npt.NDArray[np.int64]] = []
     for first in range(0, len(order), pool_rows):
         pool = order[first : first + pool_rows]

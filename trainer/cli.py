@@ -50,7 +50,7 @@ def main(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool
         from trainer.loop import train
 
         files = train(settings, output, overwrite=overwrite)
-    except NarrascanError as error:
+    except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"checkpoint: {files.folder}")
     click.echo(f"curves:     {files.curves}")

@@ -15,7 +15,7 @@ from schemas.errors import DataError, listing
 from schemas.tasks import BoolArray, label_matrix
 from schemas.text import Article, ModelText, TextSpec, is_blank, model_text
 from schemas.tokens import TextTokenizer, TokenisedText
-from trainer.readers import read_part
+from trainer.readers import Part, read_part
 from trainer.readers.rows import LabelledRows
 from trainer.splits import stratified_split
 
@@ -95,30 +95,38 @@ def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskD
 def _read_and_split(
     data: DataConfig, task: TaskConfig, *, seed: int
 ) -> tuple[LabelledRows, LabelledRows]:
-    rows = _usable(read_part(data, task, "train"), data, task)
+    rows = _read_usable(data, task, "train")
     if data.validation_value is not None:
-        return rows, _usable(read_part(data, task, "validation"), data, task)
+        return rows, _read_usable(data, task, "validation")
     names = sorted({label for labels in rows.gold for label in labels})
     matrix = label_matrix(list(rows.gold), tuple(names), source=rows.source)
     share = data.validation_share
-    train, heldout = stratified_split(
-        matrix, fractions=(1 - share, share), seed=seed, groups=rows.groups
-    )
-    if not len(heldout):
-        raise DataError(
-            f"{data.path}: {len(rows)} rows leave none to hold out at a share of {share}",
-            hint="more rows, or a larger validation_share",
+    try:
+        train, heldout = stratified_split(
+            matrix, fractions=(1 - share, share), seed=seed, groups=rows.groups
         )
+    except ValueError as error:
+        raise DataError(
+            f"{data.path}: a share of {share} cannot be held out: {error}",
+            hint="more rows, or a validation_value",
+        ) from error
     return rows.take(train.tolist()), rows.take(heldout.tolist())
+
+
+def _read_usable(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
+    rows = read_part(data, task, part)
+    usable = _usable(rows, data, task)
+    if not len(usable):
+        raise DataError(
+            f"{data.path}: no rows to {'train' if part == 'train' else 'validate'} on; {len(rows)} "
+            "were read",
+            hint="check split_column, train_value, validation_value and labels in the config",
+        )
+    return usable
 
 
 def _usable(rows: LabelledRows, data: DataConfig, task: TaskConfig) -> LabelledRows:
     """Drop rows without text; apply the rule for labels that the task does not list."""
-    if not len(rows):
-        raise DataError(
-            f"{data.path}: no rows to train on",
-            hint="check split_column, train_value and validation_value in the config",
-        )
     keep = [row for row, article in enumerate(rows.articles) if not is_blank(article.text)]
     if len(keep) < len(rows):
         log.warning("%s: %d rows without text are left out", data.path, len(rows) - len(keep))
@@ -140,6 +148,8 @@ def _labels_found(parts: Sequence[LabelledRows]) -> tuple[str, ...]:
         raise DataError(
             f"{parts[0].source}: no row has a label", hint="check labels_column in the config"
         )
+    if not all(label.strip() for label in counts):
+        raise DataError(f"{parts[0].source}: a label is blank", hint="name it, or remove it")
     return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
 
 

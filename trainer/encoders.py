@@ -46,7 +46,9 @@ def load_encoder(source: str, *, markers: bool) -> LoadedEncoder:
     try:
         model = AutoModel.from_pretrained(location, use_safetensors=True)
         tokenizer = _load_tokenizer(location)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except EncoderError:
+        raise
+    except Exception as error:  # transformers, safetensors and tokenizers share no base class
         raise EncoderError(
             f"encoder {source!r} cannot be loaded: {error}",
             hint="name a folder with config.json, model.safetensors and tokenizer.json, a Hugging "
@@ -68,7 +70,10 @@ def locate(source: str) -> str:
         folder = Path(source).expanduser()
         return str(folder) if folder.is_dir() else source
     name = source.removeprefix(PACKAGE_PREFIX)
-    spec = importlib.util.find_spec(name.replace("-", "_"))
+    try:
+        spec = importlib.util.find_spec(name.replace("-", "_"))
+    except (ImportError, ValueError):  # a dot or nothing in the name
+        spec = None
     if spec is None or spec.origin is None:
         raise EncoderError(
             f"encoder {source!r}: no installed package {name!r}",

@@ -14,22 +14,21 @@ from schemas.decision import Calibration, FloatArray, calibrate, decide
 from schemas.metrics import Hits, Scores
 from schemas.tasks import BoolArray
 from schemas.thresholds import best_threshold
-from schemas.tokens import TokenisedText
+from schemas.tokens import TokenisedText, pad
 from trainer.dataset import TokenisedRows
 from trainer.model import MultiTaskModel
 
 ROWS_PER_BATCH = 32
 
 
-def pad(texts: Sequence[TokenisedText], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def to_batch(
+    texts: Sequence[TokenisedText], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Pad token ids to the longest: `input_ids` and `attention_mask`, both (rows, seq) int64."""
     seq = max(len(text.ids) for text in texts)
-    input_ids = np.full((len(texts), seq), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(texts), seq), dtype=np.int64)
-    for row, text in enumerate(texts):
-        input_ids[row, : len(text.ids)] = text.ids
-        attention_mask[row, : len(text.ids)] = 1
-    return torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)
+    arrays = pad([text.ids for text in texts], rows=len(texts), seq=seq, pad_id=pad_id)
+    input_ids, attention_mask = (torch.from_numpy(array).to(device) for array in arrays)
+    return input_ids, attention_mask
 
 
 def validation_batches(rows: TokenisedRows) -> Iterator[list[int]]:
@@ -53,7 +52,7 @@ def predict(
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in validation_batches(rows):
-            input_ids, attention_mask = pad([rows.texts[row] for row in batch], pad_id, device)
+            input_ids, attention_mask = to_batch([rows.texts[row] for row in batch], pad_id, device)
             logits[batch] = model(input_ids, attention_mask, task).float().cpu().numpy()
     model.train()
     return logits

@@ -65,9 +65,8 @@ def draw_curves(history: History, path: Path) -> None:
     scores.set(title="Held-out rows, best single threshold", xlabel="epoch", ylim=(0, 1))
     if history.best is not None:
         scores.axvline(history.best.epoch, color="0.6", linewidth=1, zorder=0)
-        scores.annotate(
-            "best", (history.best.epoch, 0.02), xytext=(4, 0), textcoords="offset points"
-        )
+        place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right"}
+        scores.annotate("best", (history.best.epoch, 0.02), **place)
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize="small")

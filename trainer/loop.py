@@ -24,7 +24,7 @@ from trainer.batches import Batch, plan_epoch, steps_by_task
 from trainer.checkpoint import CheckpointFiles, read_info
 from trainer.dataset import TaskData, load_task
 from trainer.encoders import LoadedEncoder, load_encoder
-from trainer.evaluate import metric_value, pad, predict, score
+from trainer.evaluate import metric_value, predict, score, to_batch
 from trainer.history import EpochRecord, History, draw_curves
 from trainer.losses import LossFunction, make_loss
 from trainer.model import MultiTaskModel
@@ -147,7 +147,7 @@ class _Run:
     def _step(self, batch: Batch) -> float:
         rows = self.data[batch.task].train
         device = self.accelerator.device
-        input_ids, attention_mask = pad(
+        input_ids, attention_mask = to_batch(
             [rows.texts[row] for row in batch.rows], self.pad_id, device
         )
         labels = torch.from_numpy(rows.labels[batch.rows]).to(device)

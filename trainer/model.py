@@ -51,16 +51,21 @@ class MultiTaskModel(nn.Module):
         hidden = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {
-                task: nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, count))
+                _head_key(task): nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, count))
                 for task, count in labels.items()
             }
         )
 
     def path(self, task: str) -> TaskPath:
         """The encoder and one head, sharing their weights with this model."""
-        return TaskPath(self.encoder, self.heads[task])
+        return TaskPath(self.encoder, self.heads[_head_key(task)])
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task: str) -> Tensor:
         """Logits of one task, (rows, labels)."""
         logits: Tensor = self.path(task)(input_ids, attention_mask)
         return logits
+
+
+def _head_key(task: str) -> str:
+    """Key of a task's head; torch refuses names of its own, such as `type`. No task has a `-`."""
+    return f"{task}-head" if hasattr(nn.ModuleDict, task) or task == "training" else task

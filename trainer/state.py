@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from pydantic import BaseModel
 
 from schemas.errors import CheckpointError
-from schemas.files import atomic_folder
+from schemas.files import atomic_folder, settle_folder
 from trainer.checkpoint import CheckpointFiles
 from trainer.history import History
 
@@ -68,6 +68,7 @@ class StateFolder:
 
         Raises CheckpointError if the saved state is of another config or other data.
         """
+        settle_folder(self._run)
         stored = self._run / "run.json"
         if not stored.is_file():
             return fresh

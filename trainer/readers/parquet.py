@@ -47,19 +47,22 @@ def _collect(data: DataConfig, task: TaskConfig, part: str) -> pl.DataFrame:
     wanted = _wanted_columns(data, task)
     for name in wanted:
         _require(name, schema, data)
-    _check_types(data, schema)
+    _check_types(data, task, schema)
     if data.title_column in schema and task.title:
         wanted.append(data.title_column)
     lazy = pl.scan_parquet(data.path)
     if data.split_column in schema:
         value = data.train_value if part == "train" else data.validation_value
         lazy = lazy.filter(pl.col(data.split_column) == value)
-    return lazy.select(list(dict.fromkeys(wanted))).collect()
+    try:
+        return lazy.select(list(dict.fromkeys(wanted))).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{data.path}: cannot be read: {error}") from error
 
 
 def _wanted_columns(data: DataConfig, task: TaskConfig) -> list[str]:
-    named = "split_column" in data.model_fields_set
-    optional = (data.group_column, data.split_column if named else None)
+    needed = "split_column" in data.model_fields_set or data.validation_value is not None
+    optional = (data.group_column, data.split_column if needed else None)
     markers = (ENTITY, START, END) if task.entity_markers else ()
     return [
         data.text_column,
@@ -78,10 +81,22 @@ def _require(name: str, schema: dict[str, pl.DataType], data: DataConfig) -> Non
         )
 
 
-def _check_types(data: DataConfig, schema: dict[str, pl.DataType]) -> None:
-    if schema[data.text_column] != pl.String:
+def _check_types(data: DataConfig, task: TaskConfig, schema: dict[str, pl.DataType]) -> None:
+    texts = [data.text_column]
+    if task.title and data.title_column in schema:
+        texts.append(data.title_column)
+    if task.entity_markers:
+        texts.append(ENTITY)
+    for name in texts:
+        if schema[name] not in (pl.String, pl.Null):
+            raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not text")
+    for name in (START, END) if task.entity_markers else ():
+        if not schema[name].is_integer():
+            raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not whole numbers")
+    if data.group_column is not None and schema[data.group_column].is_nested():
         raise DataError(
-            f"{data.path}: column {data.text_column!r} is {schema[data.text_column]}, not text"
+            f"{data.path}: column {data.group_column!r} is {schema[data.group_column]}; expected "
+            "one value a row"
         )
     labels = schema[data.labels_column]
     if labels not in (pl.String, pl.List(pl.String)):
@@ -98,4 +113,4 @@ def _optional(frame: pl.DataFrame, name: str) -> list[str | None]:
 def _label_lists(column: pl.Series) -> list[list[str]]:
     if column.dtype == pl.String:
         return [[] if label is None else [label] for label in column]
-    return [[] if labels is None else labels for labels in column.to_list()]
+    return [[label for label in labels or () if label is not None] for labels in column.to_list()]

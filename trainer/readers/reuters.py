@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import html
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,22 +49,31 @@ def read_stories(folder: Path, split: str) -> Iterator[Story]:
     split: `TRAIN` or `TEST`.
     Raises DataError if the folder has no Reuters files, or a file has no stories.
     """
-    paths = sorted(path for path in folder.glob("reut2-*.sgm*") if path.is_file())
+    found = {path for path in folder.glob("reut2-*.sgm*") if path.is_file()}
+    # A file that was unpacked beside its archive is read once.
+    paths = sorted(p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found)
     if not paths:
         raise DataError(
             f"{folder}: no reut2-*.sgm or reut2-*.sgm.gz files here",
             hint="name the folder with the 22 SGML files of Reuters-21578, Distribution 1.0",
         )
     for path in paths:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found = 0
-        for match in _STORY.finditer(raw.decode("latin-1")):
-            found += 1
+        stories = 0
+        for match in _STORY.finditer(_read(path)):
+            stories += 1
             attributes = dict(_ATTRIBUTE.findall(match["attributes"]))
             if attributes.get("LEWISSPLIT") == split and attributes.get("TOPICS") == "YES":
                 yield _story(attributes["NEWID"], split, match["content"])
-        if not found:
+        if not stories:
             raise DataError(f"{path}: no <REUTERS> stories in it", hint="is the file whole?")
+
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("latin-1")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}", hint="is the file whole?") from error
 
 
 def read_training_part(data: DataConfig, part: str) -> LabelledRows:

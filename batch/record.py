@@ -1,0 +1,133 @@
+"""What identifies a run, and what `run.json` says of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from batch.device import installed_engines
+from batch.options import RunOptions
+from batch.output import Marker
+from batch.parts import part_name
+from batch.plan import Plan
+from batch.scorer import Scorer
+from batch.stats import ChunkStats
+from schemas.bundle import Bundle
+from schemas.metadata import SCHEMA_VERSION
+
+VERSIONED = ("narrascan", "numpy", "pyarrow", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of a run by what became of them."""
+
+    rows: int
+    ok: int
+    truncated: int
+    empty: int
+    quarantined: int
+
+    @property
+    def quarantined_share(self) -> float:
+        """Share of all rows."""
+        return self.quarantined / max(self.rows, 1)
+
+
+@dataclass
+class Work:
+    """What this attempt did itself."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
+def count_statuses(stats: ChunkStats) -> Counts:
+    """Rows of all domains by what became of them."""
+    domains = stats.domains.values()
+    return Counts(
+        *(
+            sum(getattr(domain, name) for domain in domains)
+            for name in ("rows", "ok", "truncated", "empty", "quarantined")
+        )
+    )
+
+
+def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> dict[str, object]:
+    """Everything that the output depends on; a resumed run must agree in all of it."""
+    return {
+        "task": options.task,
+        "bundle_sha256": bundle.sha256,
+        "options": {
+            **options.shaping(),
+            "precision": scorer.metadata.precision,
+            "max_tokens_per_batch": scorer.runner.tokens_per_batch,
+        },
+        "inputs": {
+            file.source.name: {"rows": file.rows, "fingerprint": file.source.fingerprint()}
+            for file in plan.files
+        },
+        "engine": {
+            "device": scorer.runner.device.kind,
+            "machine": platform.machine(),
+            **installed_engines(),
+            **{package: version(package) for package in VERSIONED},
+        },
+    }
+
+
+def run_record(
+    key: dict[str, object],
+    counts: Counts,
+    markers: Sequence[Marker],
+    scorer: Scorer,
+    options: RunOptions,
+    timings: dict[str, object],
+) -> dict[str, object]:
+    """`run.json`. Only `timings` differs between two runs over the same input."""
+    outputs = {}
+    for marker in markers:
+        outputs[f"predictions/{part_name(marker.index)}"] = marker.part.model_dump()
+        if marker.quarantine is not None:
+            outputs[f"quarantine/{part_name(marker.index)}"] = marker.quarantine.model_dump()
+    device = scorer.runner.device
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "finished",
+        "task": options.task,
+        "config": {
+            "corpus": list(options.corpus),
+            **(key["options"] if isinstance(key["options"], dict) else {}),
+            "device": options.device,
+            "max_quarantined": options.max_quarantined,
+        },
+        "bundle": {"path": str(options.bundle), "sha256": key["bundle_sha256"]},
+        "inputs": key["inputs"],
+        "outputs": outputs,
+        "counts": {
+            "rows": counts.rows,
+            "ok": counts.ok,
+            "truncated": counts.truncated,
+            "empty": counts.empty,
+            "quarantined": counts.quarantined,
+        },
+        "device": {"name": device.name, "provider": device.provider, "why": device.why},
+        "versions": key["engine"],
+        "timings": timings,
+    }
+
+
+def attempt_timings(started: datetime, seconds: float, work: Work) -> dict[str, object]:
+    """When this attempt ran and how fast; the one part of `run.json` that differs between runs."""
+    return {
+        "started_at": started.isoformat(timespec="seconds"),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "rows_scored": work.rows,
+        "tokens_scored": work.tokens,
+        "rows_per_s": round(work.rows / max(seconds, 1e-9), 1),
+        "tokens_per_s": round(work.tokens / max(seconds, 1e-9)),
+    }

@@ -1,0 +1,235 @@
+"""Bundles, tasks, devices and gold labels that do not fit: a clear error before any row is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import Result
+
+from batch.device import installed_engines
+
+Write = Callable[..., Path]
+Refused = Callable[..., str]
+Command = Callable[..., Result]
+
+TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return Path(shutil.copytree(bundle, tmp_path / "copied"))
+
+
+@pytest.fixture
+def refused(batch_classify: Command, write: Write, tmp_path: Path) -> Refused:
+    """Runs a command that must fail before it writes anything; returns what it says."""
+
+    def refused(columns: Any = None, *, exit_code: int = 1, **options: Any) -> str:
+        corpus, output = write(columns or {"text": TEXTS}), tmp_path / "scored"
+        result = batch_classify(corpus, output=output, **options)
+        assert result.exit_code == exit_code, result.output
+        assert "Traceback" not in result.stderr
+        assert not output.exists()
+        return result.stderr
+
+    return refused
+
+
+def test_an_unknown_task_gets_the_nearest(refused: Refused, bundle: Path) -> None:
+    """Wrong usage, exit 2, with the tasks that the bundle has."""
+    said = refused(task="narative", exit_code=2)
+
+    assert f"unknown task 'narative': {bundle} has 'narrative', 'entity_framing'" in said
+    assert "did you mean 'narrative'?" in said
+
+
+def test_a_missing_bundle_is_told_with_the_way_to_one(refused: Refused, tmp_path: Path) -> None:
+    """The hint names export-classifier and --bundle."""
+    said = refused(bundle=tmp_path / "nowhere")
+
+    assert f"{tmp_path / 'nowhere'}: no bundle here" in said
+    assert "export-classifier" in said
+
+
+@pytest.mark.parametrize("name", ["narrative.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["flipped", "longer", "missing"])
+def test_a_changed_bundle_file_is_told(
+    refused: Refused, copied: Path, name: str, damage: str
+) -> None:
+    """One byte is enough, by sha256; the message names the file."""
+    path = copied / name
+    raw = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        raw[len(raw) // 2] ^= 1
+        path.write_bytes(bytes(raw) if damage == "flipped" else path.read_bytes() + b"\n")
+    said = refused(bundle=copied)
+
+    assert f"{path}: " in said
+    assert ("cannot be read" if damage == "missing" else "changed since the bundle was") in said
+
+
+def test_another_tokenizer_is_told_even_if_the_manifest_fits(
+    refused: Refused, edit_bundle: Callable[..., Path], bundle: Path
+) -> None:
+    """The ONNX file itself knows which tokenizer it was exported with."""
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    edited = edit_bundle(tokenizer_json=json.dumps(tokenizer).encode())
+    said = refused(bundle=edited)
+
+    assert "is not the tokenizer that task 'narrative' was exported with" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "a JSON object is expected"),
+        (b"{}", "schema_version is None, expected 1"),
+        (b'{"schema_version": 2}', "schema_version 2 is newer than 1"),
+        (b'{"schema_version": 1, "tasks": {"a b": 1}}', "not a valid manifest"),
+        (b"\xff\xfe", "not JSON"),
+    ],
+    ids=["empty", "list", "no version", "newer", "wrong", "not text"],
+)
+def test_a_broken_manifest_is_told(
+    refused: Refused, copied: Path, content: bytes, expected: str
+) -> None:
+    """With the file and what is wrong in it."""
+    (copied / "bundle.json").write_bytes(content)
+    said = refused(bundle=copied)
+
+    assert f"{copied / 'bundle.json'}: {expected}" in said
+
+
+@pytest.mark.parametrize(
+    ("props", "expected"),
+    [
+        ({"schema_version": 2}, "schema_version 2 is newer than 1"),
+        ({"labels": ["one", "two"]}, "thresholds has 17 values for 2 labels"),
+        ({"labels": ["same"] * 17}, "labels must differ"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"kind": "telepathy"}, "kind"),
+    ],
+    ids=str,
+)
+def test_metadata_that_does_not_fit_is_told(
+    refused: Refused,
+    edit_bundle: Callable[..., Path],
+    props: dict[str, object],
+    expected: str,
+) -> None:
+    """What the ONNX file says of itself is checked before it is used."""
+    said = refused(bundle=edit_bundle(props=props))
+
+    assert "narrative.onnx: " in said
+    assert expected in said
+
+
+def test_a_file_that_is_not_onnx_is_told(
+    refused: Refused, edit_bundle: Callable[..., Path]
+) -> None:
+    """Even where the manifest vouches for it."""
+    assert "onnxruntime cannot open it on cpu" in refused(
+        bundle=edit_bundle(narrative_onnx=b"not a graph")
+    )
+
+
+@pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:-1", "cpu:0", "", "gpu"])
+def test_a_device_that_is_none_is_wrong_usage(refused: Refused, device: str) -> None:
+    """Exit 2, with the words that are known."""
+    said = refused(device=device, exit_code=2)
+
+    assert f"--device {device!r}: expected auto, cpu, cuda or cuda:N" in said
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_cuda_that_cannot_be_had_is_an_error_that_names_what_is_missing(
+    refused: Refused, device: str
+) -> None:
+    """Never a silent CPU run. Device 7 is missing on every machine that runs these tests."""
+    if device == "cuda" and "onnxruntime-gpu" in installed_engines():
+        device = "cuda:7"
+    said = refused(device=device)
+
+    assert f"--device {device}: CUDA cannot be had: " in said
+    assert "onnxruntime-gpu" in said or "driver" in said or "library" in said
+
+
+def test_a_precision_that_the_bundle_lacks_is_wrong_usage(refused: Refused) -> None:
+    """Exit 2, with the precision that is there."""
+    assert "is there in fp32 only" in refused(precision="int8", exit_code=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"chunk_rows": 0}, {"threads": -1}, {"max_quarantined": 1.5}, {"max_quarantined": "many"},
+     {"deadline": "soon"}, {"deadline": "-1s"}, {"log_format": "xml"}, {"nonsense": True}],
+    ids=str,
+)  # fmt: skip
+def test_options_that_cannot_be_right_are_wrong_usage(
+    refused: Refused, options: dict[str, Any]
+) -> None:
+    """Exit 2 for values out of range and for options that there are not."""
+    (name,) = options
+
+    assert "--" + name.replace("_", "-") in refused(exit_code=2, **options)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        [["Other"], ["Othr"], []],
+        ["Other", "Othr", None],
+        pa.array([[b"Other"], [b"Othr"], None]),
+        pa.array(["Other", "Othr", None]).dictionary_encode(),
+    ],
+    ids=["lists", "single", "bytes", "dictionary"],
+)
+def test_a_gold_label_that_the_model_does_not_know_is_told(refused: Refused, gold: Any) -> None:
+    """Before anything is scored, with row, value and the nearest label."""
+    said = refused({"text": TEXTS, "gold": gold}, gold_column="gold")
+
+    assert "corpus.parquet, row 1: gold column 'gold' has 'Othr'" in said
+    assert "did you mean 'Other'?" in said
+    assert "--ignore-unknown-gold" in said
+
+
+def test_gold_that_is_not_utf8_is_told(refused: Refused) -> None:
+    """A damaged label is an unknown one, with its row."""
+    column = pa.array([b"Other", b"\xff", b"Other"]).view(pa.string())
+    offsets = pa.array([0, 1, 2, 3], pa.int32())
+    said = refused(
+        {"text": TEXTS, "gold": pa.ListArray.from_arrays(offsets, column)}, gold_column="gold"
+    )
+
+    assert "row 1: gold column 'gold' has 'not UTF-8" in said
+
+
+def test_unknown_gold_can_be_left_out(
+    batch_classify: Command, write: Write, tmp_path: Path
+) -> None:
+    """With --ignore-unknown-gold the run goes through."""
+    corpus = write({"text": TEXTS, "gold": [["Other"], ["Othr"], []]})
+    result = batch_classify(
+        corpus, gold_column="gold", ignore_unknown_gold=True, output=tmp_path / "scored"
+    )
+
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("gold", [[1, 2, 3], [[1], [2], [3]], [{"a": 1}] * 3], ids=str)
+def test_gold_that_is_no_text_is_told(refused: Refused, gold: list[object]) -> None:
+    """Numbers are not labels."""
+    said = refused({"text": TEXTS, "gold": gold}, gold_column="gold")
+
+    assert "expected a list of strings or a string" in said

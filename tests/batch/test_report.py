@@ -1,0 +1,253 @@
+"""What the report of a run promises."""
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch.page import DETAILED_DOMAINS, render_html, write_report
+from batch.report import Report, build_report, notices
+from batch.stats import ChunkStats, count_rows
+
+NASTY = ("<script>alert(1)</script>", 'he said "no" & left', "Überwachung — قصص")
+VOID = {"meta", "br", "path"}
+
+
+def fake_stats(
+    labels: Sequence[str], domains: Sequence[str | None], *, gold: bool = True, rows: int = 400
+) -> ChunkStats:
+    """Random rows over the domains, about 2 percent each empty and quarantined."""
+    rng = np.random.default_rng(7)
+    probabilities = rng.random((rows, len(labels)), dtype=np.float32) ** 3
+    shares = [0.8, 0.16, 0.02, 0.02]
+    return count_rows(
+        domains=[domains[row % len(domains)] for row in range(rows)],
+        statuses=rng.choice(["ok", "truncated", "empty", "quarantined"], rows, p=shares).tolist(),
+        tokens=rng.integers(1, 700, rows),
+        probabilities=probabilities,
+        decided=probabilities >= np.float32(0.4),
+        gold=probabilities >= np.float32(0.5) if gold else None,
+        has_gold=rng.random(rows) < 0.9 if gold else None,
+    )
+
+
+def fake_report(
+    labels: Sequence[str], domains: Sequence[str | None], *, gold: bool = True
+) -> Report:
+    """The report of `fake_stats`."""
+    return report_of(fake_stats(labels, domains, gold=gold), labels, gold=gold)
+
+
+def report_of(stats: ChunkStats, labels: Sequence[str], *, gold: bool = False) -> Report:
+    """A report with thresholds of 0.4."""
+    return build_report(
+        stats,
+        task="narrative",
+        labels=labels,
+        thresholds=[0.4] * len(labels),
+        gold_column="gold" if gold else None,
+    )
+
+
+class Page(HTMLParser):
+    """Collects the text and tags of a page, and checks that tags close in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_report_by_hand() -> None:
+    """Shares, means and scores are those of a table of three rows."""
+    stats = count_rows(
+        domains=["a", "a", "a"],
+        statuses=["ok", "ok", "empty"],
+        tokens=np.array([10, 21, 0]),
+        probabilities=np.array([[0.9, 0.2], [0.1, 0.3], [0.0, 0.0]], dtype=np.float32),
+        decided=np.array([[True, False], [False, False], [False, False]]),
+        gold=np.array([[True, False], [False, False], [True, False]]),
+    )
+    section = report_of(stats, ["x", "y"], gold=True).domains["a"]
+    first, second = section.labels
+
+    assert (section.rows, section.scored, section.empty) == (3, 2, 1)
+    assert (section.unlabelled_share, section.tokens_mean) == (0.5, 15.5)
+    assert (first.rows, first.share, first.mean_probability) == (1, 0.5, 0.5)
+    assert (first.gold_rows, first.precision, first.recall, first.f1) == (2, 1.0, 0.5, 0.666667)
+    assert (second.gold_rows, second.precision, second.recall, second.f1) == (0, None, None, None)
+    assert section.gold is not None
+    assert (section.gold.micro_f1, section.gold.exact_match) == (0.666667, 0.666667)
+
+
+def test_report_json_validates(tmp_path: Path) -> None:
+    """report.json reads back as the report it was written from, domains sorted by name."""
+    report = fake_report(NASTY, ["b.example", None, "a.example"])
+    write_report(report, tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+
+    assert Report.model_validate_json(text) == report
+    assert list(json.loads(text)["domains"]) == ["(none)", "a.example", "b.example"]
+
+
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    """Files do not depend on the order in which domains appeared, nor on a round trip by JSON."""
+    stats = fake_stats(NASTY, ["b.example", "a.example"])
+    resumed = ChunkStats.from_json(json.loads(json.dumps(stats.to_json())))
+    written = []
+    for name, counted in (("once", stats), ("resumed", resumed)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_report(report_of(counted, NASTY, gold=True), folder)
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+
+    assert written[0] == written[1]
+    assert set(written[0]) == {"report.json", "report.html"}
+
+
+@pytest.mark.parametrize("gold", [True, False])
+@pytest.mark.parametrize(("labels", "domains"), [(1, 1), (17, 3), (90, 1), (5, 40)])
+def test_page_names_every_domain_and_label(labels: int, domains: int, gold: bool) -> None:
+    """Whatever their number, each domain and label is in the text, and the page is well formed."""
+    names = [f"label {index}" for index in range(labels)]
+    sites = [f"site-{index}.example" for index in range(domains)]
+    page = Page(render_html(fake_report(names, sites, gold=gold)))
+
+    assert set(names) | set(sites) <= set(page.texts)
+    assert page.open == []
+    assert ("Recall" in page.texts) == gold
+
+
+def test_page_escapes_names() -> None:
+    """Markup in a label, a domain or the gold column stays text."""
+    page = render_html(
+        build_report(
+            fake_stats(NASTY, ["<script>x</script>", '"><img src=x>']),
+            task="narrative",
+            labels=NASTY,
+            thresholds=[0.4] * len(NASTY),
+            gold_column="<b>gold</b>",
+        )
+    )
+    parsed = Page(page)
+
+    assert not {"script", "img"} & set(parsed.tags)
+    assert {*NASTY, "<script>x</script>", '"><img src=x>'} <= set(parsed.texts)
+    assert html.escape(NASTY[0]) in page
+
+
+def test_page_loads_nothing() -> None:
+    """The page stands alone: no script, and no address but those inside it."""
+    page = Page(render_html(fake_report(NASTY, ["a.example", "b.example"])))
+    addresses = {value for name, value in page.attributes if name in {"href", "src"}}
+
+    assert all(address is not None and address.startswith("#") for address in addresses)
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+
+
+def test_links_lead_somewhere() -> None:
+    """Every link on the page has its target on the page."""
+    page = Page(render_html(fake_report(["x"], ["a.example", "b.example"])))
+    targets = {f"#{value}" for name, value in page.attributes if name == "id"}
+
+    assert {value for name, value in page.attributes if name == "href"} <= targets
+
+
+def test_no_rows_give_a_report() -> None:
+    """A corpus without rows, with gold or without, still has a report that says so."""
+    for gold in (True, False):
+        report = report_of(ChunkStats({}), ["x", "y"], gold=gold)
+
+        assert report.notes == ("The corpus has no articles.",)
+        assert report.overall.gold is None
+        assert {"x", "y"} <= set(Page(render_html(report)).texts)
+
+
+def test_gold_column_without_gold_gives_a_report() -> None:
+    """Where no row of the corpus or of a domain has gold labels, there are no scores, not zeros."""
+    plain = fake_stats(["x"], ["plain.example"], gold=False)
+    compared = fake_stats(["x"], ["gold.example"])
+    mixed = report_of(plain + compared, ["x"], gold=True)
+    none = report_of(plain, ["x"], gold=True)
+
+    assert none.overall.gold is None
+    assert none.notes[-1] == "No article has gold labels in column “gold”."
+    assert mixed.domains["plain.example"].gold is None
+    assert mixed.overall.gold == mixed.domains["gold.example"].gold
+    assert {"plain.example", "gold.example"} <= set(Page(render_html(mixed)).texts)
+
+
+def test_domain_of_quarantined_rows_gives_a_section() -> None:
+    """A domain where nothing could be scored is shown, with what to do about it."""
+    stats = count_rows(
+        domains=["bad.example", "bad.example"],
+        statuses=["quarantined", "quarantined"],
+        tokens=np.zeros(2, dtype=np.int32),
+        probabilities=np.zeros((2, 1), dtype=np.float32),
+        decided=np.zeros((2, 1), dtype=np.bool_),
+    )
+    report = report_of(stats, ["x"])
+
+    assert report.notes[0].startswith("2 articles (100.0%) could not be scored and are set aside")
+    assert {"bad.example", "x"} <= set(Page(render_html(report)).texts)
+
+
+def test_labels_nobody_got_are_folded() -> None:
+    """A label that is neither given nor in gold is inside <details>; one that gold has is not."""
+    stats = count_rows(
+        domains=["a"],
+        statuses=["ok"],
+        tokens=np.array([5]),
+        probabilities=np.array([[0.9, 0.1, 0.1]], dtype=np.float32),
+        decided=np.array([[True, False, False]]),
+        gold=np.array([[True, True, False]]),
+    )
+    page = render_html(report_of(stats, ["given", "overlooked", "unheard"], gold=True))
+    folded = "".join(re.findall(r"<details.*?</details>", page, flags=re.DOTALL))
+
+    assert "unheard" in folded
+    assert "overlooked" in page
+    assert "given" not in folded
+    assert "overlooked" not in folded
+
+
+def test_many_domains_keep_the_page_small() -> None:
+    """Beyond a number of domains the smallest are in the table only, and the page says where."""
+    sites = [f"site-{index}.example" for index in range(DETAILED_DOMAINS + 5)]
+    page = render_html(fake_report(["x"], sites))
+
+    assert page.count('<section id="domain-') == DETAILED_DOMAINS
+    assert "The numbers of the other 5 are in report.json" in page
+    assert set(sites) <= set(Page(page).texts)
+
+
+def test_only_remarkable_trouble_is_repeated() -> None:
+    """What concerns few rows is said once for the corpus and not again for each domain."""
+    section = fake_report(["x"], ["a.example"]).overall
+
+    assert len(notices(section)) == 3
+    assert len(notices(section, remarkable=True)) <= 1

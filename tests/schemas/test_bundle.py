@@ -1,0 +1,185 @@
+"""What opening a bundle promises."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.bundle import Bundle, BundleManifest
+from schemas.errors import BundleError, UsageError
+from schemas.files import FileFacts
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle of two tasks whose files hold a few bytes, beside a file that is none of its own."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name in ("narrative.onnx", "topics.onnx", "tokenizer.json", "MODEL_CARD.md"):
+        (folder / name).write_text(f"this is {name}")
+    (tmp_path / "secret.onnx").write_text("not yours")
+    manifest = BundleManifest(
+        tasks={"narrative": "narrative.onnx", "topics": "topics.onnx"},
+        files={path.name: FileFacts.of(path) for path in folder.iterdir()},
+    )
+    (folder / "bundle.json").write_text(manifest.model_dump_json())
+    return folder
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Change fields of the manifest."""
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """The facts of a file as the manifest has them."""
+    return FileFacts.of(path).model_dump()
+
+
+def test_untouched_bundle_opens(folder: Path) -> None:
+    """Graph and tokenizer are found and every file passes."""
+    bundle = Bundle.open(folder)
+    bundle.check_all()
+
+    assert bundle.onnx("topics") == folder / "topics.onnx"
+    assert bundle.tokenizer() == folder / "tokenizer.json"
+
+
+def test_hash_stands_for_every_file(folder: Path) -> None:
+    """The bundle's hash changes with the manifest, which holds the hash of every file."""
+    before = Bundle.open(folder).sha256
+    (folder / "topics.onnx").write_text("retrained")
+    rewrite(
+        folder,
+        files={
+            **json.loads((folder / "bundle.json").read_text())["files"],
+            "topics.onnx": facts(folder / "topics.onnx"),
+        },
+    )
+
+    assert Bundle.open(folder).sha256 != before
+
+
+@pytest.mark.parametrize("name", ["narrative.onnx", "tokenizer.json", "MODEL_CARD.md"])
+def test_changed_file_is_found(folder: Path, name: str) -> None:
+    """One changed byte of the same length is enough, and the file is named."""
+    path = folder / name
+    path.write_bytes(b"T" + path.read_bytes()[1:])
+
+    with pytest.raises(BundleError, match=rf"{name}: changed since the bundle was written"):
+        Bundle.open(folder).check_all()
+
+
+def test_changed_graph_is_not_handed_out(folder: Path) -> None:
+    """The check happens when a graph or the tokenizer is asked for."""
+    (folder / "topics.onnx").write_text("evil")
+    (folder / "tokenizer.json").write_text("evil")
+    bundle = Bundle.open(folder)
+
+    assert bundle.onnx("narrative").is_file()
+    with pytest.raises(BundleError, match=r"topics\.onnx: changed"):
+        bundle.onnx("topics")
+    with pytest.raises(BundleError, match=r"tokenizer\.json: changed"):
+        bundle.tokenizer()
+
+
+def test_missing_file_is_found(folder: Path) -> None:
+    """A file that is gone is named, with what to do."""
+    (folder / "topics.onnx").unlink()
+
+    with pytest.raises(
+        BundleError, match=r"topics\.onnx: cannot be read.*\nhint: export"
+    ) as caught:
+        Bundle.open(folder).onnx("topics")
+    assert caught.value.hint is not None
+
+
+def test_unknown_task_suggests_the_nearest(folder: Path) -> None:
+    """A misspelt task is answered with the tasks there are and the nearest."""
+    with pytest.raises(UsageError, match="unknown task 'topic'") as caught:
+        Bundle.open(folder).onnx("topic")
+
+    assert "'narrative', 'topics'" in caught.value.message
+    assert caught.value.hint == "did you mean 'topics'?"
+
+
+def test_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
+    """An empty folder, a missing one and a file are no bundles."""
+    (tmp_path / "file").write_text("")
+
+    for name in ("", "missing", "file"):
+        with pytest.raises(BundleError, match="no bundle here") as caught:
+            Bundle.open(tmp_path / name)
+        assert "export-classifier" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"not json"])
+def test_manifest_that_is_not_json_is_refused(folder: Path, content: bytes) -> None:
+    """A manifest cut short or overwritten is told as such."""
+    (folder / "bundle.json").write_bytes(content)
+
+    with pytest.raises(BundleError, match=r"bundle\.json: not JSON"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"bundle"', "3"])
+def test_manifest_that_is_no_object_is_refused(folder: Path, content: str) -> None:
+    """JSON of another kind is not a manifest."""
+    (folder / "bundle.json").write_text(content)
+
+    with pytest.raises(BundleError, match="a JSON object is expected"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema_version 2 is newer than 1"),
+        ({"schema_version": None}, "schema_version is None"),
+        ({"tasks": {"Topics": "topics.onnx"}}, "not a task name"),
+        ({"tasks": ["topics"]}, "not a valid manifest"),
+        ({"files": {"topics.onnx": {"sha256": "ab"}}}, "not a valid manifest"),
+        ({"colour": "red"}, "not a valid manifest"),
+    ],
+)
+def test_wrong_manifest_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    """A newer, incomplete or extended manifest is refused when the bundle is opened."""
+    rewrite(folder, **changes)
+
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.onnx", "./topics.onnx", "sub/topics.onnx", "..", ".", ""]
+)
+def test_path_outside_the_folder_is_refused(folder: Path, name: str) -> None:
+    """A manifest cannot lead to another folder, even with the right hash."""
+    listed = {**json.loads((folder / "bundle.json").read_text())["files"]}
+    listed[name] = facts(folder.parent / "secret.onnx")
+    rewrite(folder, tasks={"topics": name}, files=listed)
+    bundle = Bundle.open(folder)
+
+    with pytest.raises(BundleError):
+        bundle.onnx("topics")
+    with pytest.raises(BundleError):
+        bundle.check_all()
+
+
+def test_absolute_path_is_refused(folder: Path) -> None:
+    """Nor can it lead to an absolute path."""
+    secret = folder.parent / "secret.onnx"
+    rewrite(folder, tasks={"topics": str(secret)}, files={str(secret): facts(secret)})
+
+    with pytest.raises(BundleError, match="is not listed"):
+        Bundle.open(folder).onnx("topics")
+
+
+def test_task_whose_file_is_not_listed_is_refused(folder: Path) -> None:
+    """A graph without a hash is not served."""
+    rewrite(folder, files={"tokenizer.json": facts(folder / "tokenizer.json")})
+
+    with pytest.raises(BundleError, match=r"file 'topics\.onnx' is not listed"):
+        Bundle.open(folder).onnx("topics")

@@ -1,0 +1,201 @@
+"""What the one text builder promises."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import bodies, marked_articles, texts
+
+from schemas.text import (
+    CHARS_PER_TOKEN,
+    EMPTY,
+    ENTITY_END,
+    ENTITY_START,
+    Article,
+    ModelText,
+    TextSpec,
+    is_blank,
+    model_text,
+)
+
+PLAIN = TextSpec()
+MARKED = TextSpec(title=False, entity_markers=True)
+BLANK = [None, "", " ", "\n\t \u00a0\u2003"]
+WIDE = 512
+
+
+def test_title_stands_before_the_body() -> None:
+    """Title and body are joined by one blank line."""
+    built = model_text(Article("The body.", title="A title"), PLAIN, max_tokens=WIDE)
+
+    assert built == ModelText("A title\n\nThe body.", cut=False)
+
+
+@pytest.mark.parametrize("title", BLANK)
+def test_blank_title_leaves_the_body_alone(title: str | None) -> None:
+    """A row without a title has no separator either."""
+    assert model_text(Article("Body", title=title), PLAIN, max_tokens=WIDE).text == "Body"
+
+
+def test_title_can_be_left_out() -> None:
+    """A task that does not read titles does not see them."""
+    built = model_text(Article("Body", title="T"), TextSpec(title=False), max_tokens=WIDE)
+
+    assert built.text == "Body"
+
+
+@pytest.mark.parametrize("text", BLANK)
+@pytest.mark.parametrize("spec", [PLAIN, MARKED])
+def test_blank_body_is_empty(text: str | None, spec: TextSpec) -> None:
+    """Null, empty and white-space bodies give the empty text, whatever title and span say."""
+    article = Article(text, title="A title", start=0, end=9)
+
+    assert is_blank(text)
+    assert model_text(article, spec, max_tokens=WIDE) == EMPTY
+
+
+def test_markers_stand_around_the_span() -> None:
+    """The span from start to end, end exclusive, is enclosed."""
+    article = Article("Ministers met Acme today.", entity="Acme", start=14, end=18)
+
+    built = model_text(article, MARKED, max_tokens=WIDE)
+
+    assert built == ModelText("Ministers met [ENTITY]Acme[/ENTITY] today.", cut=False)
+
+
+def test_markers_count_characters_not_bytes() -> None:
+    """Letters of several bytes before the span do not move the markers."""
+    built = model_text(
+        Article("Über 新闻 😀 Acme", entity="Acme", start=10, end=14), MARKED, max_tokens=WIDE
+    )
+
+    assert built.text == "Über 新闻 😀 [ENTITY]Acme[/ENTITY]"
+
+
+def test_span_may_be_the_whole_text() -> None:
+    """The first and the last character may belong to the entity."""
+    built = model_text(Article("Acme", start=0, end=4), MARKED, max_tokens=WIDE)
+
+    assert built.text == "[ENTITY]Acme[/ENTITY]"
+
+
+def test_title_stands_before_a_marked_body() -> None:
+    """A title does not move the markers: offsets count from the body's start."""
+    spec = TextSpec(entity_markers=True)
+    built = model_text(Article("Acme fell", title="Markets", start=0, end=4), spec, max_tokens=WIDE)
+
+    assert built.text == "Markets\n\n[ENTITY]Acme[/ENTITY] fell"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "entity", "reason"),
+    [
+        (None, 4, None, "offsets are missing"),
+        (0, None, None, "offsets are missing"),
+        (4, 4, None, "inverted or empty: start 4, end 4"),
+        (5, 2, None, "inverted or empty: start 5, end 2"),
+        (-1, 4, None, "-1 to 4 lie outside the text of 9 characters"),
+        (-4, -1, None, "-4 to -1 lie outside the text"),
+        (5, 10, None, "5 to 10 lie outside the text"),
+        (90, 99, None, "90 to 99 lie outside the text"),
+        (0, 4, "Beta", r"text\[0:4\] is 'Acme', not the entity 'Beta'"),
+        (0, 5, "Acme", "end exclusive"),
+    ],
+)
+def test_span_that_does_not_fit_is_refused(
+    start: int | None, end: int | None, entity: str | None, reason: str
+) -> None:
+    """A span that is missing, inverted, outside, or not the entity is told with the reason."""
+    article = Article("Acme fell", entity=entity, start=start, end=end)
+
+    with pytest.raises(ValueError, match=reason):
+        model_text(article, MARKED, max_tokens=WIDE)
+
+
+def test_span_is_ignored_where_the_task_marks_nothing() -> None:
+    """A task without markers does not look at offsets."""
+    built = model_text(Article("Acme fell", start=90, end=-1), PLAIN, max_tokens=WIDE)
+
+    assert built.text == "Acme fell"
+
+
+def test_quoted_marker_is_not_a_marker() -> None:
+    """An article that spells a marker has it broken up, and stays readable."""
+    article = Article("The [ENTITY] tag, closed by [/ENTITY].", title="On [ENTITY]")
+
+    built = model_text(article, PLAIN, max_tokens=WIDE)
+
+    assert built.text == "On [ENTITY ]\n\nThe [ENTITY ] tag, closed by [/ENTITY ]."
+
+
+def test_title_and_body_do_not_join_to_a_marker() -> None:
+    """Halves of a marker on both sides of an unusual separator are broken up too."""
+    spec = TextSpec(separator="", entity_markers=True)
+    article = Article("ENTITY] Acme", title="[", start=8, end=12)
+
+    built = model_text(article, spec, max_tokens=WIDE)
+
+    assert built.text == "[ENTITY ] [ENTITY]Acme[/ENTITY]"
+
+
+@given(article=marked_articles(), max_tokens=st.integers(8, 40))
+def test_marked_entity_survives_the_cut(article: Article, max_tokens: int) -> None:
+    """Wherever the entity stands and whatever the text quotes, one pair of markers encloses it."""
+    built = model_text(article, TextSpec(entity_markers=True), max_tokens=max_tokens)
+    _, _, rest = built.text.partition(ENTITY_START)
+    inside, _, _ = rest.partition(ENTITY_END)
+
+    assert built.text.count(ENTITY_START) == built.text.count(ENTITY_END) == 1
+    assert article.text is not None
+    span = article.text[article.start : article.end][: max_tokens * CHARS_PER_TOKEN // 2]
+    assert inside.replace(" ]", "]") == span.replace(" ]", "]")
+
+
+@given(text=bodies(max_pieces=80), title=st.none() | texts(), max_tokens=st.integers(8, 16))
+def test_text_without_a_marked_span_has_no_marker(
+    text: str, title: str | None, max_tokens: int
+) -> None:
+    """Nothing that an article says can pass as a marked entity."""
+    built = model_text(Article(text, title=title), PLAIN, max_tokens=max_tokens)
+
+    assert ENTITY_START not in built.text
+    assert ENTITY_END not in built.text
+
+
+@given(text=bodies(max_pieces=200), max_tokens=st.integers(8, 10))
+def test_cut_is_told_if_and_only_if_characters_are_dropped(text: str, max_tokens: int) -> None:
+    """`cut` is true exactly for texts longer than the budget of characters."""
+    limit = max_tokens * CHARS_PER_TOKEN
+
+    built = model_text(Article(text), PLAIN, max_tokens=max_tokens)
+
+    assert built.cut == (len(text) > limit)
+    assert built.text.replace(" ]", "]") == text[:limit].replace(" ]", "]")
+
+
+def test_cut_title_is_told() -> None:
+    """A title that loses characters counts as cut, like a body that does."""
+    built = model_text(Article("Body", title="t" * 10_000), PLAIN, max_tokens=8)
+
+    assert built.cut
+
+
+@pytest.mark.parametrize("spec", [PLAIN, TextSpec(entity_markers=True)])
+@pytest.mark.parametrize("start", [0, 5_000_000, 9_999_990])
+def test_ten_megabytes_become_a_bounded_text(spec: TextSpec, start: int) -> None:
+    """A text of 10 MB is cut, before tokenising, to a small multiple of what the model may see."""
+    article = Article("grain " * 1_666_667, title="w" * 10_000_000, start=start, end=start + 5)
+
+    built = model_text(article, spec, max_tokens=256)
+
+    assert built.cut
+    assert len(built.text) < 3 * 256 * CHARS_PER_TOKEN
+
+
+def test_entity_of_megabytes_is_cut_too() -> None:
+    """A span as long as a book keeps its beginning and both markers."""
+    built = model_text(Article("a" * 5_000_000, start=10, end=4_999_990), MARKED, max_tokens=64)
+
+    assert built.cut
+    assert len(built.text) < 3 * 64 * CHARS_PER_TOKEN
+    assert built.text.startswith("a" * 10 + ENTITY_START)
+    assert built.text.endswith(ENTITY_END + "a" * 10)

@@ -1,0 +1,82 @@
+"""Hypothesis strategies: what tests let vary, in one home."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from schemas.text import Article
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+PIECES = (
+    "grain",
+    "harbour",
+    "Ünïcödé",
+    "新闻",
+    " ",
+    "\n",
+    ".",
+    "[",
+    "]",
+    "[ENTITY",
+    "ENTITY]",
+    "[ENTITY]",
+    "[/ENTITY]",
+    "[SEP]",
+    "[PAD]",
+    "</s>",
+    "\u200b",
+    "😀",
+)
+"""What texts are built of: words, white space, and whole and broken spellings of markers."""
+
+
+def texts(*, max_pieces: int = 40) -> st.SearchStrategy[str]:
+    """Texts of ordinary words and hostile pieces."""
+    return st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=max_pieces).map("".join)
+
+
+def bodies(*, max_pieces: int = 40) -> st.SearchStrategy[str]:
+    """Texts that are not blank."""
+    return texts(max_pieces=max_pieces).filter(lambda text: bool(text.strip()))
+
+
+@st.composite
+def marked_articles(draw: st.DrawFn) -> Article:
+    """Articles with a valid entity span, anywhere and of any length."""
+    text = draw(bodies(max_pieces=80))
+    start = draw(st.integers(0, len(text) - 1))
+    end = draw(st.integers(start + 1, len(text)))
+    return Article(text, title=draw(st.none() | texts()), start=start, end=end)
+
+
+@st.composite
+def scored_rows(draw: st.DrawFn, *, max_labels: int = 4) -> tuple[Floats, Bools]:
+    """Probabilities with many ties and neighbours, and gold labels, both (rows, labels)."""
+    shape = (draw(st.integers(1, 12)), draw(st.integers(1, max_labels)))
+    grid = [np.float32(step / 8) for step in range(9)]
+    neighbours = [np.nextafter(value, np.float32(0.4)) for value in grid]
+    values = st.sampled_from([float(value) for value in grid + neighbours])
+    anything = st.floats(0.0, 1.0, width=32)
+    probabilities = draw(hnp.arrays(np.float32, shape, elements=values | anything))
+    return probabilities, draw(hnp.arrays(np.bool_, shape))
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> tuple[Bools, Bools]:
+    """Gold and decided labels of one shape, (rows, labels); rows may be without any."""
+    shape = (draw(st.integers(1, 12)), draw(st.integers(1, 5)))
+    return draw(hnp.arrays(np.bool_, shape)), draw(hnp.arrays(np.bool_, shape))
+
+
+def logits(rows: int | None = None, labels: int = 3) -> st.SearchStrategy[Floats]:
+    """Logits from -1e4 to 1e4, (rows, labels) float32."""
+    elements = st.floats(-1e4, 1e4, width=32) | st.floats(-8, 8, width=32)
+    count = st.integers(1, 20) if rows is None else st.just(rows)
+    return count.flatmap(lambda n: hnp.arrays(np.float32, (n, labels), elements=elements))

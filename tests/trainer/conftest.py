@@ -1,0 +1,86 @@
+"""Small data and configs for training runs of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars as pl
+import pytest
+import torch
+
+from schemas.config import TrainingRun, load_config
+
+Row: TypeAlias = dict[str, Any]
+MakeRun: TypeAlias = Callable[..., TrainingRun]
+
+SENTENCES = {
+    "grain": "The wheat harvest filled every silo on the plain",
+    "oil": "The refinery by the river pumps crude day and night",
+    "ships": "A freighter left the harbour with the morning tide",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """48 rows of 16 articles: three topics, now and then two at once."""
+    names = list(SENTENCES)
+    found = []
+    for number in range(48):
+        topic = names[number % 3]
+        lot = "abcdefgh"[number % 8] + "klmnop"[number // 8]
+        second = [names[(number + 1) % 3]] if number % 4 == 0 else []
+        text = f"{SENTENCES[topic]}. {' '.join(SENTENCES[name] for name in second)} Lot {lot}."
+        found.append(
+            {
+                "text": text,
+                "title": f"On {topic}" if number % 5 else None,
+                "labels": [topic, *second],
+                "article": f"article {number // 3}",
+            }
+        )
+    return found
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, rows: list[Row]) -> Path:
+    """`rows` as a Parquet file."""
+    path = tmp_path / "corpus.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, encoder: Path) -> Path:
+    """A config for one task over `corpus.parquet` beside it: ten optimiser steps."""
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f"""
+        seed = 3
+        [encoder]
+        source = "{encoder}"
+        max_tokens = 24
+        [train]
+        epochs = 2
+        batch_rows = 8
+        learning_rate = 5e-3
+        precision = "fp32"
+        [[tasks.topics.data]]
+        path = "corpus.parquet"
+        validation_share = 0.25
+        """
+    )
+    return path
+
+
+@pytest.fixture
+def make_run(config_file: Path, corpus: Path) -> MakeRun:
+    """Loads `config_file` with overrides."""
+    return lambda *overrides: load_config(config_file, overrides)

@@ -1,0 +1,167 @@
+"""What the model, its pooling and its optimiser promise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import make_encoder
+from tokenizers import Tokenizer
+
+from schemas.config import TrainConfig
+from schemas.tokens import TokenisedText
+from trainer.encoders import load_encoder
+from trainer.evaluate import to_batch
+from trainer.model import MultiTaskModel, mean_pool
+from trainer.optim import make_optimizer, make_schedule
+
+CPU = torch.device("cpu")
+# transformers compiles parts of some encoders with a function that torch is about to retire.
+OLD_TORCH_JIT = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def model(encoder: Path) -> MultiTaskModel:
+    """A bert with two heads."""
+    torch.manual_seed(0)
+    loaded = load_encoder(str(encoder), markers=False).model
+    return MultiTaskModel(loaded, {"topics": 3, "roles": 2}, dropout=0.5).eval()
+
+
+def test_mean_pool_averages_real_tokens() -> None:
+    """Only tokens that the mask marks count."""
+    hidden = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, -99.0]]])
+
+    pooled = mean_pool(hidden, torch.tensor([[1, 1, 0]]))
+
+    assert pooled.tolist() == [[2.0, 4.0]]
+
+
+@settings(max_examples=30)
+@given(seq=st.integers(1, 9), padding=st.integers(0, 9), seed=st.integers(0, 99))
+def test_mean_pool_ignores_padding(seq: int, padding: int, seed: int) -> None:
+    """Whatever stands in padded places, and however many there are, the mean is the same."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.randn(2, seq, 4, generator=generator)
+    filler = torch.randn(2, padding, 4, generator=generator) * 1e3
+    mask = torch.cat([torch.ones(2, seq), torch.zeros(2, padding)], dim=1).long()
+
+    pooled = mean_pool(torch.cat([real, filler], dim=1), mask)
+
+    torch.testing.assert_close(pooled, real.mean(dim=1))
+
+
+def test_mean_pool_of_nothing_is_zero() -> None:
+    """A row without a real token gives zeros, not NaN."""
+    pooled = mean_pool(torch.full((1, 3, 2), 5.0), torch.zeros(1, 3, dtype=torch.long))
+
+    assert pooled.tolist() == [[0.0, 0.0]]
+
+
+def test_padding_does_not_change_logits(model: MultiTaskModel) -> None:
+    """A row alone and the same row padded among longer ones have the same logits."""
+    rng = np.random.default_rng(0)
+    texts = [
+        TokenisedText(rng.integers(5, 700, size=size).astype(np.int32), False)
+        for size in (3, 17, 40)
+    ]
+    with torch.inference_mode():
+        together = model(*to_batch(texts, 0, CPU), "topics")
+        alone = torch.cat([model(*to_batch([text], 0, CPU), "topics") for text in texts])
+
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_batch_is_filled_to_the_longest() -> None:
+    """Ids are filled with the pad id and the mask tells which are real, both int64."""
+    texts = [TokenisedText(np.array(ids, np.int32), False) for ids in ([2, 3], [2, 9, 9, 3])]
+
+    input_ids, attention_mask = to_batch(texts, 7, CPU)
+
+    assert input_ids.dtype == attention_mask.dtype == torch.int64
+    assert input_ids.tolist() == [[2, 3, 7, 7], [2, 9, 9, 3]]
+    assert attention_mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_each_task_has_its_own_head(model: MultiTaskModel) -> None:
+    """One encoder, and as many logits as the task has labels."""
+    ids = torch.tensor([[2, 9, 3]])
+    mask = torch.ones_like(ids)
+
+    assert model(ids, mask, "topics").shape == (1, 3)
+    assert model(ids, mask, "roles").shape == (1, 2)
+
+
+def test_path_shares_its_weights(model: MultiTaskModel) -> None:
+    """What is exported of a task is the trained encoder and head themselves."""
+    ids = torch.tensor([[2, 9, 8, 3]])
+    mask = torch.ones_like(ids)
+    path = model.path("topics")
+
+    assert path.encoder is model.encoder
+    assert torch.equal(path(ids, mask), model(ids, mask, "topics"))
+
+
+@pytest.mark.parametrize("task", ["type", "keys", "items", "train", "forward", "apply", "float"])
+def test_task_may_be_called_anything(encoder: Path, task: str) -> None:
+    """A task name that Python or torch uses for something else still gets its head."""
+    loaded = load_encoder(str(encoder), markers=False).model
+    model = MultiTaskModel(loaded, {task: 2, "topics": 3})
+    ids = torch.tensor([[2, 9, 3]])
+
+    assert model(ids, torch.ones_like(ids), task).shape == (1, 2)
+
+
+@OLD_TORCH_JIT
+@pytest.mark.parametrize("model_type", ["bert", "modernbert", "deberta-v2", "distilbert"])
+def test_biases_and_norms_do_not_decay(
+    tmp_path: Path, tokenizer: Tokenizer, model_type: str
+) -> None:
+    """Weight decay acts on matrices, and on nothing called bias or norm; none is forgotten."""
+    folder = make_encoder(tmp_path, model_type, tokenizer=tokenizer)
+    model = MultiTaskModel(load_encoder(str(folder), markers=False).model, {"topics": 3})
+    groups = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
+    decay = {id(one): group["weight_decay"] for group in groups for one in group["params"]}
+
+    found = {name: decay[id(one)] for name, one in model.named_parameters()}
+    plain = {name for name in found if "norm" in name.lower() or name.endswith("bias")}
+    assert plain
+    assert {name for name, value in found.items() if value == 0.0} == plain
+    assert set(found.values()) == {0.0, 0.3}
+
+
+def test_bias_without_a_gradient_stays(model: MultiTaskModel) -> None:
+    """A step with zero gradients shrinks matrices and leaves biases and norms alone."""
+    twin = MultiTaskModel(model.encoder, {"topics": 3})
+    before = {name: value.clone() for name, value in twin.state_dict().items()}
+    optimizer = make_optimizer(twin, TrainConfig(weight_decay=0.5, learning_rate=0.1))
+    for parameter in twin.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    after = twin.state_dict()
+    model.encoder.load_state_dict(
+        {name.removeprefix("encoder."): value for name, value in before.items() if "enc" in name},
+        strict=False,
+    )
+
+    for name, value in before.items():
+        if value.ndim < 2:
+            assert torch.equal(after[name], value), name
+    weight = before["heads.topics.1.weight"]
+    torch.testing.assert_close(after["heads.topics.1.weight"], weight * 0.95)
+
+
+def test_rate_warms_up_and_falls_to_zero(model: MultiTaskModel) -> None:
+    """The rate rises linearly to its peak over the warm-up, then falls linearly to 0."""
+    train = TrainConfig(learning_rate=1.0, warmup_share=0.2)
+    optimizer = make_optimizer(MultiTaskModel(model.encoder, {"topics": 1}), train)
+    schedule = make_schedule(optimizer, train, steps=10)
+    rates = []
+    for _ in range(11):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+    assert rates == pytest.approx([0, 0.5, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0])
