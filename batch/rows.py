@@ -107,8 +107,13 @@ class ChunkReader:
         name = self._options.domain_column
         if name in batch.schema.names:
             column = batch.column(name)
+            if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
+                column = column.cast(pa.string())  # Python has no nanoseconds, and no year 10,000
             values = decode_text(column) if is_text(column.type) else column.to_pylist()
-            return [None if value is None else str(value) for value in values]
+            return [
+                None if value is None or isinstance(value, BadText) else str(value)
+                for value in values
+            ]
         return [dict(file.source.partitions).get(name)] * batch.num_rows
 
     def _gold(self, batch: pa.RecordBatch) -> list[list[str] | None]:

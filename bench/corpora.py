@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from batch.device import choose_device
+from batch.session import TaskSession
+from exporter.graph import embed_metadata
 from exporter.publish import export_checkpoint
+from schemas.bundle import BundleFiles, BundleManifest
 from schemas.config import load_config
+from schemas.files import FileFacts
 from tests.tiny import SAMPLES, make_encoder, make_tokenizer, write_config
 from trainer.loop import train
 
@@ -45,3 +51,19 @@ def tiny_bundle(folder: Path) -> Path:
     train(config, folder / "checkpoint")
     export_checkpoint(folder / "checkpoint", folder / "bundle")
     return folder / "bundle"
+
+
+def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) -> Path:
+    """A copy of one task of a bundle that reads longer texts; the graph is the same."""
+    theirs, ours = BundleFiles(bundle), BundleFiles(folder)
+    folder.mkdir(parents=True)
+    shutil.copyfile(theirs.tokenizer, ours.tokenizer)
+    shutil.copyfile(theirs.onnx(task), ours.onnx(task))
+    metadata = TaskSession(ours.onnx(task), choose_device("cpu")).metadata()
+    embed_metadata(ours.onnx(task), metadata.model_copy(update={"max_tokens": max_tokens}))
+    manifest = BundleManifest(
+        tasks={task: ours.onnx(task).name},
+        files={path.name: FileFacts.of(path) for path in (ours.tokenizer, ours.onnx(task))},
+    )
+    ours.manifest.write_text(manifest.model_dump_json())
+    return folder

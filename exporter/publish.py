@@ -6,6 +6,8 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from batch.device import choose_device
 from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
@@ -15,7 +17,7 @@ from exporter.graph import embed_metadata, write_graph
 from exporter.verify import verify
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.decision import calibrate, decide
-from schemas.errors import ExportError
+from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.files import FileFacts, atomic_folder
 from schemas.metadata import ArtefactMetadata, ArtefactMetrics
 from schemas.metrics import Hits
@@ -32,10 +34,7 @@ def export_checkpoint(checkpoint_folder: Path, output: Path) -> Bundle:
     The folder appears under its name only when every file passed; an older bundle of that name is
     replaced. Raises CheckpointError, ExportError, or BundleError.
     """
-    if output.exists() and any(output.iterdir()) and not BundleFiles(output).manifest.exists():
-        raise ExportError(
-            f"{output}: holds files that are not a bundle", hint="name another folder with --output"
-        )
+    _refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
@@ -45,6 +44,20 @@ def export_checkpoint(checkpoint_folder: Path, output: Path) -> Bundle:
         _write_manifest(files, list(published))
         _open_again(folder, published)
     return Bundle.open(output)
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Refuse to replace a folder that holds anything but a bundle."""
+    present = {path.name for path in output.iterdir()} if output.exists() else set()
+    try:
+        known = {BundleFiles(output).manifest.name, *Bundle.open(output).manifest.files}
+    except BundleError:
+        known = set()
+    if present - known:
+        raise ExportError(
+            f"{output}: holds files that are not a bundle: {listing(sorted(present - known))}",
+            hint="name another folder with --output, or move them away",
+        )
 
 
 def _export_task(checkpoint: Checkpoint, task: str, files: BundleFiles) -> ArtefactMetadata:
@@ -59,10 +72,16 @@ def _export_task(checkpoint: Checkpoint, task: str, files: BundleFiles) -> Artef
     )
     articles, gold = checkpoint.heldout(task)
     log.info("%s: thresholds from %d held-out texts", task, len(articles))
-    texts = runner.tokenise(
-        [model_text(article, about.text, max_tokens=max_tokens) for article in articles]
-    )
+    try:
+        built = [model_text(article, about.text, max_tokens=max_tokens) for article in articles]
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
+    texts = runner.tokenise(built)
     logits = runner.logits(texts)
+    if not np.isfinite(logits).all():
+        raise ExportError(
+            f"{task}: the model gives logits that are not numbers", hint="train it anew"
+        )
     calibration = fit_calibration(logits, gold)
     probabilities = calibrate(logits, calibration)
     thresholds = label_thresholds(probabilities, gold)

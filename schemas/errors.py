@@ -37,6 +37,10 @@ class EncoderError(NarrascanError):
     """The encoder named in a config cannot be found or loaded."""
 
 
+class TrainingError(NarrascanError):
+    """A training run cannot go on."""
+
+
 class CheckpointError(NarrascanError):
     """A checkpoint folder is missing, incomplete, or from another run."""
 

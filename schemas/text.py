@@ -78,8 +78,8 @@ def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelTex
     if spec.entity_markers:
         built = _marked(article.text, article, head, max_chars)
     else:
-        body = article.text[:max_chars]
-        built = ModelText(_plain(head + body), cut=len(body) < len(article.text))
+        text = article.text.lstrip()  # or a run of white space could use up the budget
+        built = ModelText(_plain(head + text[:max_chars]), cut=len(text) > max_chars)
     title_cut = title is not None and len(title) > max_chars
     return replace(built, cut=True) if title_cut else built
 

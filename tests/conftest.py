@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny import make_encoder, make_tokenizer, write_config
 from tokenizers import Tokenizer
+
+from tests.tiny import make_encoder, make_tokenizer, write_config
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
 

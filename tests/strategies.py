@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,6 +14,9 @@ from schemas.text import Article
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+
+STEADY = settings(max_examples=80, deadline=None)
+"""Enough examples to be adversarial; how long one takes depends on who shares the machine."""
 
 PIECES = (
     "grain",

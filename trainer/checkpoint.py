@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +134,12 @@ class Checkpoint:
         """Held-out articles of a task, and their gold labels as (rows, labels) bool."""
         path = self.files.heldout(task)
         try:
-            rows = pq.read_table(path, schema=HELDOUT_SCHEMA).to_pylist()
+            table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        if not table.num_rows or not table.schema.equals(HELDOUT_SCHEMA):
+            raise CheckpointError(f"{path}: not the held-out rows that training writes")
+        rows = table.to_pylist()
         articles = [
             Article(row["text"], row["title"], row[ENTITY], row[START], row[END]) for row in rows
         ]
@@ -170,7 +174,8 @@ def read_info(files: CheckpointFiles) -> CheckpointInfo:
 
 
 def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -> None:
-    """Write the held-out rows of every task."""
+    """Write the held-out rows of every task, in place of those of an older run."""
+    shutil.rmtree(files.folder / "heldout", ignore_errors=True)
     for task, rows in heldout.items():
         path = files.heldout(task)
         path.parent.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 
 from schemas.config import TrainingRun
-from schemas.errors import CheckpointError, ConfigError
+from schemas.errors import CheckpointError, ConfigError, TrainingError
 from schemas.files import atomic_path
 from schemas.tokens import TextTokenizer
 from trainer.batches import Batch, plan_epoch, steps_by_task
@@ -42,14 +43,12 @@ def train(config: TrainingRun, output: Path, *, overwrite: bool = False) -> Chec
     A run that was killed goes on where it last saved its state. A folder that already holds the
     finished checkpoint of this config is left as it is.
 
-    Raises ConfigError, DataError, EncoderError or CheckpointError.
+    Raises ConfigError, DataError, EncoderError, CheckpointError or TrainingError.
     """
     files = CheckpointFiles(output)
-    if overwrite:
-        StateFolder(files).clear()
-        files.info.unlink(missing_ok=True)
-    elif files.info.exists():
+    if files.info.exists() and not overwrite:
         _check_same(files, config)
+        StateFolder(files).clear()  # left over if the kill came just before the end
         log.info("%s: already trained with this config", output)
         return files
     _check_losses(config)
@@ -59,6 +58,9 @@ def train(config: TrainingRun, output: Path, *, overwrite: bool = False) -> Chec
     _check_max_tokens(config, encoder)
     tokenizer = TextTokenizer(encoder.tokenizer, max_tokens=config.encoder.max_tokens)
     data = {name: load_task(name, config, tokenizer) for name in config.tasks}
+    if overwrite:  # not earlier: a run that cannot begin must not cost what is there
+        StateFolder(files).clear()
+        files.info.unlink(missing_ok=True)
     run = _Run(config, encoder, data, files)
     run.fit()
     if run.accelerator.is_main_process:
@@ -135,6 +137,12 @@ class _Run:
         saved_at = clock = time.monotonic()
         for batch in plan[self.state.step :]:
             loss = self._step(batch)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"task {batch.task!r}: training has diverged: the loss is {loss} in epoch "
+                    f"{self.state.epoch + 1}, step {self.state.step + 1}",
+                    hint="lower train.learning_rate, or set train.precision to fp32",
+                )
             rows, tokens = len(batch.rows), sum(lengths[batch.task][row] for row in batch.rows)
             now = time.monotonic()
             self._count(batch.task, loss, rows, tokens, now - clock)

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
-from tiny import SAMPLES
+
+from tests.tiny import SAMPLES
 
 Command = Callable[..., Result]
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
-from tiny import SAMPLES
 
 from schemas.tables import RESERVED
+from tests.tiny import SAMPLES
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -64,6 +66,30 @@ def test_a_partition_can_be_the_domain(write: Write, score: Score, tmp_path: Pat
 
     assert scored.column("domain").to_pylist() == ["UA"] * 3 + [None] * 3 + ["a b"] * 3
     assert {"UA", "a b"} <= set(report["domains"])
+
+
+@pytest.mark.parametrize(
+    ("column", "domains"),
+    [
+        ([1, 2, None], {"1", "2", "(none)"}),
+        ([datetime.date(2026, 1, 31)] * 3, {"2026-01-31"}),
+        (pa.array([7] * 3, pa.timestamp("ns")), {"1970-01-01 00:00:00.000000007"}),
+        (pa.array([1, 2, None], pa.duration("ns")), {"1", "2", "(none)"}),
+        ([[1], [2], None], {"[1]", "[2]", "(none)"}),
+        (pa.array(["UA", "CC", "UA"]).dictionary_encode(), {"UA", "CC"}),
+        (pa.nulls(3), {"(none)"}),
+    ],
+    ids=["numbers", "dates", "nanoseconds", "durations", "lists", "category", "nulls"],
+)
+def test_a_domain_may_be_of_any_type(
+    write: Write, score: Score, tmp_path: Path, column: Any, domains: set[str]
+) -> None:
+    """The report breaks the corpus down by whatever the column holds."""
+    score(write({"text": TEXTS, "domain": column}), output=tmp_path / "scored")
+    report = json.loads((tmp_path / "scored" / "report.json").read_text(encoding="utf-8"))
+
+    assert {*report["domains"]} == domains
+    assert sum(found["rows"] for found in report["domains"].values()) == 3
 
 
 def test_a_doubled_partition_key_gives_one_column(write: Write, score: Score) -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Floats, logits
 
 from schemas.decision import Calibration, calibrate, decide
+from tests.strategies import STEADY, Floats, logits
 
 PLATT = Calibration(method="platt", scale=(1.7, 0.3, 2.5), bias=(-0.4, 0.0, 1.25))
 NONE = Calibration.none(3)
@@ -60,6 +60,7 @@ def test_extreme_logits_do_not_overflow() -> None:
     assert found.tolist() == [[1.0, 0.0, 0.5]]
 
 
+@STEADY
 @given(logits=logits())
 def test_probabilities_are_float32_between_0_and_1(logits: Floats) -> None:
     """Whatever the logits, there are no NaNs and nothing outside [0, 1]."""
@@ -70,6 +71,7 @@ def test_probabilities_are_float32_between_0_and_1(logits: Floats) -> None:
     assert ((found >= 0) & (found <= 1)).all()
 
 
+@STEADY
 @given(logits=logits())
 def test_higher_logit_is_never_a_lower_probability(logits: Floats) -> None:
     """Calibration keeps the order of a label's rows."""
@@ -78,6 +80,7 @@ def test_higher_logit_is_never_a_lower_probability(logits: Floats) -> None:
     assert (np.diff(calibrate(ordered, PLATT), axis=0) >= 0).all()
 
 
+@STEADY
 @given(logits=logits(), data=st.data())
 def test_row_does_not_depend_on_other_rows(logits: Floats, data: st.DataObject) -> None:
     """A row alone, or among others in any order, gives the same bits."""
@@ -90,6 +93,7 @@ def test_row_does_not_depend_on_other_rows(logits: Floats, data: st.DataObject) 
     assert shuffled.tobytes() == together[order].tobytes()
 
 
+@STEADY
 @given(logits=logits())
 def test_memory_layout_does_not_matter(logits: Floats) -> None:
     """Column order, strides and a wider array around them leave the bits alone."""

@@ -22,6 +22,7 @@ from schemas.metadata import (
 )
 from schemas.metrics import Scores
 from schemas.text import TextSpec
+from tests.strategies import STEADY
 
 LABELS = ("crude oil", "grain, wheat", "Überblick “新闻”")
 
@@ -87,6 +88,7 @@ def test_props_give_the_same_metadata_back() -> None:
     assert ArtefactMetadata.from_props(metadata().to_props(), source="x") == metadata()
 
 
+@STEADY
 @given(
     labels=st.lists(
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip),

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
-from strategies import Bools, decisions
 
 from schemas.metrics import Hits
+from tests.strategies import STEADY, Bools, decisions
 
 
+@STEADY
 @given(both=decisions())
 def test_scores_equal_scikit_learn(both: tuple[Bools, Bools]) -> None:
     """F1 in its three averages, precision, recall and exact match are those of scikit-learn."""
@@ -36,6 +37,7 @@ def test_scores_equal_scikit_learn(both: tuple[Bools, Bools]) -> None:
     assert found.model_dump() == pytest.approx(expected)
 
 
+@STEADY
 @given(both=decisions(), data=st.data())
 def test_merging_equals_counting_at_once(both: tuple[Bools, Bools], data: st.DataObject) -> None:
     """Counts of two chunks add up to the counts of all rows."""
@@ -48,6 +50,7 @@ def test_merging_equals_counting_at_once(both: tuple[Bools, Bools], data: st.Dat
     assert merged.scores().model_dump() == pytest.approx(whole.scores().model_dump())
 
 
+@STEADY
 @given(both=decisions())
 def test_adding_nothing_changes_nothing(both: tuple[Bools, Bools]) -> None:
     """The zero counts are neutral."""
@@ -56,6 +59,7 @@ def test_adding_nothing_changes_nothing(both: tuple[Bools, Bools]) -> None:
     assert (Hits.zero(both[0].shape[1]) + hits).to_json() == hits.to_json()
 
 
+@STEADY
 @given(both=decisions())
 def test_counts_survive_json(both: tuple[Bools, Bools]) -> None:
     """What a marker file stores gives the same counts and scores back."""

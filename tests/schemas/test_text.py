@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import bodies, marked_articles, texts
 
 from schemas.text import (
     CHARS_PER_TOKEN,
@@ -16,6 +15,7 @@ from schemas.text import (
     is_blank,
     model_text,
 )
+from tests.strategies import STEADY, bodies, marked_articles, texts
 
 PLAIN = TextSpec()
 MARKED = TextSpec(title=False, entity_markers=True)
@@ -137,6 +137,7 @@ def test_title_and_body_do_not_join_to_a_marker() -> None:
     assert built.text == "[ENTITY ] [ENTITY]Acme[/ENTITY]"
 
 
+@STEADY
 @given(article=marked_articles(), max_tokens=st.integers(8, 40))
 def test_marked_entity_survives_the_cut(article: Article, max_tokens: int) -> None:
     """Wherever the entity stands and whatever the text quotes, one pair of markers encloses it."""
@@ -150,6 +151,7 @@ def test_marked_entity_survives_the_cut(article: Article, max_tokens: int) -> No
     assert inside.replace(" ]", "]") == span.replace(" ]", "]")
 
 
+@STEADY
 @given(text=bodies(max_pieces=80), title=st.none() | texts(), max_tokens=st.integers(8, 16))
 def test_text_without_a_marked_span_has_no_marker(
     text: str, title: str | None, max_tokens: int
@@ -161,15 +163,24 @@ def test_text_without_a_marked_span_has_no_marker(
     assert ENTITY_END not in built.text
 
 
+@STEADY
 @given(text=bodies(max_pieces=200), max_tokens=st.integers(8, 10))
 def test_cut_is_told_if_and_only_if_characters_are_dropped(text: str, max_tokens: int) -> None:
-    """`cut` is true exactly for texts longer than the budget of characters."""
+    """`cut` is true exactly for texts longer than the budget, leading white space apart."""
     limit = max_tokens * CHARS_PER_TOKEN
+    whole = text.lstrip()
 
     built = model_text(Article(text), PLAIN, max_tokens=max_tokens)
 
-    assert built.cut == (len(text) > limit)
-    assert built.text.replace(" ]", "]") == text[:limit].replace(" ]", "]")
+    assert built.cut == (len(whole) > limit)
+    assert built.text.replace(" ]", "]") == whole[:limit].replace(" ]", "]")
+
+
+def test_leading_white_space_does_not_use_up_the_budget() -> None:
+    """An article behind pages of white space, as scraped ones are, still reaches the model."""
+    built = model_text(Article("\n " * 50_000 + "Real news."), PLAIN, max_tokens=64)
+
+    assert built == ModelText("Real news.", cut=False)
 
 
 def test_cut_title_is_told() -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import Bools, Floats, scored_rows
 
 from schemas.decision import decide
 from schemas.metrics import Hits
 from schemas.thresholds import best_threshold, label_thresholds
+from tests.strategies import STEADY, Bools, Floats, scored_rows
 
 
 def floats(values: list[list[float]] | list[float]) -> Floats:
@@ -26,6 +26,7 @@ def best_by_force(probabilities: Floats, gold: Bools) -> float:
     return max(micro_f1(probabilities, gold, float(value)) for value in probabilities.ravel())
 
 
+@STEADY
 @given(rows=scored_rows())
 def test_best_threshold_has_the_best_f1(rows: tuple[Floats, Bools]) -> None:
     """No other threshold has a higher F1, with ties and with neighbouring floats too."""
@@ -62,6 +63,7 @@ def test_all_accepted_leaves_room_below() -> None:
     assert best_threshold(floats([[0.5], [0.75]]), np.array([[True], [True]])) == 0.25
 
 
+@STEADY
 @given(rows=scored_rows())
 def test_without_positives_nothing_below_1_is_accepted(rows: tuple[Floats, Bools]) -> None:
     """Where nothing is to be found, no probability but 1 reaches the threshold."""
@@ -136,6 +138,7 @@ def test_shrinkage_has_two_ends() -> None:
     assert bound == pytest.approx(best_threshold(probabilities, gold), rel=1e-5)
 
 
+@STEADY
 @given(rows=scored_rows())
 def test_thresholds_are_float32_above_0_and_at_most_1(rows: tuple[Floats, Bools]) -> None:
     """Every label has one, and none accepts everything."""

@@ -3,15 +3,15 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import marked_articles, texts
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from schemas.text import ENTITY_START, MARKERS, Article, ModelText, TextSpec, model_text
 from schemas.tokens import TEXTS_PER_CALL, TextTokenizer, TokenisedText
+from tests.strategies import STEADY, marked_articles, texts
 
 ANY_LENGTH = 1_000_000
 MARKED = TextSpec(entity_markers=True)
-SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(STEADY, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def copy_of(tokenizer: Tokenizer) -> Tokenizer:

@@ -254,7 +254,7 @@ def test_data_that_cannot_be_trained_on_is_told(
     make_run: MakeRun, corpus: Path, ours: Tokenizer, rows_left: list[Row], message: str
 ) -> None:
     """No rows, too few, no labels, and blank labels are errors with the file's name."""
-    schema = {"text": pl.String, "labels": pl.List(pl.String)}
+    schema = pl.Schema({"text": pl.String(), "labels": pl.List(pl.String())})
     pl.DataFrame(rows_left, schema=schema).write_parquet(corpus)
 
     with pytest.raises(DataError, match=message) as caught:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import make_encoder
 from tokenizers import Tokenizer
 
 from schemas.errors import EncoderError
 from schemas.text import ENTITY_END, ENTITY_START
+from tests.tiny import make_encoder
 from trainer.encoders import load_encoder, locate
 
 # transformers compiles parts of some encoders with a function that torch is about to retire.
@@ -121,7 +121,7 @@ class Bomb:
     def __init__(self, target: Path) -> None:
         self.target = target
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
         return (Path.touch, (self.target,))
 
 
@@ -150,10 +150,15 @@ def test_markers_are_single_tokens(encoder: Path) -> None:
 
 def test_markers_leave_other_embeddings_alone(encoder: Path) -> None:
     """The pretrained rows of the embeddings stay as they were."""
-    plain, marked = (load_encoder(str(encoder), markers=which).model for which in (False, True))
-    before = plain.get_input_embeddings().weight
+    before, after = (
+        load_encoder(str(encoder), markers=markers).model.state_dict()[
+            "embeddings.word_embeddings.weight"
+        ]
+        for markers in (False, True)
+    )
 
-    assert torch.equal(marked.get_input_embeddings().weight[: len(before)], before)
+    assert len(after) == len(before) + 2
+    assert torch.equal(after[: len(before)], before)
 
 
 def test_shared_tokenizer_file_is_not_changed(encoder: Path) -> None:

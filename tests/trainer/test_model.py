@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tiny import make_encoder
 from tokenizers import Tokenizer
 
 from schemas.config import TrainConfig
 from schemas.tokens import TokenisedText
+from tests.strategies import STEADY
+from tests.tiny import make_encoder
 from trainer.encoders import load_encoder
 from trainer.evaluate import to_batch
 from trainer.model import MultiTaskModel, mean_pool
@@ -39,7 +40,7 @@ def test_mean_pool_averages_real_tokens() -> None:
     assert pooled.tolist() == [[2.0, 4.0]]
 
 
-@settings(max_examples=30)
+@STEADY
 @given(seq=st.integers(1, 9), padding=st.integers(0, 9), seed=st.integers(0, 99))
 def test_mean_pool_ignores_padding(seq: int, padding: int, seed: int) -> None:
     """Whatever stands in padded places, and however many there are, the mean is the same."""

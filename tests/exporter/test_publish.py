@@ -1,0 +1,461 @@
+"""What an exported bundle promises, from the checkpoint to the served decision."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+
+from batch.device import choose_device
+from batch.scorer import Scorer, open_scorer
+from batch.session import TaskSession
+from exporter.calibrate import fit_calibration
+from exporter.cli import main
+from exporter.graph import OPSET
+from exporter.publish import export_checkpoint
+from exporter.verify import LOGIT_TOLERANCE
+from schemas.bundle import Bundle
+from schemas.decision import calibrate, decide
+from schemas.errors import CheckpointError, ExportError
+from schemas.files import FileFacts
+from schemas.metadata import PREFIX, ArtefactMetadata
+from schemas.metrics import Hits
+from schemas.text import Article, ModelText, model_text
+from schemas.thresholds import label_thresholds
+from tests.tiny import sample_rows
+from trainer.checkpoint import Checkpoint
+
+TASKS = ["narrative", "entity_framing"]
+EACH_TASK = pytest.mark.parametrize("task", TASKS)
+
+
+@pytest.fixture
+def ours(checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of the shared checkpoint that a test may change."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+
+
+def command(*arguments: str | Path) -> Result:
+    """Run `export-classifier`."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def scorer_of(bundle: Path, task: str) -> Scorer:
+    """A task, opened the way `batch-classify` does."""
+    return open_scorer(Bundle.open(bundle), task, choose_device("cpu"))
+
+
+def sample_texts(metadata: ArtefactMetadata) -> list[ModelText]:
+    """The articles of the sample corpus as model texts."""
+    return [
+        model_text(
+            Article(row["text"], row["title"], row["entity"], row["start"], row["end"]),
+            metadata.text,
+            max_tokens=metadata.max_tokens,
+        )
+        for row in sample_rows().to_dicts()
+    ]
+
+
+def heldout(checkpoint: Path, task: str) -> list[dict[str, Any]]:
+    """The held-out rows of a checkpoint."""
+    rows: list[dict[str, Any]] = pq.read_table(
+        checkpoint / "heldout" / f"{task}.parquet"
+    ).to_pylist()
+    return rows
+
+
+@EACH_TASK
+def test_served_logits_and_decisions_are_those_of_torch(
+    checkpoint: Path, bundle: Path, task: str
+) -> None:
+    """On the sample corpus, through the bundle, every logit and every decision agrees."""
+    scorer = scorer_of(bundle, task)
+    texts = sample_texts(scorer.metadata)
+    tokenised = scorer.runner.tokenise(texts)
+    served = scorer.runner.logits(tokenised)
+    model = Checkpoint.open(checkpoint).model
+    with torch.inference_mode():
+        expected = np.concatenate(
+            [
+                model(ids, torch.ones_like(ids), task).numpy()
+                for text in tokenised
+                for ids in [torch.from_numpy(text.ids.astype(np.int64))[None]]
+            ]
+        )
+
+    np.testing.assert_allclose(served, expected, rtol=0, atol=LOGIT_TOLERANCE)
+    probabilities = calibrate(expected, scorer.metadata.calibration)
+    decided = decide(probabilities, scorer.metadata.threshold_array)
+    found = scorer.score(texts).decided
+    assert (found == decided).all()
+    assert 0 < found.mean() < 1
+
+
+@EACH_TASK
+def test_graph_keeps_the_contract(bundle: Path, task: str) -> None:
+    """Names, dynamic axes and opset of the published file are those that were promised."""
+    graph = onnx.load(bundle / f"{task}.onnx").graph
+    shapes = {
+        entry.name: [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
+        for entry in [*graph.input, *graph.output]
+    }
+    labels = len(scorer_of(bundle, task).metadata.labels)
+
+    assert shapes == {
+        "input_ids": ["rows", "seq"],
+        "attention_mask": ["rows", "seq"],
+        "logits": ["rows", labels],
+    }
+    assert onnx.load(bundle / f"{task}.onnx").opset_import[0].version >= OPSET
+
+
+@EACH_TASK
+def test_metadata_is_complete(checkpoint: Path, bundle: Path, task: str) -> None:
+    """Everything DESIGN.md lists is in the file, and agrees with the checkpoint."""
+    props = {entry.key: entry.value for entry in onnx.load(bundle / f"{task}.onnx").metadata_props}
+    info = Checkpoint.open(checkpoint).info
+    stored = {key.removeprefix(PREFIX): json.loads(value) for key, value in props.items()}
+
+    assert set(stored) >= {
+        "schema_version",
+        "task",
+        "labels",
+        "thresholds",
+        "calibration",
+        "max_tokens",
+        "text",
+        "tokenizer_sha256",
+        "encoder",
+        "training",
+        "metrics",
+        "precision",
+    }
+    assert stored["task"] == task
+    assert tuple(stored["labels"]) == info.tasks[task].labels
+    assert stored["training"] == info.tasks[task].training.model_dump(mode="json")
+    assert stored["encoder"] == info.encoder.model_dump()
+    assert stored["text"] == info.tasks[task].text.model_dump()
+    assert stored["tokenizer_sha256"] == FileFacts.of(bundle / "tokenizer.json").sha256
+    assert stored["max_tokens"] == info.max_tokens
+    assert stored["metrics"]["verification"]["texts"] > 0
+
+
+@EACH_TASK
+def test_thresholds_come_from_the_held_out_rows_alone(
+    checkpoint: Path, bundle: Path, task: str
+) -> None:
+    """Calibration, thresholds and metrics can be found again from the held-out file."""
+    scorer = scorer_of(bundle, task)
+    metadata = scorer.metadata
+    articles, gold = Checkpoint.open(checkpoint).heldout(task)
+    texts = [model_text(one, metadata.text, max_tokens=metadata.max_tokens) for one in articles]
+    logits = scorer.runner.logits(scorer.runner.tokenise(texts))
+    calibration = fit_calibration(logits, gold)
+    probabilities = calibrate(logits, calibration)
+    thresholds = label_thresholds(probabilities, gold)
+
+    assert metadata.calibration == calibration
+    assert metadata.threshold_array.tolist() == thresholds.tolist()
+    scores = Hits.count(gold, decide(probabilities, thresholds)).scores()
+    assert metadata.metrics.validation == scores
+
+
+@EACH_TASK
+def test_held_out_rows_are_no_training_rows(checkpoint: Path, task: str) -> None:
+    """All sample texts differ, and each is either held out or trained on."""
+    every = sample_rows("train")["text"].to_list()
+    held = [row["text"] for row in heldout(checkpoint, task)]
+    trained = Checkpoint.open(checkpoint).info.tasks[task].training.train_rows
+
+    assert len(set(every)) == len(every)
+    assert len(set(held)) == len(held)
+    assert set(held) <= set(every)
+    assert len(held) + trained == len(every)
+
+
+def test_other_held_out_rows_give_other_thresholds(
+    ours: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """Thresholds follow the held-out file; weights do not."""
+    path = ours / "heldout" / "narrative.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, table.num_rows // 2), path)
+    export_checkpoint(ours, tmp_path / "bundle")
+    before, after = (scorer_of(folder, "narrative") for folder in (bundle, tmp_path / "bundle"))
+
+    assert before.metadata.thresholds != after.metadata.thresholds
+    texts = before.runner.tokenise(sample_texts(before.metadata)[:20])
+    assert before.runner.logits(texts).tolist() == after.runner.logits(texts).tolist()
+
+
+def test_exporting_twice_gives_the_same_bytes(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """The same checkpoint is the same bundle, in a new folder and over an old one."""
+    export_checkpoint(checkpoint, tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(bundle)
+
+    export_checkpoint(checkpoint, tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
+
+
+def test_bundle_is_whole(bundle: Path) -> None:
+    """A graph for each task, one tokenizer, a card, and a manifest with the hash of each."""
+    opened = Bundle.open(bundle)
+    opened.check_all()
+
+    names = {"narrative.onnx", "entity_framing.onnx", "tokenizer.json", "MODEL_CARD.md"}
+    assert set(contents(bundle)) == {*names, "bundle.json"}
+    assert set(opened.manifest.files) == names
+    assert opened.manifest.tasks == {task: f"{task}.onnx" for task in TASKS}
+
+
+def test_tasks_share_one_tokenizer(checkpoint: Path, bundle: Path) -> None:
+    """Both files name the hash of the one tokenizer, which is the checkpoint's, byte for byte."""
+    hashes = {scorer_of(bundle, task).metadata.tokenizer_sha256 for task in TASKS}
+
+    assert hashes == {FileFacts.of(checkpoint / "tokenizer.json").sha256}
+    assert contents(bundle)["tokenizer.json"] == (checkpoint / "tokenizer.json").read_bytes()
+
+
+def test_card_mentions_each_task_and_label(bundle: Path) -> None:
+    """The card has a section a task and a line a label, with its threshold."""
+    card = (bundle / "MODEL_CARD.md").read_text()
+
+    for task in TASKS:
+        metadata = scorer_of(bundle, task).metadata
+        assert f"\n## {task}\n" in card
+        section = card.split(f"\n## {task}\n")[1].split("\n## ")[0]
+        for label, count, threshold in zip(
+            metadata.labels, metadata.training.positives, metadata.thresholds, strict=True
+        ):
+            assert f"| {label} | {count} | {threshold:.3f} |" in section
+
+
+@EACH_TASK
+def test_inspect_shows_labels_and_thresholds(bundle: Path, task: str) -> None:
+    """What a file says of itself can be read by a person."""
+    result = command("inspect", bundle / f"{task}.onnx")
+    metadata = scorer_of(bundle, task).metadata
+
+    assert result.exit_code == 0
+    assert task in result.output
+    for label, threshold in zip(metadata.labels, metadata.thresholds, strict=True):
+        (line,) = [line for line in result.output.splitlines() if line.startswith(f"| {label} |")]
+        assert f"{threshold:.3f}" in line
+
+
+@EACH_TASK
+def test_inspect_prints_json(bundle: Path, task: str) -> None:
+    """And by a program: nothing but one JSON object, with every field."""
+    result = command("inspect", bundle / f"{task}.onnx", "--json")
+
+    assert ArtefactMetadata.model_validate_json(result.output) == scorer_of(bundle, task).metadata
+    assert json.loads(result.output)["labels"]
+
+
+def test_inspect_refuses_other_files(ours: Path, tmp_path: Path) -> None:
+    """A file that is no ONNX, and an ONNX without metadata, are errors without a traceback."""
+    stranger = tmp_path / "stranger.onnx"
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["a"], ["b"])],
+            "g",
+            [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, [1])],
+            [onnx.helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, [1])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, stranger)
+
+    for path, message in ((ours / "config.json", "cannot open"), (stranger, "no narrascan.*")):
+        result = command("inspect", path)
+        assert result.exit_code == 1
+        assert message in result.output
+        assert "Traceback" not in result.output
+
+
+def test_folder_with_other_files_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """A folder that holds something else is not replaced, even if it is a checkpoint."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("dear")
+    before = contents(tmp_path)
+    result = command(checkpoint, "--output", tmp_path / "notes")
+
+    assert result.exit_code == 1
+    assert "holds files that are not a bundle" in result.output
+    assert contents(tmp_path) == before
+    with pytest.raises(ExportError, match="not a bundle"):
+        export_checkpoint(checkpoint, checkpoint)
+
+
+def test_bundle_with_other_files_in_it_is_refused(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """What someone put beside a bundle, or a bundle.json of another maker, is not deleted."""
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    (tmp_path / "website").mkdir()
+    (tmp_path / "website" / "bundle.json").write_text('{"entry": "index.js"}')
+    before = contents(tmp_path)
+
+    with pytest.raises(ExportError, match=r"not a bundle: 'notes\.txt'"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+    with pytest.raises(ExportError, match=r"not a bundle: 'bundle\.json'"):
+        export_checkpoint(checkpoint, tmp_path / "website")
+    assert contents(tmp_path) == before
+
+
+def test_damaged_bundle_is_replaced(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """A bundle whose files were changed or lost is still a bundle, and is made whole."""
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "narrative.onnx").write_bytes(b"cut")
+    (tmp_path / "bundle" / "tokenizer.json").unlink()
+    export_checkpoint(checkpoint, tmp_path / "bundle")
+
+    assert contents(tmp_path / "bundle") == contents(bundle)
+
+
+def test_empty_folder_is_filled(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """A folder that was made beforehand is as good as none."""
+    (tmp_path / "bundle").mkdir()
+    export_checkpoint(checkpoint, tmp_path / "bundle")
+
+    assert contents(tmp_path / "bundle") == contents(bundle)
+
+
+def damage_heldout(checkpoint: Path) -> None:
+    """Cut the second task's held-out file short."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty_heldout(checkpoint: Path) -> None:
+    """Leave no held-out row."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+
+
+def foreign_heldout(checkpoint: Path) -> None:
+    """Put another table in place of the held-out rows."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    pq.write_table(pa.table({"text": ["a"]}), path)
+
+
+def unknown_label(checkpoint: Path) -> None:
+    """Give a held-out row a label that the task does not have."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    table = pq.read_table(path)
+    labels = [["nobody"], *table["labels"].to_pylist()[1:]]
+    column = pa.array(labels, pa.list_(pa.string()))
+    pq.write_table(table.set_column(table.column_names.index("labels"), "labels", column), path)
+
+
+def wrong_span(checkpoint: Path) -> None:
+    """Move a held-out entity out of its text."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    table = pq.read_table(path)
+    ends = pa.array([10**6, *table["end"].to_pylist()[1:]], pa.int64())
+    pq.write_table(table.set_column(table.column_names.index("end"), "end", ends), path)
+
+
+def cut_weights(checkpoint: Path) -> None:
+    """Cut the weights short."""
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def nan_weights(checkpoint: Path) -> None:
+    """Make the model give no numbers."""
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["heads.entity_framing.1.bias"][0] = float("nan")
+    save_file(weights, checkpoint / "model.safetensors")
+
+
+def garbled_tokenizer(checkpoint: Path) -> None:
+    """Overwrite the tokenizer."""
+    (checkpoint / "tokenizer.json").write_text("{}")
+
+
+def unfinished(checkpoint: Path) -> None:
+    """Take away what marks a whole checkpoint."""
+    (checkpoint / "checkpoint.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_heldout,
+        empty_heldout,
+        foreign_heldout,
+        unknown_label,
+        wrong_span,
+        cut_weights,
+        nan_weights,
+        garbled_tokenizer,
+        unfinished,
+    ],
+)
+def test_failed_export_keeps_the_old_bundle(
+    ours: Path, bundle: Path, tmp_path: Path, damage: Any
+) -> None:
+    """An export that fails in any way is a message, keeps the older bundle and leaves no trace."""
+    output = tmp_path / "published"
+    shutil.copytree(bundle, output)
+    before = contents(output)
+    damage(ours)
+    result = command(ours, "--output", output)
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "Error: " in result.output
+    assert contents(output) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "published"}
+
+
+def test_failed_first_export_leaves_nothing(ours: Path, tmp_path: Path) -> None:
+    """Without an older bundle nothing appears under the name."""
+    damage_heldout(ours)
+
+    with pytest.raises(CheckpointError, match=r"entity_framing\.parquet: cannot be read"):
+        export_checkpoint(ours, tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_command_tells_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
+    """At its end the command, here in its long form, names the tasks and the next command."""
+    result = command("export", checkpoint, "--output", tmp_path / "bundle")
+
+    assert result.exit_code == 0, result.output
+    assert "tasks: narrative, entity_framing" in result.output
+    assert f"batch-classify articles.parquet --bundle {tmp_path / 'bundle'}" in result.output
+
+
+def test_file_scores_with_its_tokenizer_alone(bundle: Path, tmp_path: Path) -> None:
+    """Without manifest and card, a file and its tokenizer are enough."""
+    shutil.copy(bundle / "narrative.onnx", tmp_path)
+    metadata = TaskSession(tmp_path / "narrative.onnx", choose_device("cpu")).metadata()
+
+    assert metadata == scorer_of(bundle, "narrative").metadata

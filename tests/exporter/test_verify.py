@@ -1,0 +1,202 @@
+"""What the gate promises: a file that differs from torch does not pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from batch.device import choose_device
+from batch.scorer import LogitRunner, load_tokenizer
+from batch.session import TaskSession
+from exporter.graph import write_graph
+from exporter.verify import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
+from schemas.decision import Calibration
+from schemas.errors import ExportError
+from schemas.metadata import Verification
+from schemas.text import ModelText, model_text
+from schemas.tokens import TokenisedText
+from trainer.checkpoint import Checkpoint
+from trainer.model import TaskPath
+
+RARE = 37
+"""A token id that a test gives to one text only."""
+PLACES = (0, 4, 7, 11)
+"""Where that text may stand among twelve."""
+
+
+@dataclass
+class Exported:
+    """A graph with the torch model it came from, which a test may change."""
+
+    path_model: TaskPath
+    session: TaskSession
+    runner: LogitRunner
+    texts: list[TokenisedText]
+    labels: int
+
+    @property
+    def embeddings(self) -> torch.nn.Parameter:
+        """(vocabulary, hidden) of the torch model."""
+        return self.path_model.get_parameter("encoder.embeddings.word_embeddings.weight")
+
+    def verify(
+        self, texts: list[TokenisedText] | None = None, *, threshold: float = 0.5
+    ) -> Verification:
+        """Compare at one threshold for all labels."""
+        return verify(
+            self.session,
+            self.path_model,
+            self.runner,
+            self.texts if texts is None else texts,
+            calibration=Calibration.none(self.labels),
+            thresholds=np.full(self.labels, threshold, dtype=np.float32),
+        )
+
+
+@pytest.fixture
+def exported(checkpoint: Path, tmp_path: Path) -> Exported:
+    """The narrative task of the shared checkpoint, exported without metadata."""
+    opened = Checkpoint.open(checkpoint)
+    about = opened.info.tasks["narrative"]
+    path_model = opened.model.path("narrative")
+    write_graph(path_model, tmp_path / "narrative.onnx")
+    session = TaskSession(tmp_path / "narrative.onnx", choose_device("cpu"))
+    runner = LogitRunner(
+        session,
+        load_tokenizer(opened.files.tokenizer),
+        max_tokens=opened.info.max_tokens,
+        pad_id=opened.info.pad_id,
+    )
+    articles, _ = opened.heldout("narrative")
+    texts = [
+        model_text(article, about.text, max_tokens=opened.info.max_tokens) for article in articles
+    ]
+    return Exported(path_model, session, runner, runner.tokenise(texts), len(about.labels))
+
+
+def with_one_rare_token(place: int, count: int = 12) -> list[TokenisedText]:
+    """Texts of growing length, one of which has a token that no other has."""
+    rng = np.random.default_rng(place)
+    texts = []
+    for number in range(count):
+        ids = rng.integers(RARE + 1, 700, size=5 + 9 * number).astype(np.int32)
+        if number == place:
+            ids[2] = RARE
+        texts.append(TokenisedText(ids, truncated=False))
+    return texts
+
+
+def test_faithful_file_passes(exported: Exported) -> None:
+    """What was compared and what was found is recorded."""
+    found = exported.verify()
+
+    assert found.texts == min(MAX_TEXTS, len(exported.texts))
+    assert found.shapes >= 5
+    assert 0 <= found.max_logit_difference <= 1e-5
+    assert found.differing_decisions == 0
+    assert found.logit_tolerance == LOGIT_TOLERANCE
+    assert found.max_differing_decisions == MAX_DIFFERING_DECISIONS
+
+
+@pytest.mark.parametrize("part", ["head.1.weight", "head.1.bias", "encoder"])
+def test_other_weights_do_not_pass(exported: Exported, part: str) -> None:
+    """A model that differs in its head, its bias or one matrix of its encoder is told apart."""
+    with torch.no_grad():
+        for name, parameter in exported.path_model.named_parameters():
+            if name == part or (part == "encoder" and name.endswith("output.dense.weight")):
+                parameter.add_(torch.randn_like(parameter), alpha=3e-3)
+
+    with pytest.raises(ExportError, match=r"narrative\.onnx: a logit differs from torch by"):
+        exported.verify()
+
+
+def test_one_token_that_differs_is_found(exported: Exported) -> None:
+    """A difference that one text of many shows is enough, wherever that text stands."""
+    with torch.no_grad():
+        exported.embeddings[RARE].normal_()
+
+    for place in PLACES:
+        with pytest.raises(ExportError, match="a logit differs"):
+            exported.verify(with_one_rare_token(place))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_number_does_not_pass(exported: Exported, value: float) -> None:
+    """A logit that is NaN on one side only is a difference, wherever its text stands."""
+    with torch.no_grad():
+        exported.embeddings[RARE] = value
+
+    for place in PLACES:
+        with pytest.raises(ExportError, match="a logit differs"):
+            exported.verify(with_one_rare_token(place))
+
+
+def test_nan_on_both_sides_does_not_pass(exported: Exported, tmp_path: Path) -> None:
+    """A model that gives no numbers is not published, though the file agrees with it."""
+    with torch.no_grad():
+        exported.embeddings[RARE] = float("nan")
+    write_graph(exported.path_model, tmp_path / "broken.onnx")
+    exported.session = TaskSession(tmp_path / "broken.onnx", choose_device("cpu"))
+
+    for place in PLACES:
+        with pytest.raises(ExportError, match="a logit differs"):
+            exported.verify(with_one_rare_token(place))
+
+
+def test_differing_decisions_are_counted(exported: Exported) -> None:
+    """Differences below the tolerance of logits can still fail by the decisions they turn."""
+    with torch.no_grad():  # every row then has a logit of about its bias
+        for name in ("weight", "bias"):
+            exported.path_model.get_parameter(f"head.1.{name}").zero_()
+    write_graph(exported.path_model, exported.session.path)
+    exported.session = TaskSession(exported.session.path, choose_device("cpu"))
+    with torch.no_grad():
+        exported.path_model.get_parameter("head.1.bias").fill_(-5e-5)
+
+    with pytest.raises(ExportError, match=r"100\.00% of the decisions differ from torch"):
+        exported.verify(threshold=0.5)
+    assert exported.verify(threshold=0.4).differing_decisions == 0
+
+
+def test_one_text_is_enough(exported: Exported) -> None:
+    """A task with a single held-out row is compared too, in several shapes."""
+    found = exported.verify(exported.texts[:1])
+
+    assert found.texts == 1
+    assert found.shapes >= 3
+
+
+def test_many_texts_are_thinned_over_their_lengths(exported: Exported) -> None:
+    """Of more texts than are compared, the shortest and the longest are among those compared."""
+    rng = np.random.default_rng(0)
+    many = [
+        TokenisedText(rng.integers(40, 700, size=size).astype(np.int32), truncated=False)
+        for size in rng.integers(10, 120, size=MAX_TEXTS * 2)
+    ]
+    edges = [
+        TokenisedText(np.array([2, 50, 3], np.int32), truncated=False),
+        TokenisedText(np.full(128, 51, np.int32), truncated=False),
+    ]
+    assert exported.verify(many + edges).texts == MAX_TEXTS
+
+    for token in (50, 51):
+        with torch.no_grad():
+            weights = exported.embeddings
+            before = weights[token].clone()
+            weights[token].normal_()
+        only_here = [t for t in many if token not in t.ids] + edges
+        with pytest.raises(ExportError, match="a logit differs"):
+            exported.verify(only_here)
+        with torch.no_grad():
+            weights[token] = before
+
+
+def test_empty_text_can_be_compared(exported: Exported) -> None:
+    """A text of special tokens only is a text."""
+    empty = exported.runner.tokenise([ModelText("", cut=False)])
+
+    assert exported.verify([*empty, *exported.texts[:3]]).texts == 4
