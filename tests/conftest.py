@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from tokenizers import Tokenizer
 
 from tests.tiny import make_encoder, make_tokenizer, write_config
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
-
 Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

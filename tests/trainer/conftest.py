@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import polars as pl
 import pytest
-import torch
 
 from schemas.config import TrainingRun, load_config
 
@@ -20,12 +19,6 @@ SENTENCES = {
     "oil": "The refinery by the river pumps crude day and night",
     "ships": "A freighter left the harbour with the morning tide",
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
