@@ -49,7 +49,7 @@ demo: setup ## Train on samples/, export, score samples/articles.parquet, make t
 reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 test stories, print F1
 	$(BIN)/python -m bench.reuters prepare $(SGML) --output artifacts/reuters/test.parquet
 	$(BIN)/train-classifier bench/reuters.toml --output artifacts/reuters/checkpoint \
-	  --set tasks.topics.data.0.path=$(SGML)
+	  --set tasks.topics.data.0.path=$(SGML) $(TRAIN_FLAGS)
 	$(BIN)/export-classifier artifacts/reuters/checkpoint --output artifacts/reuters/bundle
 	$(BIN)/batch-classify artifacts/reuters/test.parquet --task topics \
 	  --bundle artifacts/reuters/bundle --id-column id --gold-column labels \
