@@ -121,18 +121,21 @@ class OutputFolder:
         """True if the run's last files are there."""
         return self.run_file.exists() and all((self.folder / name).exists() for name in REPORTS)
 
-    def finished(self, chunk: Chunk) -> Marker | None:
-        """The chunk's marker, if its files are there and are what the marker says."""
+    def marker(self, chunk: Chunk) -> Marker:
+        """What was recorded of a finished chunk. Raises OSError or ValidationError if nothing."""
+        raw = self._marker_path(chunk).read_text(encoding="utf-8")
+        return Marker.model_validate_json(raw)
+
+    def is_finished(self, chunk: Chunk) -> bool:
+        """True if the chunk has a marker, and its files are there and are what the marker says."""
         try:
-            raw = self._marker_path(chunk).read_text(encoding="utf-8")
-            marker = Marker.model_validate_json(raw)
-            whole = FileFacts.of(self.predictions / part_name(chunk.index)) == marker.part and (
+            marker = self.marker(chunk)
+            return FileFacts.of(self.predictions / part_name(chunk.index)) == marker.part and (
                 marker.quarantine is None
                 or FileFacts.of(self.quarantine / part_name(chunk.index)) == marker.quarantine
             )
         except (OSError, ValidationError):
-            return None
-        return marker if whole else None
+            return False
 
     def publish_chunk(
         self,
@@ -142,7 +145,7 @@ class OutputFolder:
         stats: ChunkStats,
         *,
         source: str,
-    ) -> Marker:
+    ) -> None:
         """Write part, quarantine and then the marker; each appears whole or not at all."""
         part_path = self.predictions / part_name(chunk.index)
         write_part(part, part_path, scratch=self._scratch)
@@ -159,7 +162,6 @@ class OutputFolder:
             stats=stats.to_json(),
         )
         self.write(self._marker_path(chunk), marker.model_dump_json())
-        return marker
 
     def write(self, path: Path, text: str) -> None:
         """Write a small file whole or not at all. Raises OutputError if the disk is full."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from batch.device import installed_engines
 from batch.options import RunOptions
-from batch.output import Marker
+from batch.output import OutputFolder
 from batch.parts import part_name
 from batch.plan import Plan
 from batch.scorer import Scorer
 from batch.stats import ChunkStats
 from schemas.bundle import Bundle
+from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
 
 VERSIONED = ("narrascan", "numpy", "pyarrow", "tokenizers")
@@ -79,20 +79,31 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
     }
 
 
+def merge_markers(plan: Plan, output: OutputFolder) -> tuple[ChunkStats, dict[str, FileFacts]]:
+    """Add up what the markers of all chunks say; one is held at a time.
+
+    Returns the statistics of the whole run, and the facts of every file of it by relative path.
+    """
+    stats = ChunkStats({})
+    outputs: dict[str, FileFacts] = {}
+    for chunk in plan.chunks:
+        marker = output.marker(chunk)
+        stats = stats + marker.chunk_stats()
+        outputs[f"predictions/{part_name(chunk.index)}"] = marker.part
+        if marker.quarantine is not None:
+            outputs[f"quarantine/{part_name(chunk.index)}"] = marker.quarantine
+    return stats, outputs
+
+
 def run_record(
     key: dict[str, object],
     counts: Counts,
-    markers: Sequence[Marker],
+    outputs: dict[str, FileFacts],
     scorer: Scorer,
     options: RunOptions,
     timings: dict[str, object],
 ) -> dict[str, object]:
     """`run.json`. Only `timings` differs between two runs over the same input."""
-    outputs = {}
-    for marker in markers:
-        outputs[f"predictions/{part_name(marker.index)}"] = marker.part.model_dump()
-        if marker.quarantine is not None:
-            outputs[f"quarantine/{part_name(marker.index)}"] = marker.quarantine.model_dump()
     device = scorer.runner.device
     return {
         "schema_version": SCHEMA_VERSION,
@@ -106,7 +117,7 @@ def run_record(
         },
         "bundle": {"path": str(options.bundle), "sha256": key["bundle_sha256"]},
         "inputs": key["inputs"],
-        "outputs": outputs,
+        "outputs": {name: facts.model_dump() for name, facts in outputs.items()},
         "counts": {
             "rows": counts.rows,
             "ok": counts.ok,

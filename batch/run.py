@@ -7,20 +7,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
-from operator import add
 
 import numpy as np
 
 from batch.device import choose_device
 from batch.gold import check_gold, gold_matrix
 from batch.options import RunOptions
-from batch.output import Marker, OutputFolder
+from batch.output import OutputFolder
 from batch.page import write_report
 from batch.parts import prediction_table, quarantine_table
 from batch.plan import Chunk, Plan, make_plan
 from batch.progress import RunProgress
-from batch.record import Counts, Work, attempt_timings, count_statuses, run_key, run_record
+from batch.record import (
+    Counts,
+    Work,
+    attempt_timings,
+    count_statuses,
+    merge_markers,
+    run_key,
+    run_record,
+)
 from batch.report import build_report
 from batch.rows import ChunkReader, Rows
 from batch.scorer import OnBatch, Scored, Scorer, open_scorer
@@ -61,14 +67,14 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             key = run_key(options, plan, bundle, scorer)
             output.claim(key)
             work = Work()
-            markers = _score_all(plan, options, scorer, output, progress, switch, work)
-            stats = reduce(add, (marker.chunk_stats() for marker in markers))
+            _score_all(plan, options, scorer, output, progress, switch, work)
+            stats, outputs = merge_markers(plan, output)
             counts = count_statuses(stats)
             seconds = time.monotonic() - clock
             if work.rows or not output.is_published():
                 _publish_report(options, scorer.metadata, output, stats)
                 times = attempt_timings(started, seconds, work)
-                record = run_record(key, counts, markers, scorer, options, times)
+                record = run_record(key, counts, outputs, scorer, options, times)
                 output.write(output.run_file, json.dumps(record, indent=1, ensure_ascii=False))
             else:
                 progress.note("complete", f"{options.output}: already complete, nothing to do")
@@ -121,15 +127,15 @@ def _score_all(
     progress: RunProgress,
     switch: StopSwitch,
     work: Work,
-) -> list[Marker]:
-    """Finish every chunk that has no valid marker; returns the markers in order."""
+) -> None:
+    """Finish every chunk that has no valid marker."""
     metadata = scorer.metadata
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
-    markers = {chunk.index: output.finished(chunk) for chunk in plan.chunks}
-    done = sum(chunk.rows for chunk in plan.chunks if markers[chunk.index] is not None)
+    todo = [chunk for chunk in plan.chunks if not output.is_finished(chunk)]
+    done = plan.rows - sum(chunk.rows for chunk in todo)
     if done:
         progress.note("resume", f"resuming: {done:,} of {plan.rows:,} rows are finished", done=done)
-    if None in markers.values():
+    if todo:
         output.run_file.unlink(missing_ok=True)  # a run with a part to redo is not finished
     progress.start(rows=plan.rows, done=done)
 
@@ -139,21 +145,16 @@ def _score_all(
         switch.check()
 
     try:
-        for chunk in plan.chunks:
-            if markers[chunk.index] is not None:
-                continue
+        for chunk in todo:
             switch.check()
             rows = reader.read(chunk)
             scored, statuses = _score_rows(rows, scorer, on_batch)
             unscored = sum(status in ("empty", "quarantined") for status in statuses)
             progress.advance(unscored, 0)
-            markers[chunk.index] = _finish(
-                plan, chunk, rows, scored, statuses, options, scorer, output
-            )
+            _finish(plan, chunk, rows, scored, statuses, options, scorer, output)
             work.rows += chunk.rows
     finally:
         progress.close()
-    return [marker for marker in markers.values() if marker is not None]
 
 
 def _score_rows(rows: Rows, scorer: Scorer, on_batch: OnBatch) -> tuple[Scored, list[str]]:
@@ -194,7 +195,8 @@ def _finish(
     options: RunOptions,
     scorer: Scorer,
     output: OutputFolder,
-) -> Marker:
+) -> None:
+    """Count and write one chunk."""
     labels = scorer.metadata.labels
     source = plan.files[chunk.file].source.name
     with_gold = options.gold_column is not None  # even where this chunk's are all null
@@ -210,7 +212,7 @@ def _finish(
     )
     part = prediction_table(rows, scored, statuses, labels, chunk=chunk, source=source)
     quarantine = quarantine_table(rows, chunk=chunk, source=source, id_column=options.id_column)
-    return output.publish_chunk(chunk, part, quarantine, stats, source=source)
+    output.publish_chunk(chunk, part, quarantine, stats, source=source)
 
 
 def _publish_report(
