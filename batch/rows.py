@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -147,9 +147,11 @@ class _Cursor:
         while group < len(file.group_rows) and before + file.group_rows[group] <= first_row:
             before += file.group_rows[group]
             group += 1
-        self._batches = self._parquet.iter_batches(
-            batch_size=max(1, min(READ_ROWS, int(READ_BYTES / max(file.row_bytes, 1.0)))),
-            row_groups=range(group, len(file.group_rows)),
+        batch_rows = max(1, min(READ_ROWS, int(READ_BYTES / max(file.row_bytes, 1.0))))
+        # One row group at a time: Arrow keeps what it has read of all the groups it is asked for.
+        self._batches = chain.from_iterable(
+            self._parquet.iter_batches(batch_size=batch_rows, row_groups=[index])
+            for index in range(group, len(file.group_rows))
         )
         self._rest: pa.RecordBatch | None = None
         self._row = before

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
 
 from batch.device import choose_device
 from batch.gold import check_gold, gold_matrix
@@ -153,6 +154,7 @@ def _score_all(
             progress.advance(unscored, 0)
             _finish(plan, chunk, rows, scored, statuses, options, scorer, output)
             work.rows += chunk.rows
+            pa.default_memory_pool().release_unused()  # give back what the chunk needed
     finally:
         progress.close()
 
