@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from schemas.tokens import IdArray, InputArray, pad
 
 STEPS_PER_OCTAVE = 8
-"""Buckets between a length and its double: padding is then about 4 % of the tokens."""
+"""Buckets between a length and its double: padding then adds 2 to 4 % (docs/adr/0001)."""
 SMALLEST_STEP = 8
 """Tokens between neighbouring buckets at least."""
 

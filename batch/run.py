@@ -103,7 +103,6 @@ def look(options: RunOptions) -> dict[str, object]:
 
 def _open(options: RunOptions) -> tuple[Scorer, Bundle]:
     bundle = Bundle.open(options.bundle)
-    bundle.onnx(options.task)  # an unknown task is told before a device is looked for
     scorer = open_scorer(
         bundle,
         options.task,
