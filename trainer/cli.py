@@ -6,12 +6,33 @@ import logging
 from pathlib import Path
 
 import click
+from click_default_group import DefaultGroup
 
 from schemas.errors import NarrascanError
 
+CONFIG_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+SET_OPTION = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Replace one value of the config, as in --set train.epochs=3; may be given again.",
+)
 
-@click.command()
-@click.argument("config", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+
+@click.group(cls=DefaultGroup, default="train", default_if_no_args=False)
+@click.version_option(package_name="narrascan")
+def main() -> None:
+    """Fine-tune one encoder for several tasks at once.
+
+    `train-classifier CONFIG --output DIR` is short for `train-classifier train ...`.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+
+
+@main.command("train")
+@click.argument("config", type=CONFIG_FILE)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -19,16 +40,9 @@ from schemas.errors import NarrascanError
     show_default=True,
     help="Folder of the checkpoint.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Replace one value of the config, as in --set train.epochs=3; may be given again.",
-)
+@SET_OPTION
 @click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds another run.")
-@click.version_option(package_name="narrascan")
-def main(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool) -> None:
+def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool) -> None:
     """Fine-tune one encoder for all the tasks of CONFIG, a TOML file.
 
     The config is checked whole before any data is read. A run that was stopped or killed goes on
@@ -41,8 +55,6 @@ def main(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool
       train-classifier samples/newsroom.toml
       train-classifier samples/newsroom.toml --set train.epochs=3 --output artifacts/quick
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("accelerate").setLevel(logging.WARNING)
     try:
         from schemas.config import load_config
 
