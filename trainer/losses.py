@@ -1,131 +1,63 @@
-"""Multi-label losses for long-tailed labels, as pure functions of logits and labels.
+"""Multi-label losses for long-tailed labels, by name.
 
-Every loss here is one core, `focal`, given three optional ingredients: a weight for each element
-(`rebalanced_weights`), a shift of each label's logit (`logit_shift`), and a factor that steepens
-the negative branch (`lambda_`). `make_loss` picks the ingredients by name, checks the batch, and
-takes the mean. A new loss is one builder function and one line in `LOSSES`.
-
-Sources:
-    Lin, Goyal, Girshick, He, Dollar (2017), Focal Loss for Dense Object Detection, eq. 4.
-    Wu, Huang, Liu, Wang, Lin (2020), Distribution-Balanced Loss for Multi-Label Classification in
-    Long-Tailed Datasets, ECCV, sections 3.1 (weights) and 3.2 (negative-tolerant regularisation).
-    Huang, Giledereli, Koksal, Ozgur, Ozkirimli (2021), Balancing Methods for Multi-label Text
-    Classification with Long-Tailed Class Distribution, EMNLP: the focal form and its defaults.
+`make_loss` joins the pure functions of `trainer.loss_terms` into one of the published losses,
+checks every batch, and takes the mean. A new loss is one builder function and one line in `LOSSES`.
 """
+
+from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from trainer.loss_terms import (
+    asymmetric,
+    auto_mu,
+    class_balanced_weights,
+    focal,
+    logit_shift,
+    positive_weights,
+    rebalanced_weights,
+)
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-
-BIAS_CLAMP_ROWS = 0.5
-"""Rows by which a label that is always or never positive is moved off p = 0 or p = 1."""
-
-
-def focal(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    gamma: float = 0.0,
-    weights: Tensor | None = None,
-    shift: Tensor | None = None,
-    lambda_: float = 1.0,
-) -> Tensor:
-    """Focal loss of each element; with the defaults it is binary cross-entropy.
-
-    With z a logit, v its label's shift and w the element's weight:
-
-        positive: -w (1 - q)^gamma log q,                q = sigmoid(z - v)
-        negative: -(w / lambda) q^gamma log(1 - q),      q = sigmoid(lambda (z - v))
-
-    logits: (rows, labels) float.
-    labels: (rows, labels) bool, True where the label applies.
-    gamma: focusing exponent, >= 0; 0 switches focusing off.
-    weights: (rows, labels) float, or anything that broadcasts to it; None means 1 everywhere.
-    shift: (labels,) float, the v above; None means 0.
-    lambda_: steepness of the negative branch, > 0.
-    Returns (rows, labels) in the dtype of `logits`. Values and gradients are finite for any finite
-    logit whose product with `lambda_` is finite, because everything is computed from log sigmoids.
-
-    Source: Lin et al. 2017, eq. 4; Wu et al. 2020, section 3.2; Huang et al. 2021, section 2.
-    """
-    shifted = logits if shift is None else logits - shift  # (rows, labels)
-    margin = torch.where(labels, shifted, -lambda_ * shifted)  # > 0 where the side is right
-    # A power of sigmoid(-margin) has an infinite slope at 0 when gamma < 1; this form has not.
-    modulation = torch.exp(gamma * logsigmoid(-margin))
-    losses = -modulation * logsigmoid(margin)
-    if lambda_ != 1.0:
-        losses = torch.where(labels, losses, losses / lambda_)
-    return losses if weights is None else weights * losses
-
-
-def rebalanced_weights(
-    labels: Tensor, positives: Tensor, *, alpha: float, beta: float, mu: float
-) -> Tensor:
-    """Weight each element by its label's share of the row under class-balanced sampling.
-
-        r_i   = (1 / n_i) / sum over the row's positive labels j of (1 / n_j)
-        r_hat = alpha + sigmoid(beta (r - mu))
-
-    labels: (rows, labels) bool.
-    positives: (labels,) float training counts n; a count of 0 is taken as 1, the rarest a label
-        that does turn up can be.
-    Returns (rows, labels) in the dtype of `positives`, each in [alpha, alpha + 1].
-
-    A row without any positive label has an empty sum, and the formula read literally would give
-    its every element the highest weight, alpha + 1. Here such a row has r = mu, thus the middle
-    weight alpha + 1/2 on every label, whatever beta and mu are. The lowest weight was the other
-    candidate: but in a labelled row the negatives lie on both sides of the middle (those of rarer
-    labels near alpha + 1, those of commoner ones near alpha), so the middle treats an article
-    about nothing like an average one, and the lowest would nearly drop it from training.
-
-    Source: Wu et al. 2020, section 3.1 (re-balanced weighting); Huang et al. 2021, section 2.
-    """
-    inverse = 1.0 / positives.clamp(min=1.0)  # (labels,)
-    # Not a matrix product: autocast would take that to half precision.
-    row_total = torch.where(labels, inverse, 0.0).sum(dim=-1, keepdim=True)  # (rows, 1)
-    labelled = labels.any(dim=-1, keepdim=True)  # (rows, 1)
-    share = torch.where(labelled, inverse / torch.where(labelled, row_total, 1.0), mu)
-    return alpha + torch.sigmoid(beta * (share - mu))
-
-
-def logit_shift(positives: Tensor, rows: int, *, kappa: float) -> Tensor:
-    """Shift of each label's logit that allows for how often the label is positive.
-
-        v_i = -kappa b_i,    b_i = -log(1 / p_i - 1),    p_i = n_i / rows
-
-    positives: (labels,) float training counts n.
-    rows: number of training rows.
-    Returns (labels,): positive for labels below p = 1/2, negative above. p is kept within half a
-    row of 0 and 1, so that a label which is never or always positive has a finite shift.
-
-    Source: Wu et al. 2020, section 3.2 (negative-tolerant regularisation).
-    """
-    edge = BIAS_CLAMP_ROWS / rows
-    return -kappa * torch.logit((positives / rows).clamp(min=edge, max=1.0 - edge))
+Parameter: TypeAlias = float | Literal["auto"]
 
 
 def make_loss(
-    name: str, *, positives: Tensor | IntArray, rows: int, **parameters: float
+    name: str,
+    *,
+    positives: Tensor | IntArray,
+    rows: int,
+    training_labels: Tensor | BoolArray | None = None,
+    **parameters: Parameter,
 ) -> LossFunction:
     """Build the loss called `name` for one task's training counts.
 
-    name: a key of `LOSSES`.
-        `bce`: mean binary cross-entropy; no parameters.
-        `db`: distribution-balanced loss, `focal` with both `rebalanced_weights` and `logit_shift`;
-        parameters gamma 2, alpha 0.1, beta 10, mu 0.9, kappa 0.05, lambda_ 2.
+    name: a key of `LOSSES`, here with its parameters and their published defaults.
+        `bce`: binary cross-entropy; positive_power 0 (`positive_weights` to that power).
+        `focal`: focal loss; gamma 2.
+        `cb`: class-balanced focal loss; gamma 2, beta 0.9.
+        `r-fl`: rebalanced focal loss; gamma 2, alpha 0.1, beta 10, mu 0.9.
+        `ntr-fl`: negative-tolerant focal loss; gamma 2, kappa 0.05, lambda_ 2.
+        `db`: distribution-balanced loss, `r-fl` weights over `ntr-fl`; the parameters of both.
+        `cb-ntr`: `cb` weights over `ntr-fl`; gamma 2, beta 0.9, kappa 0.05, lambda_ 2.
+        `asl`: asymmetric loss; gamma_pos 0, gamma_neg 4, clip 0.05.
     positives: (labels,) int64, how many training rows have each label.
     rows: number of training rows.
+    training_labels: (rows, labels) of 0 and 1, needed for `mu="auto"` alone: then mu is what
+        `auto_mu` finds in them. Without them mu is found in the counts: the r values of a row add
+        up to 1, so their mean is rows / sum(n) if every row has a label, and their median is 1
+        for certain where that mean is above 3/4; below, the mean stands for the median too.
     parameters: numbers that replace the defaults above.
 
     The returned function takes `logits` (rows, labels) float and `labels` (rows, labels) of 0 and
@@ -142,6 +74,8 @@ def make_loss(
     builder = LOSSES[name]
     _check_parameters(name, builder, parameters)
     counts = _checked_counts(positives, rows)  # (labels,) float64
+    if parameters.get("mu") == "auto":
+        parameters["mu"] = _find_mu(counts, rows, training_labels)
     elementwise = builder(counts, rows, **parameters)
     label_count = counts.shape[0]
 
@@ -153,9 +87,75 @@ def make_loss(
     return loss
 
 
-def _binary_cross_entropy(positives: Tensor, rows: int) -> LossFunction:
-    """Build -log q for positives and -log(1 - q) for negatives, q = sigmoid(z)."""
-    return focal
+def _bce(positives: Tensor, rows: int, *, positive_power: float = 0.0) -> LossFunction:
+    """Build binary cross-entropy, with its positives weighted if a power is given."""
+    _check_at_least_zero(positive_power=positive_power)
+    if positive_power == 0.0:
+        return focal
+    by_label = positive_weights(positives, rows, power=positive_power)
+
+    def elementwise(logits: Tensor, labels: Tensor) -> Tensor:
+        return focal(logits, labels, weights=torch.where(labels, by_label.to(logits), 1.0))
+
+    return elementwise
+
+
+def _focal(positives: Tensor, rows: int, *, gamma: float = 2.0) -> LossFunction:
+    """Build the focal loss (FL)."""
+    return _negative_tolerant(positives, rows, gamma=gamma, kappa=0.0, lambda_=1.0)
+
+
+def _class_balanced(
+    positives: Tensor, rows: int, *, gamma: float = 2.0, beta: float = 0.9
+) -> LossFunction:
+    """Build the focal loss with class-balanced weights (CB)."""
+    return _class_balanced_negative_tolerant(
+        positives, rows, gamma=gamma, beta=beta, kappa=0.0, lambda_=1.0
+    )
+
+
+def _rebalanced(
+    positives: Tensor,
+    rows: int,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 0.1,
+    beta: float = 10.0,
+    mu: float = 0.9,
+) -> LossFunction:
+    """Build the focal loss with rebalanced weights (R-FL)."""
+    return _distribution_balanced(
+        positives, rows, gamma=gamma, alpha=alpha, beta=beta, mu=mu, kappa=0.0, lambda_=1.0
+    )
+
+
+def _negative_tolerant(
+    positives: Tensor, rows: int, *, gamma: float = 2.0, kappa: float = 0.05, lambda_: float = 2.0
+) -> LossFunction:
+    """Build the focal loss with negative-tolerant logits (NTR-FL)."""
+    shift = _checked_shift(positives, rows, gamma=gamma, kappa=kappa, lambda_=lambda_)
+
+    def elementwise(logits: Tensor, labels: Tensor) -> Tensor:
+        return focal(logits, labels, gamma=gamma, shift=shift.to(logits), lambda_=lambda_)
+
+    return elementwise
+
+
+def _class_balanced_negative_tolerant(
+    positives: Tensor,
+    rows: int,
+    *,
+    gamma: float = 2.0,
+    beta: float = 0.9,
+    kappa: float = 0.05,
+    lambda_: float = 2.0,
+) -> LossFunction:
+    """Build the focal loss with class-balanced weights and negative-tolerant logits (CB-NTR)."""
+    if not 0.0 <= beta < 1.0:
+        raise ValueError(f"parameter 'beta' is {beta}; expected a number from 0 to below 1")
+    by_label = class_balanced_weights(positives, beta=beta)
+    tolerant = _negative_tolerant(positives, rows, gamma=gamma, kappa=kappa, lambda_=lambda_)
+    return lambda logits, labels: by_label.to(logits) * tolerant(logits, labels)
 
 
 def _distribution_balanced(
@@ -170,29 +170,73 @@ def _distribution_balanced(
     lambda_: float = 2.0,
 ) -> LossFunction:
     """Build the focal loss with rebalanced weights and negative-tolerant logits (DB)."""
-    _check_at_least_zero(gamma=gamma, alpha=alpha, beta=beta, kappa=kappa)
-    if lambda_ <= 0:
-        raise ValueError(f"parameter 'lambda_' is {lambda_}; expected a number above 0")
-    shift = logit_shift(positives, rows, kappa=kappa)  # (labels,) float64
+    _check_at_least_zero(alpha=alpha, beta=beta)
+    tolerant = _negative_tolerant(positives, rows, gamma=gamma, kappa=kappa, lambda_=lambda_)
 
     def elementwise(logits: Tensor, labels: Tensor) -> Tensor:
         weights = rebalanced_weights(labels, positives.to(logits), alpha=alpha, beta=beta, mu=mu)
-        return focal(
-            logits, labels, gamma=gamma, weights=weights, shift=shift.to(logits), lambda_=lambda_
-        )
+        return weights * tolerant(logits, labels)
 
     return elementwise
 
 
+def _asymmetric(
+    positives: Tensor,
+    rows: int,
+    *,
+    gamma_pos: float = 0.0,
+    gamma_neg: float = 4.0,
+    clip: float = 0.05,
+) -> LossFunction:
+    """Build the asymmetric loss (ASL)."""
+    _check_at_least_zero(gamma_pos=gamma_pos, gamma_neg=gamma_neg)
+    if not 0.0 <= clip < 1.0:
+        raise ValueError(f"parameter 'clip' is {clip}; expected a number from 0 to below 1")
+    return lambda logits, labels: asymmetric(
+        logits, labels, gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=clip
+    )
+
+
 LOSSES: Mapping[str, Callable[..., LossFunction]] = MappingProxyType(
-    {"bce": _binary_cross_entropy, "db": _distribution_balanced}
+    {
+        "bce": _bce,
+        "focal": _focal,
+        "cb": _class_balanced,
+        "r-fl": _rebalanced,
+        "ntr-fl": _negative_tolerant,
+        "db": _distribution_balanced,
+        "cb-ntr": _class_balanced_negative_tolerant,
+        "asl": _asymmetric,
+    }
 )
 """Loss builders by name: counts (labels,) float64, rows and keyword parameters in; out comes a
 function of float logits and bool labels, both (rows, labels), to losses (rows, labels)."""
 
 
+def _find_mu(positives: Tensor, rows: int, training_labels: Tensor | BoolArray | None) -> float:
+    """The middle r value, from the training rows or, without them, from the counts."""
+    if training_labels is not None:
+        return auto_mu(_as_mask(torch.as_tensor(training_labels)), positives)
+    total = float(positives.sum())
+    if total == 0.0:
+        raise ValueError("mu cannot be found: no training row has a label")
+    mean = min(1.0, rows / total)
+    median = 1.0 if mean > 0.75 else mean
+    return (mean + median) / 2
+
+
+def _checked_shift(
+    positives: Tensor, rows: int, *, gamma: float, kappa: float, lambda_: float
+) -> Tensor:
+    """Return the shift of each logit, (labels,) float64, or raise ValueError."""
+    _check_at_least_zero(gamma=gamma, kappa=kappa)
+    if lambda_ <= 0:
+        raise ValueError(f"parameter 'lambda_' is {lambda_}; expected a number above 0")
+    return logit_shift(positives, rows, kappa=kappa)
+
+
 def _check_parameters(
-    name: str, builder: Callable[..., LossFunction], parameters: Mapping[str, float]
+    name: str, builder: Callable[..., LossFunction], parameters: Mapping[str, Parameter]
 ) -> None:
     """Refuse parameters the builder does not name, and values that are not finite numbers."""
     signature = inspect.signature(builder).parameters.values()
@@ -202,6 +246,8 @@ def _check_parameters(
             raise ValueError(
                 f"loss {name!r} has no parameter {key!r}; it takes: {', '.join(known) or 'none'}"
             )
+        if key == "mu" and value == "auto":
+            continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (is_number and math.isfinite(value)):
             raise ValueError(
