@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from schemas.metadata import ArtefactMetadata
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Literal
+
+from schemas.metadata import ArtefactMetadata, DecisionFacts
+from schemas.thresholds import ThresholdRule
+
+NO_DIAGRAMS: Mapping[str, str] = {}
 
 
-def model_card(tasks: dict[str, ArtefactMetadata]) -> str:
-    """A Markdown page about every task of a bundle."""
+def model_card(
+    tasks: Mapping[str, ArtefactMetadata], diagrams: Mapping[str, str] = NO_DIAGRAMS
+) -> str:
+    """A Markdown page about every task of a bundle.
+
+    diagrams: file name of the reliability diagram by task, for those that have one.
+    """
     encoder = next(iter(tasks.values())).encoder
     intro = [
         "# Model card",
@@ -18,24 +30,20 @@ def model_card(tasks: dict[str, ArtefactMetadata]) -> str:
         "(`export-classifier inspect FILE`).",
         "",
     ]
-    return "\n".join(intro + [line for task in tasks.values() for line in _section(task)])
+    sections = [
+        line
+        for name, about in tasks.items()
+        for line in (*_facts(about), *_picture(name, diagrams), *_labels(about))
+    ]
+    return "\n".join(intro + sections)
 
 
-def _section(about: ArtefactMetadata) -> list[str]:
-    scores, check, training = (
-        about.metrics.validation,
-        about.metrics.verification,
-        about.training,
-    )
+def _facts(about: ArtefactMetadata) -> list[str]:
+    check, training = about.metrics.verification, about.training
+    seen, unseen = about.metrics.validation, about.metrics.cross_validated
     reads = ["title and body" if about.text.title else "body"]
     if about.text.entity_markers:
         reads.append("one entity marked in it")
-    rows = [
-        f"| {_cell(label)} | {count} | {threshold:.3f} |"
-        for label, count, threshold in zip(
-            about.labels, training.positives, about.thresholds, strict=True
-        )
-    ]
     return [
         f"## {about.task}",
         "",
@@ -44,19 +52,84 @@ def _section(about: ArtefactMetadata) -> list[str]:
         f"- trained on {training.train_rows} rows with loss `{training.loss}` "
         f"(config {training.config_sha256[:12]}, data {training.data_sha256[:12]}, "
         f"commit {(training.git_commit or 'unknown')[:12]})",
-        f"- on the {scores.rows} held-out texts that thresholds were found on, an upper estimate: "
-        f"micro-F1 {scores.micro_f1:.3f}, macro-F1 {scores.macro_f1:.3f}, exact match "
-        f"{scores.exact_match:.3f}",
+        f"- on {unseen.rows} held-out texts, each decided with calibration and thresholds found "
+        f"without it: micro-F1 {unseen.micro_f1:.3f}, macro-F1 {unseen.macro_f1:.3f}, exact match "
+        f"{unseen.exact_match:.3f}",
+        "- on the same texts with those found on all of them, mostly too high: micro-F1 "
+        f"{seen.micro_f1:.3f}, macro-F1 {seen.macro_f1:.3f}, exact match {seen.exact_match:.3f}",
         f"- against torch on {check.texts} texts in {check.shapes} batch shapes: logits within "
         f"{check.max_logit_difference:.1e} (tolerance {check.logit_tolerance:.0e}), "
         f"{check.differing_decisions:.3%} of decisions differ",
-        f"- precision: {about.precision}; calibration: {about.calibration.method}",
+        f"- precision: {about.precision}; calibration: {about.calibration.method} (asked for: "
+        f"{about.decision.calibration})",
+        f"- thresholds: {_rule(about.decision.thresholds)}",
+        f"- calibration error (ECE, mean of the labels) {_mean_change(about.decision, 'ece')}, "
+        f"Brier score {_mean_change(about.decision, 'brier')}",
         "",
-        "| label | training rows | threshold |",
-        "| --- | ---: | ---: |",
+    ]
+
+
+def _picture(task: str, diagrams: Mapping[str, str]) -> list[str]:
+    if task not in diagrams:
+        return []
+    return [f"![Reliability of {task} before and after calibration]({diagrams[task]})", ""]
+
+
+def _labels(about: ArtefactMetadata) -> list[str]:
+    decision = about.decision
+    rows = [
+        f"| {_cell(label)} | {trained} | {held} | {threshold:.3f} | {low:.3f} to {high:.3f} | "
+        f"{ece_before:.3f} | {ece_after:.3f} | {brier:.4f} |"
+        for label, trained, held, threshold, (low, high), ece_before, ece_after, brier in zip(
+            about.labels,
+            about.training.positives,
+            decision.positives,
+            about.thresholds,
+            decision.intervals,
+            decision.before.ece,
+            decision.after.ece,
+            decision.after.brier,
+            strict=True,
+        )
+    ]
+    return [
+        f"Intervals hold {decision.confidence:.0%} of the thresholds that resampled held-out texts "
+        "give. ECE before is of the sigmoid of the logits; ECE after and Brier score are "
+        "cross-validated.",
+        "",
+        "| label | training rows | held-out rows | threshold | interval | ECE before | ECE after "
+        "| Brier |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         *rows,
         "",
     ]
+
+
+def _rule(rule: ThresholdRule) -> str:
+    """The rule in a few words, with the numbers that have an effect."""
+    if rule.strategy == "fixed":
+        return f"fixed at {rule.fixed:g}"
+    objectives = {
+        "f1": "highest F1",
+        "macro_f1": "highest macro-F1",
+        "precision_floor": f"highest recall with precision of at least {rule.floor:g}",
+        "recall_floor": f"highest precision with recall of at least {rule.floor:g}",
+        "cost": f"lowest cost, {rule.false_positive_cost:g} for a label too many and "
+        f"{rule.false_negative_cost:g} for one missed",
+    }
+    strategies = {
+        "global": "one for the task",
+        "per_label": "one a label",
+        "shrunk": "one a label, half way to the task's at "
+        f"{rule.shrinkage_rows:g} positive held-out rows",
+    }
+    folds = f", median over {rule.folds} folds" if rule.folds else ""
+    return f"{strategies[rule.strategy]}; {objectives[rule.objective]}{folds}"
+
+
+def _mean_change(decision: DecisionFacts, name: Literal["ece", "brier"]) -> str:
+    before, after = (fmean(getattr(quality, name)) for quality in (decision.before, decision.after))
+    return f"{before:.4f} before calibration, {after:.4f} after it"
 
 
 def _cell(text: str) -> str:

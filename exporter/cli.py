@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click_default_group import DefaultGroup
 
-from schemas.errors import NarrascanError
+from schemas.errors import NarrascanError, UsageError
 
 EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -33,21 +33,33 @@ def main() -> None:
     show_default=True,
     help="Folder of the bundle; an older bundle there is replaced.",
 )
-def export(checkpoint: Path, output: Path) -> None:
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="TASK.KEY=VALUE",
+    help="Decide other than the training config says; repeatable.",
+)
+def export(checkpoint: Path, output: Path, settings: tuple[str, ...]) -> None:
     """Export every task of CHECKPOINT and check it against torch.
 
     Each task becomes one ONNX file with its labels, its calibration and its thresholds inside,
-    found on the held-out texts of the checkpoint. If a file differs from the torch model by more
-    than the tolerance, nothing is published.
+    found on the held-out texts of the checkpoint as its training config says under `decision`,
+    or as --set does, and a reliability diagram beside it. If a file differs from the torch model
+    by more than the tolerance, nothing is published.
 
     \b
-    Example:
+    Examples:
       export-classifier artifacts/checkpoint --output artifacts/bundle
+      export-classifier artifacts/checkpoint --set topics.calibration=isotonic \\
+          --set topics.thresholds.strategy=global
     """
     try:
         from exporter.publish import export_checkpoint
 
-        bundle = export_checkpoint(checkpoint, output)
+        bundle = export_checkpoint(checkpoint, output, settings)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
     except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
     tasks = ", ".join(bundle.manifest.tasks)

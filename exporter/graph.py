@@ -10,14 +10,24 @@ from typing import Any
 
 import onnx
 from optimum.exporters.onnx import export
+from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.tasks import TasksManager
+from optimum.utils import NormalizedTextConfig
 
 from schemas.errors import ExportError
 from schemas.metadata import ArtefactMetadata
+from trainer.cnn_bilstm import CnnBilstmConfig
 from trainer.model import TaskPath
 
 OPSET = 17
 AXES = {0: "rows", 1: "seq"}
+
+
+@TasksManager.create_register("onnx")(CnnBilstmConfig.model_type, "feature-extraction")
+class CnnBilstmOnnxConfig(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum has no types
+    """Tells optimum where an encoder type of our own keeps its sizes."""
+
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
 
 
 def write_graph(path_model: TaskPath, output: Path) -> None:
@@ -62,7 +72,7 @@ def _onnx_config(path_model: TaskPath) -> Any:
         raise ExportError(
             f"encoder type {model_type!r} cannot be exported: {error}",
             hint="known to work: bert, roberta, xlm-roberta, mpnet, electra, distilbert, "
-            "deberta-v2, modernbert",
+            "deberta-v2, modernbert, cnn-bilstm",
         ) from error
     base: Any = getattr(constructor, "func", constructor)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +12,48 @@ import numpy as np
 from batch.device import choose_device
 from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
-from exporter.calibrate import fit_calibration
 from exporter.card import model_card
+from exporter.decision import choose_decision
 from exporter.graph import embed_metadata, write_graph
+from exporter.reliability import diagram_path, draw_reliability
+from exporter.settings import apply_settings
 from exporter.verify import verify
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
-from schemas.decision import calibrate, decide
+from schemas.config import DecisionConfig
+from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.files import FileFacts, atomic_folder
 from schemas.metadata import ArtefactMetadata, ArtefactMetrics
-from schemas.metrics import Hits
+from schemas.tasks import BoolArray
 from schemas.text import ModelText, model_text
-from schemas.thresholds import label_thresholds
+from schemas.tokens import TokenisedText
 from trainer.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
 
-def export_checkpoint(checkpoint_folder: Path, output: Path) -> Bundle:
+def export_checkpoint(
+    checkpoint_folder: Path, output: Path, settings: Sequence[str] = ()
+) -> Bundle:
     """Write the bundle of a checkpoint: one ONNX file a task, all checked against torch.
 
     The folder appears under its name only when every file passed; an older bundle of that name is
-    replaced. Raises CheckpointError, ExportError, or BundleError.
+    replaced. settings: "TASK.KEY=VALUE", changes to how the checkpoint's tasks decide.
+    Raises CheckpointError, ExportError, BundleError, or UsageError for settings that cannot be.
     """
     _refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
+    trained = {task: about.decision for task, about in checkpoint.info.tasks.items()}
+    decisions = apply_settings(trained, settings)
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
-        published = {task: _export_task(checkpoint, task, files) for task in checkpoint.info.tasks}
-        files.card.write_text(model_card(published), encoding="utf-8")
+        published = {
+            task: _export_task(checkpoint, task, decision, files)
+            for task, decision in decisions.items()
+        }
+        diagrams = {task: diagram_path(folder, task).name for task in published}
+        files.card.write_text(model_card(published, diagrams), encoding="utf-8")
         _write_manifest(files, list(published))
         _open_again(folder, published)
     return Bundle.open(output)
@@ -60,7 +73,9 @@ def _refuse_foreign(output: Path) -> None:
         )
 
 
-def _export_task(checkpoint: Checkpoint, task: str, files: BundleFiles) -> ArtefactMetadata:
+def _export_task(
+    checkpoint: Checkpoint, task: str, config: DecisionConfig, files: BundleFiles
+) -> ArtefactMetadata:
     about = checkpoint.info.tasks[task]
     max_tokens, pad_id = checkpoint.info.max_tokens, checkpoint.info.pad_id
     log.info("%s: exporting", task)
@@ -70,53 +85,84 @@ def _export_task(checkpoint: Checkpoint, task: str, files: BundleFiles) -> Artef
     runner = LogitRunner(
         session, load_tokenizer(files.tokenizer), max_tokens=max_tokens, pad_id=pad_id
     )
-    articles, gold = checkpoint.heldout(task)
-    log.info("%s: thresholds from %d held-out texts", task, len(articles))
-    try:
-        built = [model_text(article, about.text, max_tokens=max_tokens) for article in articles]
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
-    texts = runner.tokenise(built)
-    logits = runner.logits(texts)
-    if not np.isfinite(logits).all():
-        raise ExportError(
-            f"{task}: the model gives logits that are not numbers", hint="train it anew"
-        )
-    calibration = fit_calibration(logits, gold)
-    probabilities = calibrate(logits, calibration)
-    thresholds = label_thresholds(probabilities, gold)
+    texts, logits, gold = _run_heldout(checkpoint, task, runner)
+    decision = choose_decision(logits, gold, config)
+    draw_reliability(
+        diagram_path(files.folder, task),
+        task,
+        before=decision.before,
+        after=decision.after,
+        gold=gold,
+    )
     log.info("%s: comparing with torch", task)
     verification = verify(
-        session, path_model, runner, texts, calibration=calibration, thresholds=thresholds
+        session,
+        path_model,
+        runner,
+        texts,
+        calibration=decision.calibration,
+        thresholds=decision.thresholds,
     )
-    validation = Hits.count(gold, decide(probabilities, thresholds)).scores()
     metadata = ArtefactMetadata(
         task=task,
         kind=about.kind,
         labels=about.labels,
-        thresholds=tuple(thresholds.tolist()),
-        calibration=calibration,
+        thresholds=tuple(decision.thresholds.tolist()),
+        calibration=decision.calibration,
+        decision=decision.facts,
         max_tokens=max_tokens,
         pad_id=pad_id,
         text=about.text,
         tokenizer_sha256=FileFacts.of(files.tokenizer).sha256,
         encoder=checkpoint.info.encoder,
         training=about.training,
-        metrics=ArtefactMetrics(validation=validation, verification=verification),
+        metrics=ArtefactMetrics(
+            validation=decision.validation,
+            cross_validated=decision.cross_validated,
+            verification=verification,
+        ),
     )
     embed_metadata(files.onnx(task), metadata)
     log.info(
-        "%s: logits within %.1e of torch, %.3f %% of decisions differ, held-out micro-F1 %.3f",
+        "%s: logits within %.1e of torch, %.3f %% of decisions differ, held-out micro-F1 %.3f, "
+        "cross-validated %.3f",
         task,
         verification.max_logit_difference,
         100 * verification.differing_decisions,
-        validation.micro_f1,
+        decision.validation.micro_f1,
+        decision.cross_validated.micro_f1,
     )
     return metadata
 
 
+def _run_heldout(
+    checkpoint: Checkpoint, task: str, runner: LogitRunner
+) -> tuple[list[TokenisedText], FloatArray, BoolArray]:
+    """Held-out texts of a task with their logits and gold labels, both (rows, labels)."""
+    about = checkpoint.info.tasks[task]
+    articles, gold = checkpoint.heldout(task)
+    log.info("%s: thresholds from %d held-out texts", task, len(articles))
+    try:
+        texts = runner.tokenise(
+            [
+                model_text(article, about.text, max_tokens=checkpoint.info.max_tokens)
+                for article in articles
+            ]
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
+    logits = runner.logits(texts)
+    if not np.isfinite(logits).all():
+        raise ExportError(
+            f"{task}: the model gives logits that are not numbers", hint="train it anew"
+        )
+    return texts, logits, gold
+
+
 def _write_manifest(files: BundleFiles, tasks: list[str]) -> None:
-    paths = [files.tokenizer, files.card, *(files.onnx(task) for task in tasks)]
+    paths = [files.tokenizer, files.card]
+    for task in tasks:
+        paths += [files.onnx(task), diagram_path(files.folder, task)]
     manifest = BundleManifest(
         tasks={task: files.onnx(task).name for task in tasks},
         files={path.name: FileFacts.of(path) for path in paths},

@@ -11,9 +11,14 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from schemas.decision import CalibrationChoice
 from schemas.errors import ConfigError, nearest
 from schemas.metadata import SCHEMA_VERSION
 from schemas.tasks import LabelNames, TaskKind, TaskName
+from schemas.thresholds import ThresholdRule
+
+Sampling = Literal["none", "repeat_factor", "class_aware"]
+"""How often rows with rare labels come up, see `trainer.sampling`."""
 
 
 class _Section(BaseModel):
@@ -28,6 +33,15 @@ class EncoderConfig(_Section):
     """A folder, a Hugging Face hub name, or `package:NAME`, weights inside a Python package."""
     max_tokens: int = Field(default=256, ge=8, le=8192)
     """Tokens the model sees of a text, special tokens included."""
+    start_from: Path | None = None
+    """Checkpoint folder of an earlier run with this encoder: training starts with its weights, and
+    with its heads for tasks of the same labels. Relative paths start at the config file's folder.
+    """
+    frozen_embeddings: bool = True
+    """Leave the word embeddings as they are, half of a small encoder's weights: a step is faster,
+    and words that training never shows keep their place among those that it does."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout inside the encoder while training; drawing it costs a CPU a fifth of its time."""
 
 
 class LossConfig(_Section):
@@ -35,8 +49,8 @@ class LossConfig(_Section):
 
     name: str = "db"
     """A name that `trainer.losses.make_loss` knows."""
-    parameters: dict[str, float] = Field(default_factory=dict)
-    """Parameters of that loss that differ from its published defaults."""
+    parameters: dict[str, float | Literal["auto"]] = Field(default_factory=dict)
+    """Parameters of that loss that differ from its published defaults; `mu` may be `auto`."""
 
 
 class DataConfig(_Section):
@@ -55,7 +69,13 @@ class DataConfig(_Section):
     """Column of the labels: list of strings, or one string."""
     group_column: str | None = None
     """Rows that share a value here, such as those of one article, never straddle train and
-    validation."""
+    validation; rows of the same text never do."""
+    domain_column: str = "domain"
+    """Column of the publisher's domain, for scores by domain; may be missing from the data, unless
+    it is named here."""
+    language_column: str = "language"
+    """Column of the language, for scores by language; may be missing from the data, unless it is
+    named here."""
     split_column: str = "split"
     """Column that says which part a row belongs to. Where the data has no column `split` and no
     other is named here, every row may be trained on."""
@@ -76,6 +96,18 @@ class DataConfig(_Section):
         return self
 
 
+class DecisionConfig(_Section):
+    """How logits become labels, chosen on the held-out rows when a checkpoint is exported."""
+
+    calibration: CalibrationChoice = "platt"
+    """How logits become probabilities. `none`: the sigmoid. `temperature`: one scale for the task.
+    `platt`: one scale and one bias. `vector`: those for each label that has enough rows.
+    `isotonic`: a piecewise linear curve for each that has many. `auto`: whichever has the lowest
+    cross-validated log loss."""
+    thresholds: ThresholdRule = ThresholdRule()
+    """How thresholds are chosen."""
+
+
 class TaskConfig(_Section):
     """One task: its labels, its text, its loss and its data."""
 
@@ -89,6 +121,16 @@ class TaskConfig(_Section):
     """Mark the span that `entity`, `start` and `end` give."""
     loss: LossConfig = LossConfig()
     """Training loss."""
+    sampling: Sampling = "none"
+    """How often rows come up in an epoch: `none` once; `repeat_factor` those with a rare label more
+    often, so that epochs grow longer; `class_aware` so that every label comes up equally often,
+    which leaves out rows of frequent ones. The loss keeps to the counts of the data."""
+    sampling_threshold: float = Field(default=0.01, gt=0.0, le=1.0)
+    """Share of the training rows below which `repeat_factor` repeats a label: one with a quarter of
+    that share comes up twice as often. In 10,000 rows the default repeats labels of fewer than 100,
+    as many as the published 0.001 does in 100,000 images."""
+    decision: DecisionConfig = DecisionConfig()
+    """Calibration and thresholds."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""
 
@@ -100,6 +142,9 @@ class TrainConfig(_Section):
     """Passes over the data at most; early stopping may end sooner."""
     batch_rows: int = Field(default=16, ge=1)
     """Rows of one optimiser step."""
+    batch_tokens: int | None = Field(default=None, ge=8)
+    """Tokens of one optimiser step at most, padding included, in place of `batch_rows`: batches of
+    short texts then have more rows."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
     """Peak rate of AdamW, after the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0.0)
@@ -126,6 +171,21 @@ class TrainConfig(_Section):
     """Seconds of training after which the state is saved, so that a killed run can go on."""
 
 
+class FoldConfig(_Section):
+    """One run of a cross-validation; `train-classifier cross-validate` sets it."""
+
+    index: int = Field(ge=0)
+    """Which fold is left out of training and validation, counted from 0."""
+    of: int = Field(ge=2)
+    """Folds that the training rows of each data set are split into."""
+
+    @model_validator(mode="after")
+    def _one_of_the_folds(self) -> Self:
+        if self.index >= self.of:
+            raise ValueError(f"index {self.index} must be below of = {self.of}")
+        return self
+
+
 class TrainingRun(_Section):
     """The whole config of a training run."""
 
@@ -139,6 +199,8 @@ class TrainingRun(_Section):
     """Optimisation."""
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1)
     """Tasks by name."""
+    fold: FoldConfig | None = None
+    """Leave one fold of the training rows out, to be tested on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -150,6 +212,16 @@ class TrainingRun(_Section):
                 "installation can read; upgrade narrascan"
             )
         return stored
+
+    @model_validator(mode="after")
+    def _longest_text_fits_a_batch(self) -> Self:
+        tokens = self.train.batch_tokens
+        if tokens is not None and tokens < self.encoder.max_tokens:
+            raise ValueError(
+                f"train.batch_tokens {tokens} is less than encoder.max_tokens "
+                f"{self.encoder.max_tokens}, so that the longest text would fit no batch"
+            )
+        return self
 
     def sha256(self) -> str:
         """Hash of every setting, for the record in artefacts."""
@@ -169,7 +241,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingRun:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for override in overrides:
-        _override(stored, override)
+        apply_override(stored, override)
     try:
         config = TrainingRun.model_validate(stored)
     except ValidationError as error:
@@ -179,7 +251,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingRun:
     return _resolve_paths(config, path.parent)
 
 
-def _override(stored: dict[str, object], override: str) -> None:
+def apply_override(stored: dict[str, object], override: str) -> None:
+    """Set one value of a config that is not checked yet, "train.epochs=3", in place.
+
+    Raises ConfigError if the key leads through something that is no section.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: expected key=value, as in train.epochs=3")
@@ -237,7 +313,10 @@ def _inside(problem: ErrorDetails, outer: ErrorDetails) -> bool:
 
 
 def _known_keys() -> set[str]:
-    sections = (TrainingRun, EncoderConfig, TrainConfig, TaskConfig, LossConfig, DataConfig)
+    sections = (
+        *(TrainingRun, EncoderConfig, TrainConfig, TaskConfig, LossConfig, DataConfig),
+        *(DecisionConfig, ThresholdRule, FoldConfig),
+    )
     return {name for section in sections for name in section.model_fields}
 
 
@@ -252,4 +331,7 @@ def _resolve_paths(config: TrainingRun, folder: Path) -> TrainingRun:
         )
         for name, task in config.tasks.items()
     }
-    return config.model_copy(update={"tasks": tasks})
+    encoder = config.encoder
+    if encoder.start_from is not None:
+        encoder = encoder.model_copy(update={"start_from": folder / encoder.start_from})
+    return config.model_copy(update={"tasks": tasks, "encoder": encoder})

@@ -10,7 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from schemas.decision import Calibration, Knots
 from schemas.text import Article
+from schemas.thresholds import ThresholdRule
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -84,3 +86,56 @@ def logits(rows: int | None = None, labels: int = 3) -> st.SearchStrategy[Floats
     elements = st.floats(-1e4, 1e4, width=32) | st.floats(-8, 8, width=32)
     count = st.integers(1, 20) if rows is None else st.just(rows)
     return count.flatmap(lambda n: hnp.arrays(np.float32, (n, labels), elements=elements))
+
+
+@st.composite
+def knots(draw: st.DrawFn) -> Knots:
+    """Piecewise linear maps with steep, flat and ordinary pieces, over any range of logits."""
+    count = draw(st.integers(2, 6))
+    places = st.floats(-1e4, 1e4) | st.floats(-4, 4, width=16)
+    logits = draw(st.lists(places, min_size=count, max_size=count, unique=True))
+    heights = st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1)
+    probabilities = draw(st.lists(heights, min_size=count, max_size=count))
+    return Knots(logits=tuple(sorted(logits)), probabilities=tuple(sorted(probabilities)))
+
+
+@st.composite
+def calibrations(draw: st.DrawFn, labels: int = 3) -> Calibration:
+    """Calibrations of every method."""
+    scale, bias = st.floats(1e-3, 9), st.floats(-9, 9)
+    each = [st.tuples(*[values] * labels) for values in (scale, bias)]
+    one = [values.map(lambda value: (value,) * labels) for values in (scale, bias)]
+    match draw(st.sampled_from(["none", "temperature", "platt", "vector", "isotonic"])):
+        case "none":
+            return Calibration.none(labels)
+        case "temperature":
+            return Calibration(method="temperature", scale=draw(one[0]), bias=(0.0,) * labels)
+        case "platt":
+            return Calibration(method="platt", scale=draw(one[0]), bias=draw(one[1]))
+        case "vector":
+            return Calibration(method="vector", scale=draw(each[0]), bias=draw(each[1]))
+        case _:
+            curves = draw(st.tuples(*[st.none() | knots()] * labels))
+            return Calibration(
+                method="isotonic", scale=draw(one[0]), bias=draw(one[1]), knots=curves
+            )
+
+
+@st.composite
+def threshold_rules(draw: st.DrawFn) -> ThresholdRule:
+    """Every valid pair of strategy and objective, with numbers that matter to it."""
+    strategy = draw(st.sampled_from(["fixed", "global", "per_label", "shrunk"]))
+    objectives = ["f1", "precision_floor", "recall_floor", "cost"]
+    objective = draw(st.sampled_from(objectives + ["macro_f1"] * (strategy == "global")))
+    values: dict[str, object] = {"strategy": strategy}
+    if strategy == "fixed":
+        return ThresholdRule.model_validate({**values, "fixed": draw(st.floats(0, 1))})
+    values |= {"objective": objective, "folds": draw(st.sampled_from([0, 0, 2, 3]))}
+    if objective.endswith("floor"):
+        values["floor"] = draw(st.sampled_from([0.25, 0.5, 0.75, 0.9, 1.0]))
+    if objective == "cost":
+        costs = st.sampled_from([0.25, 1.0, 3.0, 20.0])
+        values |= {"false_positive_cost": draw(costs), "false_negative_cost": draw(costs)}
+    if strategy == "shrunk":
+        values["shrinkage_rows"] = draw(st.sampled_from([0.5, 8.0, 100.0]))
+    return ThresholdRule.model_validate(values)

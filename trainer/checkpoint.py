@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
+from schemas.config import DecisionConfig
 from schemas.errors import CheckpointError
 from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts
 from schemas.tables import END, ENTITY, START
@@ -45,6 +46,8 @@ class CheckpointTask(BaseModel):
     labels: LabelNames
     text: TextSpec
     training: TrainingFacts
+    decision: DecisionConfig = DecisionConfig()
+    """How the exporter is to choose calibration and thresholds."""
 
 
 class CheckpointInfo(BaseModel):

@@ -78,6 +78,7 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
             loss=config.tasks[name].loss.name,
             versions={package: version(package) for package in PACKAGES},
         ),
+        decision=config.tasks[name].decision,
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import numpy as np
 import onnx
 import pyarrow as pa
@@ -16,24 +17,33 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
+from batch.cli import main as batch_main
 from batch.device import choose_device
 from batch.scorer import Scorer, open_scorer
 from batch.session import TaskSession
-from exporter.calibrate import fit_calibration
+from exporter.calibrate import cross_fitted, fit_calibration
 from exporter.cli import main
 from exporter.graph import OPSET
 from exporter.publish import export_checkpoint
+from exporter.reliability import calibration_error
 from exporter.verify import LOGIT_TOLERANCE
 from schemas.bundle import Bundle
-from schemas.decision import calibrate, decide
+from schemas.decision import Calibration, calibrate, decide
 from schemas.errors import CheckpointError, ExportError
 from schemas.files import FileFacts
 from schemas.metadata import PREFIX, ArtefactMetadata
 from schemas.metrics import Hits
 from schemas.text import Article, ModelText, model_text
-from schemas.thresholds import label_thresholds
-from tests.tiny import sample_rows
-from trainer.checkpoint import Checkpoint
+from schemas.thresholds import (
+    ThresholdRule,
+    find_thresholds,
+    held_out_decisions,
+    threshold_intervals,
+)
+from tests.strategies import Bools, Floats
+from tests.tiny import sample_rows, write_config
+from trainer.checkpoint import HELDOUT_SCHEMA, Checkpoint
+from trainer.cli import main as train_main
 
 TASKS = ["narrative", "entity_framing"]
 EACH_TASK = pytest.mark.parametrize("task", TASKS)
@@ -82,6 +92,14 @@ def heldout(checkpoint: Path, task: str) -> list[dict[str, Any]]:
         checkpoint / "heldout" / f"{task}.parquet"
     ).to_pylist()
     return rows
+
+
+def heldout_logits(checkpoint: Path, scorer: Scorer) -> tuple[Floats, Bools]:
+    """Logits of the held-out rows through the bundle, and their gold labels."""
+    metadata = scorer.metadata
+    articles, gold = Checkpoint.open(checkpoint).heldout(metadata.task)
+    texts = [model_text(one, metadata.text, max_tokens=metadata.max_tokens) for one in articles]
+    return scorer.runner.logits(scorer.runner.tokenise(texts)), gold
 
 
 @EACH_TASK
@@ -142,6 +160,7 @@ def test_metadata_is_complete(checkpoint: Path, bundle: Path, task: str) -> None
         "labels",
         "thresholds",
         "calibration",
+        "decision",
         "max_tokens",
         "text",
         "tokenizer_sha256",
@@ -167,17 +186,38 @@ def test_thresholds_come_from_the_held_out_rows_alone(
     """Calibration, thresholds and metrics can be found again from the held-out file."""
     scorer = scorer_of(bundle, task)
     metadata = scorer.metadata
-    articles, gold = Checkpoint.open(checkpoint).heldout(task)
-    texts = [model_text(one, metadata.text, max_tokens=metadata.max_tokens) for one in articles]
-    logits = scorer.runner.logits(scorer.runner.tokenise(texts))
-    calibration = fit_calibration(logits, gold)
+    logits, gold = heldout_logits(checkpoint, scorer)
+    calibration = fit_calibration(logits, gold, "platt")
     probabilities = calibrate(logits, calibration)
-    thresholds = label_thresholds(probabilities, gold)
+    thresholds = find_thresholds(probabilities, gold)
 
     assert metadata.calibration == calibration
     assert metadata.threshold_array.tolist() == thresholds.tolist()
     scores = Hits.count(gold, decide(probabilities, thresholds)).scores()
     assert metadata.metrics.validation == scores
+
+
+@EACH_TASK
+def test_what_the_decision_is_worth_comes_from_unseen_rows(
+    checkpoint: Path, bundle: Path, task: str
+) -> None:
+    """Score and calibration error are of rows that had no say; intervals are of resamples."""
+    scorer = scorer_of(bundle, task)
+    metadata = scorer.metadata
+    logits, gold = heldout_logits(checkpoint, scorer)
+    rule = ThresholdRule()
+    unseen = cross_fitted(logits, gold, metadata.calibration.method)
+    probabilities = calibrate(logits, metadata.calibration)
+    before = calibrate(logits, Calibration.none(len(metadata.labels)))
+
+    decided = held_out_decisions(unseen, gold, rule)
+    assert metadata.metrics.cross_validated == Hits.count(gold, decided).scores()
+    assert metadata.decision.after == calibration_error(unseen, gold)
+    assert metadata.decision.before == calibration_error(before, gold)
+    assert metadata.decision.positives == tuple(gold.sum(axis=0))
+    intervals = threshold_intervals(probabilities, gold, rule)
+    assert np.array_equal(np.array(metadata.decision.intervals, dtype=np.float32), intervals)
+    assert (metadata.decision.calibration, metadata.decision.thresholds) == ("platt", rule)
 
 
 @EACH_TASK
@@ -221,11 +261,12 @@ def test_exporting_twice_gives_the_same_bytes(
 
 
 def test_bundle_is_whole(bundle: Path) -> None:
-    """A graph for each task, one tokenizer, a card, and a manifest with the hash of each."""
+    """A graph and a diagram a task, one tokenizer, a card, and a manifest with every hash."""
     opened = Bundle.open(bundle)
     opened.check_all()
 
-    names = {"narrative.onnx", "entity_framing.onnx", "tokenizer.json", "MODEL_CARD.md"}
+    names = {"tokenizer.json", "MODEL_CARD.md"}
+    names |= {name for task in TASKS for name in (f"{task}.onnx", f"reliability-{task}.png")}
     assert set(contents(bundle)) == {*names, "bundle.json"}
     assert set(opened.manifest.files) == names
     assert opened.manifest.tasks == {task: f"{task}.onnx" for task in TASKS}
@@ -240,17 +281,25 @@ def test_tasks_share_one_tokenizer(checkpoint: Path, bundle: Path) -> None:
 
 
 def test_card_mentions_each_task_and_label(bundle: Path) -> None:
-    """The card has a section a task and a line a label, with its threshold."""
+    """The card has a section a task with its diagram, and a line a label with what is known."""
     card = (bundle / "MODEL_CARD.md").read_text()
 
     for task in TASKS:
         metadata = scorer_of(bundle, task).metadata
         assert f"\n## {task}\n" in card
         section = card.split(f"\n## {task}\n")[1].split("\n## ")[0]
-        for label, count, threshold in zip(
-            metadata.labels, metadata.training.positives, metadata.thresholds, strict=True
-        ):
-            assert f"| {label} | {count} | {threshold:.3f} |" in section
+        assert f"](reliability-{task}.png)" in section
+        assert f"micro-F1 {metadata.metrics.cross_validated.micro_f1:.3f}" in section
+        assert f"micro-F1 {metadata.metrics.validation.micro_f1:.3f}" in section
+        decision = metadata.decision
+        for place, label in enumerate(metadata.labels):
+            low, high = decision.intervals[place]
+            assert (
+                f"| {label} | {metadata.training.positives[place]} | {decision.positives[place]} | "
+                f"{metadata.thresholds[place]:.3f} | {low:.3f} to {high:.3f} | "
+                f"{decision.before.ece[place]:.3f} | {decision.after.ece[place]:.3f} | "
+                f"{decision.after.brier[place]:.4f} |"
+            ) in section
 
 
 @EACH_TASK
@@ -459,3 +508,115 @@ def test_file_scores_with_its_tokenizer_alone(bundle: Path, tmp_path: Path) -> N
     metadata = TaskSession(tmp_path / "narrative.onnx", choose_device("cpu")).metadata()
 
     assert metadata == scorer_of(bundle, "narrative").metadata
+
+
+def test_diagrams_are_pictures(bundle: Path) -> None:
+    """Each task has a reliability diagram that a viewer opens."""
+    for task in TASKS:
+        height, width, _ = matplotlib.image.imread(bundle / f"reliability-{task}.png").shape
+        assert min(height, width) >= 600
+
+
+@pytest.mark.parametrize("method", ["none", "temperature", "platt", "vector", "isotonic", "auto"])
+def test_every_calibration_is_served_as_it_was_fitted(
+    ours: Path, tmp_path: Path, method: Any
+) -> None:
+    """From checkpoint to predictions.parquet, probabilities and labels are those of the rule."""
+    many_heldout_rows(ours)
+    rule = ThresholdRule(strategy="per_label", objective="recall_floor", floor=0.75)
+    settings = [f"narrative.calibration={method}", "narrative.thresholds.strategy=per_label"]
+    settings += ["narrative.thresholds.objective=recall_floor", "narrative.thresholds.floor=0.75"]
+    export_checkpoint(ours, tmp_path / "bundle", settings)
+    scorer = scorer_of(tmp_path / "bundle", "narrative")
+    logits, gold = heldout_logits(ours, scorer)
+    calibration = fit_calibration(logits, gold, method)
+    expected = calibrate(logits, calibration)
+    thresholds = find_thresholds(expected, gold, rule)
+
+    table = pq.read_table(ours / "heldout" / "narrative.parquet").select(["text", "title"])
+    pq.write_table(table, tmp_path / "corpus.parquet")
+    words = [str(tmp_path / "corpus.parquet"), "--bundle", str(tmp_path / "bundle")]
+    words += ["--task", "narrative", "--device", "cpu", "--output", str(tmp_path / "scored")]
+    result = CliRunner().invoke(batch_main, words)
+    assert result.exit_code == 0, result.output
+    served = pq.read_table(tmp_path / "scored" / "predictions").to_pylist()
+
+    assert method in (calibration.method, "auto")
+    assert scorer.metadata.calibration == calibration
+    assert scorer.metadata.decision.thresholds == rule
+    labels = scorer.metadata.labels
+    found = [[row["probabilities"][label] for label in labels] for row in served]
+    assert np.array(found, dtype=np.float32).tobytes() == expected.tobytes()
+    assert [row["labels"] for row in served] == [
+        [label for label, yes in zip(labels, row, strict=True) if yes]
+        for row in decide(expected, thresholds)
+    ]
+
+
+def many_heldout_rows(checkpoint: Path) -> None:
+    """Hold out the rows that were trained on too, so that labels have curves of their own."""
+    samples = sample_rows("train")
+    labels = samples["narratives"].to_list()
+    known = Checkpoint.open(checkpoint).info.tasks["narrative"].labels
+    rows = {
+        "text": samples["text"].to_list(),
+        "title": samples["title"].to_list(),
+        **{name: [None] * len(samples) for name in ("entity", "start", "end")},
+        "labels": [[label for label in row if label in known] for row in labels],
+    }
+    pq.write_table(
+        pa.table(rows, schema=HELDOUT_SCHEMA), checkpoint / "heldout" / "narrative.parquet"
+    )
+
+
+def test_settings_change_thresholds_and_nothing_else(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """`--set` decides one task anew; the graph and the other task stay as they were."""
+    result = command(
+        *(checkpoint, "--output", tmp_path / "bundle"),
+        *("--set", "narrative.thresholds.strategy=global"),
+        *("--set", "narrative.thresholds.objective=macro_f1"),
+    )
+    assert result.exit_code == 0, result.output
+    before, after = (
+        scorer_of(folder, "narrative").metadata for folder in (bundle, tmp_path / "bundle")
+    )
+
+    assert len({*after.thresholds}) == 1 < len({*before.thresholds})
+    assert after.calibration == before.calibration
+    name = "entity_framing.onnx"
+    assert (tmp_path / "bundle" / name).read_bytes() == (bundle / name).read_bytes()
+
+
+def test_wrong_settings_are_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
+    """Every problem is told with what there is, and nothing is written."""
+    result = command(
+        *(checkpoint, "--output", tmp_path / "bundle"),
+        *("--set", "narative.calibration=none"),
+        *("--set", "narrative.thresholds.folds=1"),
+    )
+
+    assert result.exit_code == 2
+    assert "unknown task 'narative'; did you mean 'narrative'?" in result.output
+    assert "narrative.thresholds: folds = 1 leaves no rows" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_path: Path) -> None:
+    """What the config says of a task is what export does, and another task keeps the defaults."""
+    decision = """
+    [tasks.narrative.decision]
+    calibration = "temperature"
+    thresholds = { strategy = "fixed", fixed = 0.25 }
+    """
+    config = write_config(tmp_path / "config.toml", encoder, epochs=1, extra=decision)
+    trained = CliRunner().invoke(train_main, [str(config), "--output", str(tmp_path / "trained")])
+    assert trained.exit_code == 0, trained.output
+    export_checkpoint(tmp_path / "trained", tmp_path / "bundle")
+    narrative, framing = (scorer_of(tmp_path / "bundle", task).metadata for task in TASKS)
+
+    assert {*narrative.thresholds} == {0.25}
+    assert narrative.calibration.method == narrative.decision.calibration == "temperature"
+    assert framing.decision.thresholds == ThresholdRule()
+    assert framing.decision.calibration == "platt"

@@ -16,15 +16,45 @@ from schemas.errors import BundleError
 from schemas.metadata import (
     ArtefactMetadata,
     ArtefactMetrics,
+    CalibrationQuality,
+    DecisionFacts,
     EncoderFacts,
     TrainingFacts,
     Verification,
 )
 from schemas.metrics import Scores
 from schemas.text import TextSpec
-from tests.strategies import STEADY
+from schemas.thresholds import ThresholdRule
+from tests.strategies import STEADY, calibrations, threshold_rules
 
 LABELS = ("crude oil", "grain, wheat", "Überblick “新闻”")
+
+
+def decision(labels: int = 3, rule: ThresholdRule | None = None) -> DecisionFacts:
+    """How a task decides."""
+    quality = CalibrationQuality(ece=(1 / 3,) * labels, brier=(0.125,) * labels)
+    return DecisionFacts(
+        calibration="auto",
+        thresholds=rule or ThresholdRule(),
+        confidence=0.95,
+        intervals=((0.1, 0.30000001192092896),) * labels,
+        positives=(2,) * labels,
+        before=quality,
+        after=quality,
+    )
+
+
+SCORES = Scores(
+    rows=4,
+    micro_f1=1 / 3,
+    macro_f1=0.1,
+    samples_f1=0.2,
+    exact_match=0.0,
+    precision=1.0,
+    recall=0.5,
+    macro_precision=0.25,
+    macro_recall=0.125,
+)
 
 
 def metadata(**changes: Any) -> ArtefactMetadata:
@@ -35,6 +65,7 @@ def metadata(**changes: Any) -> ArtefactMetadata:
         "labels": LABELS,
         "thresholds": (0.1, 0.30000001192092896, 1.0),
         "calibration": Calibration(method="platt", scale=(1.1,) * 3, bias=(-1e-7,) * 3),
+        "decision": decision(),
         "max_tokens": 128,
         "pad_id": 0,
         "text": TextSpec(),
@@ -52,17 +83,8 @@ def metadata(**changes: Any) -> ArtefactMetadata:
             versions={"torch": "2"},
         ),
         "metrics": ArtefactMetrics(
-            validation=Scores(
-                rows=4,
-                micro_f1=1 / 3,
-                macro_f1=0.1,
-                samples_f1=0.2,
-                exact_match=0.0,
-                precision=1.0,
-                recall=0.5,
-                macro_precision=0.25,
-                macro_recall=0.125,
-            ),
+            validation=SCORES,
+            cross_validated=SCORES.model_copy(update={"micro_f1": 0.3}),
             verification=Verification(
                 texts=4,
                 shapes=2,
@@ -98,16 +120,15 @@ def test_props_give_the_same_metadata_back() -> None:
     ),
     data=st.data(),
 )
-def test_any_labels_and_thresholds_survive(labels: list[str], data: st.DataObject) -> None:
-    """Labels in any script and thresholds of any float come back equal."""
+def test_any_labels_and_decisions_survive(labels: list[str], data: st.DataObject) -> None:
+    """Labels in any script, thresholds of any float, any calibration and rule come back equal."""
     count = len(labels)
-    thresholds = data.draw(st.tuples(*[st.floats(0, 1, width=32)] * count))
-    calibration = Calibration(
-        method="platt",
-        scale=data.draw(st.tuples(*[st.floats(-9, 9)] * count)),
-        bias=data.draw(st.tuples(*[st.floats(-9, 9)] * count)),
+    given = metadata(
+        labels=tuple(labels),
+        thresholds=data.draw(st.tuples(*[st.floats(0, 1, width=32)] * count)),
+        calibration=data.draw(calibrations(count)),
+        decision=decision(count, data.draw(threshold_rules())),
     )
-    given = metadata(labels=tuple(labels), thresholds=thresholds, calibration=calibration)
 
     assert ArtefactMetadata.from_props(given.to_props(), source="x") == given
 
@@ -198,6 +219,12 @@ def test_garbled_key_is_named(key: str, value: str) -> None:
         ("thresholds", "[0.1, 0.2, 0.3, 0.4]"),
         ("calibration", '{"method": "none", "scale": [1.0], "bias": [0, 0, 0]}'),
         ("calibration", '{"method": "none", "scale": [1, 1, 1], "bias": []}'),
+        (
+            "calibration",
+            '{"method": "isotonic", "scale": [1, 1, 1], "bias": [0, 0, 0], "knots": [null]}',
+        ),
+        ("decision", decision(2).model_dump_json()),
+        ("decision", decision(4).model_dump_json()),
     ],
 )
 def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
@@ -216,6 +243,9 @@ def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
         ("thresholds", "[0.1, NaN, 0.5]"),
         ("calibration", '{"method": "platt", "scale": [1, NaN, 1], "bias": [0, 0, 0]}'),
         ("calibration", '{"method": "platt", "scale": [1, 1, 1], "bias": [0, Infinity, 0]}'),
+        ("calibration", '{"method": "platt", "scale": [-1, -1, -1], "bias": [0, 0, 0]}'),
+        ("decision", decision().model_dump_json().replace('"f1"', '"macro_f1"')),
+        ("decision", decision().model_dump_json().replace("0.125", "1.125")),
         ("labels", '["a", "a", "b"]'),
         ("labels", '["a", " ", "b"]'),
         ("task", '"../topics"'),
