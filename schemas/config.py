@@ -17,6 +17,9 @@ from schemas.metadata import SCHEMA_VERSION
 from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.thresholds import ThresholdRule
 
+HeadKind = Literal["mean", "label_attention"]
+"""From hidden states to logits, see `trainer.heads`."""
+
 Sampling = Literal["none", "repeat_factor", "class_aware"]
 """How often rows with rare labels come up, see `trainer.sampling`."""
 
@@ -119,6 +122,9 @@ class TaskConfig(_Section):
     """Put the title before the body."""
     entity_markers: bool = False
     """Mark the span that `entity`, `start` and `end` give."""
+    head: HeadKind = "label_attention"
+    """`mean`: a linear layer over the mean of the tokens. `label_attention`: beside that, each
+    label looks at the tokens that speak for it."""
     loss: LossConfig = LossConfig()
     """Training loss."""
     sampling: Sampling = "none"
@@ -147,6 +153,8 @@ class TrainConfig(_Section):
     short texts then have more rows."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
     """Peak rate of AdamW, after the warm-up."""
+    head_rate: float = Field(default=5.0, gt=0.0)
+    """Learning rate of the heads, as a multiple of `learning_rate`: they start from nothing."""
     weight_decay: float = Field(default=0.01, ge=0.0)
     """AdamW decay of all weights but biases and norms."""
     warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)

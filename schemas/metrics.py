@@ -17,8 +17,9 @@ CountArray = npt.NDArray[np.int64]
 class Scores(BaseModel):
     """Multi-label scores in [0, 1]; a division by zero counts as 0.
 
-    macro_f1 is the mean over all labels of the task, seen or not; samples_f1 the mean over rows,
-    where a row without gold and without predicted labels counts as 1.
+    macro_f1 is the mean over all labels of the task, seen or not; weighted_f1 the mean over labels
+    weighted by their gold rows, None in files that were written without it; samples_f1 the mean
+    over rows, where a row without gold and without predicted labels counts as 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +33,7 @@ class Scores(BaseModel):
     recall: float
     macro_precision: float
     macro_recall: float
+    weighted_f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,23 +101,37 @@ class Hits:
             2 * self.true_positives + self.false_positives + self.false_negatives,
         )
 
+    def gold_rows(self) -> CountArray:
+        """Rows that have each label in gold, (labels,) int64."""
+        return self.true_positives + self.false_negatives
+
+    def label_precision(self) -> npt.NDArray[np.float64]:
+        """Precision of each label, (labels,) float64."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    def label_recall(self) -> npt.NDArray[np.float64]:
+        """Recall of each label, (labels,) float64."""
+        return _ratio(self.true_positives, self.gold_rows())
+
     def scores(self) -> Scores:
         """Scores of everything counted so far."""
         predicted = self.true_positives + self.false_positives
-        actual = self.true_positives + self.false_negatives
+        actual = self.gold_rows()
+        label_f1 = self.label_f1()
         hits, predicted_sum, actual_sum = (
             int(counts.sum()) for counts in (self.true_positives, predicted, actual)
         )
         return Scores(
             rows=self.rows,
             micro_f1=2 * hits / max(predicted_sum + actual_sum, 1),
-            macro_f1=float(self.label_f1().mean()),
+            macro_f1=float(label_f1.mean()),
             samples_f1=self.samples_f1_sum / max(self.rows, 1),
             exact_match=self.exact_rows / max(self.rows, 1),
             precision=hits / max(predicted_sum, 1),
             recall=hits / max(actual_sum, 1),
-            macro_precision=float(_ratio(self.true_positives, predicted).mean()),
-            macro_recall=float(_ratio(self.true_positives, actual).mean()),
+            macro_precision=float(self.label_precision().mean()),
+            macro_recall=float(self.label_recall().mean()),
+            weighted_f1=float(label_f1 @ actual) / max(actual_sum, 1),
         )
 
 

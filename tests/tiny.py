@@ -17,12 +17,15 @@ from tokenizers import (
 )
 from transformers import AutoConfig, AutoModel
 
+from trainer.cnn_bilstm import CnnBilstmConfig
+
 SAMPLES = Path(__file__).parents[1] / "samples"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 POSITIONS = 130
 
 SIZES: dict[str, dict[str, object]] = {
     "bert": {},
+    CnnBilstmConfig.model_type: {},
     "roberta": {"pad_token_id": 0},
     "xlm-roberta": {"pad_token_id": 0},
     "mpnet": {"pad_token_id": 0},
@@ -45,7 +48,7 @@ SIZES: dict[str, dict[str, object]] = {
         "reference_compile": False,
     },
 }
-"""The eight encoder types that export is promised for, with what each needs beside its size."""
+"""The nine encoder types that export is promised for, with what each needs beside its size."""
 
 
 def sample_rows(name: str = "articles") -> pl.DataFrame:

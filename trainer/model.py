@@ -1,21 +1,15 @@
-"""One shared encoder, one linear head a task."""
+"""One shared encoder, one head a task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-
-def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-    """Average the hidden states of the real tokens.
-
-    hidden_states: (rows, seq, hidden); attention_mask: (rows, seq), 1 for real tokens.
-    Returns (rows, hidden); a row without any real token gives zeros.
-    """
-    mask = attention_mask.unsqueeze(-1).to(hidden_states.dtype)  # (rows, seq, 1)
-    return (hidden_states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+from schemas.config import HeadKind
+from trainer.heads import HEADS
 
 
 class TaskPath(nn.Module):
@@ -32,7 +26,7 @@ class TaskPath(nn.Module):
         hidden_states = self.encoder(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state
-        logits: Tensor = self.head(mean_pool(hidden_states, attention_mask))
+        logits: Tensor = self.head(hidden_states, attention_mask)
         return logits
 
 
@@ -40,25 +34,31 @@ class MultiTaskModel(nn.Module):
     """An encoder shared by all tasks.
 
     labels: number of labels of each task.
-    dropout: share of pooled values zeroed before each head while training.
+    heads: kind of the head of each task; `mean` where it names none.
+    dropout: share of the values zeroed before each head while training.
     """
 
     def __init__(
-        self, encoder: PreTrainedModel, labels: Mapping[str, int], *, dropout: float = 0.0
+        self,
+        encoder: PreTrainedModel,
+        labels: Mapping[str, int],
+        *,
+        heads: Mapping[str, HeadKind] = MappingProxyType({}),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         hidden = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {
-                _head_key(task): nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, count))
+                head_key(task): HEADS[heads.get(task, "mean")](hidden, count, dropout=dropout)
                 for task, count in labels.items()
             }
         )
 
     def path(self, task: str) -> TaskPath:
         """The encoder and one head, sharing their weights with this model."""
-        return TaskPath(self.encoder, self.heads[_head_key(task)])
+        return TaskPath(self.encoder, self.heads[head_key(task)])
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task: str) -> Tensor:
         """Logits of one task, (rows, labels)."""
@@ -66,6 +66,6 @@ class MultiTaskModel(nn.Module):
         return logits
 
 
-def _head_key(task: str) -> str:
+def head_key(task: str) -> str:
     """Key of a task's head; torch refuses names of its own, such as `type`. No task has a `-`."""
     return f"{task}-head" if hasattr(nn.ModuleDict, task) or task == "training" else task

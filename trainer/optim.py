@@ -12,17 +12,27 @@ from schemas.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> AdamW:
-    """AdamW (Loshchilov and Hutter, 2019) with weight decay on all but biases and norms."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        # Biases and norm weights are vectors; everything that mixes features is a matrix.
-        (plain if parameter.ndim < 2 else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=train.learning_rate, fused=True)
+    """AdamW (Loshchilov and Hutter, 2019) with weight decay on all but biases and norms.
+
+    Heads learn at `head_rate` times the rate of the encoder; what is frozen is left out.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            # Biases and norm weights are vectors; everything that mixes features is a matrix.
+            key = (name.startswith("heads."), parameter.ndim >= 2)
+            groups.setdefault(key, []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": train.learning_rate * (train.head_rate if head else 1.0),
+                "weight_decay": train.weight_decay if matrix else 0.0,
+            }
+            for (head, matrix), parameters in groups.items()
+        ],
+        fused=True,
+    )
 
 
 def make_schedule(optimizer: AdamW, train: TrainConfig, *, steps: int) -> LambdaLR:

@@ -69,6 +69,7 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
         kind=config.tasks[name].kind,
         labels=data.labels,
         text=data.spec,
+        head=config.tasks[name].head,
         training=TrainingFacts(
             config_sha256=config.sha256(),
             data_sha256=data.sha256(),

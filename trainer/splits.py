@@ -1,4 +1,4 @@
-"""Split multi-label rows into parts that keep every label's proportion.
+"""Split multi-label rows into parts, or folds, that keep every label's proportion.
 
 Iterative stratification: Sechidis, Tsoumakas, Vlahavas (2011), On the Stratification of
 Multi-label Data, ECML PKDD, algorithm 1. The rarest label is dealt out first, while there is still
@@ -15,6 +15,7 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.int64]
 CountArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 LabelArray: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer]
 
 FRACTION_TOLERANCE = 1e-6
@@ -22,6 +23,9 @@ FRACTION_TOLERANCE = 1e-6
 
 TRAIN = 0
 """The part that must hold every label."""
+
+EVERY_TIME = -1
+"""In place of a fold: never tested, because training cannot do without."""
 
 
 def stratified_split(
@@ -65,6 +69,43 @@ def stratified_split(
     _fill_empty_parts(part_of_unit, amounts, sizes, shares)
     part_of_row = part_of_unit[unit_of_row]  # (rows,)
     return [np.flatnonzero(part_of_row == part).astype(np.int64) for part in range(len(shares))]
+
+
+def stratified_folds(
+    labels: LabelArray,
+    *,
+    folds: int,
+    seed: int,
+    groups: Sequence[Hashable] | npt.NDArray[np.generic] | None = None,
+) -> list[IntArray]:
+    """Split rows into folds that are tested in turn, each with its share of every label's rows.
+
+    labels, seed, groups: as for `stratified_split`. folds: 2 or more.
+    Returns one sorted int64 array of row numbers a fold, disjoint and none empty. Rows of no fold
+    are trained on every time.
+
+    Whichever fold is tested, every label that occurs has a row outside it. So a row (or group) that
+    alone has some label is of no fold, and a label with rows in two groups has them in two folds,
+    however many folds there are: the others test nothing of it.
+
+    Raises ValueError as `stratified_split` does, and where too few rows or groups are left to fill
+    the folds.
+    """
+    if folds < 2:
+        raise ValueError(f"folds is {folds}; expected 2 or more")
+    present = _checked_labels(labels)
+    unit_of_row = _units(groups, rows=present.shape[0])
+    amounts, sizes = _unit_amounts(present, unit_of_row)
+    has = amounts[:, :-1] > 0  # (units, labels)
+    fold_of_unit = np.full(len(sizes), EVERY_TIME, dtype=np.int64)
+    tested = np.flatnonzero(~(has & (has.sum(axis=0) == 1)).any(axis=1))
+    shares = np.full(folds, 1 / folds)
+    rng = np.random.default_rng(seed)
+    fold_of_unit[tested] = _deal_all(amounts[tested], sizes[tested], shares, rng)
+    _bring_every_label_out_of_its_fold(fold_of_unit, has, sizes, folds)
+    _fill_empty_folds(fold_of_unit, sizes, folds)
+    fold_of_row = fold_of_unit[unit_of_row]  # (rows,)
+    return [np.flatnonzero(fold_of_row == fold).astype(np.int64) for fold in range(folds)]
 
 
 def _checked_labels(labels: LabelArray) -> npt.NDArray[np.bool_]:
@@ -228,3 +269,56 @@ def _fill_empty_parts(
         excess = unit_counts / (shares * len(sizes))  # (parts,)
         cheapest = np.lexsort((-excess[part_of_unit[spare]], sizes[spare], label_counts[spare]))[0]
         part_of_unit[spare[cheapest]] = part
+
+
+def _bring_every_label_out_of_its_fold(
+    fold_of_unit: IntArray, has: BoolArray, sizes: IntArray, folds: int
+) -> None:
+    """Move a unit to another fold, in place, for every label whose units are all in one.
+
+    The smallest unit goes, to the fold with the fewest rows, among the moves that do not do the
+    same to another label; where there is none, it is trained on every time.
+    has: (units, labels) bool. sizes: (units,) rows.
+    """
+    for label in range(has.shape[1]):
+        holders = np.flatnonzero(has[:, label])
+        if len(holders) < 2 or len(set(fold_of_unit[holders].tolist())) > 1:
+            continue
+        home = fold_of_unit[holders[0]]
+        if home == EVERY_TIME:
+            continue
+        by_size = holders[np.argsort(sizes[holders], kind="stable")].tolist()
+        others = [fold for fold in _smallest_first(fold_of_unit, sizes, folds) if fold != home]
+        moves = ((unit, fold) for unit in by_size for fold in others)
+        allowed = (move for move in moves if _may_move(*move, fold_of_unit, has))
+        unit, fold = next(allowed, (by_size[0], EVERY_TIME))
+        fold_of_unit[unit] = fold
+
+
+def _fill_empty_folds(fold_of_unit: IntArray, sizes: IntArray, folds: int) -> None:
+    """Give every empty fold the smallest unit of the fold with the most units, in place."""
+    for fold in range(folds):
+        unit_counts = np.bincount(fold_of_unit[fold_of_unit >= 0], minlength=folds)
+        if unit_counts[fold] > 0:
+            continue
+        if unit_counts.max() < 2:
+            raise ValueError(
+                f"fold {fold} of {folds} over {sizes.sum()} rows would be empty: too few rows or "
+                "groups whose labels others have too; expected more of them, or fewer folds"
+            )
+        # Any unit may go: a label that only it has would have kept it out of every fold.
+        spare = np.flatnonzero(fold_of_unit == unit_counts.argmax())
+        fold_of_unit[spare[np.argmin(sizes[spare])]] = fold
+
+
+def _smallest_first(fold_of_unit: IntArray, sizes: IntArray, folds: int) -> list[int]:
+    inside = fold_of_unit >= 0
+    rows = np.bincount(fold_of_unit[inside], weights=sizes[inside], minlength=folds)
+    return [int(fold) for fold in np.argsort(rows, kind="stable")]
+
+
+def _may_move(unit: int, fold: int, fold_of_unit: IntArray, has: BoolArray) -> bool:
+    """Whether every label of a unit has another unit outside the fold that it would move to."""
+    outside = has[:, has[unit]] & (fold_of_unit != fold)[:, None]
+    outside[unit] = False
+    return bool(outside.any(axis=0).all())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from pydantic import BaseModel
 
 from schemas.errors import CheckpointError
@@ -55,20 +57,28 @@ class StateFolder:
         return self._folder / "run"
 
     def save(self, accelerator: Accelerator, state: RunState) -> None:
-        """Save everything; an older state stays until the new one is whole."""
+        """Save everything; an older state stays until the new one is whole.
+
+        Every process must call this: each one saves the random state that is its own.
+        """
         accelerator.wait_for_everyone()
-        if not accelerator.is_main_process:
-            return
-        with atomic_folder(self._run) as folder:
-            accelerator.save_state(str(folder), safe_serialization=True)
-            (folder / "run.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
+        folders = atomic_folder(self._run) if accelerator.is_main_process else nullcontext(None)
+        with folders as folder:
+            shared = broadcast_object_list([str(folder)])
+            accelerator.save_state(shared[0], safe_serialization=True)
+            if folder is not None:
+                (folder / "run.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
+            accelerator.wait_for_everyone()  # a folder is renamed when all have written to it
+        accelerator.wait_for_everyone()
 
     def load(self, accelerator: Accelerator, fresh: RunState) -> RunState:
         """Go on from a saved state, or start with `fresh` if there is none.
 
         Raises CheckpointError if the saved state is of another config or other data.
         """
-        settle_folder(self._run)
+        if accelerator.is_main_process:
+            settle_folder(self._run)
+        accelerator.wait_for_everyone()
         stored = self._run / "run.json"
         if not stored.is_file():
             return fresh

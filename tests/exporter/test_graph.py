@@ -33,7 +33,10 @@ def exported(
     encoder = make_encoder(folder, request.param, tokenizer=tokenizer)
     torch.manual_seed(1)
     model = MultiTaskModel(
-        load_encoder(str(encoder), markers=True).model, {"other": 7, "topics": LABELS}, dropout=0.5
+        load_encoder(str(encoder), markers=True).model,
+        {"other": 7, "topics": LABELS},
+        heads={"topics": "label_attention"},
+        dropout=0.5,
     ).eval()
     graph = tmp_path_factory.mktemp(f"{request.param}-graph") / "topics.onnx"
     path_model = model.path("topics")

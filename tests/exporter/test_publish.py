@@ -439,7 +439,7 @@ def cut_weights(checkpoint: Path) -> None:
 def nan_weights(checkpoint: Path) -> None:
     """Make the model give no numbers."""
     weights = load_file(checkpoint / "model.safetensors")
-    weights["heads.entity_framing.1.bias"][0] = float("nan")
+    weights["heads.entity_framing.linear.bias"][0] = float("nan")
     save_file(weights, checkpoint / "model.safetensors")
 
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from schemas.metrics import Hits
+from schemas.metrics import Hits, Scores
 from tests.strategies import STEADY, Bools, decisions
 
 
 @STEADY
 @given(both=decisions())
 def test_scores_equal_scikit_learn(both: tuple[Bools, Bools]) -> None:
-    """F1 in its three averages, precision, recall and exact match are those of scikit-learn."""
+    """F1 in its four averages, precision, recall and exact match are those of scikit-learn."""
     gold, decided = both
     found = Hits.count(gold, decided).scores()
 
@@ -33,6 +33,7 @@ def test_scores_equal_scikit_learn(both: tuple[Bools, Bools]) -> None:
         "recall": recall_score(average="micro", **some),
         "macro_precision": precision_score(average="macro", **some),
         "macro_recall": recall_score(average="macro", **some),
+        "weighted_f1": f1_score(average="weighted", **some),
     }
     assert found.model_dump() == pytest.approx(expected)
 
@@ -93,3 +94,21 @@ def test_label_f1_stands_in_label_order() -> None:
     decided = np.array([[1, 1, 0], [1, 0, 0]]) > 0
 
     assert Hits.count(gold, decided).label_f1().tolist() == [1.0, 0.0, 0.0]
+
+
+def test_label_precision_recall_and_gold_rows_stand_in_label_order() -> None:
+    """Each label's own precision, recall and gold rows, and 0 for one that never occurs."""
+    gold = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]]) > 0
+    decided = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0]]) > 0
+    hits = Hits.count(gold, decided)
+
+    assert hits.label_precision().tolist() == pytest.approx([2 / 3, 1 / 2, 0])
+    assert hits.label_recall().tolist() == [1.0, 0.5, 0.0]
+    assert hits.gold_rows().tolist() == [2, 2, 0]
+
+
+def test_scores_written_without_the_weighted_f1_can_be_read() -> None:
+    """Files of before it was counted stay readable, and say that it is not known."""
+    stored = Hits.zero(2).scores().model_dump(exclude={"weighted_f1"})
+
+    assert Scores.model_validate(stored).weighted_f1 is None

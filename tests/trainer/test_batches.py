@@ -4,28 +4,58 @@ from collections import Counter
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import TrainConfig
+from schemas.config import Sampling, TrainConfig, TrainingRun
 from tests.strategies import STEADY
-from trainer.batches import POOL_BATCHES, Batch, length_grouped, plan_epoch, steps_by_task
+from trainer.batches import (
+    POOL_BATCHES,
+    Batch,
+    TaskRows,
+    length_grouped,
+    plan_epoch,
+    steps_by_epoch,
+)
 
 
 def settings(
-    *, batch_rows: int = 4, mixing: str = "round_robin", power: float = 0.5
+    *,
+    batch_rows: int = 4,
+    batch_tokens: int | None = None,
+    mixing: str = "round_robin",
+    power: float = 0.5,
+    epochs: int = 8,
 ) -> TrainConfig:
     """Optimisation settings of one mixing rule."""
     return TrainConfig.model_validate(
-        {"batch_rows": batch_rows, "mixing": mixing, "mixing_power": power}
+        {
+            "batch_rows": batch_rows,
+            "batch_tokens": batch_tokens,
+            "mixing": mixing,
+            "mixing_power": power,
+            "epochs": epochs,
+        }
     )
 
 
-def lengths(**rows: int) -> dict[str, list[int]]:
-    """Token counts for so many rows of each task."""
+def tasks(*, sampling: Sampling = "none", **rows: int) -> dict[str, TaskRows]:
+    """Token counts for so many rows of each task; one in 16 has the second, rare label."""
     rng = np.random.default_rng(0)
-    return {task: rng.integers(5, 90, size=count).tolist() for task, count in rows.items()}
+    found = {}
+    for task, count in rows.items():
+        labels = np.zeros((count, 2), dtype=np.bool_)
+        labels[np.arange(count), (np.arange(count) % 16 == 0).astype(int)] = True
+        lengths = rng.integers(5, 90, size=count).tolist()
+        found[task] = TaskRows(lengths, labels, sampling, threshold=0.25)
+    return found
+
+
+def steps(plan: list[Batch]) -> dict[str, int]:
+    """Batches of each task."""
+    return dict(Counter(batch.task for batch in plan))
 
 
 def rows_of(plan: list[Batch], task: str) -> list[int]:
@@ -46,7 +76,7 @@ def test_longest_task_sees_every_row_once(
     """In turn, an epoch is one pass over the longest task, and at least one over the others."""
     longest, shortest = max(count, other), min(count, other)
     plan = plan_epoch(
-        lengths(long=longest, short=shortest), settings(batch_rows=batch_rows), seed=1, epoch=epoch
+        tasks(long=longest, short=shortest), settings(batch_rows=batch_rows), seed=1, epoch=epoch
     )
 
     assert sorted(rows_of(plan, "long")) == list(range(longest))
@@ -56,15 +86,14 @@ def test_longest_task_sees_every_row_once(
 
 def test_turns_are_equal_and_alternate() -> None:
     """Round robin gives each task as many batches as the longest has, one after the other."""
-    plan = plan_epoch(lengths(a=40, b=7, c=21), settings(), seed=0, epoch=0)
+    plan = plan_epoch(tasks(a=40, b=7, c=21), settings(), seed=0, epoch=0)
 
-    assert steps_by_task({"a": 40, "b": 7, "c": 21}, settings()) == {"a": 10, "b": 10, "c": 10}
     assert [batch.task for batch in plan] == ["a", "b", "c"] * 10
 
 
 def test_shorter_task_starts_again_reshuffled() -> None:
     """A second pass within an epoch has the same rows in another order."""
-    plan = plan_epoch(lengths(a=80, b=8), settings(), seed=0, epoch=0)
+    plan = plan_epoch(tasks(a=80, b=8), settings(), seed=0, epoch=0)
     rows = rows_of(plan, "b")
 
     passes = [rows[at : at + 8] for at in range(0, 80, 8)]
@@ -73,37 +102,36 @@ def test_shorter_task_starts_again_reshuffled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("power", "steps"),
+    ("power", "expected"),
     [(1.0, {"a": 25, "b": 1}), (0.5, {"a": 22, "b": 4}), (0.0, {"a": 13, "b": 13})],
 )
-def test_proportional_steps_follow_the_power(power: float, steps: dict[str, int]) -> None:
+def test_proportional_steps_follow_the_power(power: float, expected: dict[str, int]) -> None:
     """The epoch's 26 steps are shared in proportion to rows ** power."""
     rule = settings(mixing="proportional", power=power)
 
-    assert steps_by_task({"a": 100, "b": 4}, rule) == steps
-    plan = plan_epoch(lengths(a=100, b=4), rule, seed=0, epoch=0)
-    assert Counter(batch.task for batch in plan) == steps
+    assert steps(plan_epoch(tasks(a=100, b=4), rule, seed=0, epoch=0)) == expected
 
 
 @STEADY
 @given(
-    sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=5),
     power=st.floats(0, 1),
     batch_rows=st.integers(1, 32),
 )
 def test_no_task_is_left_out(sizes: list[int], power: float, batch_rows: int) -> None:
     """However small, a task has a step in every epoch, under both rules."""
-    rows = {f"t{number}": size for number, size in enumerate(sizes)}
+    given = tasks(sampling="none", **{f"t{number}": size for number, size in enumerate(sizes)})
     for mixing in ("round_robin", "proportional"):
         rule = settings(mixing=mixing, power=power, batch_rows=batch_rows)
+        plan = plan_epoch(given, rule, seed=0, epoch=0)
 
-        assert min(steps_by_task(rows, rule).values()) >= 1
+        assert {batch.task for batch in plan} == set(given)
 
 
 def test_steps_of_a_small_task_are_spread_over_the_epoch() -> None:
     """A task with few steps does not take them all at the beginning or the end."""
     rule = settings(mixing="proportional", power=1.0)
-    plan = plan_epoch(lengths(a=160, b=16), rule, seed=0, epoch=0)
+    plan = plan_epoch(tasks(a=160, b=16), rule, seed=0, epoch=0)
     places = [at for at, batch in enumerate(plan) if batch.task == "b"]
 
     assert len(places) == 4
@@ -113,7 +141,7 @@ def test_steps_of_a_small_task_are_spread_over_the_epoch() -> None:
 @pytest.mark.parametrize("mixing", ["round_robin", "proportional"])
 def test_plan_is_deterministic(mixing: str) -> None:
     """Seed and epoch settle the plan; another of either gives another plan of the same length."""
-    given = lengths(a=50, b=20)
+    given = tasks(a=50, b=20)
     rule = settings(mixing=mixing)
     plan = plan_epoch(given, rule, seed=3, epoch=1)
 
@@ -128,21 +156,23 @@ def test_grouping_by_length_leaves_little_padding() -> None:
     """Padded to the longest of its batch, a corpus of mixed lengths is nearly free of padding."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(5, 250, size=2000).tolist()
-    grouped = length_grouped(tokens, 16, rng)
+    by_rows = length_grouped(tokens, settings(batch_rows=16))
+    by_tokens = length_grouped(tokens, settings(batch_tokens=2048))
     shuffled = np.array_split(rng.permutation(2000), 125)
 
-    def padding(batches: list[list[int]]) -> float:
+    def padding(batches: list[npt.NDArray[np.int64]]) -> float:
         padded = sum(len(batch) * max(tokens[row] for row in batch) for batch in batches)
         return float(padded / sum(tokens)) - 1
 
-    assert padding(grouped) < 0.05
-    assert padding([batch.tolist() for batch in shuffled]) > 0.5
+    assert padding(by_rows) < 0.05
+    assert padding(by_tokens) < 0.05
+    assert padding(shuffled) > 0.5
 
 
 @pytest.mark.parametrize("rows", [32, 500, 5000])
 def test_batches_differ_from_epoch_to_epoch(rows: int) -> None:
     """Rows meet other rows in every epoch, in a small data set too."""
-    given = lengths(a=rows)
+    given = tasks(a=rows)
     first, second = (
         {frozenset(batch.rows) for batch in plan_epoch(given, settings(), seed=0, epoch=epoch)}
         for epoch in (0, 1)
@@ -153,19 +183,116 @@ def test_batches_differ_from_epoch_to_epoch(rows: int) -> None:
 
 def test_batches_do_not_come_in_order_of_length() -> None:
     """Grouped batches are shuffled, or a model would see short texts first."""
-    rng = np.random.default_rng(0)
-    tokens = list(range(640))
-    firsts = [tokens[batch[0]] for batch in length_grouped(tokens, 16, rng)]
+    given = {"a": TaskRows(list(range(640)), np.ones((640, 1), dtype=np.bool_))}
+    firsts = [batch.rows[0] for batch in plan_epoch(given, settings(), seed=0, epoch=0)]
 
     assert firsts != sorted(firsts)
     assert firsts != sorted(firsts, reverse=True)
 
 
 @STEADY
-@given(count=st.integers(1, 9 * POOL_BATCHES), batch_rows=st.integers(1, 4))
-def test_grouping_keeps_every_row(count: int, batch_rows: int) -> None:
+@given(
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=9 * POOL_BATCHES),
+    batch_rows=st.integers(1, 4),
+    batch_tokens=st.none() | st.integers(90, 300),
+)
+def test_grouping_keeps_every_row(
+    lengths: list[int], batch_rows: int, batch_tokens: int | None
+) -> None:
     """Every row is in one batch, over the borders of the shuffled pools too."""
-    batches = length_grouped([1] * count, batch_rows, np.random.default_rng(0))
+    rule = settings(batch_rows=batch_rows, batch_tokens=batch_tokens)
+    batches = length_grouped(lengths, rule)
 
-    assert sorted(chain.from_iterable(batches)) == list(range(count))
-    assert max(map(len, batches)) <= batch_rows
+    assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
+    assert all(len(batch) for batch in batches)
+
+
+@STEADY
+@given(
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=300),
+    batch_tokens=st.integers(90, 1000),
+)
+def test_batches_keep_to_their_tokens(lengths: list[int], batch_tokens: int) -> None:
+    """With `batch_tokens` no batch is larger when it is padded, whatever the rows."""
+    batches = length_grouped(lengths, settings(batch_rows=1, batch_tokens=batch_tokens))
+
+    assert max(len(batch) * max(lengths[row] for row in batch) for batch in batches) <= batch_tokens
+
+
+def test_batches_of_short_rows_have_more_rows() -> None:
+    """A budget of tokens is used: ten times shorter rows come ten times as many together."""
+    short, long = (
+        length_grouped([tokens] * 4000, settings(batch_tokens=1000)) for tokens in (10, 100)
+    )
+
+    assert {len(batch) for batch in short} == {100}
+    assert {len(batch) for batch in long} == {10}
+
+
+@pytest.mark.parametrize("batch_tokens", [None, 300])
+@pytest.mark.parametrize("mixing", ["round_robin", "proportional"])
+@pytest.mark.parametrize("sampling", ["none", "repeat_factor", "class_aware"])
+def test_steps_of_every_epoch_are_known_before(
+    sampling: Sampling, mixing: str, batch_tokens: int | None
+) -> None:
+    """The steps that the schedule is made for are those of the plans, under every rule."""
+    given = tasks(a=150, b=40, sampling=sampling)
+    rule = settings(mixing=mixing, batch_tokens=batch_tokens, epochs=5)
+    planned = [len(plan_epoch(given, rule, seed=9, epoch=epoch)) for epoch in range(5)]
+
+    assert steps_by_epoch(given, rule, seed=9) == planned
+    if batch_tokens is None:
+        assert len(set(planned)) == 1
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_repeat_factor_sees_every_row(epoch: int) -> None:
+    """Rows with the rare label come up twice, a quarter of whose share is reached; all others once.
+
+    The share of the rare label is 1/16, the threshold 1/4.
+    """
+    plan = plan_epoch(tasks(a=160, sampling="repeat_factor"), settings(), seed=0, epoch=epoch)
+    counts = Counter(rows_of(plan, "a"))
+
+    assert counts == {row: 2 if row % 16 == 0 else 1 for row in range(160)}
+
+
+def test_sampled_copies_of_a_row_are_in_different_batches() -> None:
+    """A row that comes up often is not its own neighbour, though batches are of one length."""
+    given = tasks(a=1600, sampling="class_aware")
+    plan = plan_epoch(given, settings(batch_rows=8), seed=0, epoch=0)
+    doubled = [batch for batch in plan if len(set(batch.rows)) < len(batch.rows)]
+
+    assert Counter(rows_of(plan, "a"))[0] == 8
+    assert len(doubled) < 0.1 * len(plan)
+
+
+def test_nothing_rare_gives_the_plan_without_sampling() -> None:
+    """Repeat-factor sampling of labels above its threshold is no sampling, to the last batch."""
+    rows = tasks(a=200)["a"]
+    sampled = TaskRows(rows.lengths, rows.labels, "repeat_factor", threshold=0.01)
+
+    assert plan_epoch({"a": sampled}, settings(), seed=2, epoch=3) == plan_epoch(
+        {"a": rows}, settings(), seed=2, epoch=3
+    )
+
+
+def test_tasks_may_be_sampled_differently() -> None:
+    """Sampling one task leaves how often the rows of another come up as it was."""
+    given = {**tasks(a=96, sampling="class_aware"), **tasks(b=96)}
+    plan = plan_epoch(given, settings(), seed=0, epoch=0)
+
+    assert set(Counter(rows_of(plan, "a"))) < set(range(96))
+    assert sorted(rows_of(plan, "b")) == list(range(96))
+
+
+def test_budget_below_the_longest_text_is_refused() -> None:
+    """A batch must take at least one text of the longest kind, or the budget could not be kept."""
+    stored = {
+        "encoder": {"max_tokens": 128},
+        "train": {"batch_tokens": 127},
+        "tasks": {"topics": {"data": [{"path": "rows.parquet"}]}},
+    }
+
+    with pytest.raises(ValueError, match="the longest text would fit no batch"):
+        TrainingRun.model_validate(stored)

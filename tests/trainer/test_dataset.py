@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 from schemas.config import TrainingRun
 from schemas.errors import DataError
 from schemas.tokens import TextTokenizer
-from trainer.dataset import TaskData, load_task
+from trainer.dataset import FoldTest, TaskData, load_fold_test, load_task
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]
@@ -160,6 +161,53 @@ def test_groups_do_not_straddle(make_run: MakeRun, rows: list[Row], ours: Tokeni
     assert not groups_held & groups_trained
 
 
+def test_rows_of_the_same_text_do_not_straddle(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """Repeats of a row, whatever their labels, are all trained on, or all held out."""
+    repeats = [{**row, "labels": ["oil"]} for row in rows] * 2
+    write(corpus, rows + repeats)
+    data = load(make_run("encoder.max_tokens=120"), ours)
+    trained, held = (
+        {text.ids.tobytes() for text in part.texts} for part in (data.train, data.validation)
+    )
+
+    assert len(data.train) + len(data.validation) == 3 * len(rows)
+    assert len(trained) + len(held) == len(rows)
+    assert not trained & held
+
+
+def test_groups_that_share_a_text_do_not_straddle(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """Articles linked by a repeated text, also over a third one, are one group."""
+    chains = [
+        {**row, "text": f"{row['text']} {copy}.", "article": f"{link} of {at // 3}"}
+        for at, row in enumerate(rows)
+        for copy, link in ((at, "a"), ("same", "a"), ("same", "b"))
+    ]
+    write(corpus, chains)
+    data = load(make_run("tasks.topics.data.0.group_column=article"), ours)
+    chain_of = {row["text"]: row["article"].split(" of ")[1] for row in chains}
+    rows_held = Counter(chain_of[text] for text in heldout_texts(data))
+
+    assert set(rows_held.values()) == {9}
+
+
+def test_other_title_or_other_span_is_another_text(
+    make_run: MakeRun, corpus: Path, ours: Tokenizer
+) -> None:
+    """What counts is the text that the model sees."""
+    same = {"text": "Acme sued Beta.", "labels": ["x"]}
+    titled = [{**same, "title": f"Day {day}"} for day in range(12)]
+    write(corpus, titled)
+    data = load(make_run(), ours)
+
+    assert len(data.validation) == 3
+    with pytest.raises(DataError, match="too few"):
+        load(make_run("tasks.topics.title=false"), ours)
+
+
 def test_no_training_text_is_held_out(make_run: MakeRun, rows: list[Row], ours: Tokenizer) -> None:
     """The token ids of training rows and of held-out rows are disjoint."""
     data = load(make_run("encoder.max_tokens=120"), ours)
@@ -294,3 +342,80 @@ def test_wrong_span_is_told_with_its_row(
         load(run, ours)
     assert "corpus.parquet" in caught.value.message
     assert "'Acme fell'" in caught.value.message
+
+
+def fold(index: int, folds: int = 4) -> tuple[str, str]:
+    """Settings of one fold."""
+    return f"fold.index={index}", f"fold.of={folds}"
+
+
+def load_both(make_run: MakeRun, tokenizer: Tokenizer, *settings: str) -> tuple[TaskData, FoldTest]:
+    """What a fold trains on, and what it is tested on."""
+    run = make_run("encoder.max_tokens=120", *settings)
+    data = load(run, tokenizer)
+    text_tokenizer = TextTokenizer(tokenizer, max_tokens=run.encoder.max_tokens)
+    return data, load_fold_test("topics", run, data.labels, text_tokenizer)
+
+
+def test_folds_are_tested_in_turn(make_run: MakeRun, rows: list[Row], ours: Tokenizer) -> None:
+    """Each row is tested in one fold, and trained on or held out in all others."""
+    tested: list[str] = []
+    for index in range(4):
+        data, test = load_both(make_run, ours, *fold(index))
+        texts = [article.text or "" for article in test.labelled.articles]
+        seen = {text.ids.tobytes() for part in (data.train, data.validation) for text in part.texts}
+        assert len(data.train) + len(data.validation) + len(test.rows) == len(rows)
+        assert not seen & {text.ids.tobytes() for text in test.rows.texts}
+        tested += texts
+
+    assert sorted(tested) == sorted(row["text"] for row in rows)
+
+
+def test_fold_test_has_the_labels_of_its_rows(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """Columns stand in the order asked for; domains and languages come along."""
+    sites = {row["text"]: f"{row['labels'][0]}.example" for row in rows}
+    write(corpus, [{**row, "domain": sites[row["text"]], "language": "en"} for row in rows])
+    data, test = load_both(make_run, ours, *fold(1))
+
+    gold = {row["text"]: set(row["labels"]) for row in rows}
+    for row, article in enumerate(test.labelled.articles):
+        names = {data.labels[column] for column in np.flatnonzero(test.rows.labels[row])}
+        assert names == gold[article.text or ""]
+    assert test.labelled.domains == [sites[each.text or ""] for each in test.labelled.articles]
+    assert test.labelled.languages == ["en"] * len(test.rows)
+
+
+def test_groups_do_not_straddle_folds(make_run: MakeRun, rows: list[Row], ours: Tokenizer) -> None:
+    """Rows of one article are tested together."""
+    article = {row["text"]: row["article"] for row in rows}
+    settings = ("tasks.topics.data.0.group_column=article",)
+    found = [
+        {
+            article[each.text or ""]
+            for each in load_both(make_run, ours, *settings, *fold(index))[1].labelled.articles
+        }
+        for index in range(4)
+    ]
+
+    assert sum(map(len, found)) == len(set().union(*found)) == 16
+
+
+def test_named_validation_rows_are_in_no_fold(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """With a validation value the folds are of training rows, and validation stays as it is."""
+    write(corpus, [{**row, "split": "dev" if at < 9 else "train"} for at, row in enumerate(rows)])
+    data, test = load_both(make_run, ours, "tasks.topics.data.0.validation_value=dev", *fold(2))
+
+    assert heldout_texts(data) == [row["text"] for row in rows[:9]]
+    assert len(data.train) + len(test.rows) == 39
+
+
+def test_too_many_folds_are_told(make_run: MakeRun, corpus: Path, ours: Tokenizer) -> None:
+    """More folds than rows is an error with the file's name and a hint."""
+    with pytest.raises(DataError, match="cannot be split into 49 folds") as caught:
+        load(make_run(*fold(0, folds=49)), ours)
+    assert str(corpus) in caught.value.message
+    assert caught.value.hint == "more rows, or fewer folds"

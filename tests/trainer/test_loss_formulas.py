@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -86,17 +86,17 @@ def element_by_the_book(
         p = sigmoid(z)
         p_m = max(p - given["clip"], 0)
         if y:
-            return -((1 - p) ** given["gamma_pos"]) * math.log(p)
-        return -(p_m ** given["gamma_neg"]) * math.log(1 - p_m)
+            return -math.pow(1 - p, given["gamma_pos"]) * math.log(p)
+        return -math.pow(p_m, given["gamma_neg"]) * math.log(1 - p_m)
     gamma = given.get("gamma", 0.0)
     b = -math.log(1 / (n / rows) - 1)
     v = -given.get("kappa", 0.0) * b
     lambda_ = given.get("lambda_", 1.0)
     if y:
         q = sigmoid(z - v)
-        return -((1 - q) ** gamma) * math.log(q)
+        return -math.pow(1 - q, gamma) * math.log(q)
     q = sigmoid(lambda_ * (z - v))
-    return -1 / lambda_ * q**gamma * math.log(1 - q)
+    return -1 / lambda_ * math.pow(q, gamma) * math.log(1 - q)
 
 
 def by_the_book(name: str, batch: Batch, given: Mapping[str, float]) -> float:
@@ -116,7 +116,7 @@ def by_the_book(name: str, batch: Batch, given: Mapping[str, float]) -> float:
     )
 
 
-def ours(name: str, batch: Batch, **parameters: float) -> float:
+def ours(name: str, batch: Batch, **parameters: Any) -> float:
     """The loss under test."""
     logits, labels, counts, rows = batch
     loss = make_loss(name, positives=counts, rows=rows, **parameters)
@@ -173,7 +173,7 @@ def test_gradient_is_the_numerical_gradient(name: str, gamma: float | None) -> N
     logits = torch.tensor([[0.5, -1.0, 2.0, 0.1], [3.0, -0.2, 0.4, -4.0], [1.0, 0.3, -2.0, 0.7]])
     labels = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]])
     chosen = gamma is not None and "gamma" in PUBLISHED[name]
-    parameters = {"gamma": gamma} if chosen and gamma is not None else {}
+    parameters: dict[str, Any] = {"gamma": gamma} if chosen else {}
     loss = make_loss(name, positives=torch.tensor([900, 100, 10, 1]), rows=1000, **parameters)
 
     assert torch.autograd.gradcheck(lambda z: loss(z, labels), logits.double().requires_grad_())

@@ -15,7 +15,8 @@ from tests.strategies import STEADY
 from tests.tiny import make_encoder
 from trainer.encoders import load_encoder
 from trainer.evaluate import to_batch
-from trainer.model import MultiTaskModel, mean_pool
+from trainer.heads import mean_pool
+from trainer.model import MultiTaskModel
 from trainer.optim import make_optimizer, make_schedule
 
 CPU = torch.device("cpu")
@@ -134,14 +135,18 @@ def test_biases_and_norms_do_not_decay(
 
 
 def test_bias_without_a_gradient_stays(model: MultiTaskModel) -> None:
-    """A step with zero gradients shrinks matrices and leaves biases and norms alone."""
+    """A step with zero gradients shrinks matrices by rate times decay, and no bias and no norm.
+
+    The rate of a head is `head_rate` times that of the encoder.
+    """
     twin = MultiTaskModel(model.encoder, {"topics": 3})
     before = {name: value.clone() for name, value in twin.state_dict().items()}
-    optimizer = make_optimizer(twin, TrainConfig(weight_decay=0.5, learning_rate=0.1))
+    train = TrainConfig(weight_decay=0.5, learning_rate=0.1, head_rate=2.0)
+    optimizer = make_optimizer(twin, train)
     for parameter in twin.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    after = twin.state_dict()
+    after = {name: value.clone() for name, value in twin.state_dict().items()}
     model.encoder.load_state_dict(
         {name.removeprefix("encoder."): value for name, value in before.items() if "enc" in name},
         strict=False,
@@ -150,8 +155,11 @@ def test_bias_without_a_gradient_stays(model: MultiTaskModel) -> None:
     for name, value in before.items():
         if value.ndim < 2:
             assert torch.equal(after[name], value), name
-    weight = before["heads.topics.1.weight"]
-    torch.testing.assert_close(after["heads.topics.1.weight"], weight * 0.95)
+    for name, left in (
+        ("encoder.embeddings.word_embeddings.weight", 0.95),
+        ("heads.topics.linear.weight", 0.9),
+    ):
+        torch.testing.assert_close(after[name], before[name] * left)
 
 
 def test_rate_warms_up_and_falls_to_zero(model: MultiTaskModel) -> None:
@@ -166,3 +174,14 @@ def test_rate_warms_up_and_falls_to_zero(model: MultiTaskModel) -> None:
         schedule.step()
 
     assert rates == pytest.approx([0, 0.5, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0])
+
+
+def test_frozen_weights_are_not_trained(model: MultiTaskModel) -> None:
+    """What does not learn is left out of the optimiser, so that decay leaves it alone too."""
+    embeddings = model.encoder.get_input_embeddings().requires_grad_(False)
+    optimizer = make_optimizer(model, TrainConfig())
+    embeddings.requires_grad_(True)
+    trained = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+
+    assert id(embeddings.weight) not in trained
+    assert len(trained) == sum(1 for _ in model.parameters()) - 1

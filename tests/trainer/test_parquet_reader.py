@@ -12,7 +12,7 @@ from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.text import Article
 from trainer.readers import Part, read_part
-from trainer.readers.rows import LabelledRows
+from trainer.readers.rows import LabelledRows, concatenate
 
 COLUMNS: dict[str, list[Any]] = {
     "text": ["Acme fell", "Beta rose", "Gamma stood"],
@@ -192,6 +192,47 @@ def test_columns_not_needed_may_be_of_any_type(tmp_path: Path) -> None:
     rows = read_part(data, TaskConfig(data=(data,), title=False), "train")
 
     assert rows.articles[0] == Article("Acme fell")
+
+
+def test_domain_and_language_come_along_where_there_are_any(tmp_path: Path) -> None:
+    """Under their usual names or given ones; a row may have none."""
+    plain = write(tmp_path, {**ALL, "domain": ["a.example", None, "b.example"]})
+    assert read(plain).domains == ["a.example", None, "b.example"]
+    assert read(plain).languages is None
+    named = write(tmp_path, {**ALL, "site": ["a.example"] * 3, "tongue": ["en", "de", None]})
+    rows = read(named, domain_column="site", language_column="tongue")
+
+    assert rows.domains == ["a.example"] * 3
+    assert rows.languages == ["en", "de", None]
+    assert rows.take([2, 1]).languages == [None, "de"]
+
+
+def test_domains_may_be_categories(tmp_path: Path) -> None:
+    """A dictionary-encoded column gives its strings."""
+    frame = pl.DataFrame({**ALL, "domain": ["a", "b", "a"]})
+    frame.with_columns(pl.col("domain").cast(pl.Categorical)).write_parquet(tmp_path / "a.parquet")
+
+    assert read(tmp_path / "a.parquet").domains == ["a", "b", "a"]
+
+
+def test_domain_that_is_no_text_counts_only_if_it_is_named(tmp_path: Path) -> None:
+    """A column that happens to be called `domain` is left alone; a named one must be there."""
+    path = write(tmp_path, {**ALL, "domain": [1, 2, 3]})
+
+    assert read(path).domains is None
+    assert "column 'domain' is Int64, not text" in refusal(path, domain_column="domain")
+    assert "no column 'lang'" in refusal(path, language_column="lang")
+
+
+def test_data_sets_with_and_without_domains_are_joined(tmp_path: Path) -> None:
+    """Rows of a data set without the column have none."""
+    first = read(write(tmp_path, {**ALL, "domain": ["a", "b", "c"]}))
+    second = read(write(tmp_path, ALL))
+    rows = concatenate([first, second])
+
+    assert rows.domains == ["a", "b", "c", None, None, None]
+    assert rows.languages is None
+    assert len(rows) == len(rows.gold) == 6
 
 
 @pytest.mark.parametrize("content", [b"", b"text,labels\na,b\n", b"PAR1 cut short"])

@@ -1,4 +1,4 @@
-"""What the stratified split promises."""
+"""What the stratified split and the stratified folds promise."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trainer.splits import stratified_split
+from trainer.splits import stratified_folds, stratified_split
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -243,3 +243,122 @@ def test_too_few_groups_are_refused() -> None:
         stratified_split(
             long_tailed(50, seed=0), fractions=FRACTIONS, seed=0, groups=["a", "b"] * 25
         )
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_promises_hold_for_many_rows_and_labels(grouped: bool) -> None:
+    """20,000 rows and 100 labels, rare ones among them: every label trains, no group straddles."""
+    rng = np.random.default_rng(4)
+    labels = rng.random((20_000, 100)) < np.maximum(0.3 * 0.9 ** np.arange(100), 1e-4)
+    codes = rng.integers(0, 8_000, size=20_000) if grouped else np.arange(20_000)
+    parts = stratified_split(labels, fractions=FRACTIONS, seed=0, groups=codes)
+
+    assert labels[parts[0]].any(axis=0).tolist() == labels.any(axis=0).tolist()
+    assert sum(len(set(codes[part].tolist())) for part in parts) == len(set(codes.tolist()))
+    assert sum(len(part) for part in parts) == 20_000
+
+
+def folds_or_none(labels: Bools, folds: int, codes: Ints | None) -> list[Ints] | None:
+    """The folds, or None where there are too few rows or groups to fill them."""
+    try:
+        return stratified_folds(labels, folds=folds, seed=1, groups=codes)
+    except ValueError:
+        return None
+
+
+@given(cases(), st.booleans(), st.integers(2, 6))
+@settings(max_examples=200, deadline=None)
+def test_whichever_fold_is_tested_every_label_can_be_trained(
+    case: Case, grouped: bool, folds: int
+) -> None:
+    """Outside of each fold there is a row of every label, and no group straddles."""
+    labels, _, codes = case
+    parts = folds_or_none(labels, folds, codes if grouped else None)
+    if parts is None:
+        return
+
+    for tested in parts:
+        outside = np.setdiff1d(np.arange(len(labels)), tested)
+        assert len(tested) > 0
+        assert labels[outside].any(axis=0).tolist() == labels.any(axis=0).tolist()
+        assert not grouped or not set(codes[tested].tolist()) & set(codes[outside].tolist())
+
+
+@given(cases(), st.booleans(), st.integers(2, 6))
+@settings(max_examples=80, deadline=None)
+def test_row_is_in_one_fold_or_has_a_very_rare_label(case: Case, grouped: bool, folds: int) -> None:
+    """Folds are sorted and disjoint; a row of no fold has a label that one or two groups have."""
+    labels, _, codes = case
+    units = codes if grouped else np.arange(len(labels))
+    parts = folds_or_none(labels, folds, codes if grouped else None)
+    if parts is None:
+        return
+    rows = [row for part in parts for row in part.tolist()]
+
+    assert len(rows) == len(set(rows))
+    assert all(part.tolist() == sorted(part.tolist()) for part in parts)
+    holders = [len(set(units[labels[:, label]].tolist())) for label in range(labels.shape[1])]
+    for row in set(range(len(labels))) - set(rows):
+        unit = labels[units == units[row]].any(axis=0)
+        assert min(np.array(holders)[unit]) <= 2
+
+
+def test_label_of_one_row_is_never_tested() -> None:
+    """Its row is trained on every time; all others are tested."""
+    labels = long_tailed(50, seed=0)
+    labels[:, 11] = False
+    labels[17, 11] = True
+    parts = stratified_folds(labels[:, [0, 11]], folds=5, seed=0)
+
+    assert sorted(row for part in parts for row in part.tolist()) == [
+        row for row in range(50) if row != 17
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_label_of_two_rows_is_tested_in_two_folds(seed: int) -> None:
+    """Also where both rows are dealt out with a rarer label, and with more folds than rows."""
+    labels = np.zeros((20, 3), dtype=np.bool_)
+    labels[:10, 0] = True
+    labels[[3, 8], 1] = True
+    labels[[3, 12, 15], 2] = True
+    parts = stratified_folds(labels, folds=5, seed=seed)
+
+    assert sorted(int(labels[part, 1].sum()) for part in parts) == [0, 0, 0, 1, 1]
+    assert max(int(labels[part, 2].sum()) for part in parts) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_are_alike(seed: int) -> None:
+    """Each fold has its share of every label, within two rows, and of all rows within 1 %."""
+    labels = long_tailed(2000, seed=seed)
+    parts = stratified_folds(labels, folds=5, seed=seed)
+    counts = np.array([labels[part].sum(axis=0) for part in parts])
+
+    assert np.abs(counts - labels.sum(axis=0) / 5).max() <= 2
+    assert [len(part) / 2000 for part in parts] == pytest.approx([0.2] * 5, abs=0.01)
+
+
+def test_same_seed_gives_the_same_folds() -> None:
+    """Folds depend on the input and the seed alone."""
+    labels = long_tailed(300, seed=0)
+    first, again, other = (
+        lists(stratified_folds(labels, folds=4, seed=seed)) for seed in (5, 5, 6)
+    )
+
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds", "message"),
+    [
+        (np.ones((9, 1), dtype=np.bool_), 1, "folds is 1; expected 2 or more"),
+        (np.eye(9, dtype=np.bool_), 2, "fold 0 of 2 over 9 rows would be empty"),
+        (np.ones((3, 1), dtype=np.bool_), 4, "fold . of 4 over 3 rows would be empty"),
+        (np.zeros((5, 2)), 2, "dtype float64"),
+    ],
+)
+def test_folds_that_cannot_be_filled_are_refused(labels: Bools, folds: int, message: str) -> None:
+    """One fold, and rows that training cannot do without, are an error."""
+    with pytest.raises(ValueError, match=message):
+        stratified_folds(labels, folds=folds, seed=0)

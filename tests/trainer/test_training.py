@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from accelerate import Accelerator
 from click.testing import CliRunner, Result
 from matplotlib import image
 from safetensors.torch import load_file
@@ -151,8 +152,10 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     text_tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=24)
     rows = load_task("topics", run, text_tokenizer).validation
-    device = next(checkpoint.model.parameters()).device
-    logits = predict(checkpoint.model, "topics", rows, pad_id=0, device=device, bf16=False)
+    accelerator = Accelerator()
+    logits = predict(
+        checkpoint.model, "topics", rows, pad_id=0, bf16=False, accelerator=accelerator
+    )
     assert checkpoint.info.best_epoch == best["epoch"]
     assert score(logits, rows.labels).model_dump() == pytest.approx(best["validation"]["topics"])
 
@@ -279,7 +282,7 @@ def test_wrong_losses_are_told_before_data_is_read(config_file: Path, tmp_path: 
     result = command(config_file, tmp_path / "out", "--set", "tasks.topics.loss.name=bec")
 
     assert result.exit_code == 1
-    assert "tasks.topics.loss: unknown loss 'bec'; expected one of: bce, db" in result.output
+    assert "tasks.topics.loss: unknown loss 'bec'; expected one of: asl, bce, cb" in result.output
     assert "tasks.roles.loss: loss 'db' has no parameter 'gama'" in result.output
     assert "missing.parquet" not in result.output
 

@@ -10,6 +10,11 @@ from schemas.tables import END, ENTITY, START
 from schemas.text import Article
 from trainer.readers.rows import LabelledRows
 
+_FACETS = ("domain_column", "language_column")
+"""Settings of the columns that scores are split by."""
+
+_STRINGS = (pl.String, pl.Categorical, pl.Enum)
+
 
 def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> LabelledRows:
     """Read the rows of one part, with only the columns that the task needs.
@@ -18,7 +23,7 @@ def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> Labelled
     """
     frame = _collect(data, task, part)
     texts = frame[data.text_column].to_list()
-    titles = _optional(frame, data.title_column)
+    titles = _optional(frame, data.title_column) or [None] * len(frame)
     entities, starts, ends = (
         frame[name].to_list() if task.entity_markers else [None] * len(frame)
         for name in (ENTITY, START, END)
@@ -33,6 +38,8 @@ def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> Labelled
         ],
         gold=_label_lists(frame[data.labels_column]),
         groups=frame[data.group_column].to_list() if data.group_column else None,
+        domains=_optional(frame, data.domain_column),
+        languages=_optional(frame, data.language_column),
     )
 
 
@@ -50,6 +57,8 @@ def _collect(data: DataConfig, task: TaskConfig, part: str) -> pl.DataFrame:
     _check_types(data, task, schema)
     if data.title_column in schema and task.title:
         wanted.append(data.title_column)
+    facets = (data.domain_column, data.language_column)
+    wanted += [name for name in facets if isinstance(schema.get(name), _STRINGS)]
     lazy = pl.scan_parquet(data.path)
     if data.split_column in schema:
         value = data.train_value if part == "train" else data.validation_value
@@ -62,7 +71,11 @@ def _collect(data: DataConfig, task: TaskConfig, part: str) -> pl.DataFrame:
 
 def _wanted_columns(data: DataConfig, task: TaskConfig) -> list[str]:
     needed = "split_column" in data.model_fields_set or data.validation_value is not None
-    optional = (data.group_column, data.split_column if needed else None)
+    optional = (
+        data.group_column,
+        data.split_column if needed else None,
+        *(getattr(data, column) for column in _FACETS if column in data.model_fields_set),
+    )
     markers = (ENTITY, START, END) if task.entity_markers else ()
     return [
         data.text_column,
@@ -93,6 +106,10 @@ def _check_types(data: DataConfig, task: TaskConfig, schema: dict[str, pl.DataTy
     for name in (START, END) if task.entity_markers else ():
         if not schema[name].is_integer():
             raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not whole numbers")
+    for column in data.model_fields_set.intersection(_FACETS):
+        name = getattr(data, column)
+        if not isinstance(schema[name], _STRINGS):
+            raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not text")
     if data.group_column is not None and schema[data.group_column].is_nested():
         raise DataError(
             f"{data.path}: column {data.group_column!r} is {schema[data.group_column]}; expected "
@@ -106,8 +123,8 @@ def _check_types(data: DataConfig, task: TaskConfig, schema: dict[str, pl.DataTy
         )
 
 
-def _optional(frame: pl.DataFrame, name: str) -> list[str | None]:
-    return frame[name].to_list() if name in frame.columns else [None] * len(frame)
+def _optional(frame: pl.DataFrame, name: str) -> list[str | None] | None:
+    return frame[name].to_list() if name in frame.columns else None
 
 
 def _label_lists(column: pl.Series) -> list[list[str]]:

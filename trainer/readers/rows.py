@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from schemas.text import Article
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,15 @@ class LabelledRows:
     source: file or folder they came from, for messages.
     articles, gold: one article and its gold label names a row.
     groups: value that rows of one article share, or None if every row stands for itself.
+    domains, languages: one a row, or None where the data has no such column.
     """
 
     source: str
     articles: Sequence[Article]
     gold: Sequence[list[str]]
     groups: Sequence[Hashable] | None = None
+    domains: Sequence[str | None] | None = None
+    languages: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.articles)
@@ -31,5 +37,35 @@ class LabelledRows:
             self.source,
             [self.articles[row] for row in rows],
             [self.gold[row] for row in rows],
-            None if self.groups is None else [self.groups[row] for row in rows],
+            _take(self.groups, rows),
+            _take(self.domains, rows),
+            _take(self.languages, rows),
         )
+
+
+def concatenate(parts: Sequence[LabelledRows]) -> LabelledRows:
+    """Rows of several data sets, one after the other; groups end with their data set."""
+    return LabelledRows(
+        source=", ".join(rows.source for rows in parts),
+        articles=[article for rows in parts for article in rows.articles],
+        gold=[gold for rows in parts for gold in rows.gold],
+        domains=_join([rows.domains for rows in parts], parts),
+        languages=_join([rows.languages for rows in parts], parts),
+    )
+
+
+def _take(values: Sequence[T] | None, rows: Sequence[int]) -> list[T] | None:
+    return None if values is None else [values[row] for row in rows]
+
+
+def _join(
+    columns: Sequence[Sequence[str | None] | None], parts: Sequence[LabelledRows]
+) -> list[str | None] | None:
+    """One column of several data sets, null where a data set lacks it; None if all do."""
+    if all(column is None for column in columns):
+        return None
+    return [
+        value
+        for column, rows in zip(columns, parts, strict=True)
+        for value in (column if column is not None else [None] * len(rows))
+    ]

@@ -1,0 +1,337 @@
+"""Every loss on Reuters-21578, under one budget, in one table: `make bench-losses`.
+
+Runs are named by what they are, and a finished one leaves a row in the results file: the same
+command goes on where it stopped. The test stories are read when a run has ended, to score it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from bench.baselines import BaselineName, FittedBaseline, fit
+from bench.losses_page import Machine, Results, Row, Schedule, write_page
+from bench.reuters import CONFIG, topics
+from bench.speed import measure_peak, training_mflops_a_token
+from schemas.config import TrainingRun, load_config
+from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.durations import parse_duration
+from schemas.files import write_atomic
+from schemas.tasks import BoolArray, label_matrix
+from schemas.text import Article, model_text
+from schemas.thresholds import ThresholdRule, find_thresholds, held_out_decisions
+from schemas.tokens import TextTokenizer
+from trainer.checkpoint import Checkpoint, CheckpointFiles
+from trainer.dataset import TokenisedRows, load_rows
+from trainer.evaluate import predict
+from trainer.evaluation import Evaluation, evaluate
+from trainer.history import History
+from trainer.loop import train
+from trainer.readers.reuters import read_stories
+
+log = logging.getLogger(__name__)
+
+TASK = "topics"
+PLAN = Path(__file__).with_name("losses.toml")
+FAST = ("train.epochs=1", "encoder.max_tokens=32")
+"""Overrides of the spot check: every step of the way, in minutes."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run. after: the run whose checkpoint it starts from."""
+
+    name: str
+    schedule: Schedule
+    seed: int
+    overrides: tuple[str, ...]
+    after: Path | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of its checkpoint folder."""
+        words = "".join(letter if letter.isalnum() else "-" for letter in self.name)
+        return f"{self.schedule}-{words}-{self.seed}"
+
+
+class Bench:
+    """The runs and their rows."""
+
+    def __init__(self, sgml: Path, work: Path, results: Path, *, fast: bool) -> None:
+        self.sgml, self.work, self.path, self.fast = sgml, work, results, fast
+        self.plan = tomllib.loads(PLAN.read_text(encoding="utf-8"))
+        self.results = Results.read(results)
+
+    def config(self, planned: Planned) -> TrainingRun:
+        """The whole config of a run."""
+        own = [f"tasks.{TASK}.data.0.path={self.sgml}", f"seed={planned.seed}", *planned.overrides]
+        if planned.after is not None:
+            own.append(f"encoder.start_from={planned.after.absolute()}")
+        return load_config(CONFIG, [*own, *(FAST if self.fast else ())])
+
+    def recipe(self, planned: Planned) -> str:
+        """Hash of what decides the run's result: the config file, the overrides, the warm-up."""
+        base = CONFIG.read_text(encoding="utf-8")
+        warmup = self.plan["deferred"]["warmup"] if planned.after else ()
+        told = (base, planned.overrides, tuple(warmup), FAST if self.fast else ())
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+
+    def done(self, planned: Planned) -> Row | None:
+        """The row of a run that is finished, if it is."""
+        return self.results.find(planned.schedule, planned.name, planned.seed, self.recipe(planned))
+
+    def train(self, planned: Planned) -> CheckpointFiles:
+        """Train a run, or go on with it."""
+        log.info("== %s, %s, seed %d", planned.schedule, planned.name, planned.seed)
+        return train(self.config(planned), self.work / planned.folder)
+
+    def finish(self, planned: Planned, *, before_minutes: float = 0.0) -> Row:
+        """Train a run and add its row."""
+        found = self.done(planned)
+        if found is not None:
+            log.info("== %s, %s, seed %d: done", planned.schedule, planned.name, planned.seed)
+            return found
+        files = self.train(planned)
+        history = History.model_validate_json(files.history.read_text(encoding="utf-8"))
+        minutes = before_minutes + sum(epoch.seconds for epoch in history.epochs) / 60
+        row = self.score(planned, files, history, minutes)
+        self.add(row)
+        return row
+
+    def add(self, row: Row) -> None:
+        """Keep a finished row."""
+        self.write(self.results.with_row(row))
+
+    def write(self, results: Results) -> None:
+        """Replace the results file."""
+        self.results = results
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path, results.model_dump_json(indent=1) + "\n")
+
+    def score(
+        self, planned: Planned, files: CheckpointFiles, history: History, minutes: float
+    ) -> Row:
+        """Thresholds from the held-out rows, and scores of the test stories at them."""
+        checkpoint = Checkpoint.open(files.folder)
+        articles, gold = checkpoint.heldout(TASK)
+        about = checkpoint.info.tasks[TASK]
+        heldout, found = _evaluate(
+            partial(_probabilities, checkpoint),
+            (articles, gold),
+            self.sgml,
+            positives=about.training.positives,
+        )
+        seconds = sum(epoch.seconds for epoch in history.epochs)
+        best = history.best
+        assert best is not None
+        return Row.of(
+            found,
+            heldout=heldout,
+            name=planned.name,
+            schedule=planned.schedule,
+            seed=planned.seed,
+            recipe=self.recipe(planned),
+            minutes=minutes,
+            best_epoch=best.epoch,
+            articles_per_s=sum(e.articles_per_s * e.seconds for e in history.epochs) / seconds,
+            tokens_per_s=sum(e.tokens_per_s * e.seconds for e in history.epochs) / seconds,
+        )
+
+
+def _evaluate(
+    score: Callable[[Sequence[Article]], FloatArray],
+    heldout: tuple[Sequence[Article], BoolArray],
+    sgml: Path,
+    *,
+    positives: Sequence[int],
+) -> tuple[Evaluation, Evaluation]:
+    """Evaluate on the held-out rows, choose thresholds on them, and only then read the test rows.
+
+    score: gives articles their probabilities, (rows, labels). heldout: articles and gold labels.
+    Returns both evaluations.
+    """
+    articles, gold = heldout
+    probabilities = score(articles)
+    honest = held_out_decisions(probabilities, gold, ThresholdRule())
+    before = evaluate(
+        gold, probabilities, honest, labels=topics(), positives=positives, resamples=0
+    )
+    thresholds = find_thresholds(probabilities, gold)
+    test_articles, test_gold = test_rows(sgml)
+    scored = score(test_articles)
+    decided = decide(scored, thresholds)
+    return before, evaluate(test_gold, scored, decided, labels=topics(), positives=positives)
+
+
+def test_rows(sgml: Path) -> tuple[list[Article], BoolArray]:
+    """The 3,019 test stories with at least one of the 90 topics."""
+    known = set(topics())
+    stories = [s for s in read_stories(sgml, "TEST") if known.intersection(s.topics)]
+    gold = [[topic for topic in story.topics if topic in known] for story in stories]
+    return [Article(story.text) for story in stories], label_matrix(gold, topics(), source="test")
+
+
+def _probabilities(checkpoint: Checkpoint, articles: Sequence[Article]) -> FloatArray:
+    """Sigmoids of the logits in fp32, as they are exported; (rows, labels)."""
+    about, max_tokens = checkpoint.info.tasks[TASK], checkpoint.info.max_tokens
+    tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=max_tokens)
+    texts = [model_text(article, about.text, max_tokens=max_tokens) for article in articles]
+    no_labels = np.zeros((len(texts), len(about.labels)), dtype=np.bool_)
+    logits = predict(
+        checkpoint.model,
+        TASK,
+        TokenisedRows(list(tokenizer.encode(texts)), no_labels),
+        pad_id=checkpoint.info.pad_id,
+        bf16=False,
+        accelerator=Accelerator(),
+    )
+    return calibrate(logits, Calibration.none(len(about.labels)))
+
+
+def _deferred(bench: Bench, seed: int) -> Iterator[Planned]:
+    """Every loss after a common warm-up."""
+    plan = bench.plan["deferred"]
+    warmup = Planned("warm-up", "deferred", seed, tuple(plan["warmup"]))
+    for loss in plan["losses"]:
+        own = (f"tasks.{TASK}.loss.name={loss}", *plan["after"])
+        yield Planned(loss, "deferred", seed, own, after=bench.work / warmup.folder)
+
+
+def _whole(bench: Bench, seed: int, deferred: list[Row]) -> Iterator[Planned]:
+    """BCE and the best losses of the deferred runs, by their held-out rows."""
+    plan = bench.plan["whole"]
+    ranked = sorted(deferred, key=lambda row: -(row.heldout_micro + row.heldout_macro))
+    others = [row.loss for row in ranked if row.loss not in plan["losses"]]
+    for loss in [*plan["losses"], *others[: plan["best"]]]:
+        yield Planned(loss, "whole", seed, (f"tasks.{TASK}.loss.name={loss}",))
+
+
+def _warm_up(bench: Bench, seed: int) -> float:
+    """Train the common warm-up; minutes that it took."""
+    planned = Planned("warm-up", "deferred", seed, tuple(bench.plan["deferred"]["warmup"]))
+    files = bench.train(planned)
+    history = History.model_validate_json(files.history.read_text(encoding="utf-8"))
+    return sum(epoch.seconds for epoch in history.epochs) / 60
+
+
+def _run_seed(bench: Bench, seed: int, *, first: bool, time_is_up: Callable[[], bool]) -> bool:
+    """All the runs of a seed; false if the time ran out."""
+    planned = list(_deferred(bench, seed))
+    warm_minutes = 0.0
+    if any(bench.done(each) is None for each in planned):
+        warm_minutes = _warm_up(bench, seed)
+    rows = []
+    for each in planned:
+        if time_is_up():
+            return False
+        rows.append(bench.finish(each, before_minutes=warm_minutes))
+    variants = [
+        Planned(each["name"], "variant", seed, tuple(each["set"]))
+        for each in bench.plan["variants"]
+        if first
+    ]
+    for each in [*_whole(bench, seed, rows), *variants]:
+        if time_is_up():
+            return False
+        bench.finish(each)
+    return True
+
+
+def _baselines(bench: Bench, seed: int) -> None:
+    """TF-IDF with classical classifiers, on the rows of the neural runs."""
+    planned = Planned("", "baseline", seed, ())
+    config = bench.config(planned)
+    recipe = bench.recipe(planned)
+    names: tuple[BaselineName, ...] = ("tfidf-svm", "tfidf-adaboost")
+    wanted = [n for n in names if bench.results.find("baseline", n, seed, recipe) is None]
+    if not wanted:
+        return
+    train_rows, heldout_rows = load_rows(TASK, config)
+    labels = topics()
+    gold = label_matrix(list(train_rows.gold), labels, source="train")
+    heldout_gold = label_matrix(list(heldout_rows.gold), labels, source="held out")
+    for name in wanted:
+        log.info("== baseline, %s, seed %d", name, seed)
+        fitted = fit(name, [article.text or "" for article in train_rows.articles], gold, seed=seed)
+        heldout, found = _evaluate(
+            partial(_score_texts, fitted),
+            (heldout_rows.articles, heldout_gold),
+            bench.sgml,
+            positives=gold.sum(axis=0).tolist(),
+        )
+        bench.add(
+            Row.of(
+                found,
+                heldout=heldout,
+                name=name,
+                schedule="baseline",
+                seed=seed,
+                recipe=recipe,
+                minutes=fitted.seconds / 60,
+            )
+        )
+
+
+def _score_texts(fitted: FittedBaseline, articles: Sequence[Article]) -> FloatArray:
+    return fitted.score([article.text or "" for article in articles])
+
+
+def _machine(config: TrainingRun) -> Machine:
+    cpu = next(
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    )
+    return Machine(
+        cpu=cpu,
+        cores=len(os.sched_getaffinity(0)),
+        bf16_peak_gflops=round(measure_peak(torch.bfloat16)),
+        training_mflops_a_token=round(
+            training_mflops_a_token(config, labels=len(topics()), rows=16, seq=100), 1
+        ),
+    )
+
+
+@click.command(help=__doc__)
+@click.argument("sgml", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/bench-losses"))
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("bench/results/reuters.json")
+)
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/benchmarks/reuters.md"))
+@click.option("--budget", help="Start no further run after this long, as in 90m.")
+@click.option("--fast", is_flag=True, help="A spot check: one epoch of 32 tokens a run, one seed.")
+def main(sgml: Path, work: Path, results: Path, page: Path, budget: str | None, fast: bool) -> None:
+    """Train, score, write the table."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    seconds = float("inf") if budget is None else parse_duration(budget)
+    ends = time.monotonic() + seconds
+    bench = Bench(sgml, work, results, fast=fast)
+    seeds = bench.plan["seeds"][:1] if fast else bench.plan["seeds"]
+    if bench.results.machine is None:
+        config = bench.config(Planned("", "whole", seeds[0], ()))
+        bench.write(bench.results.model_copy(update={"machine": _machine(config)}))
+    for place, seed in enumerate(seeds):
+        if not _run_seed(bench, seed, first=place == 0, time_is_up=lambda: time.monotonic() > ends):
+            log.info("the budget is used up; the same command goes on")
+            break
+    else:
+        _baselines(bench, seeds[0])
+    write_page(bench.results, page)
+    click.echo(f"{results}: {len(bench.results.rows)} rows; {page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What several processes promise: the run of one, only shared out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+PROCESSES = 2
+LAUNCH = ("-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1")
+PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
+PATIENCE_S = 180
+SETTINGS = (
+    ("train.epochs", "3"),
+    ("train.dropout", "0.0"),  # each process draws its own
+    ("train.save_every_s", "0"),
+    ("train.batch_rows", "5"),  # an odd row in every batch, and one row alone in the last
+)
+
+
+def command(config: Path, output: Path, *, processes: int) -> list[str]:
+    """The command of a run in so many processes."""
+    launch = [*LAUNCH, "--num_processes", str(processes), *PLAIN] if processes > 1 else []
+    settings = [word for key, value in SETTINGS for word in ("--set", f"{key}={value}")]
+    trainer = ["-m", "trainer.cli", str(config), "--output", str(output), *settings]
+    return [sys.executable, *launch, *trainer]
+
+
+def environment() -> dict[str, str]:
+    """One thread a process."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(config: Path, output: Path, *, processes: int) -> str:
+    """Run to the end; returns what was printed."""
+    done = subprocess.run(
+        command(config, output, processes=processes),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def epochs(output: Path) -> list[dict[str, Any]]:
+    """Every epoch of a finished run."""
+    found: list[dict[str, Any]] = json.loads((output / "history.json").read_text())["epochs"]
+    return found
+
+
+@pytest.fixture
+def one_process(config_file: Path, corpus: Path, tmp_path: Path) -> Path:
+    """A run in one process."""
+    output = tmp_path / "one"
+    run(config_file, output, processes=1)
+    return output
+
+
+def test_two_processes_give_the_loss_curve_of_one(
+    one_process: Path, config_file: Path, tmp_path: Path
+) -> None:
+    """Losses, scores and weights of two processes are those of one, to rounding."""
+    output = tmp_path / "two"
+    printed = run(config_file, output, processes=PROCESSES)
+    alone, together = epochs(one_process), epochs(output)
+
+    assert "2 processes" in printed
+    for key in ("loss", "validation_loss"):
+        expected = [epoch[key]["topics"] for epoch in alone]
+        assert [epoch[key]["topics"] for epoch in together] == pytest.approx(expected, rel=1e-4)
+    weights = load_file(output / "model.safetensors")
+    for name, values in load_file(one_process / "model.safetensors").items():
+        assert weights[name] == pytest.approx(values, abs=1e-4), name
+
+
+def test_killed_processes_go_on_to_the_same_end(
+    config_file: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Both processes killed in the second epoch: the same command ends like an unbroken run."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(config_file, whole, processes=PROCESSES)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command(config_file, killed, processes=PROCESSES),
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        state = killed / "state" / "run" / "run.json"
+        while not (state.exists() and json.loads(state.read_text())["epoch"] == 1):
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (killed / "checkpoint.json").exists()
+
+    assert "going on at step" in run(config_file, killed, processes=PROCESSES)
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert not (killed / "state").exists()

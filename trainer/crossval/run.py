@@ -1,0 +1,95 @@
+"""Training every fold, then scoring every fold; what is finished is kept."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from accelerate import PartialState
+
+from schemas.config import FoldConfig, TrainingRun
+from schemas.errors import ConfigError
+from schemas.files import atomic_path, write_atomic
+from trainer.checkpoint import CheckpointFiles
+from trainer.crossval.curves import draw_fold_curves
+from trainer.crossval.page import cross_validation_page
+from trainer.crossval.results import CrossValidation, CrossValidationFiles
+from trainer.crossval.scoring import FoldOutcome, combine, score_fold
+from trainer.history import History
+from trainer.loop import train
+
+log = logging.getLogger(__name__)
+
+
+def cross_validate(
+    config: TrainingRun, output: Path, *, folds: int, overwrite: bool = False
+) -> CrossValidation:
+    """Train `folds` times, each time without one fold of the training rows, and test on that fold.
+
+    Each fold has its own checkpoint folder inside `output`. A call that was killed goes on where
+    it was: finished folds are kept, and the one under way goes on from its saved state. No test
+    row is read before every fold is trained. Writes `cross-validation.json`,
+    `cross-validation.md` and `curves.png`.
+
+    Raises ConfigError, DataError, EncoderError, CheckpointError or TrainingError.
+    """
+    if config.fold is not None:
+        raise ConfigError(
+            f"fold: set to {config.fold.index} of {config.fold.of}, but cross-validation sets it",
+            hint="remove it from the config",
+        )
+    files = CrossValidationFiles(output)
+    runs = [
+        config.model_copy(update={"fold": FoldConfig(index=index, of=folds)})
+        for index in range(folds)
+    ]
+    if overwrite and PartialState().is_main_process:
+        _remove_results(files, folds)
+    for index, run in enumerate(runs):
+        log.info("fold %d of %d: training in %s", index + 1, folds, files.fold(index))
+        train(run, files.fold(index), overwrite=overwrite)
+    outcomes = []
+    for index, run in enumerate(runs):
+        outcomes.append(score_fold(run, files.fold(index)))
+        rows = sum(outcome.facts.test_rows for outcome in outcomes[-1].values())
+        log.info("fold %d of %d: %d test rows scored", index + 1, folds, rows)
+    found = _combined(config, outcomes)
+    if PartialState().is_main_process:
+        _write(files, found)
+    return found
+
+
+def _remove_results(files: CrossValidationFiles, folds: int) -> None:
+    """Remove the results of an older run, and its folds beyond the number that there will be."""
+    for stale in (files.results, files.page, files.curves):
+        stale.unlink(missing_ok=True)
+    while files.fold(folds).is_dir():
+        shutil.rmtree(files.fold(folds))
+        folds += 1
+
+
+def _combined(config: TrainingRun, outcomes: list[dict[str, FoldOutcome]]) -> CrossValidation:
+    return CrossValidation(
+        config_sha256=config.sha256(),
+        encoder=config.encoder.source,
+        seed=config.seed,
+        folds=len(outcomes),
+        tasks={
+            name: combine([fold[name] for fold in outcomes], task.decision.thresholds)
+            for name, task in config.tasks.items()
+        },
+    )
+
+
+def _write(files: CrossValidationFiles, found: CrossValidation) -> None:
+    histories = [
+        History.model_validate_json(
+            CheckpointFiles(files.fold(index)).history.read_text(encoding="utf-8")
+        )
+        for index in range(found.folds)
+    ]
+    with atomic_path(files.curves) as temporary:
+        draw_fold_curves(histories, temporary)
+    write_atomic(files.page, cross_validation_page(found))
+    write_atomic(files.results, found.model_dump_json(indent=1))

@@ -1,0 +1,202 @@
+"""The final evaluation: each fold's best weights on the rows that its training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+
+from schemas.config import TrainingRun
+from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.errors import CheckpointError
+from schemas.metrics import Hits
+from schemas.tasks import BoolArray
+from schemas.thresholds import ThresholdRule, find_thresholds
+from schemas.tokens import TextTokenizer
+from trainer.checkpoint import Checkpoint
+from trainer.crossval.results import (
+    METRICS,
+    RANKING_METRICS,
+    FoldFacts,
+    FoldScores,
+    RuleName,
+    RuleResult,
+    Spread,
+    TaskResult,
+)
+from trainer.dataset import TokenisedRows, load_fold_test, load_task
+from trainer.evaluate import predict
+from trainer.evaluation import evaluate, ranking_scores
+from trainer.history import History
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """One task of one fold, scored.
+
+    labels: names in column order. positives: training rows of each label.
+    gold, probabilities: (rows, labels) of the test rows. domains, languages: one a test row.
+    validation_gold, validation_probabilities: (rows, labels), what thresholds are found on.
+    """
+
+    facts: FoldFacts
+    labels: tuple[str, ...]
+    positives: tuple[int, ...]
+    gold: BoolArray
+    probabilities: FloatArray
+    domains: Sequence[str | None] | None
+    languages: Sequence[str | None] | None
+    validation_gold: BoolArray
+    validation_probabilities: FloatArray
+
+
+def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
+    """Score the test rows of one fold, task by task.
+
+    config: with the fold. Probabilities are uncalibrated sigmoids, computed in fp32.
+    Raises DataError, and CheckpointError if the data has changed since the fold was trained.
+    """
+    checkpoint = Checkpoint.open(folder)
+    accelerator = Accelerator()
+    checkpoint.model.to(accelerator.device)
+    tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
+    return {
+        task: _score_task(task, config, checkpoint, tokenizer, accelerator) for task in config.tasks
+    }
+
+
+def _score_task(
+    task: str,
+    config: TrainingRun,
+    checkpoint: Checkpoint,
+    tokenizer: TextTokenizer,
+    accelerator: Accelerator,
+) -> FoldOutcome:
+    assert config.fold is not None
+    data = load_task(task, config, tokenizer)
+    trained = checkpoint.info.tasks[task]
+    if data.sha256() != trained.training.data_sha256:
+        raise CheckpointError(
+            f"{checkpoint.files.folder}: the data of task {task!r} has changed since this fold was "
+            "trained, so that its test rows may have been trained on",
+            hint="train anew with --overwrite, or restore the data",
+        )
+    test = load_fold_test(task, config, trained.labels, tokenizer)
+
+    def probabilities(rows: TokenisedRows) -> FloatArray:
+        logits = predict(
+            checkpoint.model,
+            task,
+            rows,
+            pad_id=checkpoint.info.pad_id,
+            bf16=False,
+            accelerator=accelerator,
+        )
+        return calibrate(logits, Calibration.none(len(trained.labels)))
+
+    scored = probabilities(test.rows)
+    history = History.model_validate_json(checkpoint.files.history.read_text(encoding="utf-8"))
+    return FoldOutcome(
+        facts=FoldFacts(
+            fold=config.fold.index + 1,
+            train_rows=len(data.train),
+            validation_rows=len(data.validation),
+            test_rows=len(test.rows),
+            best_epoch=checkpoint.info.best_epoch,
+            epochs=len(history.epochs),
+            training_s=sum(record.seconds for record in history.epochs),
+            ranking=ranking_scores(test.rows.labels, scored),
+        ),
+        labels=trained.labels,
+        positives=data.positives,
+        gold=test.rows.labels,
+        probabilities=scored,
+        domains=test.labelled.domains,
+        languages=test.labelled.languages,
+        validation_gold=data.validation.labels,
+        validation_probabilities=probabilities(data.validation),
+    )
+
+
+def combine(outcomes: Sequence[FoldOutcome], own_rule: ThresholdRule) -> TaskResult:
+    """Put the folds of one task together, with columns in the first fold's label order.
+
+    own_rule: that of the config, beside the thresholds with the best micro-F1 and macro-F1.
+    """
+    labels = outcomes[0].labels
+    aligned = [_in_order(outcome, labels) for outcome in outcomes]
+    rules: dict[RuleName, ThresholdRule] = {
+        "micro": ThresholdRule(strategy="global", objective="f1"),
+        "macro": ThresholdRule(strategy="global", objective="macro_f1"),
+        "config": own_rule,
+    }
+    rankings = [outcome.facts.ranking.model_dump() for outcome in aligned]
+    return TaskResult(
+        labels=labels,
+        folds=tuple(outcome.facts for outcome in aligned),
+        ranking=_spread(rankings, list(RANKING_METRICS)),
+        rules=tuple(_apply(name, rule, aligned) for name, rule in rules.items()),
+    )
+
+
+def _in_order(outcome: FoldOutcome, labels: tuple[str, ...]) -> FoldOutcome:
+    """The outcome in another label order: without listed labels each fold has its own order."""
+    columns = [outcome.labels.index(label) for label in labels]
+    return FoldOutcome(
+        facts=outcome.facts,
+        labels=labels,
+        positives=tuple(outcome.positives[column] for column in columns),
+        gold=outcome.gold[:, columns],
+        probabilities=outcome.probabilities[:, columns],
+        domains=outcome.domains,
+        languages=outcome.languages,
+        validation_gold=outcome.validation_gold[:, columns],
+        validation_probabilities=outcome.validation_probabilities[:, columns],
+    )
+
+
+def _apply(name: RuleName, rule: ThresholdRule, outcomes: Sequence[FoldOutcome]) -> RuleResult:
+    thresholds = [
+        find_thresholds(outcome.validation_probabilities, outcome.validation_gold, rule)
+        for outcome in outcomes
+    ]
+    decided = [
+        decide(outcome.probabilities, found)
+        for outcome, found in zip(outcomes, thresholds, strict=True)
+    ]
+    folds = tuple(
+        FoldScores(
+            thresholds=tuple(float(value) for value in found),
+            scores=Hits.count(outcome.gold, chosen).scores(),
+        )
+        for outcome, found, chosen in zip(outcomes, thresholds, decided, strict=True)
+    )
+    positives = np.mean([outcome.positives for outcome in outcomes], axis=0).round()
+    pooled = evaluate(
+        np.concatenate([outcome.gold for outcome in outcomes]),
+        np.concatenate([outcome.probabilities for outcome in outcomes]),
+        np.concatenate(decided),
+        labels=outcomes[0].labels,
+        positives=[int(rows) for rows in positives],
+        domains=_pooled([outcome.domains for outcome in outcomes]),
+        languages=_pooled([outcome.languages for outcome in outcomes]),
+    )
+    spread = _spread([fold.scores.model_dump() for fold in folds], list(METRICS))
+    return RuleResult(name=name, rule=rule, folds=folds, spread=spread, pooled=pooled)
+
+
+def _spread(folds: Sequence[dict[str, float | None]], metrics: Sequence[str]) -> dict[str, Spread]:
+    """Mean and deviation of each metric, over the folds where it is defined; none if nowhere."""
+    known = {
+        metric: [value for fold in folds if (value := fold[metric]) is not None]
+        for metric in metrics
+    }
+    return {metric: Spread.of(values) for metric, values in known.items() if values}
+
+
+def _pooled(columns: Sequence[Sequence[str | None] | None]) -> list[str | None] | None:
+    """One column over all folds; all have it, or none has."""
+    return [value for column in columns if column is not None for value in column] or None
