@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 
 TASK = "topics"
 PLAN = Path(__file__).with_name("losses.toml")
-FAST = ("train.epochs=1", "encoder.max_tokens=32")
-"""Overrides of the spot check: every step of the way, in minutes."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +64,47 @@ class Planned:
         return f"{self.schedule}-{words}-{self.seed}"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """`losses.toml`. overrides: of every run, for the spot check."""
+
+    seeds: tuple[int, ...]
+    baselines: tuple[BaselineName, ...]
+    deferred: tuple[str, ...]
+    warmup: tuple[str, ...]
+    after: tuple[str, ...]
+    whole: tuple[str, ...]
+    best: int
+    variants: tuple[tuple[str, tuple[str, ...]], ...]
+    overrides: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, *, fast: bool) -> Plan:
+        """Read the plan, or its spot check."""
+        stored = tomllib.loads(PLAN.read_text(encoding="utf-8"))
+        short = stored["fast"]
+        chosen = {**stored, **short} if fast else stored
+        return cls(
+            seeds=tuple(chosen["seeds"]),
+            baselines=tuple(chosen["baselines"]),
+            deferred=tuple(short["losses"] if fast else stored["deferred"]["losses"]),
+            warmup=tuple(stored["deferred"]["warmup"]),
+            after=tuple(stored["deferred"]["after"]),
+            whole=tuple(stored["whole"]["losses"]),
+            best=short["best"] if fast else stored["whole"]["best"],
+            variants=()
+            if fast
+            else tuple((each["name"], tuple(each["set"])) for each in stored["variants"]),
+            overrides=tuple(short["set"]) if fast else (),
+        )
+
+
 class Bench:
     """The runs and their rows."""
 
     def __init__(self, sgml: Path, work: Path, results: Path, *, fast: bool) -> None:
-        self.sgml, self.work, self.path, self.fast = sgml, work, results, fast
-        self.plan = tomllib.loads(PLAN.read_text(encoding="utf-8"))
+        self.sgml, self.work, self.path = sgml, work, results
+        self.plan = Plan.read(fast=fast)
         self.results = Results.read(results)
 
     def config(self, planned: Planned) -> TrainingRun:
@@ -79,13 +112,13 @@ class Bench:
         own = [f"tasks.{TASK}.data.0.path={self.sgml}", f"seed={planned.seed}", *planned.overrides]
         if planned.after is not None:
             own.append(f"encoder.start_from={planned.after.absolute()}")
-        return load_config(CONFIG, [*own, *(FAST if self.fast else ())])
+        return load_config(CONFIG, [*own, *self.plan.overrides])
 
     def recipe(self, planned: Planned) -> str:
         """Hash of what decides the run's result: the config file, the overrides, the warm-up."""
-        base = CONFIG.read_text(encoding="utf-8")
-        warmup = self.plan["deferred"]["warmup"] if planned.after else ()
-        told = (base, planned.overrides, tuple(warmup), FAST if self.fast else ())
+        base = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+        warmup = self.plan.warmup if planned.after else ()
+        told = (base, planned.overrides, warmup, self.plan.overrides)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
     def done(self, planned: Planned) -> Row | None:
@@ -104,9 +137,8 @@ class Bench:
             log.info("== %s, %s, seed %d: done", planned.schedule, planned.name, planned.seed)
             return found
         files = self.train(planned)
-        history = History.model_validate_json(files.history.read_text(encoding="utf-8"))
-        minutes = before_minutes + sum(epoch.seconds for epoch in history.epochs) / 60
-        row = self.score(planned, files, history, minutes)
+        history = _history(files)
+        row = self.score(planned, files, history, before_minutes + _minutes(history))
         self.add(row)
         return row
 
@@ -200,47 +232,50 @@ def _probabilities(checkpoint: Checkpoint, articles: Sequence[Article]) -> Float
     return calibrate(logits, Calibration.none(len(about.labels)))
 
 
-def _deferred(bench: Bench, seed: int) -> Iterator[Planned]:
+def _warm_up(bench: Bench, seed: int) -> Planned:
+    return Planned("warm-up", "deferred", seed, bench.plan.warmup)
+
+
+def _deferred(bench: Bench, seed: int) -> list[Planned]:
     """Every loss after a common warm-up."""
-    plan = bench.plan["deferred"]
-    warmup = Planned("warm-up", "deferred", seed, tuple(plan["warmup"]))
-    for loss in plan["losses"]:
-        own = (f"tasks.{TASK}.loss.name={loss}", *plan["after"])
-        yield Planned(loss, "deferred", seed, own, after=bench.work / warmup.folder)
+    start = bench.work / _warm_up(bench, seed).folder
+    return [
+        Planned(
+            loss,
+            "deferred",
+            seed,
+            (f"tasks.{TASK}.loss.name={loss}", *bench.plan.after),
+            after=start,
+        )
+        for loss in bench.plan.deferred
+    ]
 
 
-def _whole(bench: Bench, seed: int, deferred: list[Row]) -> Iterator[Planned]:
+def _whole(bench: Bench, seed: int, deferred: Sequence[Row]) -> list[Planned]:
     """BCE and the best losses of the deferred runs, by their held-out rows."""
-    plan = bench.plan["whole"]
     ranked = sorted(deferred, key=lambda row: -(row.heldout_micro + row.heldout_macro))
-    others = [row.loss for row in ranked if row.loss not in plan["losses"]]
-    for loss in [*plan["losses"], *others[: plan["best"]]]:
-        yield Planned(loss, "whole", seed, (f"tasks.{TASK}.loss.name={loss}",))
+    others = [row.loss for row in ranked if row.loss not in bench.plan.whole]
+    return [
+        Planned(loss, "whole", seed, (f"tasks.{TASK}.loss.name={loss}",))
+        for loss in [*bench.plan.whole, *others[: bench.plan.best]]
+    ]
 
 
-def _warm_up(bench: Bench, seed: int) -> float:
-    """Train the common warm-up; minutes that it took."""
-    planned = Planned("warm-up", "deferred", seed, tuple(bench.plan["deferred"]["warmup"]))
-    files = bench.train(planned)
-    history = History.model_validate_json(files.history.read_text(encoding="utf-8"))
-    return sum(epoch.seconds for epoch in history.epochs) / 60
-
-
-def _run_seed(bench: Bench, seed: int, *, first: bool, time_is_up: Callable[[], bool]) -> bool:
-    """All the runs of a seed; false if the time ran out."""
-    planned = list(_deferred(bench, seed))
+def _run_seed(bench: Bench, seed: int, *, time_is_up: Callable[[], bool]) -> bool:
+    """All the runs of a seed, variants with the first one; false if the time ran out."""
+    planned = _deferred(bench, seed)
     warm_minutes = 0.0
     if any(bench.done(each) is None for each in planned):
-        warm_minutes = _warm_up(bench, seed)
+        warm_minutes = _minutes(_history(bench.train(_warm_up(bench, seed))))
     rows = []
     for each in planned:
         if time_is_up():
             return False
         rows.append(bench.finish(each, before_minutes=warm_minutes))
     variants = [
-        Planned(each["name"], "variant", seed, tuple(each["set"]))
-        for each in bench.plan["variants"]
-        if first
+        Planned(name, "variant", seed, overrides)
+        for name, overrides in bench.plan.variants
+        if seed == bench.plan.seeds[0]
     ]
     for each in [*_whole(bench, seed, rows), *variants]:
         if time_is_up():
@@ -249,13 +284,24 @@ def _run_seed(bench: Bench, seed: int, *, first: bool, time_is_up: Callable[[], 
     return True
 
 
+def _history(files: CheckpointFiles) -> History:
+    return History.model_validate_json(files.history.read_text(encoding="utf-8"))
+
+
+def _minutes(history: History) -> float:
+    return sum(epoch.seconds for epoch in history.epochs) / 60
+
+
 def _baselines(bench: Bench, seed: int) -> None:
     """TF-IDF with classical classifiers, on the rows of the neural runs."""
     planned = Planned("", "baseline", seed, ())
     config = bench.config(planned)
     recipe = bench.recipe(planned)
-    names: tuple[BaselineName, ...] = ("tfidf-svm", "tfidf-adaboost")
-    wanted = [n for n in names if bench.results.find("baseline", n, seed, recipe) is None]
+    wanted = [
+        name
+        for name in bench.plan.baselines
+        if bench.results.find("baseline", name, seed, recipe) is None
+    ]
     if not wanted:
         return
     train_rows, heldout_rows = load_rows(TASK, config)
@@ -312,23 +358,24 @@ def _machine(config: TrainingRun) -> Machine:
 )
 @click.option("--page", type=click.Path(path_type=Path), default=Path("docs/benchmarks/reuters.md"))
 @click.option("--budget", help="Start no further run after this long, as in 90m.")
-@click.option("--fast", is_flag=True, help="A spot check: one epoch of 32 tokens a run, one seed.")
+@click.option("--fast", is_flag=True, help="A spot check: few losses, one epoch of 32 tokens.")
 def main(sgml: Path, work: Path, results: Path, page: Path, budget: str | None, fast: bool) -> None:
     """Train, score, write the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
     seconds = float("inf") if budget is None else parse_duration(budget)
     ends = time.monotonic() + seconds
     bench = Bench(sgml, work, results, fast=fast)
-    seeds = bench.plan["seeds"][:1] if fast else bench.plan["seeds"]
     if bench.results.machine is None:
-        config = bench.config(Planned("", "whole", seeds[0], ()))
+        config = bench.config(Planned("", "whole", bench.plan.seeds[0], ()))
         bench.write(bench.results.model_copy(update={"machine": _machine(config)}))
-    for place, seed in enumerate(seeds):
-        if not _run_seed(bench, seed, first=place == 0, time_is_up=lambda: time.monotonic() > ends):
-            log.info("the budget is used up; the same command goes on")
-            break
+    if all(
+        _run_seed(bench, seed, time_is_up=lambda: time.monotonic() > ends)
+        for seed in bench.plan.seeds
+    ):
+        _baselines(bench, bench.plan.seeds[0])
     else:
-        _baselines(bench, seeds[0])
+        log.info("the budget is used up; the same command goes on")
     write_page(bench.results, page)
     click.echo(f"{results}: {len(bench.results.rows)} rows; {page}")
 

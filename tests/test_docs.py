@@ -36,7 +36,7 @@ def newcomer(tmp_path: Path, encoder: Path) -> Path:
 
 def test_the_commands_of_the_readme_work_in_their_order(newcomer: Path) -> None:
     """Every shell and Python block between 'Train, export, score' and the next chapter runs."""
-    (commands,) = (block for block in blocks("sh") if "train-classifier" in block)
+    commands = "\n".join(block for block in blocks("sh") if "train-classifier" in block)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
     script = "set -euo pipefail\n" + commands.replace(". .venv/bin/activate\n", "")
     shell = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import click
@@ -66,10 +67,14 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
     the tokenizer, the held-out texts that `export-classifier` finds thresholds on, history.json
     and a picture of the curves.
 
+    Several processes, on GPUs or CPUs, share the work of one when accelerate starts them; give
+    each CPU process its part of the cores with OMP_NUM_THREADS.
+
     \b
     Examples:
       train-classifier samples/newsroom.toml
       train-classifier samples/newsroom.toml --set train.epochs=3 --output artifacts/quick
+      accelerate launch --multi_gpu --num_processes 2 -m trainer.cli samples/newsroom.toml
     """
     try:
         from schemas.config import load_config
@@ -80,6 +85,8 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
         files = train(settings, output, overwrite=overwrite)
     except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first of several processes speaks for all
     click.echo(f"checkpoint: {files.folder}")
     click.echo(f"curves:     {files.curves}")
     click.echo(f"next:       export-classifier {files.folder}")

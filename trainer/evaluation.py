@@ -158,7 +158,7 @@ class Evaluation(_Record):
                 ],
             )
             for name, group in groups.items()
-            if group
+            if len(group) > 1  # a single one is all rows
         ]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
@@ -85,7 +87,11 @@ def attention_for(device_type: str) -> str | None:
 def _accelerator(config: TrainingRun) -> Accelerator:
     # A step trains one task, which leaves the heads of the others without a gradient.
     several = DistributedDataParallelKwargs(find_unused_parameters=len(config.tasks) > 1)
-    accelerator = Accelerator(step_scheduler_with_optimizer=False, kwargs_handlers=[several])
+    # Without being told, accelerate joins CPU processes to nothing: each would train alone.
+    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    accelerator = Accelerator(
+        cpu=on_cpu, step_scheduler_with_optimizer=False, kwargs_handlers=[several]
+    )
     if not accelerator.is_main_process:
         logging.getLogger("trainer").setLevel(logging.ERROR)
     return accelerator

@@ -102,7 +102,9 @@ def test_faithful_file_passes(exported: Exported) -> None:
     assert found.max_differing_decisions == MAX_DIFFERING_DECISIONS
 
 
-@pytest.mark.parametrize("part", ["head.1.weight", "head.1.bias", "encoder"])
+@pytest.mark.parametrize(
+    "part", ["head.linear.weight", "head.linear.bias", "head.value.weight", "encoder"]
+)
 def test_other_weights_do_not_pass(exported: Exported, part: str) -> None:
     """A model that differs in its head, its bias or one matrix of its encoder is told apart."""
     with torch.no_grad():
@@ -150,12 +152,12 @@ def test_nan_on_both_sides_does_not_pass(exported: Exported, tmp_path: Path) -> 
 def test_differing_decisions_are_counted(exported: Exported) -> None:
     """Differences below the tolerance of logits can still fail by the decisions they turn."""
     with torch.no_grad():  # every row then has a logit of about its bias
-        for name in ("weight", "bias"):
-            exported.path_model.get_parameter(f"head.1.{name}").zero_()
+        for name in ("linear.weight", "linear.bias", "value.weight"):
+            exported.path_model.get_parameter(f"head.{name}").zero_()
     write_graph(exported.path_model, exported.session.path)
     exported.session = TaskSession(exported.session.path, choose_device("cpu"))
     with torch.no_grad():
-        exported.path_model.get_parameter("head.1.bias").fill_(-5e-5)
+        exported.path_model.get_parameter("head.linear.bias").fill_(-5e-5)
 
     with pytest.raises(ExportError, match=r"100\.00% of the decisions differ from torch"):
         exported.verify(threshold=0.5)

@@ -284,13 +284,15 @@ def test_tables_have_a_row_for_everything() -> None:
         decided,
         labels=["a|b", *names(7)],
         positives=[400, 60, 40, 40, 20, 10, 9, 8],
-        domains=["a.example"] * len(gold),
+        domains=["a.example", "b.example"] * 200,
+        languages=["en"] * 400,
         resamples=20,
     )
     tables = found.as_markdown() + found.labels_as_markdown()
 
     for start in ("all labels", "head (>= 35)", "medium (9 to 34)", "tail (<= 8)", "several"):
         assert f"| {start} |" in tables
-    assert "| a.example | 400 |" in tables
+    assert "| a.example | 200 |" in tables
+    assert "| en |" not in tables  # one language says what all rows say
     assert "| a\\|b | 400 |" in tables
     assert "95 % interval" in tables

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 PROCESSES = 2
-LAUNCH = ("-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1")
+LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1")
 PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
 PATIENCE_S = 180
 SETTINGS = (
@@ -35,8 +35,8 @@ def command(config: Path, output: Path, *, processes: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """One thread a process."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    """One thread a process, and no GPU."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run(config: Path, output: Path, *, processes: int) -> str:
@@ -108,6 +108,8 @@ def test_killed_processes_go_on_to_the_same_end(
         process.wait()
     assert not (killed / "checkpoint.json").exists()
 
-    assert "going on at step" in run(config_file, killed, processes=PROCESSES)
+    printed = run(config_file, killed, processes=PROCESSES)
+    assert "going on at step" in printed
+    assert "2 processes" in printed
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert not (killed / "state").exists()

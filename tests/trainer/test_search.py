@@ -19,6 +19,7 @@ from matplotlib import image
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from schemas.config import load_config
 from schemas.durations import parse_duration
 from schemas.errors import ConfigError, LockedError, OutputError
 from trainer.cli import main
@@ -304,15 +305,24 @@ def test_trial_worse_than_the_median_is_pruned(config: Path, tmp_path: Path) -> 
 def test_trial_that_cannot_train_is_noted_and_the_search_goes_on(
     config: Path, tmp_path: Path
 ) -> None:
-    """Diverged runs and losses that are unknown cost their trial alone."""
-    space = ("tasks.topics.loss.name=bce,no-such-loss",)
+    """An encoder that is not there costs its trial alone."""
+    good = load_config(config).encoder.source
+    space = (f"encoder.source={good},no-such-encoder",)
     result = run(config, tmp_path / "out", space=space, trials=4)
-    states = {trial.values["tasks.topics.loss.name"]: trial for trial in result.trials}
+    states = {trial.values["encoder.source"]: trial for trial in result.trials}
 
-    assert states["bce"].state == "finished"
-    assert states["no-such-loss"].state == "failed"
-    assert "loss" in (states["no-such-loss"].error or "")
-    assert states["no-such-loss"].folder in (tmp_path / "out" / "search.md").read_text()
+    assert states[good].state == "finished"
+    assert states["no-such-encoder"].state == "failed"
+    assert "no-such-encoder" in (states["no-such-encoder"].error or "")
+    assert states["no-such-encoder"].folder in (tmp_path / "out" / "search.md").read_text()
+
+
+def test_unknown_loss_is_refused_before_any_trial(config: Path, tmp_path: Path) -> None:
+    """A value that no run could train with is wrong from the start."""
+    with pytest.raises(ConfigError, match="unknown loss 'no-such-loss'"):
+        run(config, tmp_path / "out", space=("tasks.topics.loss.name=bce,no-such-loss",))
+
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -379,12 +389,12 @@ def test_command_prints_the_options_to_reuse(config: Path, tmp_path: Path) -> No
 
 def test_command_fails_without_a_result(config: Path, tmp_path: Path) -> None:
     """A search in which nothing could be trained is a failure, and says where to look."""
-    space = "tasks.topics.loss.name=no-such-loss,nor-this"
+    space = "encoder.source=no-such-encoder,nor-this"
     done = command(config, tmp_path / "out", "--space", space, "--trials", "2")
 
     assert done.exit_code == 1
     assert "no trial has finished an epoch" in done.output
-    assert "unknown loss" in (tmp_path / "out" / "search.md").read_text()
+    assert "no-such-encoder" in (tmp_path / "out" / "search.md").read_text()
 
 
 @pytest.mark.parametrize("budget", ["soon", "10 m", "m5"])

@@ -90,7 +90,8 @@ def ranking_table(task: TaskResult) -> str:
     ]
     spreads = [spread_text(task.ranking.get(name)) for name in RANKING_METRICS]
     return markdown_table(
-        ["fold", *RANKING_METRICS.values(), "labels with test rows"], [*rows, ["all", *spreads, ""]]
+        ["fold", *RANKING_METRICS.values(), "labels with test rows"],
+        [*rows, ["mean", *spreads, ""]],
     )
 
 
