@@ -115,11 +115,12 @@ class Bench:
         return load_config(CONFIG, [*own, *self.plan.overrides])
 
     def recipe(self, planned: Planned) -> str:
-        """Hash of what decides the run's result: the config file, the overrides, the warm-up."""
-        base = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+        """Hash of what decides the run's result: every value that is set, but where files are."""
+        told = self.config(planned).model_dump_json(exclude_unset=True)
         warmup = self.plan.warmup if planned.after else ()
-        told = (base, planned.overrides, warmup, self.plan.overrides)
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+        for folder in (self.sgml, self.work.absolute()):
+            told = told.replace(str(folder), "")
+        return hashlib.sha256(repr((told, warmup)).encode()).hexdigest()[:12]
 
     def done(self, planned: Planned) -> Row | None:
         """The row of a run that is finished, if it is."""

@@ -156,13 +156,18 @@ HEADINGS: dict[Schedule, tuple[str, str]] = {
         "The whole recipe with one loss: BCE, and those that came out best on the held-out rows "
         "above.",
     ),
-    "variant": ("Other things tried", "On top of the same recipe, one change each."),
+    "variant": (
+        "Other things tried",
+        "One change each to the recipe of [bench/reuters.toml](../../bench/reuters.toml).",
+    ),
     "baseline": ("Baselines", "Same stories, same split, same way to thresholds and scores."),
 }
 
 
 def write_page(results: Results, page: Path) -> None:
-    """Write the tables and the picture beside them."""
+    """Write the tables and the picture beside them. Raises ValueError where nothing was run."""
+    if not results.rows:
+        raise ValueError(f"{page}: no row to show")
     picture = page.with_name(f"{page.stem}-losses.png")
     sections = [_section(results, schedule, *HEADINGS[schedule]) for schedule in HEADINGS]
     text = (Path(__file__).with_name("losses_page.md")).read_text(encoding="utf-8")
