@@ -346,7 +346,7 @@ def _machine(config: TrainingRun) -> Machine:
         cores=len(os.sched_getaffinity(0)),
         bf16_peak_gflops=round(measure_peak(torch.bfloat16)),
         training_mflops_a_token=round(
-            training_mflops_a_token(config, labels=len(topics()), rows=16, seq=100), 1
+            training_mflops_a_token(config, TASK, labels=len(topics()), rows=16, seq=100), 1
         ),
     )
 
@@ -364,7 +364,10 @@ def main(sgml: Path, work: Path, results: Path, page: Path, budget: str | None, 
     """Train, score, write the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("accelerate").setLevel(logging.WARNING)
-    seconds = float("inf") if budget is None else parse_duration(budget)
+    try:
+        seconds = float("inf") if budget is None else parse_duration(budget)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--budget") from error
     ends = time.monotonic() + seconds
     bench = Bench(sgml, work, results, fast=fast)
     if bench.results.machine is None:

@@ -28,12 +28,14 @@ def measure_peak(dtype: torch.dtype) -> float:
     return 2 * SIDE**3 / best / 1e9
 
 
-def training_mflops_a_token(config: TrainingRun, *, labels: int, rows: int, seq: int) -> float:
+def training_mflops_a_token(
+    config: TrainingRun, task: str, *, labels: int, rows: int, seq: int
+) -> float:
     """MFLOP that one token costs forward and backward, counted by torch in a (rows, seq) batch."""
     encoder = load_encoder(config.encoder.source, markers=False, attention=attention_for("cpu"))
-    model = MultiTaskModel(encoder.model, {"task": labels})
+    model = MultiTaskModel(encoder.model, {task: labels}, heads={task: config.tasks[task].head})
     prepare_encoder(encoder.model, config.encoder)
     input_ids = torch.randint(1000, 2000, (rows, seq))
     with FlopCounterMode(display=False) as counter:
-        model(input_ids, torch.ones_like(input_ids), "task").sum().backward()
+        model(input_ids, torch.ones_like(input_ids), task).sum().backward()
     return float(counter.get_total_flops() / (rows * seq) / 1e6)

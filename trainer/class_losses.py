@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -13,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+from trainer.losses import check_names
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -174,13 +175,8 @@ def _check_parameters(
     name: str, builder: Callable[..., object], parameters: Mapping[str, Parameter]
 ) -> None:
     """Refuse parameters the builder does not name, and values of the wrong kind."""
-    signature = inspect.signature(builder).parameters.values()
-    known = [entry.name for entry in signature if entry.kind is entry.KEYWORD_ONLY]
+    check_names(name, builder, parameters)
     for key, value in parameters.items():
-        if key not in known:
-            raise ValueError(
-                f"loss {name!r} has no parameter {key!r}; it takes: {', '.join(known) or 'none'}"
-            )
         if key == "weights":
             continue  # the builder knows the names
         if isinstance(value, str | bool) or not math.isfinite(value):

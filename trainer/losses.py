@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -235,17 +235,23 @@ def _checked_shift(
     return logit_shift(positives, rows, kappa=kappa)
 
 
-def _check_parameters(
-    name: str, builder: Callable[..., LossFunction], parameters: Mapping[str, Parameter]
-) -> None:
-    """Refuse parameters the builder does not name, and values that are not finite numbers."""
+def check_names(name: str, builder: Callable[..., object], parameters: Iterable[str]) -> None:
+    """Refuse parameters that a loss builder does not name as keywords of its own (ValueError)."""
     signature = inspect.signature(builder).parameters.values()
     known = [entry.name for entry in signature if entry.kind is entry.KEYWORD_ONLY]
-    for key, value in parameters.items():
+    for key in parameters:
         if key not in known:
             raise ValueError(
                 f"loss {name!r} has no parameter {key!r}; it takes: {', '.join(known) or 'none'}"
             )
+
+
+def _check_parameters(
+    name: str, builder: Callable[..., LossFunction], parameters: Mapping[str, Parameter]
+) -> None:
+    """Refuse parameters the builder does not name, and values that are not finite numbers."""
+    check_names(name, builder, parameters)
+    for key, value in parameters.items():
         if key == "mu" and value == "auto":
             continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
