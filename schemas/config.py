@@ -163,6 +163,9 @@ class TrainConfig(_Section):
     """Largest gradient norm."""
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Dropout before each head."""
+    token_dropout: float = Field(default=0.15, ge=0.0, lt=1.0)
+    """Share of a text's tokens that are hidden behind the mask token while training, others in each
+    epoch: costs nothing, and keeps a small data set from being learnt by heart."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` computes in bf16 where the device has instructions for it."""
     mixing: Literal["round_robin", "proportional"] = "round_robin"

@@ -33,6 +33,7 @@ from trainer.optim import make_optimizer, make_schedule, use_bf16
 from trainer.progress import TrainingProgress
 from trainer.start import start_from
 from trainer.state import RunState, StateFolder
+from trainer.token_dropout import TokenDropout
 
 EpochCallback: TypeAlias = Callable[[EpochRecord], None]
 
@@ -52,6 +53,7 @@ class Run:
     ) -> None:
         self.config, self.train, self.data, self.files = config, config.train, data, files
         self.pad_id = encoder.pad_id
+        self.token_dropout = TokenDropout(encoder.tokenizer, config.train.token_dropout)
         self.accelerator = accelerator
         device = accelerator.device
         self.bf16 = use_bf16(config.train, device)
@@ -136,12 +138,19 @@ class Run:
         """
         rows = self.data[batch.task].train
         device, processes = self.accelerator.device, self.accelerator.num_processes
-        own = batch.rows[self.accelerator.process_index :: processes]
+        places = range(len(batch.rows))[self.accelerator.process_index :: processes]
         # Gradients are averaged over processes: this makes the average that over all rows. A
         # process without a row of its own goes along with weight 0, or the others would wait.
-        weight = len(own) * processes / len(batch.rows)
-        own = own or batch.rows[:1]
-        input_ids, attention_mask = to_batch([rows.texts[row] for row in own], self.pad_id, device)
+        weight = len(places) * processes / len(batch.rows)
+        places = places or range(1)
+        own = [batch.rows[place] for place in places]
+        # Seeded by the place in the run, so that neither a restart nor processes change it.
+        seeds = [(self.config.seed, self.state.epoch, self.state.step, place) for place in places]
+        texts = [
+            self.token_dropout.hide(rows.texts[row], seed)
+            for row, seed in zip(own, seeds, strict=True)
+        ]
+        input_ids, attention_mask = to_batch(texts, self.pad_id, device)
         labels = torch.from_numpy(rows.labels[own]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits: Tensor = self.model(input_ids, attention_mask, batch.task)
