@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from batch.cores import usable_cores
 from batch.device import cuda_problem, import_engine, installed_engines
 from schemas.bundle import Bundle
 from schemas.errors import NarrascanError
@@ -38,11 +39,6 @@ def examine(bundle: Path | None) -> Iterator[Finding]:
     yield from _engine()
     if bundle is not None:
         yield from _bundle(bundle)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _engine() -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from batch.output import OutputFolder
 from batch.page import write_report
 from batch.parts import prediction_table, quarantine_table
 from batch.plan import Chunk, Plan, make_plan
+from batch.precision import choose_precision
 from batch.progress import RunProgress
 from batch.record import (
     Counts,
@@ -34,7 +35,7 @@ from batch.scorer import OnBatch, Scored, Scorer, open_scorer
 from batch.stats import ChunkStats, count_rows
 from batch.stop import StopSwitch
 from schemas.bundle import Bundle
-from schemas.errors import OutputError, UsageError
+from schemas.errors import OutputError
 from schemas.metadata import ArtefactMetadata
 from schemas.text import EMPTY
 
@@ -103,19 +104,15 @@ def look(options: RunOptions) -> dict[str, object]:
 
 def _open(options: RunOptions) -> tuple[Scorer, Bundle]:
     bundle = Bundle.open(options.bundle)
+    device = choose_device(options.device)
     scorer = open_scorer(
         bundle,
         options.task,
-        choose_device(options.device),
+        device,
+        precision=choose_precision(bundle, options.task, device, options.precision),
         threads=options.threads,
         tokens_per_batch=options.tokens_per_batch,
     )
-    if options.precision not in ("auto", scorer.metadata.precision):
-        raise UsageError(
-            f"--precision {options.precision}: task {options.task!r} of {options.bundle} is there "
-            f"in {scorer.metadata.precision} only",
-            hint="use --precision auto",
-        )
     return scorer, bundle
 
 
@@ -240,4 +237,4 @@ def _publish_report(
 
 def _device_line(scorer: Scorer) -> str:
     device = scorer.runner.device
-    return f"device: {device.name} ({device.why})"
+    return f"device: {device.name} ({device.why}), precision: {scorer.metadata.precision}"

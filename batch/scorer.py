@@ -19,6 +19,7 @@ from schemas.metadata import ArtefactMetadata
 from schemas.tasks import BoolArray
 from schemas.text import ModelText
 from schemas.tokens import IdArray, TextTokenizer, TokenisedText
+from schemas.variants import Precision
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 16384}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing."""
@@ -130,6 +131,7 @@ def open_scorer(
     task: str,
     device: Device,
     *,
+    precision: Precision,
     threads: int = 0,
     tokens_per_batch: int | None = None,
 ) -> Scorer:
@@ -138,7 +140,8 @@ def open_scorer(
     Raises UsageError for an unknown task, BundleError if a file was changed, or if the tokenizer
     is not the one that the graph was exported with.
     """
-    session = TaskSession(bundle.onnx(task), device, threads=threads)
+    path = bundle.onnx(task, precision)
+    session = TaskSession(path, device, threads=threads, precision=precision)
     metadata = session.metadata()
     path = bundle.tokenizer()
     found = bundle.manifest.files[path.name].sha256

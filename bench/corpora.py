@@ -58,11 +58,11 @@ def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) ->
     theirs, ours = BundleFiles(bundle), BundleFiles(folder)
     folder.mkdir(parents=True)
     shutil.copyfile(theirs.tokenizer, ours.tokenizer)
-    shutil.copyfile(theirs.onnx(task), ours.onnx(task))
+    shutil.copyfile(theirs.onnx(task, "fp32"), ours.onnx(task))
     metadata = TaskSession(ours.onnx(task), choose_device("cpu")).metadata()
     embed_metadata(ours.onnx(task), metadata.model_copy(update={"max_tokens": max_tokens}))
     manifest = BundleManifest(
-        tasks={task: ours.onnx(task).name},
+        tasks={task: {"fp32": ours.onnx(task).name}},
         files={path.name: FileFacts.of(path) for path in (ours.tokenizer, ours.onnx(task))},
     )
     ours.manifest.write_text(manifest.model_dump_json())

@@ -177,6 +177,7 @@ class Bench:
             seed=planned.seed,
             recipe=self.recipe(planned),
             minutes=minutes,
+            cores=torch.get_num_threads(),
             best_epoch=best.epoch,
             articles_per_s=sum(e.articles_per_s * e.seconds for e in history.epochs) / seconds,
             tokens_per_s=sum(e.tokens_per_s * e.seconds for e in history.epochs) / seconds,
@@ -327,6 +328,7 @@ def _baselines(bench: Bench, seed: int) -> None:
                 seed=seed,
                 recipe=recipe,
                 minutes=fitted.seconds / 60,
+                cores=torch.get_num_threads(),
             )
         )
 

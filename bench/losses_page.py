@@ -26,7 +26,7 @@ class Row(_Record):
     F1 in [0, 1]. head, medium, tail: macro-F1 of the labels of that band. single, multi: micro-F1
     of the stories with one topic and with several. heldout_micro, heldout_macro: on the held-out
     rows, each decided with thresholds chosen without it. minutes: training steps, with those of
-    the warm-up. recipe: hash of the config.
+    the warm-up, on `cores` cores. recipe: hash of the config.
     """
 
     loss: str
@@ -51,6 +51,7 @@ class Row(_Record):
     heldout_micro: float
     heldout_macro: float
     minutes: float
+    cores: int
     best_epoch: int | None = None
     articles_per_s: float | None = None
     tokens_per_s: float | None = None
@@ -66,6 +67,7 @@ class Row(_Record):
         seed: int,
         recipe: str,
         minutes: float,
+        cores: int,
         best_epoch: int | None = None,
         articles_per_s: float | None = None,
         tokens_per_s: float | None = None,
@@ -100,6 +102,7 @@ class Row(_Record):
             seed=seed,
             recipe=recipe,
             minutes=round(minutes, 1),
+            cores=cores,
             best_epoch=best_epoch,
             articles_per_s=articles_per_s and round(articles_per_s, 1),
             tokens_per_s=tokens_per_s and round(tokens_per_s),
@@ -190,7 +193,7 @@ def _section(results: Results, schedule: Schedule, title: str, words: str) -> st
     if not rows:
         return ""
     headings = ["loss", "micro", "macro", "head", "medium", "tail", "one topic", "several"]
-    headings += ["held-out micro", "held-out macro", "minutes", "seed", "published micro"]
+    headings += ["held-out micro", "held-out macro", "minutes", "cores", "seed", "published micro"]
     table = markdown_table(headings, [_cells(results, row) for row in rows])
     return f"## {title}\n\n{words}\n\n{table}"
 
@@ -202,6 +205,7 @@ def _cells(results: Results, row: Row) -> list[str]:
         row.loss,
         *(f"{100 * value:.2f}" for value in (*scores, row.heldout_micro, row.heldout_macro)),
         f"{row.minutes:.1f}",
+        str(row.cores),
         str(row.seed),
         "" if published is None else f"{published:.2f}",
     ]

@@ -121,6 +121,9 @@ def _export_task(
             cross_validated=decision.cross_validated,
             verification=verification,
         ),
+        precision="fp32",
+        cost=None,
+        variants={},
     )
     embed_metadata(files.onnx(task), metadata)
     log.info(
@@ -164,7 +167,7 @@ def _write_manifest(files: BundleFiles, tasks: list[str]) -> None:
     for task in tasks:
         paths += [files.onnx(task), diagram_path(files.folder, task)]
     manifest = BundleManifest(
-        tasks={task: files.onnx(task).name for task in tasks},
+        tasks={task: {"fp32": files.onnx(task).name} for task in tasks},
         files={path.name: FileFacts.of(path) for path in paths},
     )
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -175,7 +178,7 @@ def _open_again(folder: Path, published: dict[str, ArtefactMetadata]) -> None:
     bundle = Bundle.open(folder)
     bundle.check_all()
     for task, metadata in published.items():
-        scorer = open_scorer(bundle, task, choose_device("cpu"))
+        scorer = open_scorer(bundle, task, choose_device("cpu"), precision="fp32")
         if scorer.metadata != metadata:
             raise ExportError(f"{task}: the metadata read back differs from what was written")
         scorer.score([ModelText("One article.", cut=False)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from schemas.errors import BundleError, UsageError, listing, nearest
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION, check_version
 from schemas.tasks import TaskName
+from schemas.variants import Precision
 
 
 class BundleManifest(BaseModel):
@@ -21,8 +23,8 @@ class BundleManifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
-    tasks: dict[TaskName, str]
-    """File name of each task."""
+    tasks: dict[TaskName, dict[Precision, str]]
+    """File names of each task by precision; the fastest first, as measured at the export."""
     files: dict[str, FileFacts]
     """Every file of the bundle but `bundle.json` itself."""
 
@@ -45,9 +47,10 @@ class BundleFiles:
     def card(self) -> Path:
         return self.folder / "MODEL_CARD.md"
 
-    def onnx(self, task: str) -> Path:
-        """The graph of one task."""
-        return self.folder / f"{task}.onnx"
+    def onnx(self, task: str, precision: Precision = "fp32") -> Path:
+        """The graph of one task; bf16 is made of the one of fp32."""
+        middle = f".{precision}" if precision == "int8" else ""
+        return self.folder / f"{task}{middle}.onnx"
 
 
 @dataclass(frozen=True)
@@ -74,19 +77,34 @@ class Bundle:
             ) from error
         return cls(files, _parse_manifest(raw, files.manifest), hashlib.sha256(raw).hexdigest())
 
-    def onnx(self, task: str) -> Path:
-        """The checked graph of a task.
+    def precisions(self, task: str) -> Mapping[Precision, str]:
+        """File names of a task by precision, the fastest first.
 
-        Raises UsageError for a task that is not in the bundle, BundleError for a changed file.
+        Raises UsageError for a task that is not in the bundle.
         """
-        name = self.manifest.tasks.get(task)
-        if name is None:
+        found = self.manifest.tasks.get(task)
+        if found is None:
             close = nearest(task, self.manifest.tasks)
             raise UsageError(
                 f"unknown task {task!r}: {self.files.folder} has {listing(self.manifest.tasks)}",
                 hint=f"did you mean {close!r}?" if close else "name one of those with --task",
             )
-        return self._checked(name)
+        return found
+
+    def onnx(self, task: str, precision: Precision) -> Path:
+        """The checked graph of a task.
+
+        Raises UsageError for a task or a precision that is not in the bundle, BundleError for a
+        changed file.
+        """
+        found = self.precisions(task)
+        if precision not in found:
+            raise UsageError(
+                f"precision {precision}: {self.files.folder} has task {task!r} in "
+                f"{listing(found)} only",
+                hint="use --precision auto, or export the checkpoint again",
+            )
+        return self._checked(found[precision])
 
     def tokenizer(self) -> Path:
         """The checked tokenizer file."""

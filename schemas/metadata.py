@@ -15,6 +15,7 @@ from schemas.metrics import Scores
 from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.text import TextSpec
 from schemas.thresholds import ThresholdRule
+from schemas.variants import Precision
 
 SCHEMA_VERSION = 1
 PREFIX = "narrascan."
@@ -106,6 +107,42 @@ class ArtefactMetrics(BaseModel):
     verification: Verification
 
 
+class VariantCost(BaseModel):
+    """What a reduced precision costs on the held-out texts, against fp32 with its own decision."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: int
+    drift_max: float
+    """Largest difference of a probability, both by the calibration of fp32."""
+    drift_mean: float
+    changed_decisions: Probability
+    """Share of (row, label) decisions that differ."""
+    changed_articles: Probability
+    """Share of texts whose set of labels differs."""
+    micro_f1_before: Probability
+    micro_f1_after: Probability
+    macro_f1_before: Probability
+    macro_f1_after: Probability
+    speed: float
+    """Tokens a second over those of fp32, on the machine of the export."""
+    kept: tuple[str, ...] = ()
+    """Nodes of the graph that were left in a higher precision."""
+
+
+class VariantFacts(BaseModel):
+    """How a file decides when it is run in a reduced precision, fitted on that very variant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    thresholds: tuple[Probability, ...]
+    calibration: Calibration
+    decision: DecisionFacts
+    validation: Scores
+    cross_validated: Scores
+    cost: VariantCost
+
+
 class ArtefactMetadata(BaseModel):
     """Everything a scorer needs beside the graph and the tokenizer."""
 
@@ -125,7 +162,12 @@ class ArtefactMetadata(BaseModel):
     encoder: EncoderFacts
     training: TrainingFacts
     metrics: ArtefactMetrics
-    precision: str = "fp32"
+    precision: Precision
+    """Of the file; `variants` says in which others it may be run."""
+    cost: VariantCost | None
+    """Of a reduced precision."""
+    variants: dict[Precision, VariantFacts]
+    """Reduced precisions that the engine makes of this same file, and that passed their gate."""
 
     @model_validator(mode="after")
     def _one_value_a_label(self) -> Self:
@@ -147,6 +189,28 @@ class ArtefactMetadata(BaseModel):
             if len(values) != len(self.labels):
                 raise ValueError(f"{name} has {len(values)} values for {len(self.labels)} labels")
         return self
+
+    def at(self, precision: Precision) -> ArtefactMetadata:
+        """The same task as it decides in a precision that this file may be run in (KeyError)."""
+        if precision == self.precision:
+            return self
+        variant = self.variants[precision]
+        return self.model_copy(
+            update={
+                "precision": precision,
+                "thresholds": variant.thresholds,
+                "calibration": variant.calibration,
+                "decision": variant.decision,
+                "cost": variant.cost,
+                "variants": {},
+                "metrics": self.metrics.model_copy(
+                    update={
+                        "validation": variant.validation,
+                        "cross_validated": variant.cross_validated,
+                    }
+                ),
+            }
+        )
 
     @property
     def threshold_array(self) -> FloatArray:

@@ -167,7 +167,7 @@ def test_cuda_that_cannot_be_had_is_an_error_that_names_what_is_missing(
 
 def test_a_precision_that_the_bundle_lacks_is_wrong_usage(refused: Refused) -> None:
     """Exit 2, with the precision that is there."""
-    assert "is there in fp32 only" in refused(precision="int8", exit_code=2)
+    assert "has task 'narrative' in 'fp32' only" in refused(precision="int8", exit_code=2)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,9 @@ def test_two_files_score_like_one(
 @pytest.fixture(scope="module")
 def scorer(bundle: Path) -> Scorer:
     """The tiny bundle's task `narrative`, opened as a run opens it."""
-    return open_scorer(Bundle.open(bundle), "narrative", Device("cpu", 0, "test"), threads=1)
+    return open_scorer(
+        Bundle.open(bundle), "narrative", Device("cpu", 0, "test"), precision="fp32", threads=1
+    )
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def scorer_of(bundle: Path, task: str) -> Scorer:
     """A task, opened the way `batch-classify` does."""
-    return open_scorer(Bundle.open(bundle), task, choose_device("cpu"))
+    return open_scorer(Bundle.open(bundle), task, choose_device("cpu"), precision="fp32")
 
 
 def sample_texts(metadata: ArtefactMetadata) -> list[ModelText]:
@@ -269,7 +269,7 @@ def test_bundle_is_whole(bundle: Path) -> None:
     names |= {name for task in TASKS for name in (f"{task}.onnx", f"reliability-{task}.png")}
     assert set(contents(bundle)) == {*names, "bundle.json"}
     assert set(opened.manifest.files) == names
-    assert opened.manifest.tasks == {task: f"{task}.onnx" for task in TASKS}
+    assert opened.manifest.tasks == {task: {"fp32": f"{task}.onnx"} for task in TASKS}
 
 
 def test_tasks_share_one_tokenizer(checkpoint: Path, bundle: Path) -> None:

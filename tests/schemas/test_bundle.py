@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
         (folder / name).write_text(f"this is {name}")
     (tmp_path / "secret.onnx").write_text("not yours")
     manifest = BundleManifest(
-        tasks={"narrative": "narrative.onnx", "topics": "topics.onnx"},
+        tasks={"narrative": {"fp32": "narrative.onnx"}, "topics": {"fp32": "topics.onnx"}},
         files={path.name: FileFacts.of(path) for path in folder.iterdir()},
     )
     (folder / "bundle.json").write_text(manifest.model_dump_json())
@@ -43,7 +43,7 @@ def test_untouched_bundle_opens(folder: Path) -> None:
     bundle = Bundle.open(folder)
     bundle.check_all()
 
-    assert bundle.onnx("topics") == folder / "topics.onnx"
+    assert bundle.onnx("topics", "fp32") == folder / "topics.onnx"
     assert bundle.tokenizer() == folder / "tokenizer.json"
 
 
@@ -78,9 +78,9 @@ def test_changed_graph_is_not_handed_out(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("evil")
     bundle = Bundle.open(folder)
 
-    assert bundle.onnx("narrative").is_file()
+    assert bundle.onnx("narrative", "fp32").is_file()
     with pytest.raises(BundleError, match=r"topics\.onnx: changed"):
-        bundle.onnx("topics")
+        bundle.onnx("topics", "fp32")
     with pytest.raises(BundleError, match=r"tokenizer\.json: changed"):
         bundle.tokenizer()
 
@@ -92,14 +92,14 @@ def test_missing_file_is_found(folder: Path) -> None:
     with pytest.raises(
         BundleError, match=r"topics\.onnx: cannot be read.*\nhint: export"
     ) as caught:
-        Bundle.open(folder).onnx("topics")
+        Bundle.open(folder).onnx("topics", "fp32")
     assert caught.value.hint is not None
 
 
 def test_unknown_task_suggests_the_nearest(folder: Path) -> None:
     """A misspelt task is answered with the tasks there are and the nearest."""
     with pytest.raises(UsageError, match="unknown task 'topic'") as caught:
-        Bundle.open(folder).onnx("topic")
+        Bundle.open(folder).onnx("topic", "fp32")
 
     assert "'narrative', 'topics'" in caught.value.message
     assert caught.value.hint == "did you mean 'topics'?"
@@ -159,11 +159,11 @@ def test_path_outside_the_folder_is_refused(folder: Path, name: str) -> None:
     """A manifest cannot lead to another folder, even with the right hash."""
     listed = {**json.loads((folder / "bundle.json").read_text())["files"]}
     listed[name] = facts(folder.parent / "secret.onnx")
-    rewrite(folder, tasks={"topics": name}, files=listed)
+    rewrite(folder, tasks={"topics": {"fp32": name}}, files=listed)
     bundle = Bundle.open(folder)
 
     with pytest.raises(BundleError):
-        bundle.onnx("topics")
+        bundle.onnx("topics", "fp32")
     with pytest.raises(BundleError):
         bundle.check_all()
 
@@ -171,10 +171,10 @@ def test_path_outside_the_folder_is_refused(folder: Path, name: str) -> None:
 def test_absolute_path_is_refused(folder: Path) -> None:
     """Nor can it lead to an absolute path."""
     secret = folder.parent / "secret.onnx"
-    rewrite(folder, tasks={"topics": str(secret)}, files={str(secret): facts(secret)})
+    rewrite(folder, tasks={"topics": {"fp32": str(secret)}}, files={str(secret): facts(secret)})
 
     with pytest.raises(BundleError, match="is not listed"):
-        Bundle.open(folder).onnx("topics")
+        Bundle.open(folder).onnx("topics", "fp32")
 
 
 def test_task_whose_file_is_not_listed_is_refused(folder: Path) -> None:
@@ -182,4 +182,4 @@ def test_task_whose_file_is_not_listed_is_refused(folder: Path) -> None:
     rewrite(folder, files={"tokenizer.json": facts(folder / "tokenizer.json")})
 
     with pytest.raises(BundleError, match=r"file 'topics\.onnx' is not listed"):
-        Bundle.open(folder).onnx("topics")
+        Bundle.open(folder).onnx("topics", "fp32")

@@ -94,6 +94,9 @@ def metadata(**changes: Any) -> ArtefactMetadata:
                 differing_decisions=0.0,
             ),
         ),
+        "precision": "fp32",
+        "cost": None,
+        "variants": {},
     }
     return ArtefactMetadata(**{**whole, **changes})
 

@@ -1,0 +1,105 @@
+"""Graphs run by OpenVINO on a CPU, in bfloat16 where the file leaves a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batch.cores import usable_cores
+from batch.device import Device
+from schemas.decision import FloatArray
+from schemas.errors import BundleError, DeviceError
+from schemas.metadata import PREFIX
+from schemas.tokens import InputArray
+from schemas.variants import Precision
+
+INFERENCE_PRECISION: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+"""What OpenVINO multiplies in where the file does not say: int8 files leave some of it open."""
+
+
+def openvino_problem() -> str | None:
+    """Why OpenVINO cannot run reduced precision here, or None if nothing speaks against it."""
+    try:
+        core = _core()
+    except ImportError as error:
+        return f"no OpenVINO is installed ({error}; extra `openvino`)"
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in capabilities:
+        return "this CPU has no instructions for bfloat16"
+    return None
+
+
+class OpenvinoSession:
+    """See `batch.engines.EngineSession`."""
+
+    def __init__(self, path: Path, device: Device, *, precision: Precision, threads: int) -> None:
+        if device.kind != "cpu":
+            raise DeviceError(
+                f"{path}: precision {precision} is for a CPU, not for {device.name}",
+                hint="use --device cpu, or --precision fp32",
+            )
+        problem = openvino_problem()
+        if problem is not None:
+            raise DeviceError(
+                f"{path}: precision {precision} cannot be had: {problem}",
+                hint="pip install 'narrascan[openvino]', or use --precision fp32",
+            )
+        self._request, model = _compile(path, precision, threads or usable_cores())
+        self._columns = {
+            output.get_any_name(): output.get_partial_shape()[-1].get_length()
+            for output in model.outputs
+        }
+        self._props = _read_props(model)
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """Width of each output."""
+        return self._columns
+
+    @property
+    def props(self) -> Mapping[str, str]:
+        """Metadata of the file."""
+        return self._props
+
+    def run(
+        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
+    ) -> list[FloatArray]:
+        """Both (rows, seq) int64. Returns the outputs asked for."""
+        self._request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
+        # A copy: the tensor is overwritten by the next batch.
+        return [np.array(self._request.get_tensor(name).data, dtype=np.float32) for name in outputs]
+
+
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _compile(path: Path, precision: Precision, threads: int) -> tuple[Any, Any]:
+    core = _core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": INFERENCE_PRECISION[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # other processes share the cores
+    }
+    try:
+        model = core.read_model(str(path))
+        return core.compile_model(model, "CPU", settings).create_infer_request(), model
+    except Exception as error:  # OpenVINO raises RuntimeError for everything
+        raise BundleError(
+            f"{path}: OpenVINO cannot open it: {error}",
+            hint="is it an ONNX file made by export-classifier?",
+        ) from error
+
+
+def _read_props(model: Any) -> dict[str, str]:
+    """OpenVINO files the metadata of an ONNX file under `framework`."""
+    if not model.has_rt_info("framework"):
+        return {}
+    stored: Mapping[str, str] = model.get_rt_info("framework").value
+    return {key: value for key, value in stored.items() if key.startswith(PREFIX)}

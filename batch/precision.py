@@ -1,0 +1,46 @@
+"""Which precision a run scores in: the fastest that the bundle has and this machine can run."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from batch.device import Device
+from batch.engines.openvino import openvino_problem
+from schemas.bundle import Bundle
+from schemas.errors import DeviceError, UsageError, listing
+from schemas.variants import ENGINE_OF, Precision
+
+
+def choose_precision(bundle: Bundle, task: str, device: Device, requested: str) -> Precision:
+    """Turn `auto` or a precision into one that the bundle has and the device can run.
+
+    Raises UsageError for another word or what the bundle lacks, DeviceError for what the device
+    lacks.
+    """
+    found = bundle.precisions(task)
+    if requested == "auto":
+        return next(
+            (precision for precision in found if precision_problem(precision, device) is None),
+            "fp32",
+        )
+    known: tuple[Precision, ...] = get_args(Precision)
+    for precision in known:
+        if precision == requested:
+            bundle.onnx(task, precision)
+            problem = precision_problem(precision, device)
+            if problem is not None:
+                raise DeviceError(
+                    f"--precision {precision} cannot be had: {problem}",
+                    hint="use --precision auto, or mend the installation",
+                )
+            return precision
+    raise UsageError(f"--precision {requested!r}: expected auto or one of {listing(known)}")
+
+
+def precision_problem(precision: Precision, device: Device) -> str | None:
+    """Why a device cannot run a precision, or None if nothing speaks against it."""
+    if ENGINE_OF[precision] == "onnxruntime":
+        return None
+    if device.kind != "cpu":
+        return f"it is for a CPU, not for {device.name}"
+    return openvino_problem()

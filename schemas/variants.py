@@ -1,0 +1,22 @@
+"""Ways to run an exported model: in which precision, by which engine, on which kind of device."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Precision = Literal["fp32", "bf16", "int8"]
+"""`fp32`: as it was trained. `bf16`: the same file, multiplied in bfloat16. `int8`: a file of its
+own, with weights and activations of 8 bits where that was found to cost little."""
+
+EngineName = Literal["onnxruntime", "openvino"]
+
+DeviceKind = Literal["cpu", "cuda"]
+
+ENGINE_OF: dict[Precision, EngineName] = {
+    "fp32": "onnxruntime",
+    "bf16": "openvino",
+    "int8": "openvino",
+}
+"""Who runs a precision: the reference by onnxruntime, the others where they are fastest."""
+
+FASTEST_FIRST: tuple[Precision, ...] = ("int8", "bf16", "fp32")
