@@ -1,38 +1,22 @@
-"""`batch-classify`: the command line of the scorer, and the only home of exit codes."""
+"""`batch-classify`: the command line of the scorer."""
 
 from __future__ import annotations
 
 import json
 import sys
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
 import click
 from click_default_group import DefaultGroup
 
-from schemas import errors
-from schemas.durations import parse_duration
+from batch.exits import FAILED, TOO_MANY_QUARANTINED, exit_codes
+from batch.parameters import Duration, ShardNumber, Size
 
 if TYPE_CHECKING:
     from batch.options import RunOptions
     from batch.progress import RunProgress
-
-FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or numbers with units: 90s, 45m, 1h30m."""
-
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    from batch.record import Counts
 
 
 @click.group(cls=DefaultGroup, default="run", default_if_no_args=False)
@@ -140,6 +124,25 @@ def main() -> None:
     type=Duration(),
     help="Stop after this long (90s, 45m, 1h30m) with exit 4; the same command resumes.",
 )
+@click.option(
+    "--shard",
+    type=ShardNumber(),
+    metavar="I/N",
+    help="Do the I-th of N equal parts; `batch-classify merge` puts them together.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder in which scores of texts are kept: the same model scores a text once ever.",
+)
+@click.option(
+    "--cache-size",
+    "cache_bytes",
+    type=Size(),
+    default="2GB",
+    show_default=True,
+    help="Size of that folder at most; what was used longest ago goes first.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and show the plan; score nothing.")
 @click.option(
     "--log-format",
@@ -190,19 +193,58 @@ def run(
         **chosen,  # type: ignore[arg-type]  # click checked them against the options above
     )
     progress = make_progress(log_format)
-    try:
+    with exit_codes(progress):
         if dry_run:
             _dry_run(options)
         else:
             _score(options, progress)
-    except errors.NarrascanError as error:
-        progress.note("error", f"Error: {error}", kind=type(error).__name__)
-        sys.exit(exit_code(error))
-    except (OSError, MemoryError) as error:
-        progress.note("error", f"Error: {type(error).__name__}: {error}", kind=type(error).__name__)
-        sys.exit(FAILED)
-    except Exception as error:
-        _unexpected(error, progress)
+
+
+@main.command()
+@click.argument(
+    "shards", nargs=-1, required=True, metavar="SHARD_DIR...", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("scored"),
+    show_default=True,
+    help="Folder of the whole; the same command resumes in it.",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start anew."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json writes one object a line to stderr.",
+)
+def merge(
+    shards: tuple[Path, ...], output: Path, overwrite: bool, log_format: Literal["text", "json"]
+) -> None:
+    """Put the finished shards of one run together, as if one machine had done it.
+
+    Needs neither the corpus nor the bundle nor an engine. Exit codes are those of `run`.
+
+    \b
+    Examples:
+      batch-classify articles/ --task narrative --shard 1/2 --output shards/1
+      batch-classify articles/ --task narrative --shard 2/2 --output shards/2
+      batch-classify merge shards/1 shards/2 --output scored
+    """
+    from batch.progress import make_progress
+
+    progress = make_progress(log_format)
+    with exit_codes(progress):
+        from batch.merge import merge as merge_shards
+        from batch.output import OutputFolder
+
+        result = merge_shards(shards, OutputFolder(output), progress, overwrite=overwrite)
+        progress.note("finished", f"{_told(result.counts)}; {len(shards)} shards merged")
+        _show_results(output)
+        _check_quarantine(result.counts, result.max_quarantined, output, progress)
 
 
 @main.command()
@@ -226,15 +268,6 @@ def doctor(bundle: Path | None) -> None:
     sys.exit(FAILED if problems else 0)
 
 
-def exit_code(error: errors.NarrascanError) -> int:
-    """The exit code that tells a scheduler what kind of end this was."""
-    if isinstance(error, errors.UsageError):
-        return USAGE
-    if isinstance(error, errors.StoppedError):
-        return STOPPED
-    return LOCKED if isinstance(error, errors.LockedError) else FAILED
-
-
 def _named_columns(context: click.Context) -> frozenset[str]:
     """Columns that were named and not left at their default: those must be there."""
     default = click.core.ParameterSource.DEFAULT
@@ -249,25 +282,41 @@ def _score(options: RunOptions, progress: RunProgress) -> None:
     from batch.run import run as run_corpus
 
     result = run_corpus(options, progress)
-    counts = result.counts
-    scored = counts.ok + counts.truncated
     progress.note(
         "finished",
-        f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
-        f"{counts.empty:,} empty, {counts.quarantined:,} quarantined; "
-        f"{result.scored_now:,} now, in {result.seconds:.1f} s on {result.device}",
-        rows=counts.rows,
-        quarantined=counts.quarantined,
+        f"{_told(result.counts)}; {result.scored_now:,} now, in {result.seconds:.1f} s on "
+        f"{result.device}",
+        rows=result.counts.rows,
+        quarantined=result.counts.quarantined,
         seconds=round(result.seconds, 3),
     )
-    click.echo(f"predictions: {options.output / 'predictions'}")
-    click.echo(f"report:      {options.output / 'report.html'}")
-    if counts.quarantined_share > options.max_quarantined:
+    if options.shard is None:
+        _show_results(options.output)
+    else:
+        click.echo(f"shard {options.shard}:   {options.output}")
+    _check_quarantine(result.counts, options.max_quarantined, options.output, progress)
+
+
+def _told(counts: Counts) -> str:
+    scored = counts.ok + counts.truncated
+    return (
+        f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
+        f"{counts.empty:,} empty, {counts.quarantined:,} quarantined"
+    )
+
+
+def _show_results(output: Path) -> None:
+    click.echo(f"predictions: {output / 'predictions'}")
+    click.echo(f"report:      {output / 'report.html'}")
+
+
+def _check_quarantine(counts: Counts, allowed: float, output: Path, progress: RunProgress) -> None:
+    if counts.quarantined_share > allowed:
         progress.note(
             "quarantine",
             f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "
-            f"the allowed share of {options.max_quarantined:g}\n"
-            f"hint: the reasons are in {options.output / 'quarantine'}",
+            f"the allowed share of {allowed:g}\n"
+            f"hint: the reasons are in {output / 'quarantine'}",
         )
         sys.exit(TOO_MANY_QUARANTINED)
 
@@ -276,16 +325,3 @@ def _dry_run(options: RunOptions) -> None:
     from batch.run import look
 
     click.echo(json.dumps(look(options), indent=1, ensure_ascii=False))
-
-
-def _unexpected(error: Exception, progress: RunProgress) -> NoReturn:
-    """A defect of ours: one line for the log, the traceback for whoever reports it."""
-    trace = "".join(traceback.format_exception(error))
-    progress.note(
-        "error",
-        f"Error: unexpected {type(error).__name__}: {error}\n"
-        "hint: this is a defect in narrascan; what is finished is kept, and the same command "
-        f"resumes. Please report it with what follows.\n{trace}",
-        kind=type(error).__name__,
-    )
-    sys.exit(FAILED)

@@ -5,6 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several runs that share a corpus: number 1 to `of`."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -15,6 +28,8 @@ class RunOptions:
     deadline_s: seconds after which the run stops and can be resumed, or None.
     named_columns: columns that the user named, which must therefore be there; the defaults of
     title, id and domain may be missing.
+    shard: do this part of the corpus only. cache: folder of logits that are known already.
+    cache_bytes: its size at most.
     """
 
     corpus: tuple[str, ...]
@@ -37,8 +52,11 @@ class RunOptions:
     max_quarantined: float = 0.01
     deadline_s: float | None = None
     named_columns: frozenset[str] = frozenset()
+    shard: Shard | None = None
+    cache: Path | None = None
+    cache_bytes: int = 2_000_000_000
 
-    def shaping(self) -> dict[str, object]:
+    def shaping(self) -> dict[str, JsonValue]:
         """The options that shape the output; a resumed run must have the same."""
         return {
             "chunk_rows": self.chunk_rows,

@@ -8,7 +8,9 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -18,9 +20,30 @@ from batch.parts import part_name, write_part
 from batch.plan import Chunk
 from batch.stats import ChunkStats
 from schemas.errors import LockedError, OutputError
-from schemas.files import FileFacts, write_atomic
+from schemas.files import FileFacts, atomic_path, write_atomic
 
 REPORTS = ("report.json", "report.html")
+SHARD_FILE = "shard.json"
+RUN_FILE = "run.json"
+
+
+class Owner(BaseModel):
+    """Which process holds a folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    pid: int
+    since: str
+
+    @classmethod
+    def this_process(cls) -> Self:
+        """The process that asks."""
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(host=socket.gethostname(), pid=os.getpid(), since=since)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
 
 
 class Marker(BaseModel):
@@ -45,13 +68,18 @@ class Marker(BaseModel):
 
 
 class OutputFolder:
-    """Paths of a run, its lock, its key and its markers."""
+    """Paths of a run, its lock, its key and its markers.
 
-    def __init__(self, folder: Path) -> None:
+    is_shard: it holds a part of a corpus, which is told by `shard.json` in place of `run.json`; it
+    gets no report.
+    """
+
+    def __init__(self, folder: Path, *, is_shard: bool = False) -> None:
         self.folder = folder
         self.predictions = folder / "predictions"
         self.quarantine = folder / "quarantine"
-        self.run_file = folder / "run.json"
+        self.last_file = folder / (SHARD_FILE if is_shard else RUN_FILE)
+        self._reports = () if is_shard else REPORTS
         self._work = folder / ".narrascan"
         self._scratch = self._work / "scratch"
         self._markers = self._work / "done"
@@ -59,10 +87,11 @@ class OutputFolder:
         self._owner_file = self._work / "owner.json"
 
     @contextmanager
-    def held(self, *, overwrite: bool) -> Iterator[None]:
+    def held(self, *, overwrite: bool) -> Iterator[Owner | None]:
         """Hold the folder while the block runs; other runs are turned away.
 
-        The lock is the operating system's and dies with its owner, so a killed run leaves none.
+        The lock is the operating system's and dies with its owner. Yields the owner that ended
+        without letting go of it, if there is one: a run that was killed.
         Raises LockedError, or OutputError if the folder holds something else or cannot be made.
         """
         self._refuse_foreign()
@@ -71,8 +100,9 @@ class OutputFolder:
             lock = FileLock(self._work / "lock", timeout=0)
             lock.acquire()
         except Timeout:
+            owner = self._owner()
             raise LockedError(
-                f"{self.folder}: another run holds this folder{self._owner()}",
+                f"{self.folder}: another run holds this folder{f' ({owner})' if owner else ''}",
                 hint="wait for it, or name another --output",
             ) from None
         except OSError as error:
@@ -80,14 +110,14 @@ class OutputFolder:
                 f"{self.folder}: cannot be used for output: {error}", hint="name another --output"
             ) from error
         try:
-            owner = {"host": socket.gethostname(), "pid": os.getpid()}
-            self._owner_file.write_text(json.dumps(owner), encoding="utf-8")
+            stale = self._owner()
+            self.write(self._owner_file, Owner.this_process().model_dump_json())
             if overwrite or not self._key_file.exists():  # without a key, whose parts are these?
                 self._clear()
             for folder in (self.predictions, self.quarantine, self._scratch, self._markers):
                 folder.mkdir(exist_ok=True)
             self._clean()
-            yield
+            yield stale
         finally:
             self._owner_file.unlink(missing_ok=True)
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -109,7 +139,7 @@ class OutputFolder:
                 hint="start anew with --overwrite, or name another --output",
             ) from error
         current = json.loads(json.dumps(key))
-        changes = list(_differences(recorded, current))
+        changes = list(differences(recorded, current))
         if changes:
             lines = "\n".join(f"  {change}" for change in changes)
             raise OutputError(
@@ -119,20 +149,27 @@ class OutputFolder:
 
     def is_published(self) -> bool:
         """True if the run's last files are there."""
-        return self.run_file.exists() and all((self.folder / name).exists() for name in REPORTS)
+        return self.last_file.exists() and all(
+            (self.folder / name).exists() for name in self._reports
+        )
 
-    def marker(self, chunk: Chunk) -> Marker:
+    def markers(self) -> list[int]:
+        """Index of every chunk that has a marker, ascending."""
+        names = (path.stem for path in self._markers.glob("*.json"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def marker(self, index: int) -> Marker:
         """What was recorded of a finished chunk. Raises OSError or ValidationError if nothing."""
-        raw = self._marker_path(chunk).read_text(encoding="utf-8")
+        raw = self._marker_path(index).read_text(encoding="utf-8")
         return Marker.model_validate_json(raw)
 
-    def is_finished(self, chunk: Chunk) -> bool:
+    def is_finished(self, index: int) -> bool:
         """True if the chunk has a marker, and its files are there and are what the marker says."""
         try:
-            marker = self.marker(chunk)
-            return FileFacts.of(self.predictions / part_name(chunk.index)) == marker.part and (
+            marker = self.marker(index)
+            return FileFacts.of(self.predictions / part_name(index)) == marker.part and (
                 marker.quarantine is None
-                or FileFacts.of(self.quarantine / part_name(chunk.index)) == marker.quarantine
+                or FileFacts.of(self.quarantine / part_name(index)) == marker.quarantine
             )
         except (OSError, ValidationError):
             return False
@@ -161,7 +198,30 @@ class OutputFolder:
             quarantine=FileFacts.of(quarantine_path) if quarantine is not None else None,
             stats=stats.to_json(),
         )
-        self.write(self._marker_path(chunk), marker.model_dump_json())
+        self.write(self._marker_path(chunk.index), marker.model_dump_json())
+
+    def adopt_chunk(self, index: int, other: OutputFolder) -> None:
+        """Copy a finished chunk of another folder: part, quarantine, and then the marker.
+
+        Raises OutputError if its files are not what its marker says, or cannot be copied.
+        """
+        marker_path = other._marker_path(index)
+        try:
+            marker = other.marker(index)
+            self._adopt(other.predictions, self.predictions, index, marker.part)
+            if marker.quarantine is not None:
+                self._adopt(other.quarantine, self.quarantine, index, marker.quarantine)
+            raw = marker_path.read_text(encoding="utf-8")
+        except ValidationError as error:
+            raise OutputError(
+                f"{marker_path}: is damaged: {error}", hint="run the command of this shard again"
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"{other.folder}: chunk {index} cannot be copied: {error}",
+                hint="make room, or run the command of this shard again; then merge again",
+            ) from error
+        self.write(self._marker_path(index), raw)
 
     def write(self, path: Path, text: str) -> None:
         """Write a small file whole or not at all. Raises OutputError if the disk is full."""
@@ -173,8 +233,18 @@ class OutputFolder:
                 hint="make room, then run the same command again: it resumes",
             ) from error
 
-    def _marker_path(self, chunk: Chunk) -> Path:
-        return self._markers / f"{chunk.index:05d}.json"
+    def _marker_path(self, index: int) -> Path:
+        return self._markers / f"{index:05d}.json"
+
+    def _adopt(self, source: Path, target: Path, index: int, facts: FileFacts) -> None:
+        name = part_name(index)
+        with atomic_path(target / name, scratch=self._scratch) as temporary:
+            shutil.copyfile(source / name, temporary)
+            if FileFacts.of(temporary) != facts:
+                raise OutputError(
+                    f"{source / name}: is not what its marker says",
+                    hint="run the command of this shard again, then merge again",
+                )
 
     def _refuse_foreign(self) -> None:
         if self.folder.is_file():
@@ -188,9 +258,8 @@ class OutputFolder:
 
     def _clear(self) -> None:
         """Discard an earlier run; only files that narrascan writes are removed."""
-        self.run_file.unlink(missing_ok=True)
         self._key_file.unlink(missing_ok=True)
-        for name in REPORTS:
+        for name in (RUN_FILE, SHARD_FILE, *REPORTS):
             (self.folder / name).unlink(missing_ok=True)
         for folder in (self._markers, self.predictions, self.quarantine):
             if folder.exists():
@@ -204,19 +273,19 @@ class OutputFolder:
             for leftover in folder.glob(".*.tmp"):
                 leftover.unlink()
 
-    def _owner(self) -> str:
+    def _owner(self) -> Owner | None:
         try:
-            owner = json.loads(self._owner_file.read_text(encoding="utf-8"))
-            return f" (process {owner['pid']} on {owner['host']})"
-        except (OSError, ValueError, KeyError):
-            return ""
+            return Owner.model_validate_json(self._owner_file.read_text(encoding="utf-8"))
+        except (OSError, ValidationError):
+            return None
 
 
-def _differences(recorded: object, current: object, name: str = "") -> Iterator[str]:
+def differences(recorded: object, current: object, name: str = "") -> Iterator[str]:
+    """Where two keys differ, one line each."""
     if isinstance(recorded, dict) and isinstance(current, dict):
         for key in sorted({*recorded, *current}):
             path = f"{name}.{key}" if name else key
-            yield from _differences(recorded.get(key), current.get(key), path)
+            yield from differences(recorded.get(key), current.get(key), path)
     elif recorded != current:
         yield f"{name}: was {_short(recorded)}, is {_short(current)}"
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch.inputs import SourceFile, find_files
-from batch.options import RunOptions
+from batch.options import RunOptions, Shard
 from schemas.errors import CorpusError, listing, nearest
 from schemas.tables import END, ENTITY, GOLD_RENAMED, LABELS, RESERVED, START, is_text
 
@@ -86,6 +86,25 @@ def make_plan(options: RunOptions, *, entity_markers: bool) -> Plan:
         _check_columns(file, options, entity_markers=entity_markers)
     chunks = tuple(_chunks(files, options.chunk_rows))
     return Plan(files, chunks, _kept_schema(files, options))
+
+
+def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
+    """The chunks that a shard does; all of them without one.
+
+    Each chunk goes to the shard with the fewest bytes so far. Of equal chunks every n-th goes to
+    the same shard, so that neighbours, which are alike in length and language, are spread; a
+    range each would give one machine all the long ones. Unlike every n-th, bytes stay even where
+    files of different sizes alternate.
+    """
+    if shard is None:
+        return plan.chunks
+    mine, given = [], [0] * shard.of
+    for chunk in plan.chunks:
+        least = given.index(min(given))
+        given[least] += chunk.rows * max(1, round(plan.files[chunk.file].row_bytes))
+        if least == shard.number - 1:
+            mine.append(chunk)
+    return tuple(mine)
 
 
 def output_name(column: str, options: RunOptions) -> str:

@@ -1,13 +1,17 @@
-"""What identifies a run, and what `run.json` says of it."""
+"""What identifies a run, and what its last file says of it: `run.json`, or `shard.json`."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Literal, Self
 
-from batch.device import installed_engines
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from batch.engines import engine_versions
 from batch.options import RunOptions
 from batch.output import OutputFolder
 from batch.parts import part_name
@@ -19,6 +23,9 @@ from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
 
 VERSIONED = ("narrascan", "numpy", "pyarrow", "tokenizers")
+
+Key = dict[str, JsonValue]
+"""Everything that the output depends on."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +43,133 @@ class Counts:
         """Share of all rows."""
         return self.quarantined / max(self.rows, 1)
 
-
-@dataclass
-class Work:
-    """What this attempt did itself."""
-
-    rows: int = 0
-    tokens: int = 0
-
-
-def count_statuses(stats: ChunkStats) -> Counts:
-    """Rows of all domains by what became of them."""
-    domains = stats.domains.values()
-    return Counts(
-        *(
-            sum(getattr(domain, name) for domain in domains)
-            for name in ("rows", "ok", "truncated", "empty", "quarantined")
+    @classmethod
+    def of(cls, stats: ChunkStats) -> Self:
+        """Rows of all domains."""
+        domains = stats.domains.values()
+        return cls(
+            *(
+                sum(getattr(domain, name) for domain in domains)
+                for name in ("rows", "ok", "truncated", "empty", "quarantined")
+            )
         )
-    )
 
 
-def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> dict[str, object]:
+class Timings(BaseModel):
+    """When a run worked and how fast; the one part of `run.json` that differs between runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    started_at: str
+    finished_at: str
+    seconds: float
+    rows_scored: int
+    tokens_scored: int
+    rows_per_s: float
+    tokens_per_s: int
+
+    @classmethod
+    def of(
+        cls, started_at: str, seconds: float, *, rows: int, tokens: int, finished_at: str = ""
+    ) -> Self:
+        """What was done in `seconds`, by default until now."""
+        return cls(
+            started_at=started_at,
+            finished_at=finished_at or now(),
+            seconds=round(seconds, 3),
+            rows_scored=rows,
+            tokens_scored=tokens,
+            rows_per_s=round(rows / max(seconds, 1e-9), 1),
+            tokens_per_s=round(tokens / max(seconds, 1e-9)),
+        )
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Timings]) -> Self:
+        """Of shards together; `seconds` are those of all machines added up."""
+        return cls.of(
+            min(part.started_at for part in parts),
+            sum(part.seconds for part in parts),
+            rows=sum(part.rows_scored for part in parts),
+            tokens=sum(part.tokens_scored for part in parts),
+            finished_at=max(part.finished_at for part in parts),
+        )
+
+
+class DeviceFacts(BaseModel):
+    """The device that scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    provider: str
+    why: str
+
+
+class RunFacts(BaseModel):
+    """What `run.json` and the report say beside what was counted; known before the first row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    gold_column: str | None
+    key: Key
+    corpus: tuple[str, ...]
+    bundle_path: str
+    device_asked: str
+    device: DeviceFacts
+    max_quarantined: float
+
+    @classmethod
+    def of(cls, options: RunOptions, key: Key, scorer: Scorer) -> Self:
+        """The facts of a run with these options."""
+        device = scorer.runner.device
+        return cls(
+            task=options.task,
+            labels=scorer.metadata.labels,
+            thresholds=scorer.metadata.thresholds,
+            gold_column=options.gold_column,
+            key=key,
+            corpus=options.corpus,
+            bundle_path=str(options.bundle),
+            device_asked=options.device,
+            device=DeviceFacts(name=device.name, provider=device.provider, why=device.why),
+            max_quarantined=options.max_quarantined,
+        )
+
+
+class ShardRecord(BaseModel):
+    """`shard.json`: a finished shard, and what the merge needs to know.
+
+    number: 1 to `of`. chunks: of the whole corpus.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    status: Literal["finished"] = "finished"
+    number: int
+    of: int
+    chunks: int
+    facts: RunFacts
+    timings: Timings
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> Key:
     """Everything that the output depends on; a resumed run must agree in all of it."""
+    precision = scorer.metadata.precision
     return {
         "task": options.task,
         "bundle_sha256": bundle.sha256,
         "options": {
             **options.shaping(),
-            "precision": scorer.metadata.precision,
+            "precision": precision,
             "max_tokens_per_batch": scorer.runner.tokens_per_batch,
         },
         "inputs": {
@@ -73,51 +179,48 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
         "engine": {
             "device": scorer.runner.device.kind,
             "machine": platform.machine(),
-            **installed_engines(),
+            **engine_versions(precision),
             **{package: version(package) for package in VERSIONED},
         },
     }
 
 
-def merge_markers(plan: Plan, output: OutputFolder) -> tuple[ChunkStats, dict[str, FileFacts]]:
-    """Add up what the markers of all chunks say; one is held at a time.
+def merge_markers(
+    output: OutputFolder, chunks: Iterable[int]
+) -> tuple[ChunkStats, dict[str, FileFacts]]:
+    """Add up what the markers of chunks, by index, say; one is held at a time.
 
-    Returns the statistics of the whole run, and the facts of every file of it by relative path.
+    Returns the statistics of them all, and the facts of their files by relative path.
     """
     stats = ChunkStats({})
     outputs: dict[str, FileFacts] = {}
-    for chunk in plan.chunks:
-        marker = output.marker(chunk)
+    for index in chunks:
+        marker = output.marker(index)
         stats = stats + marker.chunk_stats()
-        outputs[f"predictions/{part_name(chunk.index)}"] = marker.part
+        outputs[f"predictions/{part_name(index)}"] = marker.part
         if marker.quarantine is not None:
-            outputs[f"quarantine/{part_name(chunk.index)}"] = marker.quarantine
+            outputs[f"quarantine/{part_name(index)}"] = marker.quarantine
     return stats, outputs
 
 
 def run_record(
-    key: dict[str, object],
-    counts: Counts,
-    outputs: dict[str, FileFacts],
-    scorer: Scorer,
-    options: RunOptions,
-    timings: dict[str, object],
-) -> dict[str, object]:
+    facts: RunFacts, counts: Counts, outputs: dict[str, FileFacts], timings: Timings
+) -> dict[str, JsonValue]:
     """`run.json`. Only `timings` differs between two runs over the same input."""
-    device = scorer.runner.device
+    options = facts.key["options"]
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "finished",
-        "task": options.task,
+        "task": facts.task,
         "config": {
-            "corpus": list(options.corpus),
-            **(key["options"] if isinstance(key["options"], dict) else {}),
-            "device": options.device,
-            "max_quarantined": options.max_quarantined,
+            "corpus": list(facts.corpus),
+            **(options if isinstance(options, dict) else {}),
+            "device": facts.device_asked,
+            "max_quarantined": facts.max_quarantined,
         },
-        "bundle": {"path": str(options.bundle), "sha256": key["bundle_sha256"]},
-        "inputs": key["inputs"],
-        "outputs": {name: facts.model_dump() for name, facts in outputs.items()},
+        "bundle": {"path": facts.bundle_path, "sha256": facts.key["bundle_sha256"]},
+        "inputs": facts.key["inputs"],
+        "outputs": {name: found.model_dump() for name, found in outputs.items()},
         "counts": {
             "rows": counts.rows,
             "ok": counts.ok,
@@ -125,20 +228,7 @@ def run_record(
             "empty": counts.empty,
             "quarantined": counts.quarantined,
         },
-        "device": {"name": device.name, "provider": device.provider, "why": device.why},
-        "versions": key["engine"],
-        "timings": timings,
-    }
-
-
-def attempt_timings(started: datetime, seconds: float, work: Work) -> dict[str, object]:
-    """When this attempt ran and how fast; the one part of `run.json` that differs between runs."""
-    return {
-        "started_at": started.isoformat(timespec="seconds"),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "rows_scored": work.rows,
-        "tokens_scored": work.tokens,
-        "rows_per_s": round(work.rows / max(seconds, 1e-9), 1),
-        "tokens_per_s": round(work.tokens / max(seconds, 1e-9)),
+        "device": facts.device.model_dump(),
+        "versions": facts.key["engine"],
+        "timings": timings.model_dump(),
     }

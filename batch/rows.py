@@ -42,7 +42,10 @@ class Rows:
 
 
 class ChunkReader:
-    """Reads chunks in order, each row group decoded once and never held whole."""
+    """Reads chunks in order, each row group decoded once and never held whole.
+
+    A chunk that could not be read may be asked for again, whole or in parts.
+    """
 
     def __init__(self, plan: Plan, options: RunOptions, spec: TextSpec, *, max_tokens: int) -> None:
         self._plan, self._options, self._spec = plan, options, spec
@@ -52,14 +55,16 @@ class ChunkReader:
     def read(self, chunk: Chunk) -> Rows:
         """Read one chunk. Raises CorpusError if the file's pages cannot be decoded."""
         file = self._plan.files[chunk.file]
-        if self._cursor is None or not self._cursor.stands_at(chunk):
-            self._cursor = _Cursor(file, chunk.file, chunk.first_row)
+        cursor, self._cursor = self._cursor, None  # one that fails on its way is not used again
+        if cursor is None or not cursor.leads_to(chunk):
+            cursor = _Cursor(file, chunk)
+        cursor.skip_to(chunk.first_row)
         texts: list[ModelText | None] = []
         reasons: list[str | None] = []
         domains: list[str | None] = []
         gold: list[list[str] | None] = []
         kept = []
-        for batch in self._cursor.take(chunk.rows):
+        for batch in cursor.take(chunk.rows):
             for text, reason in self._texts(batch):
                 texts.append(text)
                 reasons.append(reason)
@@ -69,6 +74,7 @@ class ChunkReader:
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
         whole = whole.combine_chunks()
+        self._cursor = cursor
         return Rows(texts, reasons, domains, gold, whole)
 
     def _texts(self, batch: pa.RecordBatch) -> Iterator[tuple[ModelText | None, str | None]]:
@@ -138,29 +144,35 @@ class ChunkReader:
 
 
 class _Cursor:
-    """A place in a file from which rows are taken in order."""
+    """A place in a file from which rows are taken in order.
 
-    def __init__(self, file: PlannedFile, number: int, first_row: int) -> None:
-        self._file, self._number = file, number
+    It starts with the row group that `chunk` begins in, and reads no more rows at once than that
+    chunk has.
+    """
+
+    def __init__(self, file: PlannedFile, chunk: Chunk) -> None:
+        self._file, self._number = file, chunk.file
         self._parquet: pq.ParquetFile = open_parquet(file.source)
-        group, before = 0, 0
-        while group < len(file.group_rows) and before + file.group_rows[group] <= first_row:
-            before += file.group_rows[group]
-            group += 1
-        batch_rows = max(1, min(READ_ROWS, int(READ_BYTES / max(file.row_bytes, 1.0))))
+        group, self._row = _group_of(file, chunk.first_row)
+        most = min(READ_ROWS, int(READ_BYTES / max(file.row_bytes, 1.0)), chunk.rows)
         # One row group at a time: Arrow keeps what it has read of all the groups it is asked for.
         self._batches = chain.from_iterable(
-            self._parquet.iter_batches(batch_size=batch_rows, row_groups=[index])
+            self._parquet.iter_batches(batch_size=max(1, most), row_groups=[index])
             for index in range(group, len(file.group_rows))
         )
         self._rest: pa.RecordBatch | None = None
-        self._row = before
-        for _ in self.take(first_row - before):
-            pass
 
-    def stands_at(self, chunk: Chunk) -> bool:
-        """True if the next row is the chunk's first."""
-        return self._number == chunk.file and self._row == chunk.first_row
+    def leads_to(self, chunk: Chunk) -> bool:
+        """True if the chunk begins at the next row, or behind it in the same row group."""
+        if self._number != chunk.file:
+            return False
+        _, first_of_group = _group_of(self._file, chunk.first_row)
+        return first_of_group <= self._row <= chunk.first_row
+
+    def skip_to(self, row: int) -> None:
+        """Leave out the rows before `row`."""
+        for _ in self.take(row - self._row):
+            pass
 
     def take(self, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the next `rows` rows."""
@@ -187,6 +199,15 @@ class _Cursor:
                 hint="the file is damaged; write it again",
             ) from error
         return batch
+
+
+def _group_of(file: PlannedFile, row: int) -> tuple[int, int]:
+    """The row group that a row lies in, and the first row of that group."""
+    group, first = 0, 0
+    while group < len(file.group_rows) and first + file.group_rows[group] <= row:
+        first += file.group_rows[group]
+        group += 1
+    return group, first
 
 
 def decode_text(column: pa.Array) -> list[str | None]:

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 
-import numpy as np
-import pyarrow as pa
-
-from batch.device import choose_device
-from batch.gold import check_gold, gold_matrix
+from batch.cache import LogitCache, model_identity
+from batch.chunks import ChunkWorker, do_chunks
+from batch.device import Device, choose_device
+from batch.gold import check_gold
 from batch.options import RunOptions
 from batch.output import OutputFolder
-from batch.page import write_report
-from batch.parts import prediction_table, quarantine_table
-from batch.plan import Chunk, Plan, make_plan
+from batch.plan import Chunk, Plan, chunks_of, make_plan
 from batch.precision import choose_precision
 from batch.progress import RunProgress
-from batch.record import (
-    Counts,
-    Work,
-    attempt_timings,
-    count_statuses,
-    merge_markers,
-    run_key,
-    run_record,
-)
-from batch.report import build_report
-from batch.rows import ChunkReader, Rows
-from batch.scorer import OnBatch, Scored, Scorer, open_scorer
-from batch.stats import ChunkStats, count_rows
+from batch.publish import publish_run
+from batch.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now, run_key
+from batch.scorer import TOKENS_PER_BATCH, Scorer, open_scorer
 from batch.stop import StopSwitch
 from schemas.bundle import Bundle
-from schemas.errors import OutputError
-from schemas.metadata import ArtefactMetadata
-from schemas.text import EMPTY
+from schemas.variants import Precision
 
 
 @dataclass(frozen=True)
@@ -50,189 +35,150 @@ class RunResult:
     device: str
 
 
+@dataclass(frozen=True)
+class _Model:
+    """What scores: chosen, not yet opened."""
+
+    bundle: Bundle
+    device: Device
+    precision: Precision
+
+
 def run(options: RunOptions, progress: RunProgress) -> RunResult:
     """Score a corpus, or finish what an earlier attempt left.
 
     Raises NarrascanError; whatever is finished stays, and the same call resumes.
     """
-    started = datetime.now(UTC)
-    clock = time.monotonic()
+    started, clock = now(), time.monotonic()
     switch = StopSwitch(options.deadline_s)
-    with switch.listening():
-        scorer, bundle = _open(options)
+    with switch.listening(), ExitStack() as stack:
+        model = _choose(options)
+        cache = _open_cache(options, model, progress)
+        if cache is not None:
+            stack.enter_context(closing(cache))
+        scorer = _open(options, model, cache)
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
-        plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-        if options.gold_column is not None and not options.ignore_unknown_gold:
-            check_gold(plan, options.gold_column, scorer.metadata.labels)
-        output = OutputFolder(options.output)
-        with output.held(overwrite=options.overwrite):
-            key = run_key(options, plan, bundle, scorer)
-            output.claim(key)
-            work = Work()
-            _score_all(plan, options, scorer, output, progress, switch, work)
-            stats, outputs = merge_markers(plan, output)
-            counts = count_statuses(stats)
+        plan = _plan(options, scorer)
+        output = OutputFolder(options.output, is_shard=options.shard is not None)
+        with output.held(overwrite=options.overwrite) as stale:
+            if stale is not None:
+                progress.note("stale", f"{options.output}: {stale}, ended without letting go of it")
+            key = run_key(options, plan, model.bundle, scorer)
+            output.claim(key if options.shard is None else {**key, "shard": str(options.shard)})
+            chunks = chunks_of(plan, options.shard)
+            worker = ChunkWorker(plan, options, scorer, output, progress, switch)
+            _finish(chunks, worker, output, progress)
             seconds = time.monotonic() - clock
-            if work.rows or not output.is_published():
-                _publish_report(options, scorer.metadata, output, stats)
-                times = attempt_timings(started, seconds, work)
-                record = run_record(key, counts, outputs, scorer, options, times)
-                output.write(output.run_file, json.dumps(record, indent=1, ensure_ascii=False))
-            else:
-                progress.note("complete", f"{options.output}: already complete, nothing to do")
-    return RunResult(counts, work.rows, seconds, scorer.runner.device.name)
+            timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
+            facts = RunFacts.of(options, key, scorer)
+            counts = _publish(options, facts, plan, chunks, output, timings, progress)
+        if cache is not None:
+            progress.note("cache", cache.summary())
+    return RunResult(counts, worker.rows, seconds, scorer.runner.device.name)
 
 
 def look(options: RunOptions) -> dict[str, object]:
     """Check everything that can be checked without scoring, and tell what a run would do."""
-    scorer, bundle = _open(options)
-    plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-    if options.gold_column is not None and not options.ignore_unknown_gold:
-        check_gold(plan, options.gold_column, scorer.metadata.labels)
+    model = _choose(options)
+    scorer = _open(options, model, None)
+    plan = _plan(options, scorer)
+    chunks = chunks_of(plan, options.shard)
     return {
         "task": options.task,
-        "bundle_sha256": bundle.sha256,
+        "bundle_sha256": model.bundle.sha256,
         "device": scorer.runner.device.name,
         "device_why": scorer.runner.device.why,
         "files": len(plan.files),
-        "rows": plan.rows,
-        "chunks": len(plan.chunks),
+        "rows": sum(chunk.rows for chunk in chunks),
+        "chunks": len(chunks),
         "kept_columns": plan.kept.names,
         "labels": len(scorer.metadata.labels),
     }
 
 
-def _open(options: RunOptions) -> tuple[Scorer, Bundle]:
+def _choose(options: RunOptions) -> _Model:
     bundle = Bundle.open(options.bundle)
     device = choose_device(options.device)
-    scorer = open_scorer(
-        bundle,
+    return _Model(bundle, device, choose_precision(bundle, options.task, device, options.precision))
+
+
+def _open_cache(options: RunOptions, model: _Model, progress: RunProgress) -> LogitCache | None:
+    if options.cache is None:
+        return None
+    tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[model.device.kind]
+    identity = model_identity(
+        model.bundle, options.task, model.device, model.precision, tokens_per_batch=tokens_per_batch
+    )
+    return LogitCache(
+        options.cache,
+        identity,
+        max_bytes=options.cache_bytes,
+        note=partial(progress.note, "cache"),
+    )
+
+
+def _open(options: RunOptions, model: _Model, cache: LogitCache | None) -> Scorer:
+    return open_scorer(
+        model.bundle,
         options.task,
-        device,
-        precision=choose_precision(bundle, options.task, device, options.precision),
+        model.device,
+        precision=model.precision,
         threads=options.threads,
         tokens_per_batch=options.tokens_per_batch,
+        cache=cache,
     )
-    return scorer, bundle
 
 
-def _score_all(
-    plan: Plan,
-    options: RunOptions,
-    scorer: Scorer,
-    output: OutputFolder,
-    progress: RunProgress,
-    switch: StopSwitch,
-    work: Work,
+def _plan(options: RunOptions, scorer: Scorer) -> Plan:
+    plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
+    if options.gold_column is not None and not options.ignore_unknown_gold:
+        check_gold(plan, options.gold_column, scorer.metadata.labels)
+    return plan
+
+
+def _finish(
+    chunks: Sequence[Chunk], worker: ChunkWorker, output: OutputFolder, progress: RunProgress
 ) -> None:
     """Finish every chunk that has no valid marker."""
-    metadata = scorer.metadata
-    reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
-    todo = [chunk for chunk in plan.chunks if not output.is_finished(chunk)]
-    done = plan.rows - sum(chunk.rows for chunk in todo)
+    todo = [chunk for chunk in chunks if not output.is_finished(chunk.index)]
+    rows = sum(chunk.rows for chunk in chunks)
+    done = rows - sum(chunk.rows for chunk in todo)
     if done:
-        progress.note("resume", f"resuming: {done:,} of {plan.rows:,} rows are finished", done=done)
+        progress.note("resume", f"resuming: {done:,} of {rows:,} rows are finished", done=done)
     if todo:
-        output.run_file.unlink(missing_ok=True)  # a run with a part to redo is not finished
-    progress.start(rows=plan.rows, done=done)
-
-    def on_batch(rows: int, tokens: int) -> None:
-        work.tokens += tokens
-        progress.advance(rows, tokens)
-        switch.check()
-
+        output.last_file.unlink(missing_ok=True)  # a run with a part to redo is not finished
+    progress.start(rows=rows, done=done)
     try:
-        for chunk in todo:
-            switch.check()
-            rows = reader.read(chunk)
-            scored, statuses = _score_rows(rows, scorer, on_batch)
-            unscored = sum(status in ("empty", "quarantined") for status in statuses)
-            progress.advance(unscored, 0)
-            _finish(plan, chunk, rows, scored, statuses, options, scorer, output)
-            work.rows += chunk.rows
-            pa.default_memory_pool().release_unused()  # give back what the chunk needed
+        do_chunks(worker, todo, progress)
     finally:
         progress.close()
 
 
-def _score_rows(rows: Rows, scorer: Scorer, on_batch: OnBatch) -> tuple[Scored, list[str]]:
-    """Score what has text; every row of the chunk gets a result and a status."""
-    places = [row for row, text in enumerate(rows.texts) if text is not None and text != EMPTY]
-    texts = [text for text in rows.texts if text is not None and text != EMPTY]
-    found = scorer.score(texts, on_batch=on_batch)
-    shape = (len(rows.texts), len(scorer.metadata.labels))
-    whole = Scored(
-        probabilities=np.zeros(shape, np.float32),
-        decided=np.zeros(shape, np.bool_),
-        tokens=np.zeros(shape[0], np.int32),
-        truncated=np.zeros(shape[0], np.bool_),
-    )
-    whole.probabilities[places] = found.probabilities
-    whole.decided[places] = found.decided
-    whole.tokens[places] = found.tokens
-    whole.truncated[places] = found.truncated
-    statuses = [
-        "quarantined"
-        if reason is not None
-        else "empty"
-        if text == EMPTY
-        else "truncated"
-        if truncated
-        else "ok"
-        for text, reason, truncated in zip(rows.texts, rows.reasons, whole.truncated, strict=True)
-    ]
-    return whole, statuses
-
-
-def _finish(
+def _publish(
+    options: RunOptions,
+    facts: RunFacts,
     plan: Plan,
-    chunk: Chunk,
-    rows: Rows,
-    scored: Scored,
-    statuses: Sequence[str],
-    options: RunOptions,
-    scorer: Scorer,
+    chunks: Sequence[Chunk],
     output: OutputFolder,
-) -> None:
-    """Count and write one chunk."""
-    labels = scorer.metadata.labels
-    source = plan.files[chunk.file].source.name
-    with_gold = options.gold_column is not None  # even where this chunk's are all null
-    gold, has_gold = gold_matrix(rows.gold, labels) if with_gold else (None, None)
-    stats = count_rows(
-        domains=rows.domains,
-        statuses=statuses,
-        tokens=scored.tokens,
-        probabilities=scored.probabilities,
-        decided=scored.decided,
-        gold=gold,
-        has_gold=has_gold,
-    )
-    part = prediction_table(rows, scored, statuses, labels, chunk=chunk, source=source)
-    quarantine = quarantine_table(rows, chunk=chunk, source=source, id_column=options.id_column)
-    output.publish_chunk(chunk, part, quarantine, stats, source=source)
-
-
-def _publish_report(
-    options: RunOptions,
-    metadata: ArtefactMetadata,
-    output: OutputFolder,
-    stats: ChunkStats,
-) -> None:
-    report = build_report(
-        stats,
-        task=options.task,
-        labels=metadata.labels,
-        thresholds=metadata.thresholds,
-        gold_column=options.gold_column,
-    )
-    try:
-        write_report(report, output.folder)
-    except OSError as error:
-        raise OutputError(
-            f"{output.folder}: the report cannot be written: {error}",
-            hint="make room, then run the same command again: it resumes",
-        ) from error
+    timings: Timings,
+    progress: RunProgress,
+) -> Counts:
+    """Write what comes last: the report and `run.json`, or for a shard what a merge needs."""
+    stats, outputs = merge_markers(output, [chunk.index for chunk in chunks])
+    if output.is_published():  # `_finish` takes the last file away where it scores anything
+        progress.note("complete", f"{options.output}: already complete, nothing to do")
+    elif options.shard is None:
+        publish_run(output, facts, stats, outputs, timings)
+    else:
+        record = ShardRecord(
+            number=options.shard.number,
+            of=options.shard.of,
+            chunks=len(plan.chunks),
+            facts=facts,
+            timings=timings,
+        )
+        output.write(output.last_file, record.model_dump_json(indent=1))
+    return Counts.of(stats)
 
 
 def _device_line(scorer: Scorer) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from batch.cache import LogitCache
 from batch.device import Device
 from batch.packing import BatchShapes
 from batch.session import TaskSession
@@ -60,7 +62,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 class LogitRunner:
     """A session with its tokenizer and its batch shapes: texts in, logits out.
 
-    tokens_per_batch: None takes the default of the device.
+    tokens_per_batch: None takes the default of the device. cache: logits that are known already.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class LogitRunner:
         max_tokens: int,
         pad_id: int,
         tokens_per_batch: int | None = None,
+        cache: LogitCache | None = None,
     ) -> None:
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[session.device.kind]
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
         self.pad_id = pad_id
         self.device = session.device
         self._session = session
+        self._cache = cache
         self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
 
     def tokenise(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
@@ -91,13 +95,27 @@ class LogitRunner:
         place = [distinct.setdefault(text.ids.tobytes(), len(distinct)) for text in texts]
         copies = np.bincount(place, minlength=len(distinct))
         ids = [np.frombuffer(key, dtype=np.int32) for key in distinct]
+        if self._cache is None:
+            return np.stack(self._run(ids, copies, on_batch))[place]
+        known = self._cache.get(ids)
+        fresh = [row for row, logits in enumerate(known) if logits is None]
+        on_batch(len(texts) - int(copies[fresh].sum()), 0)
+        found = self._run([ids[row] for row in fresh], copies[fresh], on_batch)
+        self._cache.put([ids[row] for row in fresh], found)
+        results = iter(found)
+        return np.stack([next(results) if row is None else row for row in known])[place]
+
+    def _run(
+        self, ids: Sequence[IdArray], copies: npt.NDArray[np.int64], on_batch: OnBatch
+    ) -> list[FloatArray]:
+        """Logits of each text, (labels,) float32. copies: (rows,), how often a text is there."""
         results: list[FloatArray] = [_NOTHING] * len(ids)
         for packed in self.shapes.pack(ids, pad_id=self.pad_id):
             logits = self._session.run(packed.input_ids, packed.attention_mask)
             for row, result in zip(packed.rows, logits, strict=False):  # dummy rows are left over
                 results[row] = result
             on_batch(int(copies[packed.rows].sum()), sum(len(ids[row]) for row in packed.rows))
-        return np.stack(results)[place]
+        return results
 
 
 class Scorer:
@@ -109,13 +127,18 @@ class Scorer:
 
     def score(self, texts: Sequence[ModelText], *, on_batch: OnBatch = _ignore) -> Scored:
         """Probabilities and decided labels of every text, in the order of `texts`."""
+        return self.score_tokens(self.runner.tokenise(texts), on_batch=on_batch)
+
+    def score_tokens(
+        self, tokenised: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore
+    ) -> Scored:
+        """The same for texts that are tokenised already."""
         labels = len(self.metadata.labels)
-        if not texts:
+        if not tokenised:
             nothing = np.zeros((0, labels), dtype=np.float32)
             return Scored(
                 nothing, nothing.astype(np.bool_), np.zeros(0, np.int32), np.zeros(0, np.bool_)
             )
-        tokenised = self.runner.tokenise(texts)
         logits = self.runner.logits(tokenised, on_batch=on_batch)
         probabilities = calibrate(logits, self.metadata.calibration)
         return Scored(
@@ -134,9 +157,11 @@ def open_scorer(
     precision: Precision,
     threads: int = 0,
     tokens_per_batch: int | None = None,
+    cache: LogitCache | None = None,
 ) -> Scorer:
     """Open one task of a bundle after checking its files.
 
+    cache: made for this very model (`batch.cache.model_identity`).
     Raises UsageError for an unknown task, BundleError if a file was changed, or if the tokenizer
     is not the one that the graph was exported with.
     """
@@ -157,5 +182,6 @@ def open_scorer(
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
         tokens_per_batch=tokens_per_batch,
+        cache=cache,
     )
     return Scorer(runner, metadata)

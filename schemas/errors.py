@@ -65,6 +65,10 @@ class OutputError(NarrascanError):
     """The output folder cannot be written, or belongs to another run."""
 
 
+class OutOfMemoryError(NarrascanError):
+    """Memory ran out, and there is nothing left to halve."""
+
+
 class LockedError(NarrascanError):
     """Another run holds the output folder."""
 

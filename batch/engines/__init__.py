@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from batch.device import Device
+from batch.device import Device, installed_engines
 from schemas.decision import FloatArray
 from schemas.tokens import InputArray
 from schemas.variants import ENGINE_OF, Precision
@@ -46,3 +47,9 @@ def open_engine(
     from batch.engines.onnxruntime import OnnxruntimeSession
 
     return OnnxruntimeSession(path, device, threads=threads)
+
+
+def engine_versions(precision: Precision) -> dict[str, str]:
+    """Version of the package, or packages, that run a precision; scores depend on it."""
+    engine = ENGINE_OF[precision]
+    return installed_engines() if engine == "onnxruntime" else {engine: version(engine)}

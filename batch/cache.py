@@ -1,0 +1,286 @@
+"""Logits that are known already: a text is run once ever by the same model, whatever run it is in.
+
+Bits depend on the text's tokens, on the model, and on the shape of its batch, which follows from
+its length and the batch size. A key holds all of it, and an entry its own checksum, so that the
+cache gives the very bits of a run without it or nothing. No fault of the cache ends a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sqlite3
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from filelock import FileLock
+
+from batch.device import Device
+from batch.engines import engine_versions
+from schemas.bundle import Bundle
+from schemas.decision import FloatArray
+from schemas.tokens import IdArray
+from schemas.variants import Precision
+
+Note = Callable[[str], None]
+Result = TypeVar("Result")
+
+BUSY_TIMEOUT_S = 30
+CHECKSUM_BYTES = 8
+
+LAYOUT = 1
+"""`user_version` of the database; a file of another layout is replaced."""
+
+COST = "(coalesce(length({}.value), 0) + 92) * 3 / 2"
+"""Bytes of an entry on disk: its key twice (in the table and in the index), some headers, and its
+share of pages that are two thirds full, as those of a B-tree with random keys are."""
+
+SCHEMA = f"""
+CREATE TABLE entries (key BLOB PRIMARY KEY, used INTEGER, value BLOB) WITHOUT ROWID;
+CREATE INDEX by_use ON entries (used);
+CREATE TABLE size (bytes INTEGER);
+INSERT INTO size VALUES (0);
+CREATE TRIGGER added AFTER INSERT ON entries
+BEGIN UPDATE size SET bytes = bytes + {COST.format("new")}; END;
+CREATE TRIGGER removed AFTER DELETE ON entries
+BEGIN UPDATE size SET bytes = bytes - {COST.format("old")}; END;
+PRAGMA user_version = {LAYOUT};
+"""
+
+TRANSIENT = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""Primary error codes that say nothing against the file itself."""
+
+
+def model_identity(
+    bundle: Bundle, task: str, device: Device, precision: Precision, *, tokens_per_batch: int
+) -> bytes:
+    """Everything beside a text's tokens that its logits depend on, as a sha256."""
+    facts = [
+        bundle.sha256,  # and through it the sha256 of the graph and of the tokenizer
+        task,
+        precision,
+        engine_versions(precision),
+        device.kind,
+        _processor(),
+        tokens_per_batch,
+        version("narrascan"),  # the rule from a length to a shape
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).digest()
+
+
+class LogitCache:
+    """Logits by text, for one model, in an SQLite file that other runs may use at the same time.
+
+    identity: of the model. max_bytes: of the folder; what was used longest ago goes first.
+    note: is told once about each fault, after which the run goes on without what was lost.
+    """
+
+    def __init__(self, folder: Path, identity: bytes, *, max_bytes: int, note: Note) -> None:
+        self._folder, self._identity = folder, identity
+        self._max_bytes, self._note = max_bytes, note
+        self._asked = self._found = 0
+        self._hits: list[bytes] = []
+        self._renewed = False
+        self._connection = self._open()
+
+    def get(self, texts: Sequence[IdArray]) -> list[FloatArray | None]:
+        """Logits of each text, (labels,) float32, or None where they are not known.
+
+        texts: token ids, (seq,) int32 each, all different.
+        """
+        nothing: list[FloatArray | None] = [None] * len(texts)
+        keys = [self._key(ids) for ids in texts]
+        found = self._guarded(lambda connection: self._read(connection, keys), nothing)
+        self._asked += len(found)
+        self._found += sum(logits is not None for logits in found)
+        return found
+
+    def put(self, texts: Sequence[IdArray], logits: Sequence[FloatArray]) -> None:
+        """Remember the logits of texts that `get` did not know, (labels,) float32 each."""
+        entries = [
+            (key := self._key(ids), _sealed(key, values.tobytes()))
+            for ids, values in zip(texts, logits, strict=True)
+        ]
+        self._guarded(lambda connection: self._write(connection, entries), None)
+
+    def summary(self) -> str:
+        """One line on what it was good for."""
+        return f"cache: {self._found:,} of {self._asked:,} texts were known"
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _key(self, ids: IdArray) -> bytes:
+        return hashlib.sha256(self._identity + ids.tobytes()).digest()
+
+    def _guarded(self, action: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
+        """Do something with the file; on a fault say so and go on with `otherwise`."""
+        if self._connection is None:
+            return otherwise
+        try:
+            return action(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            self._hits.clear()
+            self._connection = self._after(error)
+            return otherwise
+
+    def _open(self) -> sqlite3.Connection | None:
+        try:
+            return _open_newest(self._folder, renew=False)
+        except (sqlite3.Error, OSError) as error:
+            return self._after(error)
+
+    def _after(self, error: sqlite3.Error | OSError) -> sqlite3.Connection | None:
+        """A new file if the old one is damaged, but once a run only; else nothing."""
+        if _is_damage(error) and not self._renewed:
+            self._renewed = True
+            self._note(f"cache {self._folder}: is damaged and starts empty: {error}")
+            try:
+                return _open_newest(self._folder, renew=True)
+            except (sqlite3.Error, OSError) as second:
+                error = second
+        self._note(f"cache {self._folder}: not used any more in this run: {error}")
+        return None
+
+    def _read(
+        self, connection: sqlite3.Connection, keys: Sequence[bytes]
+    ) -> list[FloatArray | None]:
+        found: list[FloatArray | None] = []
+        for key in keys:
+            row = connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+            payload = _unsealed(key, row)
+            found.append(None if payload is None else np.frombuffer(payload, dtype=np.float32))
+        self._hits += [key for key, logits in zip(keys, found, strict=True) if logits is not None]
+        return found
+
+    def _write(
+        self, connection: sqlite3.Connection, entries: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Add entries, mark what was read as used, and make room: one short transaction."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (use,) = connection.execute("SELECT max(used) + 1 FROM entries").fetchone()
+            connection.executemany(
+                "UPDATE entries SET used = ? WHERE key = ?", [(use, key) for key in self._hits]
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
+                [(key, use or 0, value) for key, value in entries],
+            )
+            _make_room(connection, self._max_bytes)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+        self._hits.clear()
+
+
+def _open_newest(folder: Path, *, renew: bool) -> sqlite3.Connection:
+    """Open the newest file of a folder, or make one; `renew` makes one in place of all others.
+
+    A new one never has an old name: a run that still has the old file open would remove the new
+    one's journal when it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock", timeout=BUSY_TIMEOUT_S):
+        stems = (path.stem.removeprefix("logits-") for path in folder.glob("logits-*.sqlite"))
+        numbers = {int(stem) for stem in stems if stem.isdecimal()}
+        number = max(numbers, default=0) + renew
+        connection = _connect(folder / f"logits-{number}.sqlite")
+        for old in numbers - {number}:
+            for path in folder.glob(f"logits-{old}.sqlite*"):
+                path.unlink(missing_ok=True)
+    return connection
+
+
+def _make_room(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Remove what was used longest ago until the rest is small enough."""
+    (size,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM size").fetchone()
+    victims = []
+    if size > max_bytes:
+        oldest = f"SELECT key, {COST.format('entries')} FROM entries ORDER BY used"
+        for key, cost in connection.execute(oldest):
+            if size <= max_bytes:
+                break
+            victims.append((key,))
+            size -= cost
+        if size > max_bytes:
+            raise sqlite3.DatabaseError("its size is not that of its entries")
+    connection.executemany("DELETE FROM entries WHERE key = ?", victims)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Settings and, in a new file, tables. Raises sqlite3.DatabaseError if it is damaged."""
+    for pragma in (
+        "trusted_schema = OFF",
+        "cell_size_check = ON",  # looks at pages before it follows what they say
+        "recursive_triggers = ON",  # so that what is replaced counts as removed
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "journal_size_limit = 67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    (layout,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if not layout and not tables:
+        connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+    elif layout != LAYOUT:
+        raise sqlite3.DatabaseError(f"layout {layout}, expected {LAYOUT}")
+
+
+def _is_damage(error: sqlite3.Error | OSError) -> bool:
+    """True if the file is to blame, and not the disk, the rights or another run."""
+    if isinstance(error, OSError):
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF not in TRANSIENT
+
+
+def _sealed(key: bytes, payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, key=key, digest_size=CHECKSUM_BYTES).digest() + payload
+
+
+def _unsealed(key: bytes, row: tuple[object] | None) -> bytes | None:
+    """What was sealed under this key, or None if it was not, or has changed since."""
+    value = None if row is None else row[0]
+    if not isinstance(value, bytes) or _sealed(key, value[CHECKSUM_BYTES:]) != value:
+        return None
+    return value[CHECKSUM_BYTES:]
+
+
+def _processor() -> str:
+    """Name and instruction sets of the processor: engines choose their arithmetic by them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))

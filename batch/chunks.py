@@ -1,0 +1,246 @@
+"""What becomes of a chunk: read and tokenised, scored, written, each step on its own thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from batch.gold import gold_matrix
+from batch.options import RunOptions
+from batch.output import OutputFolder
+from batch.parts import prediction_table, quarantine_table
+from batch.pipeline import WriteBehind, is_out_of_memory, read_ahead
+from batch.plan import Chunk, Plan
+from batch.progress import RunProgress
+from batch.rows import ChunkReader, Rows
+from batch.scorer import Scored, Scorer
+from batch.stats import count_rows
+from batch.stop import StopSwitch
+from schemas.errors import NarrascanError, OutOfMemoryError
+from schemas.text import EMPTY
+from schemas.tokens import TokenisedText
+
+
+@dataclass(frozen=True)
+class ReadChunk:
+    """A chunk, or a part of one, that is ready to be scored.
+
+    rows: without their texts, of which only the tokens are needed from here on.
+    places: the row of each of `tokenised`. statuses: what became of every row.
+    """
+
+    rows: Rows
+    places: Sequence[int]
+    tokenised: Sequence[TokenisedText]
+    statuses: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ScoredChunk:
+    """A chunk, or a part of one, that is ready to be written; one result a row."""
+
+    rows: Rows
+    scored: Scored
+    statuses: Sequence[str]
+
+
+class ChunkWorker:
+    """The steps of a chunk. `read` may run on one thread, `score` on another, `write` on a third.
+
+    finished: index of each chunk that was written. rows, tokens: how many of them were scored.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        options: RunOptions,
+        scorer: Scorer,
+        output: OutputFolder,
+        progress: RunProgress,
+        switch: StopSwitch,
+    ) -> None:
+        self.finished: set[int] = set()
+        self.rows = self.tokens = 0
+        self._plan, self._options, self._scorer = plan, options, scorer
+        self._output, self._progress, self._switch = output, progress, switch
+        metadata = scorer.metadata
+        self._reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
+        self._most_rows = max(chunk.rows for chunk in plan.chunks)
+
+    def read(self, chunk: Chunk) -> ReadChunk:
+        """Read and tokenise. Raises CorpusError if the file's pages cannot be decoded."""
+        rows = self._reader.read(chunk)
+        places = [row for row, text in enumerate(rows.texts) if text is not None and text != EMPTY]
+        texts = [text for text in rows.texts if text is not None and text != EMPTY]
+        tokenised = self._scorer.runner.tokenise(texts)
+        statuses = ["empty" if reason is None else "quarantined" for reason in rows.reasons]
+        for row, text in zip(places, tokenised, strict=True):
+            statuses[row] = "truncated" if text.truncated else "ok"
+        return ReadChunk(replace(rows, texts=()), places, tokenised, statuses)
+
+    def score(self, chunk: ReadChunk) -> ScoredChunk:
+        """Score what has text. Raises StoppedError between batches if the run should end."""
+        self._switch.check()
+        seen_rows = seen_tokens = 0
+
+        def on_batch(rows: int, tokens: int) -> None:
+            nonlocal seen_rows, seen_tokens
+            seen_rows, seen_tokens = seen_rows + rows, seen_tokens + tokens
+            self._progress.advance(rows, tokens)
+            self._switch.check()
+
+        try:
+            found = self._scorer.score_tokens(chunk.tokenised, on_batch=on_batch)
+            whole = _whole(found, chunk, labels=len(self._scorer.metadata.labels))
+        except Exception:
+            self._progress.advance(-seen_rows, -seen_tokens)  # they may be scored again
+            raise
+        self.tokens += seen_tokens
+        self._progress.advance(len(chunk.statuses) - len(chunk.places), 0)
+        return ScoredChunk(chunk.rows, whole, chunk.statuses)
+
+    def write(self, chunk: Chunk, found: ScoredChunk) -> None:
+        """Count and write: part, quarantine, and then the marker."""
+        options, labels = self._options, self._scorer.metadata.labels
+        rows, scored, statuses = found.rows, found.scored, found.statuses
+        source = self._plan.files[chunk.file].source.name
+        with_gold = options.gold_column is not None  # even where this chunk's are all null
+        gold, has_gold = gold_matrix(rows.gold, labels) if with_gold else (None, None)
+        stats = count_rows(
+            domains=rows.domains,
+            statuses=statuses,
+            tokens=scored.tokens,
+            probabilities=scored.probabilities,
+            decided=scored.decided,
+            gold=gold,
+            has_gold=has_gold,
+        )
+        part = prediction_table(rows, scored, statuses, labels, chunk=chunk, source=source)
+        bad = quarantine_table(rows, chunk=chunk, source=source, id_column=options.id_column)
+        self._output.publish_chunk(chunk, part, bad, stats, source=source)
+        self.finished.add(chunk.index)
+        self.rows += chunk.rows
+        pa.default_memory_pool().release_unused()  # give back what the chunk needed
+
+    def do_in_pieces(self, chunk: Chunk) -> None:
+        """Read, score and write a chunk with little memory, to the same bytes.
+
+        As many rows at once as worked for the chunks before; half as many when memory runs out.
+        Raises OutOfMemoryError if it is too little for a single row, or for writing the chunk.
+        """
+        pieces: list[ScoredChunk] = []
+        done = 0
+        while done < chunk.rows or not pieces:
+            rows = min(self._most_rows, chunk.rows - done)
+            piece = replace(chunk, first_row=chunk.first_row + done, rows=rows)
+            scored = self._try(piece)
+            if scored is None:
+                self._most_rows = (rows + 1) // 2
+            else:
+                pieces.append(scored)
+                done += rows
+        try:
+            self.write(chunk, _joined(pieces))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._too_little(chunk, error, "a smaller --chunk-rows needs less") from error
+
+    def _try(self, piece: Chunk) -> ScoredChunk | None:
+        """Read and score some rows; None if that takes more memory than there is."""
+        try:
+            return self.score(self.read(piece))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if piece.rows > 1:
+                return None
+            if isinstance(error, NarrascanError):  # a damaged page may ask for absurd amounts
+                raise
+            hint = "a smaller --max-tokens-per-batch needs less"
+            raise self._too_little(piece, error, hint) from error
+
+    def _too_little(self, chunk: Chunk, error: Exception, hint: str) -> OutOfMemoryError:
+        first, last = chunk.first_row, chunk.first_row + chunk.rows - 1
+        rows = f"row {first}" if first == last else f"rows {first} to {last}"
+        source = self._plan.files[chunk.file].source.name
+        reason = str(error) or type(error).__name__
+        return OutOfMemoryError(
+            f"{source}, {rows}: not enough memory: {reason}",
+            hint=f"give the run more memory, and the same command resumes; {hint}",
+        )
+
+
+def do_chunks(worker: ChunkWorker, chunks: Sequence[Chunk], progress: RunProgress) -> None:
+    """Finish chunks, reading the next and writing the last one meanwhile.
+
+    When memory runs out, the rest is done one chunk at a time and in pieces.
+    """
+    reason = _do_side_by_side(worker, chunks)
+    if reason is None:
+        return
+    progress.note(
+        "memory",
+        f"out of memory ({reason}); going on with one chunk at a time, in smaller pieces",
+    )
+    for chunk in chunks:
+        if chunk.index not in worker.finished:
+            worker.do_in_pieces(chunk)
+
+
+def _do_side_by_side(worker: ChunkWorker, chunks: Sequence[Chunk]) -> str | None:
+    """Returns None, or the message of the error if memory ran out."""
+    try:
+        with closing(read_ahead(chunks, worker.read)) as ready, WriteBehind() as behind:
+            for chunk, read in zip(chunks, ready, strict=True):
+                scored = worker.score(read)
+                behind.hand_over(partial(worker.write, chunk, scored))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return str(error) or type(error).__name__
+    return None
+
+
+def _whole(found: Scored, chunk: ReadChunk, *, labels: int) -> Scored:
+    """Results for every row of a chunk; zeros for those without a text."""
+    rows, places = len(chunk.statuses), chunk.places
+    whole = Scored(
+        probabilities=np.zeros((rows, labels), np.float32),
+        decided=np.zeros((rows, labels), np.bool_),
+        tokens=np.zeros(rows, np.int32),
+        truncated=np.zeros(rows, np.bool_),
+    )
+    whole.probabilities[places] = found.probabilities
+    whole.decided[places] = found.decided
+    whole.tokens[places] = found.tokens
+    whole.truncated[places] = found.truncated
+    return whole
+
+
+def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:
+    """Pieces of one chunk, in order, as if they had never been apart."""
+    if len(pieces) == 1:
+        return pieces[0]
+    rows, scored = [piece.rows for piece in pieces], [piece.scored for piece in pieces]
+    return ScoredChunk(
+        rows=Rows(
+            texts=(),
+            reasons=[reason for piece in rows for reason in piece.reasons],
+            domains=[domain for piece in rows for domain in piece.domains],
+            gold=[gold for piece in rows for gold in piece.gold],
+            kept=pa.concat_tables([piece.kept for piece in rows]).combine_chunks(),
+        ),
+        scored=Scored(
+            probabilities=np.concatenate([piece.probabilities for piece in scored]),
+            decided=np.concatenate([piece.decided for piece in scored]),
+            tokens=np.concatenate([piece.tokens for piece in scored]),
+            truncated=np.concatenate([piece.truncated for piece in scored]),
+        ),
+        statuses=[status for piece in pieces for status in piece.statuses],
+    )

@@ -1,0 +1,53 @@
+"""How `batch-classify` ends: the only home of exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from schemas import errors
+
+if TYPE_CHECKING:
+    from batch.progress import RunProgress
+
+FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
+
+
+def exit_code(error: errors.NarrascanError) -> int:
+    """The exit code that tells a scheduler what kind of end this was."""
+    if isinstance(error, errors.UsageError):
+        return USAGE
+    if isinstance(error, errors.StoppedError):
+        return STOPPED
+    return LOCKED if isinstance(error, errors.LockedError) else FAILED
+
+
+@contextmanager
+def exit_codes(progress: RunProgress) -> Iterator[None]:
+    """Turn errors into messages and exit codes."""
+    try:
+        yield
+    except errors.NarrascanError as error:
+        progress.note("error", f"Error: {error}", kind=type(error).__name__)
+        sys.exit(exit_code(error))
+    except (OSError, MemoryError) as error:
+        progress.note("error", f"Error: {type(error).__name__}: {error}", kind=type(error).__name__)
+        sys.exit(FAILED)
+    except Exception as error:
+        _unexpected(error, progress)
+
+
+def _unexpected(error: Exception, progress: RunProgress) -> NoReturn:
+    """A defect of ours: one line for the log, the traceback for whoever reports it."""
+    trace = "".join(traceback.format_exception(error))
+    progress.note(
+        "error",
+        f"Error: unexpected {type(error).__name__}: {error}\n"
+        "hint: this is a defect in narrascan; what is finished is kept, and the same command "
+        f"resumes. Please report it with what follows.\n{trace}",
+        kind=type(error).__name__,
+    )
+    sys.exit(FAILED)

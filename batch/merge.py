@@ -1,0 +1,136 @@
+"""Shards of one corpus become the run that a single machine would have made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.output import RUN_FILE, SHARD_FILE, OutputFolder, differences
+from batch.progress import RunProgress
+from batch.publish import publish_run
+from batch.record import Counts, ShardRecord, Timings, merge_markers
+from schemas.errors import OutputError, UsageError, listing
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merged run. max_quarantined: share of rows in [0, 1] that its shards allowed."""
+
+    counts: Counts
+    max_quarantined: float
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """The folder of a finished shard, and what it says of itself."""
+
+    output: OutputFolder
+    record: ShardRecord
+
+
+def merge(
+    folders: Sequence[Path], output: OutputFolder, progress: RunProgress, *, overwrite: bool
+) -> MergeResult:
+    """Copy the chunks of all shards and publish the whole; a killed merge is resumed.
+
+    The folder is byte for byte that of a run without shards, but for `timings`. What may differ
+    between machines (how the device was chosen, where corpus and bundle lie) is taken from shard 1.
+    Raises OutputError for a shard that is missing, unfinished, damaged, or of another run.
+    """
+    if output.folder.resolve() in [folder.resolve() for folder in folders]:
+        raise UsageError(
+            f"--output {output.folder}: is one of the shards", hint="name a folder of its own"
+        )
+    shards = _one_run([_open(folder) for folder in folders])
+    first = shards[1].record
+    where = _places(shards)
+    with output.held(overwrite=overwrite):
+        output.claim(first.facts.key)
+        todo = [index for index in range(first.chunks) if not output.is_finished(index)]
+        if todo:
+            output.last_file.unlink(missing_ok=True)
+        for index in todo:
+            output.adopt_chunk(index, where[index].output)
+        stats, outputs = merge_markers(output, range(first.chunks))
+        if output.is_published():
+            progress.note("complete", f"{output.folder}: already complete, nothing to do")
+        else:
+            timings = Timings.of_all([shard.record.timings for shard in shards.values()])
+            publish_run(output, first.facts, stats, outputs, timings)
+    return MergeResult(Counts.of(stats), first.facts.max_quarantined)
+
+
+def _open(folder: Path) -> FinishedShard:
+    path = folder / SHARD_FILE
+    try:
+        record = ShardRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _no_shard(folder) from None
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{path}: cannot be read: {error}", hint="run the command of this shard again"
+        ) from error
+    return FinishedShard(OutputFolder(folder, is_shard=True), record)
+
+
+def _no_shard(folder: Path) -> OutputError:
+    if not folder.is_dir():
+        return OutputError(f"{folder}: there is no such folder", hint="check the path")
+    if (folder / RUN_FILE).exists():
+        return OutputError(
+            f"{folder}: holds a whole run, not a shard", hint="leave it out of the merge"
+        )
+    if OutputFolder(folder).markers():
+        return OutputError(
+            f"{folder}: is not finished",
+            hint="run the command of this shard again until it ends with exit 0",
+        )
+    return OutputError(
+        f"{folder}: holds no finished shard ({SHARD_FILE} is missing)",
+        hint="shards are made by `batch-classify CORPUS... --shard i/n`",
+    )
+
+
+def _one_run(found: Sequence[FinishedShard]) -> dict[int, FinishedShard]:
+    """Shards by number, ascending. Raises OutputError if they are not all those of one run."""
+    first, shards = found[0], dict[int, FinishedShard]()
+    for shard in found:
+        changes = list(differences(_identity(first.record), _identity(shard.record)))
+        if changes:
+            lines = "\n".join(f"  {change}" for change in changes)
+            raise OutputError(
+                f"{shard.output.folder}: is of another run than {first.output.folder}; what "
+                f"differs:\n{lines}",
+                hint="merge shards that were made with the same corpus, bundle and options",
+            )
+        twin = shards.setdefault(shard.record.number, shard)
+        if twin is not shard:
+            raise OutputError(
+                f"{shard.output.folder}: is shard {shard.record.number} of {shard.record.of}, and "
+                f"so is {twin.output.folder}",
+                hint="name each shard once",
+            )
+    missing = [f"{i}/{first.record.of}" for i in range(1, first.record.of + 1) if i not in shards]
+    if missing:
+        raise OutputError(
+            f"shards are missing: {listing(missing)}", hint="name the folders of all shards"
+        )
+    return dict(sorted(shards.items()))
+
+
+def _identity(record: ShardRecord) -> dict[str, object]:
+    return {**record.facts.key, "shards": record.of, "chunks": record.chunks}
+
+
+def _places(shards: Mapping[int, FinishedShard]) -> dict[int, FinishedShard]:
+    """Which shard has each chunk, by index. Raises OutputError if a chunk is nowhere."""
+    where = {index: shard for shard in shards.values() for index in shard.output.markers()}
+    chunks = shards[1].record.chunks
+    lost = [index for index in range(chunks) if index not in where]
+    if lost:
+        raise OutputError(
+            f"{len(lost)} of {chunks} chunks are in none of the shards, the first is {lost[0]}",
+            hint="a marker was removed; run the commands of all shards again, then merge again",
+        )
+    return where

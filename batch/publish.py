@@ -1,0 +1,43 @@
+"""The last files of a run: its report, and then `run.json`, which says that it is finished."""
+
+from __future__ import annotations
+
+import json
+
+from batch.output import OutputFolder
+from batch.page import write_report
+from batch.record import Counts, RunFacts, Timings, run_record
+from batch.report import build_report
+from batch.stats import ChunkStats
+from schemas.errors import OutputError
+from schemas.files import FileFacts
+
+
+def publish_run(
+    output: OutputFolder,
+    facts: RunFacts,
+    stats: ChunkStats,
+    outputs: dict[str, FileFacts],
+    timings: Timings,
+) -> None:
+    """Write report.json, report.html and run.json of a corpus that is scored whole.
+
+    stats: of all chunks. outputs: every part and quarantine file by relative path.
+    Raises OutputError.
+    """
+    report = build_report(
+        stats,
+        task=facts.task,
+        labels=facts.labels,
+        thresholds=facts.thresholds,
+        gold_column=facts.gold_column,
+    )
+    try:
+        write_report(report, output.folder)
+    except OSError as error:
+        raise OutputError(
+            f"{output.folder}: the report cannot be written: {error}",
+            hint="make room, then run the same command again: it resumes",
+        ) from error
+    record = run_record(facts, Counts.of(stats), outputs, timings)
+    output.write(output.last_file, json.dumps(record, indent=1, ensure_ascii=False))
