@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from batch.scorer import LogitRunner
+from batch.scorer import LogitRunner, load_tokenizer
+from batch.session import TaskSession
 from exporter.decision import Decision, choose_decision
 from schemas.config import DecisionConfig
 from schemas.decision import FloatArray, calibrate, decide
@@ -31,7 +33,16 @@ class Reference:
     texts: list[TokenisedText]
     gold: BoolArray
     logits: FloatArray
+    config: DecisionConfig
     decision: Decision
+    tokenizer: Path
+    max_tokens: int
+    pad_id: int
+
+    def runner(self, session: TaskSession) -> LogitRunner:
+        """Run the same texts by another session."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        return LogitRunner(session, tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
 
     @property
     def decided(self) -> BoolArray:
@@ -43,7 +54,6 @@ class Reference:
 def fit_variant(
     reference: Reference,
     logits: FloatArray,
-    config: DecisionConfig,
     *,
     speed: float,
     kept: tuple[str, ...] = (),
@@ -53,7 +63,7 @@ def fit_variant(
     logits: (rows, labels), of the reference's texts. speed: tokens a second over those of fp32.
     kept: products that were left in a higher precision.
     """
-    own = choose_decision(logits, reference.gold, config)
+    own = choose_decision(logits, reference.gold, reference.config)
     decided = decide(calibrate(logits, own.calibration), own.thresholds)
     changed = decided != reference.decided
     drift = np.abs(
