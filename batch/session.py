@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from batch.device import Device, import_engine
+from batch.onnx_file import refuse_external_data
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.metadata import ArtefactMetadata
@@ -18,11 +19,12 @@ class TaskSession:
     """A loaded ONNX file.
 
     threads: intra-op threads; 0 lets onnxruntime choose. Logits do not depend on it.
-    Raises BundleError if the file cannot be opened, DeviceError if the session ends up on another
-    device than asked for.
+    Raises BundleError if the file cannot be opened or keeps weights elsewhere, DeviceError if the
+    session ends up on another device than asked for.
     """
 
     def __init__(self, path: Path, device: Device, *, threads: int = 0) -> None:
+        refuse_external_data(path)
         self.path = path
         self.device = device
         self._session = _open(import_engine(), path, device, threads)
@@ -63,6 +65,8 @@ def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:
     options.enable_mem_pattern = False
     # Threads that spin between batches would take the core that reads and tokenises.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its other format has its own ways to external data.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     settings = {"device_id": str(device.index)} if device.kind == "cuda" else {}
     try:
         # `enable_fallback=0`: a provider that fails must not be replaced by the CPU. Node-level
