@@ -35,6 +35,16 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+require_signature = click.option(
+    "--require-signature",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="NARRASCAN_REQUIRE_SIGNATURE",
+    show_envvar=True,
+    metavar="PUBLIC_KEY",
+    help="Refuse a bundle that this key did not sign, or that was changed since.",
+)
+
+
 @click.group(cls=DefaultGroup, default="run", default_if_no_args=False)
 @click.version_option(package_name="narrascan")
 def main() -> None:
@@ -140,7 +150,12 @@ def main() -> None:
     type=Duration(),
     help="Stop after this long (90s, 45m, 1h30m) with exit 4; the same command resumes.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; score nothing.")
+@require_signature
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything; show rows, tokens, expected time and memory; score nothing.",
+)
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -192,7 +207,7 @@ def run(
     progress = make_progress(log_format)
     try:
         if dry_run:
-            _dry_run(options)
+            _dry_run(options, log_format)
         else:
             _score(options, progress)
     except errors.NarrascanError as error:
@@ -212,17 +227,25 @@ def run(
     envvar="NARRASCAN_BUNDLE",
     help="Bundle to check too.  [default: artifacts/bundle, if there]",
 )
-def doctor(bundle: Path | None) -> None:
-    """Check the installation: engine, CUDA libraries, the bundle. Exit 1 if a problem is found."""
+@require_signature
+def doctor(bundle: Path | None, require_signature: Path | None) -> None:
+    """Check the installation: cores, processor, memory, engine, CUDA libraries, the bundle.
+
+    The bundle is checked file by file, with its signature, and each task scores a text. Exit 1 if a
+    problem is found.
+    """
     from batch.doctor import examine
 
     default = Path("artifacts/bundle")
     problems = 0
-    for finding in examine(bundle or (default if default.exists() else None)):
-        problems += finding.verdict == "problem"
-        click.echo(f"{finding.verdict:8} {finding.subject:8} {finding.text}")
-        if finding.advice:
-            click.echo(f"{'':17} hint: {finding.advice}")
+    try:
+        for finding in examine(
+            bundle or (default if default.exists() else None), require_signature
+        ):
+            problems += finding.verdict == "problem"
+            click.echo("\n".join(finding.lines()))
+    except errors.UsageError as error:
+        raise click.UsageError(str(error)) from error
     sys.exit(FAILED if problems else 0)
 
 
@@ -272,10 +295,14 @@ def _score(options: RunOptions, progress: RunProgress) -> None:
         sys.exit(TOO_MANY_QUARANTINED)
 
 
-def _dry_run(options: RunOptions) -> None:
-    from batch.run import look
+def _dry_run(options: RunOptions, log_format: Literal["text", "json"]) -> None:
+    from batch.estimate import estimate
 
-    click.echo(json.dumps(look(options), indent=1, ensure_ascii=False))
+    expected = estimate(options)
+    if log_format == "json":
+        click.echo(json.dumps(expected.facts(), ensure_ascii=False))
+    else:
+        click.echo("\n".join(expected.lines()))
 
 
 def _unexpected(error: Exception, progress: RunProgress) -> NoReturn:

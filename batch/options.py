@@ -15,6 +15,7 @@ class RunOptions:
     deadline_s: seconds after which the run stops and can be resumed, or None.
     named_columns: columns that the user named, which must therefore be there; the defaults of
     title, id and domain may be missing.
+    require_signature: file of the public key that must have signed the bundle, or None.
     """
 
     corpus: tuple[str, ...]
@@ -37,6 +38,7 @@ class RunOptions:
     max_quarantined: float = 0.01
     deadline_s: float | None = None
     named_columns: frozenset[str] = frozenset()
+    require_signature: Path | None = None
 
     def shaping(self) -> dict[str, object]:
         """The options that shape the output; a resumed run must have the same."""

@@ -32,6 +32,7 @@ from batch.record import (
 from batch.report import build_report
 from batch.rows import ChunkReader, Rows
 from batch.scorer import OnBatch, Scored, Scorer, open_scorer
+from batch.signature import open_bundle
 from batch.stats import ChunkStats, count_rows
 from batch.stop import StopSwitch
 from schemas.bundle import Bundle
@@ -59,7 +60,7 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
     clock = time.monotonic()
     switch = StopSwitch(options.deadline_s)
     with switch.listening():
-        scorer, bundle = _open(options)
+        scorer, bundle = open_model(options)
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
         if options.gold_column is not None and not options.ignore_unknown_gold:
@@ -83,27 +84,13 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
     return RunResult(counts, work.rows, seconds, scorer.runner.device.name)
 
 
-def look(options: RunOptions) -> dict[str, object]:
-    """Check everything that can be checked without scoring, and tell what a run would do."""
-    scorer, bundle = _open(options)
-    plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-    if options.gold_column is not None and not options.ignore_unknown_gold:
-        check_gold(plan, options.gold_column, scorer.metadata.labels)
-    return {
-        "task": options.task,
-        "bundle_sha256": bundle.sha256,
-        "device": scorer.runner.device.name,
-        "device_why": scorer.runner.device.why,
-        "files": len(plan.files),
-        "rows": plan.rows,
-        "chunks": len(plan.chunks),
-        "kept_columns": plan.kept.names,
-        "labels": len(scorer.metadata.labels),
-    }
+def open_model(options: RunOptions) -> tuple[Scorer, Bundle]:
+    """Open the bundle, with the signature that is required of it, and its task on the device.
 
 
-def _open(options: RunOptions) -> tuple[Scorer, Bundle]:
-    bundle = Bundle.open(options.bundle)
+    Raises UsageError, BundleError or DeviceError.
+    """
+    bundle = open_bundle(options.bundle, options.require_signature)
     device = choose_device(options.device)
     scorer = open_scorer(
         bundle,
