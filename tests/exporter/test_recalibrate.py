@@ -1,4 +1,4 @@
-"""What `export-classifier recalibrate` promises: other decisions, the same graph, a whole bundle."""
+"""What `export-classifier recalibrate` promises: other decisions, the same graph."""
 
 from __future__ import annotations
 
