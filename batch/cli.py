@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click_default_group import DefaultGroup
 
-from batch.exits import FAILED, TOO_MANY_QUARANTINED, exit_codes
+from batch.exits import FAILED, check_quarantine, exit_codes, show_results, told
 from batch.parameters import Duration, ShardNumber, Size
+from schemas import errors
 
 if TYPE_CHECKING:
     from batch.options import RunOptions
     from batch.progress import RunProgress
-    from batch.record import Counts
+
+
+require_signature = click.option(
+    "--require-signature",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="NARRASCAN_REQUIRE_SIGNATURE",
+    show_envvar=True,
+    metavar="PUBLIC_KEY",
+    help="Refuse a bundle that this key did not sign, or that was changed since.",
+)
 
 
 @click.group(cls=DefaultGroup, default="run", default_if_no_args=False)
@@ -143,7 +153,12 @@ def main() -> None:
     show_default=True,
     help="Size of that folder at most; what was used longest ago goes first.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and show the plan; score nothing.")
+@require_signature
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything; show rows, tokens, expected time and memory; score nothing.",
+)
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -195,7 +210,7 @@ def run(
     progress = make_progress(log_format)
     with exit_codes(progress):
         if dry_run:
-            _dry_run(options)
+            _dry_run(options, log_format)
         else:
             _score(options, progress)
 
@@ -242,9 +257,9 @@ def merge(
         from batch.output import OutputFolder
 
         result = merge_shards(shards, OutputFolder(output), progress, overwrite=overwrite)
-        progress.note("finished", f"{_told(result.counts)}; {len(shards)} shards merged")
-        _show_results(output)
-        _check_quarantine(result.counts, result.max_quarantined, output, progress)
+        progress.note("finished", f"{told(result.counts)}; {len(shards)} shards merged")
+        show_results(output)
+        check_quarantine(result.counts, result.max_quarantined, output, progress)
 
 
 @main.command()
@@ -254,17 +269,25 @@ def merge(
     envvar="NARRASCAN_BUNDLE",
     help="Bundle to check too.  [default: artifacts/bundle, if there]",
 )
-def doctor(bundle: Path | None) -> None:
-    """Check the installation: engine, CUDA libraries, the bundle. Exit 1 if a problem is found."""
+@require_signature
+def doctor(bundle: Path | None, require_signature: Path | None) -> None:
+    """Check the installation: cores, processor, memory, engine, CUDA libraries, the bundle.
+
+    The bundle is checked file by file, with its signature, and each task scores a text. Exit 1 if a
+    problem is found.
+    """
     from batch.doctor import examine
 
     default = Path("artifacts/bundle")
     problems = 0
-    for finding in examine(bundle or (default if default.exists() else None)):
-        problems += finding.verdict == "problem"
-        click.echo(f"{finding.verdict:8} {finding.subject:8} {finding.text}")
-        if finding.advice:
-            click.echo(f"{'':17} hint: {finding.advice}")
+    try:
+        for finding in examine(
+            bundle or (default if default.exists() else None), require_signature
+        ):
+            problems += finding.verdict == "problem"
+            click.echo("\n".join(finding.lines()))
+    except errors.UsageError as error:
+        raise click.UsageError(str(error)) from error
     sys.exit(FAILED if problems else 0)
 
 
@@ -284,44 +307,24 @@ def _score(options: RunOptions, progress: RunProgress) -> None:
     result = run_corpus(options, progress)
     progress.note(
         "finished",
-        f"{_told(result.counts)}; {result.scored_now:,} now, in {result.seconds:.1f} s on "
+        f"{told(result.counts)}; {result.scored_now:,} now, in {result.seconds:.1f} s on "
         f"{result.device}",
         rows=result.counts.rows,
         quarantined=result.counts.quarantined,
         seconds=round(result.seconds, 3),
     )
     if options.shard is None:
-        _show_results(options.output)
+        show_results(options.output)
     else:
         click.echo(f"shard {options.shard}:   {options.output}")
-    _check_quarantine(result.counts, options.max_quarantined, options.output, progress)
+    check_quarantine(result.counts, options.max_quarantined, options.output, progress)
 
 
-def _told(counts: Counts) -> str:
-    scored = counts.ok + counts.truncated
-    return (
-        f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
-        f"{counts.empty:,} empty, {counts.quarantined:,} quarantined"
-    )
+def _dry_run(options: RunOptions, log_format: Literal["text", "json"]) -> None:
+    from batch.estimate import estimate
 
-
-def _show_results(output: Path) -> None:
-    click.echo(f"predictions: {output / 'predictions'}")
-    click.echo(f"report:      {output / 'report.html'}")
-
-
-def _check_quarantine(counts: Counts, allowed: float, output: Path, progress: RunProgress) -> None:
-    if counts.quarantined_share > allowed:
-        progress.note(
-            "quarantine",
-            f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "
-            f"the allowed share of {allowed:g}\n"
-            f"hint: the reasons are in {output / 'quarantine'}",
-        )
-        sys.exit(TOO_MANY_QUARANTINED)
-
-
-def _dry_run(options: RunOptions) -> None:
-    from batch.run import look
-
-    click.echo(json.dumps(look(options), indent=1, ensure_ascii=False))
+    expected = estimate(options)
+    if log_format == "json":
+        click.echo(json.dumps(expected.facts(), ensure_ascii=False))
+    else:
+        click.echo("\n".join(expected.lines()))

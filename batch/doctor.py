@@ -6,39 +6,59 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from batch.cores import usable_cores
-from batch.device import cuda_problem, import_engine, installed_engines
+import numpy as np
+
+from batch.cgroup import read_limits
+from batch.cores import allowed_cores, usable_cores
+from batch.device import choose_device, cuda_problem, import_engine, installed_engines
+from batch.findings import Finding
+from batch.machine import cpu_features, free_memory_bytes
+from batch.precision import choose_precision
+from batch.scorer import open_scorer
+from batch.signature import open_bundle, read_signature
 from schemas.bundle import Bundle
-from schemas.errors import NarrascanError
+from schemas.errors import NarrascanError, UsageError
+from schemas.text import ModelText
 
-Verdict = Literal["ok", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. advice: what to do about a problem."""
-
-    verdict: Verdict
-    subject: str
-    text: str
-    advice: str | None = None
+LITTLE_MEMORY = 10**9
+"""Bytes; a run with the default model stays below."""
 
 
-def examine(bundle: Path | None) -> Iterator[Finding]:
-    """Look at the machine, the engine, CUDA and, where there is one, the bundle."""
-    yield Finding(
-        "ok",
-        "machine",
-        f"Python {platform.python_version()}, {sys.platform}, {platform.machine()}, "
-        f"{usable_cores()} usable of {os.cpu_count()} cores",
-    )
+def examine(bundle: Path | None, public_key: Path | None = None) -> Iterator[Finding]:
+    """Look at the machine, the engine, CUDA and, where there is one, the bundle.
+
+    public_key: the key that must have signed the bundle, if any. Raises UsageError if it is none.
+    """
+    yield from _machine()
     yield from _engine()
     if bundle is not None:
-        yield from _bundle(bundle)
+        yield from _bundle(bundle, public_key)
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding(
+        "ok", "machine", f"Python {platform.python_version()}, {sys.platform}, {platform.machine()}"
+    )
+    quota = read_limits().cores
+    held = "no container quota" if quota is None else f"container quota {quota:g}"
+    yield Finding(
+        "ok",
+        "cores",
+        f"{usable_cores()} usable of {os.cpu_count()} ({allowed_cores()} by affinity, {held})",
+    )
+    features = cpu_features()
+    if features:
+        yield Finding("ok", "cpu", ", ".join(features))
+    else:
+        yield Finding("note", "cpu", "no vector instructions that are known here; expect it slow")
+    free = free_memory_bytes()
+    if free is not None:
+        limit = read_limits().memory_bytes
+        inside = f" in a container limited to {limit / 1e9:.1f} GB" if limit else ""
+        verdict = "ok" if free >= LITTLE_MEMORY else "note"
+        yield Finding(verdict, "memory", f"{free / 1e9:.1f} GB free{inside}")
 
 
 def _engine() -> Iterator[Finding]:
@@ -56,7 +76,7 @@ def _engine() -> Iterator[Finding]:
     try:
         engine = import_engine()
     except NarrascanError as error:
-        yield Finding("problem", "engine", error.message, error.hint)
+        yield Finding.of_error("engine", error)
         return
     if len(engines) <= 1:
         providers = ", ".join(engine.get_available_providers())
@@ -72,12 +92,48 @@ def _engine() -> Iterator[Finding]:
         yield Finding("note", "cuda", f"not used: {problem}")
 
 
-def _bundle(folder: Path) -> Iterator[Finding]:
+def _bundle(folder: Path, public_key: Path | None) -> Iterator[Finding]:
     try:
-        opened = Bundle.open(folder)
+        opened = open_bundle(folder, public_key)
         opened.check_all()
+        tasks = ", ".join(opened.manifest.tasks)
+        yield Finding("ok", "bundle", f"{folder}: every file is as it was exported; tasks: {tasks}")
+        yield signature_finding(opened, required=public_key is not None)
+        for task in opened.manifest.tasks:
+            yield _trial(opened, task)
+    except UsageError:
+        raise
     except NarrascanError as error:
-        yield Finding("problem", "bundle", error.message, error.hint)
-        return
-    tasks = ", ".join(opened.manifest.tasks)
-    yield Finding("ok", "bundle", f"{folder}: every file is as it was exported; tasks: {tasks}")
+        yield Finding.of_error("bundle", error)
+
+
+def signature_finding(bundle: Bundle, *, required: bool) -> Finding:
+    """What there is to say of the signature of a bundle that could be opened.
+
+    required: a key was named, and has been found to be the one. Raises BundleError for a file that
+    is no signature.
+    """
+    stored = read_signature(bundle.files)
+    if stored is None:
+        return Finding("note", "signed", "not signed")
+    if required:
+        return Finding("ok", "signed", f"by key {stored.key_id}, which is the one required")
+    return Finding(
+        "note", "signed", f"it says by key {stored.key_id}; --require-signature would check that"
+    )
+
+
+def _trial(bundle: Bundle, task: str) -> Finding:
+    """Score one text on the device that a run would choose."""
+    device = choose_device("auto")
+    precision = choose_precision(bundle, task, device, "auto")
+    scorer = open_scorer(bundle, task, device, precision=precision)
+    probabilities = scorer.score([ModelText("One article.", cut=False)]).probabilities
+    if not np.isfinite(probabilities).all():
+        return Finding("problem", "trial", f"{task}: probabilities are not numbers")
+    return Finding(
+        "ok",
+        "trial",
+        f"{task}: scored a text with {probabilities.shape[1]} labels in "
+        f"{scorer.metadata.precision} on {scorer.runner.device.name}",
+    )

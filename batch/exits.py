@@ -6,12 +6,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+import click
 
 from schemas import errors
 
 if TYPE_CHECKING:
     from batch.progress import RunProgress
+    from batch.record import Counts
 
 FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
 
@@ -38,6 +42,33 @@ def exit_codes(progress: RunProgress) -> Iterator[None]:
         sys.exit(FAILED)
     except Exception as error:
         _unexpected(error, progress)
+
+
+def told(counts: Counts) -> str:
+    """One line on what became of the rows."""
+    scored = counts.ok + counts.truncated
+    return (
+        f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
+        f"{counts.empty:,} empty, {counts.quarantined:,} quarantined"
+    )
+
+
+def show_results(output: Path) -> None:
+    """Where the results of a finished run lie."""
+    click.echo(f"predictions: {output / 'predictions'}")
+    click.echo(f"report:      {output / 'report.html'}")
+
+
+def check_quarantine(counts: Counts, allowed: float, output: Path, progress: RunProgress) -> None:
+    """Exit with 3 if a greater share of the rows than `allowed` was quarantined."""
+    if counts.quarantined_share > allowed:
+        progress.note(
+            "quarantine",
+            f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "
+            f"the allowed share of {allowed:g}\n"
+            f"hint: the reasons are in {output / 'quarantine'}",
+        )
+        sys.exit(TOO_MANY_QUARANTINED)
 
 
 def _unexpected(error: Exception, progress: RunProgress) -> NoReturn:

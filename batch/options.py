@@ -28,6 +28,7 @@ class RunOptions:
     deadline_s: seconds after which the run stops and can be resumed, or None.
     named_columns: columns that the user named, which must therefore be there; the defaults of
     title, id and domain may be missing.
+    require_signature: file of the public key that must have signed the bundle, or None.
     shard: do this part of the corpus only. cache: folder of logits that are known already.
     cache_bytes: its size at most.
     """
@@ -52,6 +53,7 @@ class RunOptions:
     max_quarantined: float = 0.01
     deadline_s: float | None = None
     named_columns: frozenset[str] = frozenset()
+    require_signature: Path | None = None
     shard: Shard | None = None
     cache: Path | None = None
     cache_bytes: int = 2_000_000_000

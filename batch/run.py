@@ -20,6 +20,7 @@ from batch.progress import RunProgress
 from batch.publish import publish_run
 from batch.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now, run_key
 from batch.scorer import TOKENS_PER_BATCH, Scorer, open_scorer
+from batch.signature import open_bundle
 from batch.stop import StopSwitch
 from schemas.bundle import Bundle
 from schemas.variants import Precision
@@ -36,7 +37,7 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
     """What scores: chosen, not yet opened."""
 
     bundle: Bundle
@@ -52,13 +53,15 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
     started, clock = now(), time.monotonic()
     switch = StopSwitch(options.deadline_s)
     with switch.listening(), ExitStack() as stack:
-        model = _choose(options)
+        model = choose_model(options)
         cache = _open_cache(options, model, progress)
         if cache is not None:
             stack.enter_context(closing(cache))
-        scorer = _open(options, model, cache)
+        scorer = open_model(options, model, cache=cache)
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
-        plan = _plan(options, scorer)
+        plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
+        if options.gold_column is not None and not options.ignore_unknown_gold:
+            check_gold(plan, options.gold_column, scorer.metadata.labels)
         output = OutputFolder(options.output, is_shard=options.shard is not None)
         with output.held(overwrite=options.overwrite) as stale:
             if stale is not None:
@@ -77,32 +80,30 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
     return RunResult(counts, worker.rows, seconds, scorer.runner.device.name)
 
 
-def look(options: RunOptions) -> dict[str, object]:
-    """Check everything that can be checked without scoring, and tell what a run would do."""
-    model = _choose(options)
-    scorer = _open(options, model, None)
-    plan = _plan(options, scorer)
-    chunks = chunks_of(plan, options.shard)
-    return {
-        "task": options.task,
-        "bundle_sha256": model.bundle.sha256,
-        "device": scorer.runner.device.name,
-        "device_why": scorer.runner.device.why,
-        "files": len(plan.files),
-        "rows": sum(chunk.rows for chunk in chunks),
-        "chunks": len(chunks),
-        "kept_columns": plan.kept.names,
-        "labels": len(scorer.metadata.labels),
-    }
+def choose_model(options: RunOptions) -> Model:
+    """Open the bundle, with the signature that is required of it, and choose what runs it.
 
-
-def _choose(options: RunOptions) -> _Model:
-    bundle = Bundle.open(options.bundle)
+    Raises UsageError, BundleError or DeviceError.
+    """
+    bundle = open_bundle(options.bundle, options.require_signature)
     device = choose_device(options.device)
-    return _Model(bundle, device, choose_precision(bundle, options.task, device, options.precision))
+    return Model(bundle, device, choose_precision(bundle, options.task, device, options.precision))
 
 
-def _open_cache(options: RunOptions, model: _Model, progress: RunProgress) -> LogitCache | None:
+def open_model(options: RunOptions, model: Model, *, cache: LogitCache | None = None) -> Scorer:
+    """Open the task on the device. Raises UsageError, BundleError or DeviceError."""
+    return open_scorer(
+        model.bundle,
+        options.task,
+        model.device,
+        precision=model.precision,
+        threads=options.threads,
+        tokens_per_batch=options.tokens_per_batch,
+        cache=cache,
+    )
+
+
+def _open_cache(options: RunOptions, model: Model, progress: RunProgress) -> LogitCache | None:
     if options.cache is None:
         return None
     tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[model.device.kind]
@@ -115,25 +116,6 @@ def _open_cache(options: RunOptions, model: _Model, progress: RunProgress) -> Lo
         max_bytes=options.cache_bytes,
         note=partial(progress.note, "cache"),
     )
-
-
-def _open(options: RunOptions, model: _Model, cache: LogitCache | None) -> Scorer:
-    return open_scorer(
-        model.bundle,
-        options.task,
-        model.device,
-        precision=model.precision,
-        threads=options.threads,
-        tokens_per_batch=options.tokens_per_batch,
-        cache=cache,
-    )
-
-
-def _plan(options: RunOptions, scorer: Scorer) -> Plan:
-    plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-    if options.gold_column is not None and not options.ignore_unknown_gold:
-        check_gold(plan, options.gold_column, scorer.metadata.labels)
-    return plan
 
 
 def _finish(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batch.device import Device
 from batch.engines import open_engine
+from batch.onnx_file import refuse_external_data
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
 from schemas.metadata import ArtefactMetadata
@@ -19,13 +20,14 @@ class TaskSession:
     """A loaded ONNX file.
 
     threads: 0 takes every core that this process may use. Logits do not depend on it.
-    Raises BundleError if the file cannot be opened, DeviceError if the session ends up on another
-    device than asked for, or the engine cannot be had.
+    Raises BundleError if the file cannot be opened or keeps weights elsewhere, DeviceError if the
+    session ends up on another device than asked for, or the engine cannot be had.
     """
 
     def __init__(
         self, path: Path, device: Device, *, threads: int = 0, precision: Precision = "fp32"
     ) -> None:
+        refuse_external_data(path)
         self.path = path
         self.device = device
         self.precision = precision

@@ -66,7 +66,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """`losses.toml`. overrides: of every run, for the spot check."""
+    """`losses.toml`. base: set in every run but the recipe. overrides: in the spot check's runs."""
 
     seeds: tuple[int, ...]
     baselines: tuple[BaselineName, ...]
@@ -76,6 +76,7 @@ class Plan:
     whole: tuple[str, ...]
     best: int
     variants: tuple[tuple[str, tuple[str, ...]], ...]
+    base: tuple[str, ...]
     overrides: tuple[str, ...] = ()
 
     @classmethod
@@ -95,6 +96,7 @@ class Plan:
             variants=()
             if fast
             else tuple((each["name"], tuple(each["set"])) for each in stored["variants"]),
+            base=tuple(stored["set"]),
             overrides=tuple(short["set"]) if fast else (),
         )
 
@@ -109,7 +111,10 @@ class Bench:
 
     def config(self, planned: Planned) -> TrainingRun:
         """The whole config of a run."""
-        own = [f"tasks.{TASK}.data.0.path={self.sgml}", f"seed={planned.seed}", *planned.overrides]
+        own = [f"tasks.{TASK}.data.0.path={self.sgml}", f"seed={planned.seed}"]
+        if planned.schedule != "recipe":
+            own += self.plan.base
+        own += planned.overrides
         if planned.after is not None:
             own.append(f"encoder.start_from={planned.after.absolute()}")
         return load_config(CONFIG, [*own, *self.plan.overrides])
@@ -279,7 +284,10 @@ def _run_seed(bench: Bench, seed: int, *, time_is_up: Callable[[], bool]) -> boo
         for name, overrides in bench.plan.variants
         if seed == bench.plan.seeds[0]
     ]
-    for each in [*_whole(bench, seed, rows), *variants]:
+    recipe = Planned(
+        bench.config(Planned("", "recipe", seed, ())).tasks[TASK].loss.name, "recipe", seed, ()
+    )
+    for each in [recipe, *_whole(bench, seed, rows), *variants]:
         if time_is_up():
             return False
         bench.finish(each)

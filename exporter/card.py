@@ -60,12 +60,29 @@ def _facts(about: ArtefactMetadata) -> list[str]:
         f"- against torch on {check.texts} texts in {check.shapes} batch shapes: logits within "
         f"{check.max_logit_difference:.1e} (tolerance {check.logit_tolerance:.0e}), "
         f"{check.differing_decisions:.3%} of decisions differ",
+        f"- on {about.metrics.portability.machine}, logits of {about.metrics.portability.texts} "
+        "probe texts are within "
+        f"{about.metrics.portability.max_logit_difference:.1e} however they are computed; on "
+        f"another kind of machine {about.metrics.portability.bound:.1e} is allowed "
+        "(`export-classifier verify`)",
         f"- precision: {about.precision}; calibration: {about.calibration.method} (asked for: "
         f"{about.decision.calibration})",
         f"- thresholds: {_rule(about.decision.thresholds)}",
+        *_recalibrated(about),
         f"- calibration error (ECE, mean of the labels) {_mean_change(about.decision, 'ece')}, "
         f"Brier score {_mean_change(about.decision, 'brier')}",
         "",
+    ]
+
+
+def _recalibrated(about: ArtefactMetadata) -> list[str]:
+    again = about.recalibration
+    if again is None:
+        return []
+    return [
+        f"- calibration and thresholds were found anew on {again.rows} labelled rows (data "
+        f"{again.data_sha256[:12]}) with the bundle {again.bundle_sha256[:12]}; those are the "
+        "held-out texts of this page"
     ]
 
 

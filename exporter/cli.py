@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -17,7 +22,7 @@ EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.group(cls=DefaultGroup, default="export", default_if_no_args=False)
 @click.version_option(package_name="narrascan")
 def main() -> None:
-    """Turn a checkpoint into a bundle of self-describing ONNX files.
+    """Turn a checkpoint into a bundle of self-describing ONNX files, check it, and sign it.
 
     `export-classifier CHECKPOINT --output DIR` is short for `export-classifier export ...`.
     """
@@ -54,38 +59,206 @@ def export(checkpoint: Path, output: Path, settings: tuple[str, ...]) -> None:
       export-classifier artifacts/checkpoint --set topics.calibration=isotonic \\
           --set topics.thresholds.strategy=global
     """
-    try:
+    with _told():
         from exporter.publish import export_checkpoint
 
         bundle = export_checkpoint(checkpoint, output, settings)
-    except UsageError as error:
-        raise click.UsageError(str(error)) from error
-    except (NarrascanError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     tasks = ", ".join(bundle.manifest.tasks)
     click.echo(f"bundle: {output} (tasks: {tasks})")
     click.echo(f"next:   batch-classify articles.parquet --bundle {output} --task NAME")
 
 
 @main.command()
-@click.argument("file", type=EXISTING_FILE)
+@click.argument("path", metavar="FILE|BUNDLE", type=click.Path(path_type=Path, exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
-def inspect(file: Path, as_json: bool) -> None:
-    """Show what an ONNX FILE says of itself.
+def inspect(path: Path, as_json: bool) -> None:
+    """Show what an ONNX FILE, or every file of a BUNDLE, says of itself.
+
+    \b
+    Examples:
+      export-classifier inspect artifacts/bundle
+      export-classifier inspect artifacts/bundle/narrative.onnx --json
+    """
+    with _told():
+        from exporter.card import model_card
+        from exporter.inspection import BundleReport, read_metadata
+
+        if path.is_dir():
+            report = BundleReport.of(path)
+            shown = report.model_dump_json(indent=1) if as_json else report.text()
+        else:
+            metadata = read_metadata(path)
+            shown = (
+                metadata.model_dump_json(indent=1)
+                if as_json
+                else model_card({metadata.task: metadata})
+            )
+    click.echo(shown)
+
+
+@main.command()
+@click.argument("bundle", type=EXISTING_FOLDER)
+@click.option(
+    "--require-signature",
+    type=EXISTING_FILE,
+    metavar="PUBLIC_KEY",
+    help="Refuse a bundle that this key did not sign, or that was changed since.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a check.")
+def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
+    """Check BUNDLE again, on any machine, without its checkpoint and without torch.
+
+    Checked are the signature, the sha256 of every file, metadata and tokenizer; that no graph keeps
+    weights in other files; that a row's scores are the same to the last bit alone, among other
+    rows, in another order and with another number of threads; and that logits of the bundle's probe
+    texts are those of the export, within the bound that the metadata names for other kinds of
+    machine. Exit 1 if a problem is found.
+
+    \b
+    Examples:
+      export-classifier verify artifacts/bundle
+      export-classifier verify artifacts/bundle --require-signature narrascan.key.pub
+    """
+    problems = 0
+    with _told():
+        from exporter.recheck import recheck
+
+        for finding in recheck(bundle, require_signature):
+            problems += finding.verdict == "problem"
+            click.echo(
+                json.dumps(asdict(finding), ensure_ascii=False)
+                if as_json
+                else "\n".join(finding.lines(subject_width=16))
+            )
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
+@click.argument("bundle", type=EXISTING_FOLDER)
+@click.option("--task", required=True, help="Task of the bundle, for example narrative.")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="PARQUET",
+    help="Labelled rows: file, folder, glob or object-store URL; may be given again.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the new bundle.  [default: BUNDLE itself is replaced]",
+)
+@click.option("--text-column", default="text", show_default=True, help="Column of the body.")
+@click.option(
+    "--title-column",
+    default="title",
+    show_default=True,
+    help="Column of the title; used if it is there and the task was trained with titles.",
+)
+@click.option(
+    "--labels-column",
+    default="labels",
+    show_default=True,
+    help="Column of gold labels; rows where it is null are left out.",
+)
+@click.option(
+    "--ignore-unknown-labels",
+    is_flag=True,
+    help="Leave labels that the model does not know out instead of refusing them.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Decide other than the bundle does, as in --set calibration=isotonic; repeatable.",
+)
+def recalibrate(
+    bundle: Path,
+    task: str,
+    data: tuple[str, ...],
+    output: Path | None,
+    text_column: str,
+    title_column: str,
+    labels_column: str,
+    ignore_unknown_labels: bool,
+    settings: tuple[str, ...],
+) -> None:
+    """Fit calibration and thresholds of one task of BUNDLE anew, on labelled rows.
+
+    Neither checkpoint nor training is needed: the graph stays, and what it decides by is found on
+    the rows as export finds it on held-out texts. Take rows that the model was not trained on.
+    Model card and reliability diagram are written anew, and the metadata says on what. The new
+    bundle is not signed.
+
+    \b
+    Examples:
+      export-classifier recalibrate artifacts/bundle --task topics --data november.parquet
+      export-classifier recalibrate artifacts/bundle --task topics --data november.parquet \\
+          --output artifacts/november --set thresholds.objective=precision_floor \\
+          --set thresholds.floor=0.8
+    """
+    target = output or bundle
+    with _told():
+        from batch.options import RunOptions
+        from exporter.recalibrate import recalibrate as fit_anew
+
+        options = RunOptions(
+            corpus=data,
+            task=task,
+            bundle=bundle,
+            output=target,
+            text_column=text_column,
+            title_column=title_column,
+            gold_column=labels_column,
+            ignore_unknown_gold=ignore_unknown_labels,
+        )
+        fit_anew(options, settings)
+    click.echo(f"bundle: {target} (task {task} recalibrated, not signed)")
+
+
+@main.command()
+@click.argument("key", type=click.Path(path_type=Path, dir_okay=False))
+def keygen(key: Path) -> None:
+    """Make a private KEY to sign bundles with, and KEY.pub to check them with.
+
+    The private key has no password: keep it where secrets are kept.
 
     \b
     Example:
-      export-classifier inspect artifacts/bundle/narrative.onnx
+      export-classifier keygen narrascan.key
     """
-    try:
-        from batch.device import choose_device
-        from batch.session import TaskSession
-        from exporter.card import model_card
+    with _told():
+        from exporter.signing import make_keys
 
-        metadata = TaskSession(file, choose_device("cpu")).metadata()
+        public = make_keys(key)
+    click.echo(f"private: {key}\npublic:  {public}")
+
+
+@main.command()
+@click.argument("bundle", type=EXISTING_FOLDER)
+@click.option("--key", required=True, type=EXISTING_FILE, help="Private key, Ed25519 in PEM.")
+def sign(bundle: Path, key: Path) -> None:
+    """Sign BUNDLE: `bundle.json.sig` vouches for bundle.json, which holds every file's sha256.
+
+    \b
+    Example:
+      export-classifier sign artifacts/bundle --key narrascan.key
+      batch-classify articles.parquet --task narrative --require-signature narrascan.key.pub
+    """
+    with _told():
+        from exporter.signing import sign_bundle
+
+        signature = sign_bundle(bundle, key)
+    click.echo(f"signed: {bundle} (key {signature.key_id})")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what can be expected to go wrong into a message and an exit code."""
+    try:
+        yield
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
     except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if as_json:
-        click.echo(metadata.model_dump_json(indent=1))
-    else:
-        click.echo(model_card({metadata.task: metadata}))

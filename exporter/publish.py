@@ -15,6 +15,7 @@ from batch.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import choose_decision
 from exporter.graph import embed_metadata, write_graph
+from exporter.probes import probe_texts, record_probes
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import apply_settings
 from exporter.verify import verify
@@ -24,6 +25,7 @@ from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.files import FileFacts, atomic_folder
 from schemas.metadata import ArtefactMetadata, ArtefactMetrics
+from schemas.probes import Probes, write_probes
 from schemas.tasks import BoolArray
 from schemas.text import ModelText, model_text
 from schemas.tokens import TokenisedText
@@ -41,29 +43,33 @@ def export_checkpoint(
     replaced. settings: "TASK.KEY=VALUE", changes to how the checkpoint's tasks decide.
     Raises CheckpointError, ExportError, BundleError, or UsageError for settings that cannot be.
     """
-    _refuse_foreign(output)
+    refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
     trained = {task: about.decision for task, about in checkpoint.info.tasks.items()}
     decisions = apply_settings(trained, settings)
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
-        published = {
+        exported = {
             task: _export_task(checkpoint, task, decision, files)
             for task, decision in decisions.items()
         }
+        published = {task: metadata for task, (metadata, _) in exported.items()}
+        write_probes(files.probes, [probes for _, probes in exported.values()])
         diagrams = {task: diagram_path(folder, task).name for task in published}
         files.card.write_text(model_card(published, diagrams), encoding="utf-8")
         _write_manifest(files, list(published))
-        _open_again(folder, published)
+        open_again(folder, published)
     return Bundle.open(output)
 
 
-def _refuse_foreign(output: Path) -> None:
-    """Refuse to replace a folder that holds anything but a bundle."""
+def refuse_foreign(output: Path) -> None:
+    """Refuse to replace a folder that holds anything but a bundle (ExportError)."""
+    files = BundleFiles(output)
     present = {path.name for path in output.iterdir()} if output.exists() else set()
     try:
-        known = {BundleFiles(output).manifest.name, *Bundle.open(output).manifest.files}
+        listed = Bundle.open(output).manifest.files
+        known = {files.manifest.name, files.signature.name, *listed}
     except BundleError:
         known = set()
     if present - known:
@@ -75,16 +81,15 @@ def _refuse_foreign(output: Path) -> None:
 
 def _export_task(
     checkpoint: Checkpoint, task: str, config: DecisionConfig, files: BundleFiles
-) -> ArtefactMetadata:
+) -> tuple[ArtefactMetadata, Probes]:
     about = checkpoint.info.tasks[task]
     max_tokens, pad_id = checkpoint.info.max_tokens, checkpoint.info.pad_id
     log.info("%s: exporting", task)
     path_model = checkpoint.model.path(task)
     write_graph(path_model, files.onnx(task))
     session = TaskSession(files.onnx(task), choose_device("cpu"))
-    runner = LogitRunner(
-        session, load_tokenizer(files.tokenizer), max_tokens=max_tokens, pad_id=pad_id
-    )
+    tokenizer = load_tokenizer(files.tokenizer)
+    runner = LogitRunner(session, tokenizer, max_tokens=max_tokens, pad_id=pad_id)
     texts, logits, gold = _run_heldout(checkpoint, task, runner)
     decision = choose_decision(logits, gold, config)
     draw_reliability(
@@ -103,6 +108,8 @@ def _export_task(
         calibration=decision.calibration,
         thresholds=decision.thresholds,
     )
+    made = probe_texts(tokenizer, about.text, max_tokens=max_tokens)
+    probes, portability = record_probes(session, path_model, runner, task, made)
     metadata = ArtefactMetadata(
         task=task,
         kind=about.kind,
@@ -120,6 +127,7 @@ def _export_task(
             validation=decision.validation,
             cross_validated=decision.cross_validated,
             verification=verification,
+            portability=portability,
         ),
         precision="fp32",
         cost=None,
@@ -135,7 +143,7 @@ def _export_task(
         decision.validation.micro_f1,
         decision.cross_validated.micro_f1,
     )
-    return metadata
+    return metadata, probes
 
 
 def _run_heldout(
@@ -163,7 +171,7 @@ def _run_heldout(
 
 
 def _write_manifest(files: BundleFiles, tasks: list[str]) -> None:
-    paths = [files.tokenizer, files.card]
+    paths = [files.tokenizer, files.card, files.probes]
     for task in tasks:
         paths += [files.onnx(task), diagram_path(files.folder, task)]
     manifest = BundleManifest(
@@ -173,7 +181,7 @@ def _write_manifest(files: BundleFiles, tasks: list[str]) -> None:
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _open_again(folder: Path, published: dict[str, ArtefactMetadata]) -> None:
+def open_again(folder: Path, published: dict[str, ArtefactMetadata]) -> None:
     """Open the finished files the way production will, and score a text with each."""
     bundle = Bundle.open(folder)
     bundle.check_all()

@@ -1,4 +1,4 @@
-"""`--set TASK.KEY=VALUE`: choosing calibration and thresholds anew, without training again."""
+"""`--set`: choosing calibration and thresholds anew, without training again."""
 
 from __future__ import annotations
 
@@ -17,45 +17,77 @@ def apply_settings(
 
     Raises UsageError that lists every problem, and the tasks or keys there are.
     """
-    stored: dict[str, object] = {task: about.model_dump() for task, about in decisions.items()}
-    problems = [problem for setting in settings if (problem := _apply(stored, setting, decisions))]
-    changed: dict[str, DecisionConfig] = {}
-    for task, values in stored.items():
-        try:
-            changed[task] = DecisionConfig.model_validate(values)
-        except ValidationError as error:
-            problems += [
-                f"{'.'.join((task, *map(str, found['loc'])))}: "
-                + found["msg"].removeprefix("Value error, ")
-                for found in error.errors()
-            ]
-    if problems:
-        raise UsageError(
-            "--set: " + "\n  ".join(problems),
-            hint="as in --set topics.calibration=isotonic; every key is described in "
-            "docs/config.md under `decision`",
-        )
-    return changed
+    stored: dict[str, dict[str, object]] = {
+        task: about.model_dump() for task, about in decisions.items()
+    }
+    problems = [problem for setting in settings if (problem := _apply_to_task(stored, setting))]
+    problems += [
+        f"{task}.{problem}" for task, values in stored.items() for problem in _invalid(values)
+    ]
+    _refuse(problems, example="topics.calibration=isotonic")
+    return {task: DecisionConfig.model_validate(values) for task, values in stored.items()}
 
 
-def _apply(
-    stored: dict[str, object], setting: str, decisions: Mapping[str, DecisionConfig]
-) -> str | None:
-    """Apply one setting, or say what is wrong with it."""
-    key, equals, _ = setting.partition("=")
+def change_decision(decision: DecisionConfig, settings: Sequence[str]) -> DecisionConfig:
+    """Change how one task decides: "thresholds.strategy=global".
+
+    Raises UsageError that lists every problem, and the keys there are.
+    """
+    stored: dict[str, object] = decision.model_dump()
+    problems = []
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        if not (equals and key):
+            problems.append(f"{setting!r}: expected KEY=VALUE")
+        elif problem := _apply(stored, setting, key, shown=setting):
+            problems.append(problem)
+    problems += _invalid(stored)
+    _refuse(problems, example="calibration=isotonic")
+    return DecisionConfig.model_validate(stored)
+
+
+def _apply_to_task(stored: dict[str, dict[str, object]], setting: str) -> str | None:
+    """Apply one TASK.KEY=VALUE, or say what is wrong with it."""
+    key, equals, value = setting.partition("=")
     task, dot, rest = key.partition(".")
     if not (equals and dot and rest):
         return f"{setting!r}: expected TASK.KEY=VALUE"
-    if task not in decisions:
-        return _unknown(setting, "task", task, list(decisions))
+    if task not in stored:
+        return _unknown(setting, "task", task, list(stored))
+    return _apply(stored[task], f"{rest}={value}", rest, shown=setting)
+
+
+def _apply(stored: dict[str, object], setting: str, key: str, *, shown: str) -> str | None:
+    """Apply one KEY=VALUE, or say what is wrong with it."""
     keys = list(_keys(DecisionConfig))
-    if rest not in keys:
-        return _unknown(setting, "key", rest, keys)
+    if key not in keys:
+        return _unknown(shown, "key", key, keys)
     try:
         apply_override(stored, setting)
     except ConfigError as error:
         return error.message
     return None
+
+
+def _invalid(values: dict[str, object]) -> list[str]:
+    """What is wrong with the values of a decision, each with its key."""
+    try:
+        DecisionConfig.model_validate(values)
+    except ValidationError as error:
+        return [
+            f"{'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}"
+            for found in error.errors()
+        ]
+    return []
+
+
+def _refuse(problems: list[str], *, example: str) -> None:
+    if problems:
+        raise UsageError(
+            "--set: " + "\n  ".join(problems),
+            hint=f"as in --set {example}; every key is described in docs/config.md under "
+            "`decision`",
+        )
 
 
 def _unknown(setting: str, what: str, found: str, known: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,18 @@ class BundleFiles:
         return self.folder / "bundle.json"
 
     @property
+    def signature(self) -> Path:
+        """Over the manifest, where the bundle is signed; the one file that no manifest lists."""
+        return self.folder / "bundle.json.sig"
+
+    @property
     def tokenizer(self) -> Path:
         return self.folder / "tokenizer.json"
+
+    @property
+    def probes(self) -> Path:
+        """Texts of no one's with the logits that they had at export."""
+        return self.folder / "probes.parquet"
 
     @property
     def card(self) -> Path:
@@ -51,6 +61,10 @@ class BundleFiles:
         """The graph of one task; bf16 is made of the one of fp32."""
         middle = f".{precision}" if precision == "int8" else ""
         return self.folder / f"{task}{middle}.onnx"
+
+
+ManifestCheck = Callable[[bytes, BundleFiles], None]
+"""Called with the bytes of `bundle.json` before they are parsed; raises to refuse them."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +77,11 @@ class Bundle:
     """Of `bundle.json`, and through it of every file."""
 
     @classmethod
-    def open(cls, folder: Path) -> Bundle:
-        """Read the manifest. Raises BundleError if there is none or it is not valid."""
+    def open(cls, folder: Path, *, check: ManifestCheck | None = None) -> Bundle:
+        """Read the manifest. Raises BundleError if there is none or it is not valid.
+
+        check: has its say on the very bytes that are then parsed.
+        """
         files = BundleFiles(folder)
         try:
             raw = files.manifest.read_bytes()
@@ -75,6 +92,8 @@ class Bundle:
                 hint="make one with `export-classifier CHECKPOINT --output DIR`, or name another "
                 "with --bundle",
             ) from error
+        if check is not None:
+            check(raw, files)
         return cls(files, _parse_manifest(raw, files.manifest), hashlib.sha256(raw).hexdigest())
 
     def precisions(self, task: str) -> Mapping[Precision, str]:
@@ -104,18 +123,19 @@ class Bundle:
                 f"{listing(found)} only",
                 hint="use --precision auto, or export the checkpoint again",
             )
-        return self._checked(found[precision])
+        return self.checked(found[precision])
 
     def tokenizer(self) -> Path:
         """The checked tokenizer file."""
-        return self._checked(self.files.tokenizer.name)
+        return self.checked(self.files.tokenizer.name)
 
     def check_all(self) -> None:
         """Compare every file with the manifest. Raises BundleError at the first that differs."""
         for name in self.manifest.files:
-            self._checked(name)
+            self.checked(name)
 
-    def _checked(self, name: str) -> Path:
+    def checked(self, name: str) -> Path:
+        """The path of a file that is listed and unchanged. Raises BundleError for any other."""
         path = self.files.folder / name
         stored = self.manifest.files.get(name)
         if stored is None or Path(name).name != name:

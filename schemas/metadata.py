@@ -95,6 +95,37 @@ class DecisionFacts(BaseModel):
     """Of calibrated probabilities, each text's by a fit without it."""
 
 
+class Portability(BaseModel):
+    """How far logits may be from those of the export on another kind of machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: int
+    """Probes that were run; the bundle keeps them with their logits."""
+    machine: str
+    """Processor and engine of the export."""
+    max_logit_difference: float
+    """Between ways to compute the same on that machine: canonical batches, one by one, by torch."""
+    bound: float = Field(gt=0.0)
+    """Largest difference of a logit that `export-classifier verify` accepts anywhere."""
+
+
+class Recalibration(BaseModel):
+    """On what calibration and thresholds were found anew, after the export.
+
+    What was measured against torch stays as it was; the graph is the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_sha256: str
+    """Over the hashes of the files, in their order."""
+    rows: int
+    """Labelled rows that had a say."""
+    bundle_sha256: str
+    """Of the bundle that it was done with."""
+
+
 class ArtefactMetrics(BaseModel):
     """What was measured of an artefact before it was published."""
 
@@ -105,6 +136,7 @@ class ArtefactMetrics(BaseModel):
     cross_validated: Scores
     """On the same texts, each decided with calibration and thresholds found without it."""
     verification: Verification
+    portability: Portability
 
 
 class VariantCost(BaseModel):
@@ -162,6 +194,8 @@ class ArtefactMetadata(BaseModel):
     encoder: EncoderFacts
     training: TrainingFacts
     metrics: ArtefactMetrics
+    recalibration: Recalibration | None = None
+    """None where calibration and thresholds are those of the export."""
     precision: Precision
     """Of the file; `variants` says in which others it may be run."""
     cost: VariantCost | None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +22,7 @@ from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts
 from schemas.tables import END, ENTITY, START
 from schemas.tasks import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
 from schemas.text import Article, TextSpec
+from schemas.tokens import IdArray
 from trainer.encoders import drop_pooler
 from trainer.model import MultiTaskModel
 from trainer.readers.rows import LabelledRows
@@ -35,6 +37,8 @@ HELDOUT_SCHEMA = pa.schema(
         ("labels", pa.list_(pa.string())),
     ]
 )
+SAMPLE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
+SAMPLE_ROWS = 300
 
 
 class CheckpointTask(BaseModel):
@@ -108,6 +112,10 @@ class CheckpointFiles:
         """Texts and gold labels that thresholds and calibration are found on."""
         return self.folder / "heldout" / f"{task}.parquet"
 
+    def sample(self, task: str) -> Path:
+        """Token ids of some training texts: they show the exporter what values activations take."""
+        return self.folder / "sample" / f"{task}.parquet"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -151,6 +159,15 @@ class Checkpoint:
         gold = [row["labels"] for row in rows]
         return articles, label_matrix(gold, self.info.tasks[task].labels, source=str(path))
 
+    def sample(self, task: str) -> list[IdArray]:
+        """Token ids of some training texts of a task, each (seq,) int32."""
+        path = self.files.sample(task)
+        try:
+            table = pq.read_table(path, schema=SAMPLE_SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        return [row.values.to_numpy() for row in table["ids"]]
+
 
 def read_info(files: CheckpointFiles) -> CheckpointInfo:
     """Read `checkpoint.json`. Raises CheckpointError if training has not finished there."""
@@ -193,3 +210,15 @@ def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -
             "labels": list(rows.gold),
         }
         pq.write_table(pa.table(columns, schema=HELDOUT_SCHEMA), path, compression="zstd")
+
+
+def write_sample(files: CheckpointFiles, texts: Mapping[str, Sequence[IdArray]]) -> None:
+    """Write some training texts of every task, evenly over their lengths."""
+    shutil.rmtree(files.folder / "sample", ignore_errors=True)
+    for task, ids in texts.items():
+        path = files.sample(task)
+        path.parent.mkdir(exist_ok=True)
+        by_length = sorted(ids, key=len)
+        places = np.linspace(0, len(ids) - 1, min(SAMPLE_ROWS, len(ids))).astype(int)
+        rows = [by_length[place] for place in places]
+        pq.write_table(pa.table({"ids": rows}, schema=SAMPLE_SCHEMA), path, compression="zstd")

@@ -15,7 +15,13 @@ import numpy as np
 from schemas.config import TrainingRun
 from schemas.files import atomic_path, write_atomic
 from schemas.metadata import EncoderFacts, TrainingFacts
-from trainer.checkpoint import CheckpointFiles, CheckpointInfo, CheckpointTask, write_heldout
+from trainer.checkpoint import (
+    CheckpointFiles,
+    CheckpointInfo,
+    CheckpointTask,
+    write_heldout,
+    write_sample,
+)
 from trainer.dataset import TaskData
 from trainer.encoders import LoadedEncoder
 from trainer.history import History
@@ -38,6 +44,7 @@ def publish_checkpoint(
     with atomic_path(files.tokenizer) as temporary:
         encoder.tokenizer.save(str(temporary))
     write_heldout(files, {name: task.heldout for name, task in data.items()})
+    write_sample(files, {name: [t.ids for t in task.train.texts] for name, task in data.items()})
     write_atomic(files.reference, json.dumps(_reference(data), indent=1, ensure_ascii=False))
     with atomic_path(files.weights) as temporary:
         shutil.copyfile(best_weights, temporary)

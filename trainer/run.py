@@ -28,6 +28,7 @@ from trainer.encoders import LoadedEncoder
 from trainer.evaluate import metric_value, predict, score, to_batch
 from trainer.history import EpochRecord, History, draw_curves
 from trainer.losses import LossFunction, make_loss
+from trainer.memory import STEPS_BETWEEN, give_back_memory
 from trainer.model import MultiTaskModel
 from trainer.optim import make_optimizer, make_schedule, use_bf16
 from trainer.progress import TrainingProgress
@@ -126,6 +127,8 @@ class Run:
             self._count(batch.task, loss, rows, tokens, now - clock)
             clock = now
             progress.step(rows=rows, tokens=tokens, loss=loss)
+            if self.state.step % STEPS_BETWEEN == 0:
+                give_back_memory()
             if save and self.state.step < len(plan):
                 self.folder.save(self.accelerator, self.state)
                 saved_at = clock = time.monotonic()

@@ -57,6 +57,8 @@ def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:
     options.enable_mem_pattern = False
     # Threads that spin between batches would take the core that reads and tokenises.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its other format has its own ways to external data.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     settings = {"device_id": str(device.index)} if device.kind == "cuda" else {}
     try:
         # `enable_fallback=0`: a provider that fails must not be replaced by the CPU. Node-level

@@ -139,7 +139,7 @@ def test_a_file_that_is_not_onnx_is_told(
     refused: Refused, edit_bundle: Callable[..., Path]
 ) -> None:
     """Even where the manifest vouches for it."""
-    assert "onnxruntime cannot open it on cpu" in refused(
+    assert "narrative.onnx: not an ONNX file" in refused(
         bundle=edit_bundle(narrative_onnx=b"not a graph")
     )
 

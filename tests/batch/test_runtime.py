@@ -186,8 +186,9 @@ def test_a_run_is_quiet_where_there_is_no_terminal(
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     sample: pa.Table, write: Write, batch_classify: Command, tmp_path: Path
 ) -> None:
-    """Files, rows and chunks are told as JSON on stdout."""
-    result = batch_classify(write(sample), output=tmp_path / "scored", chunk_rows=20, dry_run=True)
+    """Files, rows and chunks are told, with --log-format json as one object on stdout."""
+    options = {"output": tmp_path / "scored", "chunk_rows": 20, "log_format": "json"}
+    result = batch_classify(write(sample), dry_run=True, **options)
     plan = json.loads(result.stdout)
 
     assert result.exit_code == 0

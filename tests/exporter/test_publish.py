@@ -265,7 +265,7 @@ def test_bundle_is_whole(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     opened.check_all()
 
-    names = {"tokenizer.json", "MODEL_CARD.md"}
+    names = {"tokenizer.json", "MODEL_CARD.md", "probes.parquet"}
     names |= {name for task in TASKS for name in (f"{task}.onnx", f"reliability-{task}.png")}
     assert set(contents(bundle)) == {*names, "bundle.json"}
     assert set(opened.manifest.files) == names
@@ -339,7 +339,7 @@ def test_inspect_refuses_other_files(ours: Path, tmp_path: Path) -> None:
     )
     onnx.save(model, stranger)
 
-    for path, message in ((ours / "config.json", "cannot open"), (stranger, "no narrascan.*")):
+    for path, message in ((ours / "config.json", "not an ONNX file"), (stranger, "no narrascan.*")):
         result = command("inspect", path)
         assert result.exit_code == 1
         assert message in result.output

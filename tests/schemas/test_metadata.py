@@ -19,6 +19,7 @@ from schemas.metadata import (
     CalibrationQuality,
     DecisionFacts,
     EncoderFacts,
+    Portability,
     TrainingFacts,
     Verification,
 )
@@ -92,6 +93,9 @@ def metadata(**changes: Any) -> ArtefactMetadata:
                 max_logit_difference=3e-7,
                 max_differing_decisions=1e-3,
                 differing_decisions=0.0,
+            ),
+            portability=Portability(
+                texts=16, machine="x86_64", max_logit_difference=2e-7, bound=2e-6
             ),
         ),
         "precision": "fp32",

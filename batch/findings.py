@@ -1,0 +1,32 @@
+"""What a check found, and how it is told: `batch-classify doctor`, `export-classifier verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.errors import NarrascanError
+
+Verdict = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. advice: what to do about a problem."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+    advice: str | None = None
+
+    @classmethod
+    def of_error(cls, subject: str, error: NarrascanError) -> Finding:
+        """The problem that an error tells of."""
+        return cls("problem", subject, error.message, error.hint)
+
+    def lines(self, subject_width: int = 8) -> Iterator[str]:
+        """A row of the table, and the advice below it."""
+        yield f"{self.verdict:8} {self.subject:{subject_width}} {self.text}"
+        if self.advice:
+            yield f"{'':{9 + subject_width}} hint: {self.advice}"

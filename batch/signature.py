@@ -1,0 +1,127 @@
+"""Who vouches for a bundle: an Ed25519 signature over `bundle.json`, and so over every file.
+
+Ed25519 is RFC 8032, by the `cryptography` package (extra `sign`), which is loaded only where a
+signature is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.bundle import Bundle, BundleFiles
+from schemas.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+INSTALL = "pip install 'narrascan[sign]'"
+KEY_ID_CHARS = 16
+
+
+class Signature(BaseModel):
+    """`bundle.json.sig`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: Literal["ed25519"] = "ed25519"
+    key_id: str
+    """Of the public key; it only tells people which key it was."""
+    signature: str
+    """64 bytes in base64, over the bytes of `bundle.json` and nothing else."""
+
+
+def open_bundle(folder: Path, public_key: Path | None) -> Bundle:
+    """Open a bundle; with a key, only if that key signed it and no file was changed since.
+
+    public_key: PEM file, or None to open without asking for a signature.
+    Raises BundleError for a bundle that is unsigned, signed by another key or changed, before
+    anything of it but the manifest and the signature is read; UsageError for a key that is none.
+    """
+    if public_key is None:
+        return Bundle.open(folder)
+    key = load_public_key(public_key)
+
+    def check(manifest: bytes, files: BundleFiles) -> None:
+        check_signature(manifest, files, key)
+
+    bundle = Bundle.open(folder, check=check)
+    bundle.check_all()
+    return bundle
+
+
+def read_signature(files: BundleFiles) -> Signature | None:
+    """The signature beside a manifest, not checked, or None where there is none."""
+    try:
+        return Signature.model_validate_json(files.signature.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise BundleError(
+            f"{files.signature}: not a signature: {error}", hint="sign the bundle again"
+        ) from error
+
+
+def check_signature(manifest: bytes, files: BundleFiles, key: Ed25519PublicKey) -> None:
+    """Raise BundleError unless `key` signed these bytes of a manifest."""
+    from cryptography.exceptions import InvalidSignature
+
+    stored = read_signature(files)
+    wanted = key_id(key)
+    if stored is None:
+        raise BundleError(
+            f"{files.folder}: is not signed, and a signature by key {wanted} is required",
+            hint="`export-classifier sign` signs it",
+        )
+    try:
+        key.verify(base64.b64decode(stored.signature, validate=True), manifest)
+    except (InvalidSignature, ValueError) as error:
+        if stored.key_id != wanted:
+            raise BundleError(
+                f"{files.folder}: is signed by key {stored.key_id}, and a signature by key "
+                f"{wanted} is required",
+                hint="name the public key of whoever signed it, if you trust them",
+            ) from error
+        raise BundleError(
+            f"{files.manifest}: changed since it was signed by key {wanted}",
+            hint="copy the bundle again, or have it signed again by someone who checked it",
+        ) from error
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """A short name of a public key: the beginning of the sha256 of its 32 bytes."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:KEY_ID_CHARS]
+
+
+def load_public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key in PEM. Raises UsageError for anything else."""
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    except ImportError as error:
+        raise UsageError(f"signatures need the package cryptography: {error}", hint=INSTALL) from (
+            error
+        )
+    try:
+        content = path.read_bytes()
+        if b"PRIVATE KEY" in content:
+            raise UsageError(
+                f"{path}: is a private key; checking takes the public one",
+                hint="keep this file to yourself, and give its .pub file away",
+            )
+        key = load_pem_public_key(content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(
+            f"{path}: not a public key in PEM: {error}",
+            hint="`export-classifier keygen` makes a pair of keys",
+        ) from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError(f"{path}: is a {type(key).__name__}, not an Ed25519 public key")
+    return key

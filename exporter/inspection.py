@@ -1,0 +1,68 @@
+"""`export-classifier inspect`: everything that a file or a bundle says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from batch.device import choose_device
+from batch.session import TaskSession
+from batch.signature import Signature, read_signature
+from exporter.card import model_card
+from schemas.bundle import Bundle
+from schemas.files import FileFacts
+from schemas.metadata import ArtefactMetadata
+from schemas.tasks import TaskName
+
+
+class BundleReport(BaseModel):
+    """What there is to know of a bundle without scoring with it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    """Of `bundle.json`, and through it of every file."""
+    signature: Signature | None
+    """As it stands there; `verify --require-signature` checks it."""
+    files: dict[str, FileFacts]
+    tasks: dict[TaskName, ArtefactMetadata]
+
+    @classmethod
+    def of(cls, folder: Path) -> BundleReport:
+        """Read a bundle. Raises BundleError if it is none, or if a file was changed."""
+        bundle = Bundle.open(folder)
+        bundle.check_all()
+        return cls(
+            sha256=bundle.sha256,
+            signature=read_signature(bundle.files),
+            files=bundle.manifest.files,
+            tasks={
+                task: read_metadata(bundle.onnx(task, "fp32")) for task in bundle.manifest.tasks
+            },
+        )
+
+    def text(self) -> str:
+        """The same for people: the files, and the model card."""
+        signed = f"by key {self.signature.key_id}, not checked" if self.signature else "no"
+        files = [
+            f"| {name} | {facts.bytes:,} | {facts.sha256} |" for name, facts in self.files.items()
+        ]
+        return "\n".join(
+            [
+                f"# Bundle {self.sha256}",
+                "",
+                f"Signed: {signed}.",
+                "",
+                "| file | bytes | sha256 |",
+                "| --- | ---: | --- |",
+                *files,
+                "",
+                model_card(self.tasks),
+            ]
+        )
+
+
+def read_metadata(path: Path) -> ArtefactMetadata:
+    """What an ONNX file says of itself. Raises BundleError for a file that says nothing."""
+    return TaskSession(path, choose_device("cpu")).metadata()

@@ -1,0 +1,187 @@
+"""Reduced precision: which variants of a group of tasks are faster and pass their gate."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from batch.device import choose_device
+from batch.engines.openvino import openvino_problem
+from batch.scorer import LogitRunner
+from batch.session import TaskSession
+from exporter.graph import GroupGraph
+from exporter.quantise import left_in_bf16, quantise, sweep
+from exporter.variants import (
+    MAX_CHANGED_ARTICLES,
+    WANTED_CHANGED_ARTICLES,
+    Reference,
+    fit_variant,
+    gate,
+    tokens_per_s,
+)
+from schemas.bundle import BundleFiles
+from schemas.decision import FloatArray
+from schemas.errors import ExportError
+from schemas.metadata import VariantFacts
+from schemas.tokens import IdArray, TokenisedText
+from schemas.variants import ENGINE_OF, Precision
+
+log = logging.getLogger(__name__)
+
+SWEPT_TEXTS = 48
+"""Held-out texts that the sweep for sensitive products looks at."""
+ALONE_TEXTS = 16
+"""Texts that are scored alone and among others."""
+
+
+def available_precisions() -> tuple[Precision, ...]:
+    """What this machine can make and check without being asked: bf16 beside fp32, if it runs."""
+    problem = openvino_problem()
+    if problem is not None:
+        log.info("bf16 is left out: %s", problem)
+        return ("fp32",)
+    return ("fp32", "bf16")
+
+
+class Reducer:
+    """Makes the reduced variants of one group of tasks.
+
+    references: what fp32 says of each task's held-out texts. sample: training texts.
+    """
+
+    def __init__(
+        self,
+        graph: GroupGraph,
+        files: BundleFiles,
+        references: Mapping[str, Reference],
+        sample: Sequence[IdArray],
+    ) -> None:
+        self._graph, self._files = graph, files
+        self._references, self._sample = references, sample
+
+    def make(self, precision: Precision) -> dict[str, VariantFacts]:
+        """Write the files of a precision, and measure what it costs each task.
+
+        A task is left out where its variant does not pass the gate, and its file is removed.
+        Raises ExportError if the precision cannot be had here.
+        """
+        problem = openvino_problem() if ENGINE_OF[precision] == "openvino" else None
+        if problem is not None:
+            raise ExportError(f"precision {precision} cannot be checked: {problem}")
+        kept: tuple[str, ...] = ()
+        if precision == "int8":
+            quantised, kept = self._quantised()
+            quantised.write(self._files, precision)
+        found = {}
+        for task, reference in self._references.items():
+            facts = self._measured(task, reference, precision, kept)
+            if facts is not None:
+                found[task] = facts
+            elif precision == "int8":
+                self._files.onnx(task, precision).unlink()
+        if precision == "int8" and len(found) < len(self._references):
+            self._files.shared(self._graph.tasks[0], precision).unlink(missing_ok=True)
+        return found
+
+    def _measured(
+        self, task: str, reference: Reference, precision: Precision, kept: tuple[str, ...]
+    ) -> VariantFacts | None:
+        """Costs of a task's variant, or None where it may not be published."""
+        plain = self._runner(reference, self._files.onnx(task), "fp32")
+        runner = self._runner(reference, self._files.onnx(task, precision), precision)
+        texts = reference.texts
+        logits = runner.logits(texts)
+        speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
+        facts = fit_variant(reference, logits, speed=speed, kept=kept)
+        problem = gate(facts.cost) or _depends_on_neighbours(runner, texts, logits)
+        log.info(
+            "%s, %s: %.1f times as fast, changes the labels of %.2f %% of the texts, drift at most "
+            "%.4f%s",
+            task,
+            precision,
+            speed,
+            100 * facts.cost.changed_articles,
+            facts.cost.drift_max,
+            f"; not published: {problem}" if problem else "",
+        )
+        return None if problem else facts
+
+    def _quantised(self) -> tuple[GroupGraph, tuple[str, ...]]:
+        """The group's graph in 8 bits, with as many products left in bf16 as it takes.
+
+        The sweep's order is tried in growing steps, until the wanted share of texts changes.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            plain, reduced = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+            onnx.save(self._graph.model, plain)
+            quantise(plain, reduced, self._sample)
+            model = onnx.load(reduced)
+        kept: tuple[str, ...] = ()
+        changed = self._changed_articles(model)
+        if changed > WANTED_CHANGED_ARTICLES:
+            order = sweep(model, self._drift)
+            for count in _growing(len(order)):
+                tried = tuple(order[:count])
+                share = self._changed_articles(left_in_bf16(model, tried))
+                log.info("int8: %d products in bf16 change %.2f %%", count, 100 * share)
+                if share < changed:
+                    kept, changed = tried, share
+                if changed <= WANTED_CHANGED_ARTICLES:
+                    break
+        if changed > MAX_CHANGED_ARTICLES:
+            log.info("int8: still changes %.2f %% of the texts", 100 * changed)
+        return GroupGraph(left_in_bf16(model, kept), self._graph.tasks), kept
+
+    def _changed_articles(self, model: onnx.ModelProto) -> float:
+        """Share of the held-out texts whose labels differ, of the task where it is highest."""
+        shares = []
+        for task, reference in self._references.items():
+            logits = self._logits(model, task, reference.texts)
+            facts = fit_variant(reference, logits, speed=1.0)
+            shares.append(facts.cost.changed_articles)
+        return max(shares)
+
+    def _drift(self, model: onnx.ModelProto) -> float:
+        """Mean distance of logits from those of fp32, on some texts of each task."""
+        distances = []
+        for task, reference in self._references.items():
+            some = np.linspace(0, len(reference.texts) - 1, SWEPT_TEXTS).astype(int)
+            texts = [reference.texts[place] for place in some]
+            logits = self._logits(model, task, texts)
+            distances.append(float(np.abs(logits - reference.logits[some]).mean()))
+        return max(distances)
+
+    def _logits(self, model: onnx.ModelProto, task: str, texts: list[TokenisedText]) -> FloatArray:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "tried.onnx")
+            onnx.save(GroupGraph(model, self._graph.tasks).cut(task), path)
+            return self._runner(self._references[task], path, "int8").logits(texts)
+
+    def _runner(self, reference: Reference, path: Path, precision: Precision) -> LogitRunner:
+        session = TaskSession(path, choose_device("cpu"), precision=precision)
+        return reference.runner(session)
+
+
+def _growing(count: int) -> list[int]:
+    """1, 2, 4, 8, ... and at last half of `count`."""
+    half = max(1, count // 2)
+    steps = [1 << power for power in range(half.bit_length()) if 1 << power < half]
+    return [*steps, half]
+
+
+def _depends_on_neighbours(
+    runner: LogitRunner, texts: list[TokenisedText], logits: FloatArray
+) -> str | None:
+    """Why a variant cannot keep "same article, same score", or None if it can."""
+    backwards = runner.logits(texts[::-1])[::-1]
+    if not np.array_equal(backwards, logits):
+        return "scores depend on the order of the texts"
+    for place in np.linspace(0, len(texts) - 1, min(ALONE_TEXTS, len(texts))).astype(int):
+        if not np.array_equal(runner.logits([texts[place]])[0], logits[place]):
+            return "scores of a text alone differ from those among others"
+    return None

@@ -1,0 +1,119 @@
+"""The gate of reduced precision: what a variant costs on held-out texts, and if it may pass."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from batch.scorer import LogitRunner, load_tokenizer
+from batch.session import TaskSession
+from exporter.decision import Decision, choose_decision
+from schemas.config import DecisionConfig
+from schemas.decision import FloatArray, calibrate, decide
+from schemas.metadata import VariantCost, VariantFacts
+from schemas.tasks import BoolArray
+from schemas.tokens import TokenisedText
+
+MAX_CHANGED_ARTICLES = 0.015
+"""Largest share of the texts whose set of labels may differ from that of fp32."""
+WANTED_CHANGED_ARTICLES = 0.005
+"""Share that products are left in bf16 for."""
+MAX_F1_LOSS = 0.003
+"""Largest loss of micro- or macro-F1."""
+TIMED_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What fp32 says of a task's held-out texts. logits, gold: (rows, labels)."""
+
+    texts: list[TokenisedText]
+    gold: BoolArray
+    logits: FloatArray
+    config: DecisionConfig
+    decision: Decision
+    tokenizer: Path
+    max_tokens: int
+    pad_id: int
+
+    def runner(self, session: TaskSession) -> LogitRunner:
+        """Run the same texts by another session."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        return LogitRunner(session, tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
+
+    @property
+    def decided(self) -> BoolArray:
+        """Labels of each text by fp32, (rows, labels)."""
+        probabilities = calibrate(self.logits, self.decision.calibration)
+        return decide(probabilities, self.decision.thresholds)
+
+
+def fit_variant(
+    reference: Reference,
+    logits: FloatArray,
+    *,
+    speed: float,
+    kept: tuple[str, ...] = (),
+) -> VariantFacts:
+    """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
+
+    logits: (rows, labels), of the reference's texts. speed: tokens a second over those of fp32.
+    kept: products that were left in a higher precision.
+    """
+    own = choose_decision(logits, reference.gold, reference.config)
+    decided = decide(calibrate(logits, own.calibration), own.thresholds)
+    changed = decided != reference.decided
+    drift = np.abs(
+        calibrate(logits, reference.decision.calibration)
+        - calibrate(reference.logits, reference.decision.calibration)
+    )
+    before, after = reference.decision.validation, own.validation
+    return VariantFacts(
+        thresholds=tuple(own.thresholds.tolist()),
+        calibration=own.calibration,
+        decision=own.facts,
+        validation=own.validation,
+        cross_validated=own.cross_validated,
+        cost=VariantCost(
+            texts=len(logits),
+            drift_max=float(drift.max()),
+            drift_mean=float(drift.mean()),
+            changed_decisions=float(changed.mean()),
+            changed_articles=float(changed.any(axis=1).mean()),
+            micro_f1_before=before.micro_f1,
+            micro_f1_after=after.micro_f1,
+            macro_f1_before=before.macro_f1,
+            macro_f1_after=after.macro_f1,
+            speed=speed,
+            kept=kept,
+        ),
+    )
+
+
+def gate(cost: VariantCost) -> str | None:
+    """Why a variant may not be published, or None if it passes."""
+    if cost.changed_articles > MAX_CHANGED_ARTICLES:
+        return (
+            f"it changes the labels of {cost.changed_articles:.2%} of the texts, at most "
+            f"{MAX_CHANGED_ARTICLES:.1%} may"
+        )
+    for name in ("micro", "macro"):
+        before, after = (getattr(cost, f"{name}_f1_{when}") for when in ("before", "after"))
+        if before - after > MAX_F1_LOSS:
+            return (
+                f"{name}-F1 falls from {before:.4f} to {after:.4f}, by {MAX_F1_LOSS:.3f} at most "
+                "it may"
+            )
+    return None
+
+
+def tokens_per_s(runner: LogitRunner, texts: list[TokenisedText]) -> float:
+    """Speed of a runner on some of the texts, the second time it sees their shapes."""
+    some = texts[:TIMED_TEXTS]
+    runner.logits(some)
+    started = time.perf_counter()
+    runner.logits(some)
+    return sum(len(text.ids) for text in some) / (time.perf_counter() - started)

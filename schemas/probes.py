@@ -1,0 +1,85 @@
+"""Probes: texts of no one's, kept in a bundle with the logits that they had at export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.decision import FloatArray
+from schemas.errors import BundleError
+from schemas.text import ModelText
+from schemas.tokens import TokenisedText
+
+PROBE_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("task", pa.string()),
+        ("text", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("logits", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What one graph made of its probes.
+
+    file: name of the graph. texts: as the tokenizer takes them. tokenised: what it made of them.
+    logits: (rows, labels) float32, by canonical batches on the machine of the export.
+    """
+
+    file: str
+    task: str
+    texts: tuple[ModelText, ...]
+    tokenised: tuple[TokenisedText, ...]
+    logits: FloatArray
+
+
+def write_probes(path: Path, probes: Sequence[Probes]) -> None:
+    """Write the probes of every graph of a bundle."""
+    rows = [
+        {
+            "file": one.file,
+            "task": one.task,
+            "text": text.text,
+            "input_ids": tokenised.ids,
+            "logits": logits,
+        }
+        for one in probes
+        for text, tokenised, logits in zip(one.texts, one.tokenised, one.logits, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=PROBE_SCHEMA), path, compression="zstd")
+
+
+def read_probes(path: Path) -> list[Probes]:
+    """Read what `write_probes` wrote. Raises BundleError for another file."""
+    try:
+        rows = pq.read_table(path, schema=PROBE_SCHEMA).to_pylist()
+        return [
+            _probes(file, task, list(group))
+            for (file, task), group in groupby(rows, key=lambda row: (row["file"], row["task"]))
+        ]
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise BundleError(
+            f"{path}: not a file of probes: {error}", hint="export the checkpoint again"
+        ) from error
+
+
+def _probes(file: str, task: str, rows: list[dict[str, list[float] | str]]) -> Probes:
+    return Probes(
+        file=file,
+        task=task,
+        texts=tuple(ModelText(str(row["text"]), cut=False) for row in rows),
+        tokenised=tuple(
+            TokenisedText(np.asarray(row["input_ids"], dtype=np.int32), truncated=False)
+            for row in rows
+        ),
+        logits=np.array([row["logits"] for row in rows], dtype=np.float32),
+    )

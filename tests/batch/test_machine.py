@@ -1,0 +1,139 @@
+"""What a process may use of its machine, read from the files of the kernel."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from batch.cgroup import read_limits
+from batch.cores import allowed_cores, usable_cores
+from batch.machine import cpu_features, free_memory_bytes
+
+GB = 10**9
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    """A tree of kernel files by path."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n", encoding="ascii")
+    return root
+
+
+CORES = {
+    "no groups at all": ({}, None),
+    "version 2, unlimited": (
+        {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"},
+        None,
+    ),
+    "version 2 in a container": (
+        {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"},
+        1.5,
+    ),
+    "version 2, a tighter group around it": (
+        {
+            "proc/self/cgroup": "0::/pod/job",
+            "sys/fs/cgroup/pod/job/cpu.max": "400000 100000",
+            "sys/fs/cgroup/pod/cpu.max": "50000 100000",
+        },
+        0.5,
+    ),
+    "version 1 in a container that sees the host's path": (
+        {
+            "proc/self/cgroup": "4:cpu,cpuacct:/docker/0123\n1:name=systemd:/",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "50000",
+        },
+        2.0,
+    ),
+    "version 1, unlimited": (
+        {
+            "proc/self/cgroup": "1:cpu:/",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "cores"), CORES.values(), ids=CORES)
+def test_the_quota_of_the_container_is_found(
+    tmp_path: Path, files: dict[str, str], cores: float | None
+) -> None:
+    """Under both versions of control groups; the tightest of the groups around it counts."""
+    root = tree(tmp_path, files)
+    expected = allowed_cores() if cores is None else min(allowed_cores(), math.ceil(cores))
+
+    assert read_limits(root).cores == cores
+    assert usable_cores(root) == expected
+
+
+def test_cores_follow_the_affinity() -> None:
+    """A process that may run on one core uses one."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        found = usable_cores()
+    finally:
+        os.sched_setaffinity(0, before)
+
+    assert found == 1
+
+
+MEMORY = {
+    "version 2": {
+        "proc/self/cgroup": "0::/job",
+        "sys/fs/cgroup/job/memory.max": str(2 * GB),
+        "sys/fs/cgroup/job/memory.current": str(GB),
+        "sys/fs/cgroup/job/memory.stat": f"anon 5\ninactive_file {GB // 2}",
+        "sys/fs/cgroup/memory.max": "max",
+    },
+    "version 1": {
+        "proc/self/cgroup": "4:memory:/job",
+        "sys/fs/cgroup/memory/job/memory.limit_in_bytes": str(2 * GB),
+        "sys/fs/cgroup/memory/job/memory.usage_in_bytes": str(GB),
+        "sys/fs/cgroup/memory/job/memory.stat": f"cache 7\ntotal_inactive_file {GB // 2}",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+    },
+}
+
+
+@pytest.mark.parametrize("files", MEMORY.values(), ids=MEMORY)
+def test_the_memory_of_the_container_is_found(tmp_path: Path, files: dict[str, str]) -> None:
+    """Its limit, and what is left of it; file cache can be had back."""
+    meminfo = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {8 * GB // 1024} kB"}
+    root = tree(tmp_path, {**files, **meminfo})
+    limits = read_limits(root)
+
+    assert (limits.memory_bytes, limits.memory_free_bytes) == (2 * GB, 3 * GB // 2)
+    assert free_memory_bytes(root) == 3 * GB // 2
+
+
+def test_free_memory_without_a_container_is_that_of_the_machine(tmp_path: Path) -> None:
+    """And unknown where the kernel does not say."""
+    assert free_memory_bytes(tmp_path) is None
+
+    tree(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    4 kB"})
+    assert free_memory_bytes(tmp_path) == 4096
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("processor : 0\nflags\t\t: sse2 avx2 avx512_vnni amx_int8 fma\n", 3),
+        ("processor : 0\nFeatures\t: fp asimd asimddp bf16 i8mm\n", 4),
+        ("processor : 0\nmodel name : one that says nothing\n", 0),
+    ],
+    ids=["x86", "ARM", "neither"],
+)
+def test_processor_features_are_named(tmp_path: Path, cpuinfo: str, expected: int) -> None:
+    """Those that engines have code of their own for, of x86 and of ARM."""
+    root = tree(tmp_path, {"proc/cpuinfo": cpuinfo})
+
+    assert len(cpu_features(root)) == expected
+    assert ("AVX-512 VNNI" in cpu_features(root)) == ("avx512_vnni" in cpuinfo)

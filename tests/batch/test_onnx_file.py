@@ -1,0 +1,251 @@
+"""No weights from elsewhere: a graph that names another file is refused before it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+
+from batch.onnx_file import refuse_external_data
+from exporter.cli import main
+from schemas.errors import BundleError
+from tests.strategies import STEADY
+
+Command = Callable[..., Result]
+
+PAYLOAD = 64 * b"\0"
+
+
+def outside(name: str = "weights") -> TensorProto:
+    """A tensor whose values lie in another file."""
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    return tensor
+
+
+def graph(*nodes: onnx.NodeProto, initializer: tuple[TensorProto, ...] = ()) -> GraphProto:
+    """A graph with one output."""
+    shown = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4])
+    return helper.make_graph(list(nodes), "graph", [], [shown], list(initializer))
+
+
+def as_initializer() -> ModelProto:
+    """Where weights usually are."""
+    return helper.make_model(
+        graph(helper.make_node("Identity", ["weights"], ["out"]), initializer=(outside(),))
+    )
+
+
+def as_attribute() -> ModelProto:
+    """The value of a Constant."""
+    return helper.make_model(graph(helper.make_node("Constant", [], ["out"], value=outside())))
+
+
+def as_attribute_list() -> ModelProto:
+    """One of several tensors of an attribute."""
+    node = helper.make_node("Custom", [], ["out"], values=[numpy_helper.from_array(np.ones(1))])
+    node.attribute[0].tensors.append(outside())
+    return helper.make_model(graph(node))
+
+
+def in_a_branch() -> ModelProto:
+    """The sub-graph of an If inside the sub-graph of another."""
+    branch = graph(helper.make_node("Identity", ["w"], ["out"]), initializer=(outside("w"),))
+    plain = graph(helper.make_node("Identity", ["c"], ["out"]))
+    for _ in range(2):
+        node = helper.make_node("If", ["c"], ["out"], then_branch=plain, else_branch=branch)
+        branch = graph(node)
+    return helper.make_model(branch)
+
+
+def as_sparse_values() -> ModelProto:
+    """The values of a sparse initializer."""
+    model = helper.make_model(graph(helper.make_node("Identity", ["weights"], ["out"])))
+    sparse = model.graph.sparse_initializer.add(dims=[8])
+    sparse.values.CopyFrom(outside())
+    return model
+
+
+def in_a_function() -> ModelProto:
+    """A node of a function of the model's own."""
+    model = helper.make_model(graph(helper.make_node("Ours", [], ["out"], domain="ours")))
+    node = helper.make_node("Constant", [], ["y"], value=outside())
+    model.functions.append(helper.make_function("ours", "Ours", [], ["y"], [node], []))
+    return model
+
+
+def in_training() -> ModelProto:
+    """The graph that would initialise a training."""
+    model = helper.make_model(graph(helper.make_node("Identity", ["w"], ["out"])))
+    model.training_info.add().initialization.CopyFrom(graph(initializer=(outside(),)))
+    return model
+
+
+def without_location() -> ModelProto:
+    """Only said to be elsewhere, without a file name."""
+    model = as_initializer()
+    del model.graph.initializer[0].external_data[:]
+    return model
+
+
+def by_name_only() -> ModelProto:
+    """A file name on a tensor that is not said to be elsewhere."""
+    model = as_initializer()
+    model.graph.initializer[0].ClearField("data_location")
+    return model
+
+
+HIDING_PLACES = [
+    as_initializer,
+    as_attribute,
+    as_attribute_list,
+    in_a_branch,
+    as_sparse_values,
+    in_a_function,
+    in_training,
+    without_location,
+    by_name_only,
+]
+
+
+@pytest.mark.parametrize("make", HIDING_PLACES, ids=lambda make: make.__name__)
+def test_external_data_is_found_wherever_a_tensor_can_be(
+    tmp_path: Path, make: Callable[[], ModelProto]
+) -> None:
+    """Initializers, attributes, sub-graphs, sparse tensors, functions and training graphs."""
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(make().SerializeToString())
+
+    with pytest.raises(BundleError, match=r"graph\.onnx: tensor .* lies in another file"):
+        refuse_external_data(path)
+
+
+@pytest.mark.parametrize("make", HIDING_PLACES, ids=lambda make: make.__name__)
+def test_a_part_that_is_merged_later_counts(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
+    """Protobuf merges what comes twice: a harmless graph behind another hides nothing."""
+    path = tmp_path / "graph.onnx"
+    harmless = helper.make_model(graph(helper.make_node("Identity", ["a"], ["b"])))
+    path.write_bytes(make().SerializeToString() + harmless.SerializeToString())
+
+    with pytest.raises(BundleError, match="lies in another file"):
+        refuse_external_data(path)
+
+
+def test_an_exported_graph_passes(bundle: Path) -> None:
+    """What export writes keeps its weights to itself."""
+    refuse_external_data(bundle / "narrative.onnx")
+
+
+@given(
+    cut=st.integers(0, 400), changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)))
+)
+@STEADY
+def test_damaged_bytes_never_pass_with_external_data(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, changes: list[tuple[int, int]]
+) -> None:
+    """Bytes that protobuf's own reader takes for external data are refused; no other error."""
+    raw = bytearray(in_a_branch().SerializeToString()[: cut or None])
+    for place, value in changes:
+        raw[place % len(raw)] = value
+    path = tmp_path_factory.mktemp("damaged") / "graph.onnx"
+    path.write_bytes(raw)
+    try:
+        refuse_external_data(path)
+    except BundleError:
+        return
+    try:
+        model = onnx.load_model_from_string(bytes(raw))
+    except Exception:  # whatever protobuf raises: nothing that an engine could open
+        return
+
+    assert not [tensor for tensor in _tensors(model) if tensor.external_data]
+
+
+def _tensors(message: Any) -> list[Any]:
+    """Every tensor of a parsed message, by walking all of its fields."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        return [message]
+    found = []
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            values = value if isinstance(value, list) or hasattr(value, "add") else [value]
+            found += [tensor for one in values for tensor in _tensors(one)]
+    return found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a graph",
+        b"{}\n",
+        b"\xff" * 12,
+        b"\x3a\x7f\x0a",
+        b"\x00\x00",
+        b"\x0b",
+        b"\x3a\x02\x0a\x00" * 3 + b"\x3a",
+    ],
+)
+def test_what_is_not_onnx_is_told(tmp_path: Path, content: bytes) -> None:
+    """Cut, empty and foreign files give one clear error."""
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(content)
+
+    with pytest.raises(BundleError, match=r"graph\.onnx: not an ONNX file"):
+        refuse_external_data(path)
+
+
+def test_endless_nesting_is_refused(tmp_path: Path) -> None:
+    """A graph in a graph in a graph, deeper than any reader goes."""
+    inner = b""
+    for _ in range(60):  # Graph.node.attribute.g
+        for number in (6, 5, 1):
+            inner = bytes([number << 3 | 2]) + _length(inner) + inner
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(b"\x3a" + _length(inner) + inner)
+
+    with pytest.raises(BundleError, match="deeper than 100"):
+        refuse_external_data(path)
+
+
+def _length(content: bytes) -> bytes:
+    """The number of bytes as a varint of two bytes, or one."""
+    size = len(content)
+    return bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
+
+
+def test_neither_scoring_nor_inspection_opens_such_a_file(
+    edit_bundle: Callable[..., Path],
+    bundle: Path,
+    batch_classify: Command,
+    write: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """Even where the manifest vouches for the graph, and the other file is there."""
+    model = onnx.load(bundle / "narrative.onnx")
+    onnx.save_model(
+        model,
+        tmp_path / "narrative.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    edited = edit_bundle(narrative_onnx=(tmp_path / "narrative.onnx").read_bytes())
+    (edited / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes())
+    scored = batch_classify(write({"text": ["a"]}), bundle=edited, output=tmp_path / "scored")
+    inspected = CliRunner().invoke(main, ["inspect", str(edited / "narrative.onnx")])
+
+    for result in (scored, inspected):
+        assert result.exit_code == 1
+        assert "lies in another file (external data)" in result.output
+        assert "Traceback" not in result.output

@@ -1,0 +1,255 @@
+"""What `export-classifier recalibrate` promises: other decisions, the same graph."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from batch.device import choose_device
+from batch.scorer import Scorer, open_scorer
+from exporter.cli import main
+from exporter.decision import choose_decision
+from schemas.bundle import Bundle
+from schemas.config import DecisionConfig
+from schemas.files import FileFacts
+from schemas.tasks import label_matrix
+from schemas.text import Article, model_text
+from tests.tiny import sample_rows
+
+REDECIDED = {"narrative.onnx", "reliability-narrative.png", "MODEL_CARD.md", "bundle.json"}
+
+
+def recalibrate(bundle: Path, data: Path, *words: str | Path) -> Result:
+    """Run `export-classifier recalibrate` for the narrative task."""
+    command = ["recalibrate", bundle, "--task", "narrative", "--data", data, *words]
+    return CliRunner().invoke(main, [str(word) for word in command])
+
+
+def scorer_of(bundle: Path) -> Scorer:
+    """The narrative task, as `batch-classify` opens it."""
+    return open_scorer(Bundle.open(bundle), "narrative", choose_device("cpu"), precision="fp32")
+
+
+@pytest.fixture
+def rows(bundle: Path) -> list[dict[str, Any]]:
+    """Articles of the samples with those of their narratives that the model knows."""
+    known = set(scorer_of(bundle).metadata.labels)
+    return [
+        {
+            "text": row["text"],
+            "title": row["title"],
+            "labels": [label for label in row["narratives"] if label in known],
+        }
+        for row in sample_rows().to_dicts()
+    ]
+
+
+@pytest.fixture
+def data(rows: list[dict[str, Any]], tmp_path: Path) -> Path:
+    """The same as a file."""
+    path = tmp_path / "labelled.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_the_decision_is_that_of_an_export_on_these_rows(
+    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    """The same function, on logits of the bundle's own session, with the bundle's own rule."""
+    result = recalibrate(bundle, data, "--output", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    before, after = scorer_of(bundle).metadata, scorer_of(tmp_path / "new").metadata
+    runner = scorer_of(bundle).runner
+    texts = [
+        model_text(Article(row["text"], row["title"]), before.text, max_tokens=before.max_tokens)
+        for row in rows
+    ]
+    gold = label_matrix([row["labels"] for row in rows], before.labels, source="rows")
+    asked = DecisionConfig(
+        calibration=before.decision.calibration, thresholds=before.decision.thresholds
+    )
+    expected = choose_decision(runner.logits(runner.tokenise(texts)), gold, asked)
+
+    assert after.calibration == expected.calibration != before.calibration
+    assert after.threshold_array.tolist() == expected.thresholds.tolist()
+    assert after.decision == expected.facts
+    assert after.metrics.validation == expected.validation
+    assert after.metrics.cross_validated == expected.cross_validated
+
+
+def test_all_else_stays(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """The graph, the other task, the tokenizer and the probes, and what was measured of them."""
+    recalibrate(bundle, data, "--output", tmp_path / "new")
+    before, after = (scorer_of(folder).metadata for folder in (bundle, tmp_path / "new"))
+    changed = {
+        path.name
+        for path in bundle.iterdir()
+        if path.read_bytes() != (tmp_path / "new" / path.name).read_bytes()
+    }
+    graphs = [onnx.load(folder / "narrative.onnx").graph for folder in (bundle, tmp_path / "new")]
+
+    assert changed == REDECIDED
+    assert graphs[0] == graphs[1]
+    for name in ("verification", "portability"):
+        assert getattr(after.metrics, name) == getattr(before.metrics, name)
+    assert (after.training, after.labels, after.text) == (
+        before.training,
+        before.labels,
+        before.text,
+    )
+    assert CliRunner().invoke(main, ["verify", str(tmp_path / "new")]).exit_code == 0
+
+
+def test_metadata_and_card_say_on_what(
+    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    """Hash and number of the rows, and the bundle before; an export says nothing of the kind."""
+    recalibrate(bundle, data, "--output", tmp_path / "new")
+    found = scorer_of(tmp_path / "new").metadata.recalibration
+    card = (tmp_path / "new" / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+    assert scorer_of(bundle).metadata.recalibration is None
+    assert found is not None
+    assert (found.rows, found.bundle_sha256) == (len(rows), Bundle.open(bundle).sha256)
+    assert f"found anew on {len(rows)} labelled rows (data {found.data_sha256[:12]})" in card
+
+
+def test_a_bundle_can_be_replaced_by_itself(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Without --output; twice gives the same decision, and only the bundle before differs."""
+    ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
+    results = [recalibrate(ours, data), recalibrate(ours, data)]
+    recalibrate(bundle, data, "--output", tmp_path / "new")
+    here, there = (scorer_of(folder).metadata for folder in (ours, tmp_path / "new"))
+
+    assert [result.exit_code for result in results] == [0, 0]
+    assert here.calibration == there.calibration
+    assert here.thresholds == there.thresholds
+    assert {path.name for path in tmp_path.iterdir()} == {"ours", "new", data.name}
+
+
+def test_the_signature_does_not_outlive_the_change(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    """A recalibrated bundle has to be signed again, and the command says so."""
+    ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
+    key = tmp_path / "ours.key"
+    for words in (["keygen", key], ["sign", ours, "--key", key]):
+        assert CliRunner().invoke(main, [str(word) for word in words]).exit_code == 0
+    result = recalibrate(ours, data)
+
+    assert result.exit_code == 0
+    assert "not signed" in result.output
+    assert not (ours / "bundle.json.sig").exists()
+
+
+def test_settings_decide_otherwise(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """KEY=VALUE, for the one task."""
+    words = ["--set", "calibration=temperature", "--set", "thresholds.strategy=global"]
+    recalibrate(bundle, data, "--output", tmp_path / "new", *words)
+    after = scorer_of(tmp_path / "new").metadata
+
+    assert after.calibration.method == after.decision.calibration == "temperature"
+    assert len({*after.thresholds}) == 1
+
+
+def test_rows_without_text_or_labels_have_no_say(
+    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    """Blank texts and null labels are left out; an empty list of labels is an answer."""
+    mute = [{"text": " ", "title": "t", "labels": []}, {**rows[0], "labels": None}]
+    pq.write_table(pa.Table.from_pylist(mute + rows), tmp_path / "more.parquet")
+    recalibrate(bundle, data, "--output", tmp_path / "plain")
+    recalibrate(bundle, tmp_path / "more.parquet", "--output", tmp_path / "more")
+    plain, more = (scorer_of(tmp_path / name).metadata for name in ("plain", "more"))
+
+    assert any(not row["labels"] for row in rows) or rows
+    assert plain.thresholds == more.thresholds
+    assert plain.calibration == more.calibration
+    assert more.recalibration is not None
+    assert more.recalibration.rows == len(rows)
+
+
+def test_columns_can_be_named(
+    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    """Body, title and labels under names of their own."""
+    renamed = [{"b": row["text"], "t": row["title"], "gold": row["labels"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(renamed), tmp_path / "renamed.parquet")
+    recalibrate(bundle, data, "--output", tmp_path / "plain")
+    words = ["--text-column", "b", "--title-column", "t", "--labels-column", "gold"]
+    recalibrate(bundle, tmp_path / "renamed.parquet", "--output", tmp_path / "new", *words)
+
+    assert scorer_of(tmp_path / "new").metadata.thresholds == (
+        scorer_of(tmp_path / "plain").metadata.thresholds
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "words", "exit_code", "message"),
+    [
+        ({"text": ["a"], "labels": [["Othr"]]}, [], 1, "did you mean 'Other'?"),
+        ({"text": ["a"], "gold": [["Other"]]}, [], 1, "no column 'labels'"),
+        ({"body": ["a"], "labels": [["Other"]]}, [], 1, "no column 'text'"),
+        ({"text": [""], "labels": [["Other"]]}, [], 1, "no row has text and labels"),
+        ({"text": ["a"], "labels": [["Other"]]}, ["--set", "calibration=beta"], 2, "calibration: "),
+        (
+            {"text": ["a"], "labels": [["Other"]]},
+            ["--set", "colour=red"],
+            2,
+            "unknown key 'colour'",
+        ),
+        ({"text": ["a"], "labels": [["Other"]]}, ["--set", "calibration"], 2, "expected KEY=VALUE"),
+        ({"text": ["a"], "labels": [["Other"]]}, ["--task", "none"], 2, "unknown task 'none'"),
+    ],
+    ids=["label", "labels", "text", "blank", "value", "key", "no value", "task"],
+)
+def test_what_cannot_be_leaves_the_bundle_as_it_was(
+    bundle: Path,
+    tmp_path: Path,
+    columns: dict[str, Any],
+    words: list[str],
+    exit_code: int,
+    message: str,
+) -> None:
+    """One clear message, and nothing is written."""
+    ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
+    before = {path.name: path.read_bytes() for path in ours.iterdir()}
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    result = recalibrate(ours, tmp_path / "data.parquet", *words)
+
+    assert result.exit_code == exit_code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert {path.name: path.read_bytes() for path in ours.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"ours", "data.parquet"}
+
+
+def test_a_changed_bundle_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Its files are checked before anything is built on them, those of the other task too."""
+    ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
+    (ours / "entity_framing.onnx").write_bytes(b"")
+    result = recalibrate(ours, data, "--output", tmp_path / "new")
+
+    assert result.exit_code == 1
+    assert "entity_framing.onnx: changed since the bundle was written" in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_manifest_fits_the_new_files(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Every hash is of the file that is there."""
+    recalibrate(bundle, data, "--output", tmp_path / "new")
+    manifest = json.loads((tmp_path / "new" / "bundle.json").read_text())
+
+    assert set(manifest["files"]) == set(Bundle.open(bundle).manifest.files)
+    for name, facts in manifest["files"].items():
+        assert FileFacts.of(tmp_path / "new" / name).model_dump() == facts
+    assert np.isfinite(scorer_of(tmp_path / "new").metadata.thresholds).all()

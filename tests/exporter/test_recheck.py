@@ -1,0 +1,285 @@
+"""What `export-classifier verify` promises: a sound bundle passes anywhere, another does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import helper, numpy_helper
+
+from batch.device import choose_device
+from batch.machine import engine_and_cpu
+from batch.scorer import LogitRunner, open_scorer
+from exporter.cli import main
+from exporter.graph import embed_metadata
+from exporter.inspection import BundleReport
+from exporter.probes import MARGIN, PROBES
+from exporter.repeatable import rearranged
+from schemas.bundle import Bundle
+from schemas.files import FileFacts
+from schemas.metadata import ArtefactMetadata
+from schemas.probes import read_probes, write_probes
+from schemas.text import ENTITY_START
+from tests.tiny import sample_rows
+
+TASKS = ["narrative", "entity_framing"]
+
+
+def command(*arguments: str | Path) -> Result:
+    """Run `export-classifier`."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def ours(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may change."""
+    return Path(shutil.copytree(bundle, tmp_path / "ours"))
+
+
+def vouch(folder: Path) -> None:
+    """Make the manifest fit whatever the files are now."""
+    path = folder / "bundle.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] = {
+        name: FileFacts.of(folder / name).model_dump() for name in manifest["files"]
+    }
+    path.write_text(json.dumps(manifest))
+
+
+def problems(folder: Path) -> list[str]:
+    """What `verify` finds wrong; it must find something."""
+    result = command("verify", folder)
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    return [line for line in result.output.splitlines() if line.startswith("problem")]
+
+
+def test_an_untouched_bundle_passes(bundle: Path) -> None:
+    """Every check is a row, for every task; here every bit is that of the export."""
+    result = command("verify", bundle)
+    rows = result.output.splitlines()
+
+    assert result.exit_code == 0
+    assert {row.split()[0] for row in rows} == {"ok", "note"}
+    for task in TASKS:
+        said = "\n".join(row for row in rows if row.split()[1] == task)
+        assert "without external data" in said
+        assert "metadata is valid" in said
+        assert f"{PROBES} probe texts become the tokens of the export" in said
+        assert "those of the export on the same kind of machine, to the last bit" in said
+        assert "alone, in another order, among other neighbours, with " in said
+
+
+def test_checks_can_be_read_by_a_program(bundle: Path) -> None:
+    """One JSON object a line."""
+    result = command("verify", bundle, "--json")
+    rows = [json.loads(line) for line in result.output.splitlines()]
+
+    assert len(rows) == len(command("verify", bundle).output.splitlines())
+    assert all({"verdict", "subject", "text", "advice"} == {*row} for row in rows)
+
+
+ALONE = """
+import sys
+from exporter.cli import main
+try:
+    main(["verify", sys.argv[1]])
+except SystemExit as ended:
+    print("exit", ended.code)
+heavy = {"torch", "transformers", "optimum", "onnx", "sklearn", "trainer"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_a_bundle_is_checked_without_the_training_stack(ours: Path) -> None:
+    """No torch, no onnx package, no checkpoint: whatever can score can check."""
+    result = subprocess.run(
+        [sys.executable, "-c", ALONE, str(ours)], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.splitlines()[-2:] == ["exit 0", ""]
+
+
+@pytest.mark.parametrize("name", ["narrative.onnx", "MODEL_CARD.md", "probes.parquet"])
+def test_a_changed_file_is_a_problem(ours: Path, name: str) -> None:
+    """And does not keep the other checks from being made."""
+    (ours / name).write_bytes((ours / name).read_bytes() + b"\n")
+    found = problems(ours)
+
+    assert f"{name}: changed since the bundle was written" in found[0]
+
+
+def test_a_file_of_someone_elses_is_noted(ours: Path) -> None:
+    """It is not used, so it is no problem."""
+    (ours / "weights.bin").write_bytes(b"0")
+    result = command("verify", ours)
+
+    assert result.exit_code == 0
+    assert "weights.bin: is none of the bundle's" in result.output
+
+
+def test_a_folder_without_a_bundle_is_a_problem(tmp_path: Path) -> None:
+    """Told like any other."""
+    assert "no bundle here" in problems(tmp_path)[0]
+
+
+def edit_weights(path: Path, change: float) -> None:
+    """Add a little to the bias of the head."""
+    model = onnx.load(path)
+    (bias,) = [one for one in model.graph.initializer if one.name.endswith("head.linear.bias")]
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + change, bias.name))
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(1e-3, "logits differ by 1.0e-03"), (np.float32(np.nan), "logits are not numbers")],
+    ids=["a little", "not a number"],
+)
+def test_another_graph_is_told_by_its_logits(ours: Path, change: Any, said: str) -> None:
+    """Where the manifest fits and metadata is valid, what was recorded at export still tells."""
+    edit_weights(ours / "narrative.onnx", change)
+    vouch(ours)
+    (found,) = problems(ours)
+
+    assert said in found
+
+
+def test_a_score_that_depends_on_its_neighbours_is_a_problem(ours: Path) -> None:
+    """A graph that adds a mean over the batch gives a row other scores in other company."""
+    path = ours / "narrative.onnx"
+    model = onnx.load(path)
+    for node in model.graph.node:
+        for place, name in enumerate(node.output):
+            if name == "logits":
+                node.output[place] = "own_logits"
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["own_logits"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Add", ["own_logits", "mean"], ["logits"]),
+        ]
+    )
+    onnx.save(model, path)
+    vouch(ours)
+
+    assert any("a row has other scores alone, " in found for found in problems(ours))
+
+
+def test_other_tokens_are_a_problem(ours: Path) -> None:
+    """As another version of the tokenizers library might make them."""
+    kept = read_probes(ours / "probes.parquet")
+    kept[0].tokenised[3].ids[1] += 1
+    write_probes(ours / "probes.parquet", kept)
+    vouch(ours)
+
+    assert f"1 of {PROBES} probe texts become other tokens" in problems(ours)[0]
+
+
+def test_another_tokenizer_is_a_problem(ours: Path) -> None:
+    """Each graph knows the hash of its own."""
+    tokenizer = json.loads((ours / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    (ours / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    vouch(ours)
+    found = problems(ours)
+
+    assert len(found) == len(TASKS)
+    assert all("is not the tokenizer that task" in text for text in found)
+
+
+def triples(text: str) -> set[tuple[str, ...]]:
+    """Words of a text that follow each other, by three."""
+    words = text.lower().split()
+    return {tuple(words[place : place + 3]) for place in range(len(words) - 2)}
+
+
+def test_probes_are_no_ones_texts(bundle: Path, checkpoint: Path) -> None:
+    """Random pieces of the vocabulary, short to too long; an entity is marked where one must be."""
+    kept = {one.task: one for one in read_probes(bundle / "probes.parquet")}
+    known = {words for text in sample_rows("train")["text"] for words in triples(text)}
+
+    for one in kept.values():
+        lengths = [len(text.ids) for text in one.tokenised]
+        assert (min(lengths) <= 4, max(lengths)) == (True, 128) or one.task == "entity_framing"
+        for text in one.texts:
+            assert not known & triples(text.text)
+    assert all(ENTITY_START in text.text for text in kept["entity_framing"].texts)
+
+
+def test_the_bound_for_other_machines_is_measured(bundle: Path) -> None:
+    """From ways to compute the same here; the metadata says where that was."""
+    for task in TASKS:
+        metadata = open_scorer(
+            Bundle.open(bundle), task, choose_device("cpu"), precision="fp32"
+        ).metadata
+        found = metadata.metrics.portability
+
+        assert found.machine == engine_and_cpu()
+        assert 0 < found.max_logit_difference < 1e-5
+        assert found.bound == pytest.approx(MARGIN * found.max_logit_difference)
+
+
+def test_rearranged_rows_keep_their_places(bundle: Path) -> None:
+    """Whatever stands around a row, its logits come back under its own number."""
+    runner: LogitRunner = open_scorer(
+        Bundle.open(bundle), TASKS[0], choose_device("cpu"), precision="fp32"
+    ).runner
+    texts = read_probes(bundle / "probes.parquet")[0].tokenised
+    expected = runner.logits(texts)
+
+    assert len({row.tobytes() for row in expected}) == len(expected)
+    for found in rearranged(runner, texts).values():
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_inspect_shows_a_whole_bundle(bundle: Path) -> None:
+    """Files with their hashes, and every task with its labels."""
+    result = command("inspect", bundle)
+    manifest = Bundle.open(bundle).manifest
+
+    assert result.exit_code == 0
+    assert "Signed: no." in result.output
+    for name, facts in manifest.files.items():
+        assert f"| {name} | {facts.bytes:,} | {facts.sha256} |" in result.output
+    for task in TASKS:
+        assert f"\n## {task}\n" in result.output
+
+
+def test_inspect_prints_a_bundle_as_json(bundle: Path) -> None:
+    """One object with everything."""
+    report = BundleReport.model_validate_json(command("inspect", bundle, "--json").output)
+    opened = Bundle.open(bundle)
+
+    assert (report.sha256, report.files) == (opened.sha256, opened.manifest.files)
+    for task in TASKS:
+        assert (
+            report.tasks[task]
+            == open_scorer(opened, task, choose_device("cpu"), precision="fp32").metadata
+        )
+
+
+def test_metadata_of_an_older_kind_is_told(ours: Path) -> None:
+    """A file that does not say what it may differ by is not valid."""
+    path = ours / "narrative.onnx"
+    metadata: ArtefactMetadata = open_scorer(
+        Bundle.open(ours), "narrative", choose_device("cpu"), precision="fp32"
+    ).metadata
+    embed_metadata(path, metadata)
+    model = onnx.load(path)
+    for prop in model.metadata_props:
+        if prop.key == "narrascan.metrics":
+            stored = json.loads(prop.value)
+            del stored["portability"]
+            prop.value = json.dumps(stored)
+    onnx.save(model, path)
+    vouch(ours)
+
+    assert "metrics.portability: Field required" in problems(ours)[0]
