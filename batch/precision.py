@@ -11,13 +11,15 @@ from schemas.errors import DeviceError, UsageError, listing
 from schemas.variants import ENGINE_OF, Precision
 
 
-def choose_precision(bundle: Bundle, task: str, device: Device, requested: str) -> Precision:
+def choose_precision(
+    bundle: Bundle, tasks: str | tuple[str, ...], device: Device, requested: str
+) -> Precision:
     """Turn `auto` or a precision into one that the bundle has and the device can run.
 
     Raises UsageError for another word or what the bundle lacks, DeviceError for what the device
     lacks.
     """
-    found = bundle.precisions(task)
+    found = bundle.precisions(tasks)
     if requested == "auto":
         return next(
             (precision for precision in found if precision_problem(precision, device) is None),
@@ -26,7 +28,7 @@ def choose_precision(bundle: Bundle, task: str, device: Device, requested: str) 
     known: tuple[Precision, ...] = get_args(Precision)
     for precision in known:
         if precision == requested:
-            bundle.onnx(task, precision)
+            bundle.onnx(tasks, precision)
             problem = precision_problem(precision, device)
             if problem is not None:
                 raise DeviceError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def export(checkpoint: Path, output: Path, settings: tuple[str, ...]) -> None:
 @click.argument("file", type=EXISTING_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what an ONNX FILE says of itself.
+    """Show what an ONNX FILE says of itself; JSON of a file that tasks share is by task.
 
     \b
     Example:
@@ -82,10 +83,13 @@ def inspect(file: Path, as_json: bool) -> None:
         from batch.session import TaskSession
         from exporter.card import model_card
 
-        metadata = TaskSession(file, choose_device("cpu")).metadata()
+        tasks = TaskSession(file, choose_device("cpu")).described()
     except (NarrascanError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if as_json:
-        click.echo(metadata.model_dump_json(indent=1))
+    if not as_json:
+        click.echo(model_card(tasks))
+    elif len(tasks) == 1:
+        click.echo(next(iter(tasks.values())).model_dump_json(indent=1))
     else:
-        click.echo(model_card({metadata.task: metadata}))
+        stored = {task: about.model_dump(mode="json") for task, about in tasks.items()}
+        click.echo(json.dumps(stored, indent=1, ensure_ascii=False))

@@ -14,11 +14,12 @@ from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import choose_decision
-from exporter.graph import embed_metadata, write_graph
+from exporter.graph import embed_metadata, trace_graph
+from exporter.groups import finish_shared, text_groups
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import apply_settings
 from exporter.verify import verify
-from schemas.bundle import Bundle, BundleFiles, BundleManifest
+from schemas.bundle import Bundle, BundleFiles, BundleManifest, SharedGraph
 from schemas.config import DecisionConfig
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 def export_checkpoint(
     checkpoint_folder: Path, output: Path, settings: Sequence[str] = ()
 ) -> Bundle:
-    """Write the bundle of a checkpoint: one ONNX file a task, all checked against torch.
+    """Write the bundle of a checkpoint: one ONNX file a task, all checked against torch, and one
+    for each two or more tasks that read the same text.
 
     The folder appears under its name only when every file passed; an older bundle of that name is
     replaced. settings: "TASK.KEY=VALUE", changes to how the checkpoint's tasks decide.
@@ -48,13 +50,24 @@ def export_checkpoint(
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
+        groups = text_groups({task: about.text for task, about in checkpoint.info.tasks.items()})
+        for group in groups:
+            log.info("%s: tracing", ", ".join(group))
+            trace_graph(checkpoint.model.joint(group)).write(files)
         published = {
             task: _export_task(checkpoint, task, decision, files)
             for task, decision in decisions.items()
         }
+        shared = [group for group in groups if len(group) > 1]
+        for group in shared:
+            texts = _heldout_texts(checkpoint, group[0])
+            finish_shared(files, [published[task] for task in group], texts)
         diagrams = {task: diagram_path(folder, task).name for task in published}
-        files.card.write_text(model_card(published, diagrams), encoding="utf-8")
-        _write_manifest(files, list(published))
+        card = model_card(
+            published, diagrams, {files.shared(group[0]).name: group for group in shared}
+        )
+        files.card.write_text(card, encoding="utf-8")
+        _write_manifest(files, list(published), shared)
         _open_again(folder, published)
     return Bundle.open(output)
 
@@ -78,9 +91,7 @@ def _export_task(
 ) -> ArtefactMetadata:
     about = checkpoint.info.tasks[task]
     max_tokens, pad_id = checkpoint.info.max_tokens, checkpoint.info.pad_id
-    log.info("%s: exporting", task)
     path_model = checkpoint.model.path(task)
-    write_graph(path_model, files.onnx(task))
     session = TaskSession(files.onnx(task), choose_device("cpu"))
     runner = LogitRunner(
         session, load_tokenizer(files.tokenizer), max_tokens=max_tokens, pad_id=pad_id
@@ -142,18 +153,9 @@ def _run_heldout(
     checkpoint: Checkpoint, task: str, runner: LogitRunner
 ) -> tuple[list[TokenisedText], FloatArray, BoolArray]:
     """Held-out texts of a task with their logits and gold labels, both (rows, labels)."""
-    about = checkpoint.info.tasks[task]
-    articles, gold = checkpoint.heldout(task)
-    log.info("%s: thresholds from %d held-out texts", task, len(articles))
-    try:
-        texts = runner.tokenise(
-            [
-                model_text(article, about.text, max_tokens=checkpoint.info.max_tokens)
-                for article in articles
-            ]
-        )
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
+    _, gold = checkpoint.heldout(task)
+    texts = runner.tokenise(_heldout_texts(checkpoint, task))
+    log.info("%s: thresholds from %d held-out texts", task, len(texts))
     logits = runner.logits(texts)
     if not np.isfinite(logits).all():
         raise ExportError(
@@ -162,12 +164,26 @@ def _run_heldout(
     return texts, logits, gold
 
 
-def _write_manifest(files: BundleFiles, tasks: list[str]) -> None:
-    paths = [files.tokenizer, files.card]
+def _heldout_texts(checkpoint: Checkpoint, task: str) -> list[ModelText]:
+    """What the model reads of the held-out texts of a task."""
+    articles, _ = checkpoint.heldout(task)
+    spec, max_tokens = checkpoint.info.tasks[task].text, checkpoint.info.max_tokens
+    try:
+        return [model_text(article, spec, max_tokens=max_tokens) for article in articles]
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
+
+
+def _write_manifest(files: BundleFiles, tasks: list[str], shared: list[tuple[str, ...]]) -> None:
+    paths = [files.tokenizer, files.card, *(files.shared(group[0]) for group in shared)]
     for task in tasks:
         paths += [files.onnx(task), diagram_path(files.folder, task)]
     manifest = BundleManifest(
         tasks={task: {"fp32": files.onnx(task).name} for task in tasks},
+        shared=tuple(
+            SharedGraph(tasks=group, files={"fp32": files.shared(group[0]).name})
+            for group in shared
+        ),
         files={path.name: FileFacts.of(path) for path in paths},
     )
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -181,4 +197,11 @@ def _open_again(folder: Path, published: dict[str, ArtefactMetadata]) -> None:
         scorer = open_scorer(bundle, task, choose_device("cpu"), precision="fp32")
         if scorer.metadata != metadata:
             raise ExportError(f"{task}: the metadata read back differs from what was written")
+        scorer.score([ModelText("One article.", cut=False)])
+    for graph in bundle.manifest.shared:
+        scorer = open_scorer(bundle, graph.tasks, choose_device("cpu"), precision="fp32")
+        if scorer.tasks != tuple(published[task] for task in graph.tasks):
+            raise ExportError(
+                f"{listing(graph.tasks)}: the metadata read back differ from what was written"
+            )
         scorer.score([ModelText("One article.", cut=False)])
