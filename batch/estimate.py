@@ -14,15 +14,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from batch.gold import check_gold
 from batch.machine import free_memory_bytes
 from batch.options import RunOptions
 from batch.packing import Shape
-from batch.plan import Chunk, Plan, make_plan
+from batch.plan import Chunk, Plan
 from batch.rows import ChunkReader
-from batch.run import open_model
+from batch.run import open_model, plan_run
 from batch.scorer import LogitRunner, Scorer
-from schemas.text import EMPTY, ModelText
+from schemas.text import EMPTY
 from schemas.tokens import TokenisedText
 
 PLACES = 16
@@ -114,9 +113,7 @@ def estimate(options: RunOptions) -> Estimate:
     Raises whatever a run would raise before it scores.
     """
     scorer, bundle = open_model(options)
-    plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-    if options.gold_column is not None and not options.ignore_unknown_gold:
-        check_gold(plan, options.gold_column, scorer.metadata.labels)
+    plan = plan_run(options, scorer)
     sample = _take_sample(plan, options, scorer)
     share = plan.rows / max(sample.rows, 1)
     sampled_tokens = sum(sample.tokens_by_place)
@@ -124,8 +121,8 @@ def estimate(options: RunOptions) -> Estimate:
     scoring_s = _scoring_seconds(scorer.runner, sample, plan)
     seconds = scoring_s + sample.seconds_a_row * plan.rows
     return Estimate(
-        task=options.task,
-        labels=len(scorer.metadata.labels),
+        task=",".join(plan.tasks.names),
+        labels=sum(len(names) for names in scorer.labels.values()),
         precision=scorer.metadata.precision,
         bundle_sha256=bundle.sha256,
         device=scorer.runner.device.name,
@@ -154,7 +151,9 @@ def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
     for place in _places(plan):
         texts = reader.read(place).texts
         started = time.perf_counter()  # what came before it in its row group would count too much
-        found = scorer.runner.tokenise([text for text in texts if _is_scored(text)])
+        found = scorer.runner.tokenise(
+            [text for text in texts if text is not None and text != EMPTY]
+        )
         seconds += time.perf_counter() - started
         tokenised += found
         rows_by_place.append(len(texts))
@@ -167,10 +166,6 @@ def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
         tuple(tokens_by_place),
         seconds / max(rows, 1),
     )
-
-
-def _is_scored(text: ModelText | None) -> bool:
-    return text is not None and text != EMPTY
 
 
 def _places(plan: Plan) -> Iterator[Chunk]:

@@ -13,7 +13,7 @@ from batch.output import OutputFolder
 from batch.parts import part_name
 from batch.plan import Plan
 from batch.scorer import Scorer
-from batch.stats import ChunkStats
+from batch.stats import RunStats
 from schemas.bundle import Bundle
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
@@ -45,9 +45,9 @@ class Work:
     tokens: int = 0
 
 
-def count_statuses(stats: ChunkStats) -> Counts:
-    """Rows of all domains by what became of them."""
-    domains = stats.domains.values()
+def count_statuses(stats: RunStats) -> Counts:
+    """Rows of all domains by what became of them; that is the same for every task."""
+    domains = next(iter(stats.tasks.values())).domains.values()
     return Counts(
         *(
             sum(getattr(domain, name) for domain in domains)
@@ -59,10 +59,11 @@ def count_statuses(stats: ChunkStats) -> Counts:
 def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> dict[str, object]:
     """Everything that the output depends on; a resumed run must agree in all of it."""
     return {
-        "task": options.task,
+        "task": ",".join(plan.tasks.names),
         "bundle_sha256": bundle.sha256,
         "options": {
             **options.shaping(),
+            "gold_column": plan.tasks.recorded_gold(),
             "precision": scorer.metadata.precision,
             "max_tokens_per_batch": scorer.runner.tokens_per_batch,
         },
@@ -79,16 +80,16 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
     }
 
 
-def merge_markers(plan: Plan, output: OutputFolder) -> tuple[ChunkStats, dict[str, FileFacts]]:
+def merge_markers(plan: Plan, output: OutputFolder) -> tuple[RunStats, dict[str, FileFacts]]:
     """Add up what the markers of all chunks say; one is held at a time.
 
     Returns the statistics of the whole run, and the facts of every file of it by relative path.
     """
-    stats = ChunkStats({})
+    stats = RunStats({})
     outputs: dict[str, FileFacts] = {}
     for chunk in plan.chunks:
         marker = output.marker(chunk)
-        stats = stats + marker.chunk_stats()
+        stats = stats + marker.run_stats()
         outputs[f"predictions/{part_name(chunk.index)}"] = marker.part
         if marker.quarantine is not None:
             outputs[f"quarantine/{part_name(chunk.index)}"] = marker.quarantine
@@ -108,7 +109,7 @@ def run_record(
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "finished",
-        "task": options.task,
+        "task": key["task"],
         "config": {
             "corpus": list(options.corpus),
             **(key["options"] if isinstance(key["options"], dict) else {}),

@@ -29,15 +29,15 @@ from batch.record import (
     run_key,
     run_record,
 )
-from batch.report import build_report
+from batch.report import JointReport, build_report
 from batch.rows import ChunkReader, Rows
-from batch.scorer import OnBatch, Scored, Scorer, open_scorer
+from batch.scorer import OnBatch, Scored, Scorer, label_slices, open_scorer
 from batch.signature import open_bundle
-from batch.stats import ChunkStats, count_rows
+from batch.stats import RunStats, count_rows
 from batch.stop import StopSwitch
+from batch.tasks import RunTasks, select_tasks
 from schemas.bundle import Bundle
 from schemas.errors import OutputError
-from schemas.metadata import ArtefactMetadata
 from schemas.text import EMPTY
 
 
@@ -62,9 +62,7 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
     with switch.listening():
         scorer, bundle = open_model(options)
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
-        plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-        if options.gold_column is not None and not options.ignore_unknown_gold:
-            check_gold(plan, options.gold_column, scorer.metadata.labels)
+        plan = plan_run(options, scorer)
         output = OutputFolder(options.output)
         with output.held(overwrite=options.overwrite):
             key = run_key(options, plan, bundle, scorer)
@@ -75,7 +73,7 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             counts = count_statuses(stats)
             seconds = time.monotonic() - clock
             if work.rows or not output.is_published():
-                _publish_report(options, scorer.metadata, output, stats)
+                _publish_report(plan, scorer, output, stats)
                 times = attempt_timings(started, seconds, work)
                 record = run_record(key, counts, outputs, scorer, options, times)
                 output.write(output.run_file, json.dumps(record, indent=1, ensure_ascii=False))
@@ -85,22 +83,35 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
 
 
 def open_model(options: RunOptions) -> tuple[Scorer, Bundle]:
-    """Open the bundle, with the signature that is required of it, and its task on the device.
-
+    """Open the bundle, with the signature that is required of it, and its tasks on the device.
 
     Raises UsageError, BundleError or DeviceError.
     """
     bundle = open_bundle(options.bundle, options.require_signature)
+    tasks = select_tasks(bundle, options.task)
     device = choose_device(options.device)
     scorer = open_scorer(
         bundle,
-        options.task,
+        tasks,
         device,
-        precision=choose_precision(bundle, options.task, device, options.precision),
+        precision=choose_precision(bundle, tasks, device, options.precision),
         threads=options.threads,
         tokens_per_batch=options.tokens_per_batch,
     )
     return scorer, bundle
+
+
+def plan_run(options: RunOptions, scorer: Scorer) -> Plan:
+    """Plan the corpus for the tasks of a scorer, and check the gold labels that it has.
+
+    Raises UsageError or CorpusError.
+    """
+    tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
+    plan = make_plan(options, tasks, entity_markers=scorer.metadata.text.entity_markers)
+    if not options.ignore_unknown_gold:
+        for task, column in tasks.gold.items():
+            check_gold(plan, column, scorer.labels[task])
+    return plan
 
 
 def _score_all(
@@ -147,7 +158,7 @@ def _score_rows(rows: Rows, scorer: Scorer, on_batch: OnBatch) -> tuple[Scored, 
     places = [row for row, text in enumerate(rows.texts) if text is not None and text != EMPTY]
     texts = [text for text in rows.texts if text is not None and text != EMPTY]
     found = scorer.score(texts, on_batch=on_batch)
-    shape = (len(rows.texts), len(scorer.metadata.labels))
+    shape = (len(rows.texts), found.probabilities.shape[1])
     whole = Scored(
         probabilities=np.zeros(shape, np.float32),
         decided=np.zeros(shape, np.bool_),
@@ -182,37 +193,44 @@ def _finish(
     output: OutputFolder,
 ) -> None:
     """Count and write one chunk."""
-    labels = scorer.metadata.labels
     source = plan.files[chunk.file].source.name
-    with_gold = options.gold_column is not None  # even where this chunk's are all null
-    gold, has_gold = gold_matrix(rows.gold, labels) if with_gold else (None, None)
-    stats = count_rows(
-        domains=rows.domains,
-        statuses=statuses,
-        tokens=scored.tokens,
-        probabilities=scored.probabilities,
-        decided=scored.decided,
-        gold=gold,
-        has_gold=has_gold,
-    )
-    part = prediction_table(rows, scored, statuses, labels, chunk=chunk, source=source)
+    stats = _count(rows, scored, statuses, scorer)
+    part = prediction_table(rows, scored, statuses, scorer.labels, chunk=chunk, source=source)
     quarantine = quarantine_table(rows, chunk=chunk, source=source, id_column=options.id_column)
     output.publish_chunk(chunk, part, quarantine, stats, source=source)
 
 
-def _publish_report(
-    options: RunOptions,
-    metadata: ArtefactMetadata,
-    output: OutputFolder,
-    stats: ChunkStats,
-) -> None:
-    report = build_report(
-        stats,
-        task=options.task,
-        labels=metadata.labels,
-        thresholds=metadata.thresholds,
-        gold_column=options.gold_column,
-    )
+def _count(rows: Rows, scored: Scored, statuses: Sequence[str], scorer: Scorer) -> RunStats:
+    counted = {}
+    for task, columns in label_slices(scorer.labels).items():
+        with_gold = task in rows.gold  # even where this chunk's are all null
+        gold, has_gold = (
+            gold_matrix(rows.gold[task], scorer.labels[task]) if with_gold else (None, None)
+        )
+        counted[task] = count_rows(
+            domains=rows.domains,
+            statuses=statuses,
+            tokens=scored.tokens,
+            probabilities=scored.probabilities[:, columns],
+            decided=scored.decided[:, columns],
+            gold=gold,
+            has_gold=has_gold,
+        )
+    return RunStats(counted)
+
+
+def _publish_report(plan: Plan, scorer: Scorer, output: OutputFolder, stats: RunStats) -> None:
+    reports = {
+        about.task: build_report(
+            stats.tasks[about.task],
+            task=about.task,
+            labels=about.labels,
+            thresholds=about.thresholds,
+            gold_column=plan.tasks.gold.get(about.task),
+        )
+        for about in scorer.tasks
+    }
+    report = JointReport(tasks=reports) if len(reports) > 1 else reports[scorer.metadata.task]
     try:
         write_report(report, output.folder)
     except OSError as error:
