@@ -249,7 +249,7 @@ def _peak_bytes() -> int:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    if minutes < 1:
-        return "a minute" if seconds > 30 else f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
