@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -103,12 +104,8 @@ class LogitRunner:
 
 def label_slices(labels: Mapping[str, tuple[str, ...]]) -> dict[str, slice]:
     """Where the labels of each task lie among those of all, side by side."""
-    ends = np.cumsum([len(names) for names in labels.values()]).tolist()
-    starts = [0, *ends[:-1]]
-    return {
-        task: slice(*ends)
-        for task, ends in zip(labels, zip(starts, ends, strict=True), strict=True)
-    }
+    edges = accumulate((len(names) for names in labels.values()), initial=0)
+    return {task: slice(*ends) for task, ends in zip(labels, pairwise(edges), strict=True)}
 
 
 class Scorer:

@@ -160,7 +160,8 @@ class Bundle:
         """
         found = self.precisions(tasks)
         if precision not in found:
-            named = f"task {tasks!r}" if isinstance(tasks, str) else f"tasks {listing(tasks)}"
+            names = (tasks,) if isinstance(tasks, str) else tasks
+            named = f"task{'s' if len(names) > 1 else ''} {listing(names)}"
             raise UsageError(
                 f"precision {precision}: {self.files.folder} has {named} in {listing(found)} only",
                 hint="use --precision auto, or export the checkpoint again",
