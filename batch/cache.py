@@ -31,13 +31,16 @@ Result = TypeVar("Result")
 
 BUSY_TIMEOUT_S = 30
 CHECKSUM_BYTES = 8
+ENTRIES_AT_ONCE = 64
+"""Entries added before room is made for them: how far the file may grow beyond its size."""
 
 LAYOUT = 1
 """`user_version` of the database; a file of another layout is replaced."""
 
-COST = "(coalesce(length({}.value), 0) + 92) * 3 / 2"
-"""Bytes of an entry on disk: its key twice (in the table and in the index), some headers, and its
-share of pages that are two thirds full, as those of a B-tree with random keys are."""
+COST = "((coalesce(length({0}.value), 0) + 92) * 8 / 5 + (length({0}.value) > 900) * 4096)"
+"""Bytes of an entry on disk: its key twice (in the table and in the index), some headers, its share
+of pages that are two thirds full, as those of a B-tree with random keys are, and a page of its own
+for what is too long to stand beside others."""
 
 SCHEMA = f"""
 CREATE TABLE entries (key BLOB PRIMARY KEY, used INTEGER, value BLOB) WITHOUT ROWID;
@@ -50,6 +53,10 @@ CREATE TRIGGER removed AFTER DELETE ON entries
 BEGIN UPDATE size SET bytes = bytes - {COST.format("old")}; END;
 PRAGMA user_version = {LAYOUT};
 """
+
+FAULTS = (sqlite3.Error, OSError, MemoryError, UnicodeError)
+"""What a file or its disk can do: sqlite3 fails to decode the names in a damaged schema, and asks
+for absurd amounts of memory where a length is damaged."""
 
 TRANSIENT = {
     sqlite3.SQLITE_BUSY,
@@ -66,12 +73,21 @@ TRANSIENT = {
 
 
 def model_identity(
-    bundle: Bundle, task: str, device: Device, precision: Precision, *, tokens_per_batch: int
+    bundle: Bundle,
+    tasks: tuple[str, ...],
+    device: Device,
+    precision: Precision,
+    *,
+    tokens_per_batch: int,
 ) -> bytes:
-    """Everything beside a text's tokens that its logits depend on, as a sha256."""
+    """Everything beside a text's tokens that its logits depend on, as a sha256.
+
+    tasks: those whose logits are kept, side by side in this order.
+    """
+    file = bundle.precisions(tasks)[precision]
     facts = [
-        bundle.sha256,  # and through it the sha256 of the graph and of the tokenizer
-        task,
+        bundle.manifest.files[file].sha256,  # of the task's own, or of one that tasks share
+        tasks,
         precision,
         engine_versions(precision),
         device.kind,
@@ -85,7 +101,8 @@ def model_identity(
 class LogitCache:
     """Logits by text, for one model, in an SQLite file that other runs may use at the same time.
 
-    identity: of the model. max_bytes: of the folder; what was used longest ago goes first.
+    identity: of the model. max_bytes: of the file, which has a journal of a few megabytes beside it
+    while it is open; what was used longest ago goes first.
     note: is told once about each fault, after which the run goes on without what was lost.
     """
 
@@ -98,7 +115,7 @@ class LogitCache:
         self._connection = self._open()
 
     def get(self, texts: Sequence[IdArray]) -> list[FloatArray | None]:
-        """Logits of each text, (labels,) float32, or None where they are not known.
+        """Logits of each text, (labels of all tasks,) float32, or None where they are not known.
 
         texts: token ids, (seq,) int32 each, all different.
         """
@@ -110,7 +127,7 @@ class LogitCache:
         return found
 
     def put(self, texts: Sequence[IdArray], logits: Sequence[FloatArray]) -> None:
-        """Remember the logits of texts that `get` did not know, (labels,) float32 each."""
+        """Remember the logits of texts that `get` did not know, as it gives them."""
         entries = [
             (key := self._key(ids), _sealed(key, values.tobytes()))
             for ids, values in zip(texts, logits, strict=True)
@@ -136,7 +153,7 @@ class LogitCache:
             return otherwise
         try:
             return action(self._connection)
-        except (sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             self.close()
             self._hits.clear()
             self._connection = self._after(error)
@@ -145,17 +162,17 @@ class LogitCache:
     def _open(self) -> sqlite3.Connection | None:
         try:
             return _open_newest(self._folder, renew=False)
-        except (sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             return self._after(error)
 
-    def _after(self, error: sqlite3.Error | OSError) -> sqlite3.Connection | None:
+    def _after(self, error: Exception) -> sqlite3.Connection | None:
         """A new file if the old one is damaged, but once a run only; else nothing."""
         if _is_damage(error) and not self._renewed:
             self._renewed = True
             self._note(f"cache {self._folder}: is damaged and starts empty: {error}")
             try:
                 return _open_newest(self._folder, renew=True)
-            except (sqlite3.Error, OSError) as second:
+            except FAULTS as second:
                 error = second
         self._note(f"cache {self._folder}: not used any more in this run: {error}")
         return None
@@ -181,11 +198,13 @@ class LogitCache:
             connection.executemany(
                 "UPDATE entries SET used = ? WHERE key = ?", [(use, key) for key in self._hits]
             )
-            connection.executemany(
-                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
-                [(key, use or 0, value) for key, value in entries],
-            )
-            _make_room(connection, self._max_bytes)
+            for first in range(0, len(entries), ENTRIES_AT_ONCE):
+                some = entries[first : first + ENTRIES_AT_ONCE]
+                connection.executemany(
+                    "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
+                    [(key, use or 0, value) for key, value in some],
+                )
+                _make_room(connection, self._max_bytes)
             connection.execute("COMMIT")
         except BaseException:
             connection.rollback()
@@ -256,9 +275,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"layout {layout}, expected {LAYOUT}")
 
 
-def _is_damage(error: sqlite3.Error | OSError) -> bool:
+def _is_damage(error: Exception) -> bool:
     """True if the file is to blame, and not the disk, the rights or another run."""
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, MemoryError)):
         return False
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return code & 0xFF not in TRANSIENT

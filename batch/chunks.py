@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +18,8 @@ from batch.pipeline import WriteBehind, is_out_of_memory, read_ahead
 from batch.plan import Chunk, Plan
 from batch.progress import RunProgress
 from batch.rows import ChunkReader, Rows
-from batch.scorer import Scored, Scorer
-from batch.stats import count_rows
+from batch.scorer import Scored, Scorer, label_slices
+from batch.stats import RunStats, count_rows
 from batch.stop import StopSwitch
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.text import EMPTY
@@ -96,7 +96,7 @@ class ChunkWorker:
 
         try:
             found = self._scorer.score_tokens(chunk.tokenised, on_batch=on_batch)
-            whole = _whole(found, chunk, labels=len(self._scorer.metadata.labels))
+            whole = _whole(found, chunk, labels=self._scorer.width)
         except Exception:
             self._progress.advance(-seen_rows, -seen_tokens)  # they may be scored again
             raise
@@ -106,23 +106,13 @@ class ChunkWorker:
 
     def write(self, chunk: Chunk, found: ScoredChunk) -> None:
         """Count and write: part, quarantine, and then the marker."""
-        options, labels = self._options, self._scorer.metadata.labels
-        rows, scored, statuses = found.rows, found.scored, found.statuses
+        labels, id_column = self._scorer.labels, self._options.id_column
         source = self._plan.files[chunk.file].source.name
-        with_gold = options.gold_column is not None  # even where this chunk's are all null
-        gold, has_gold = gold_matrix(rows.gold, labels) if with_gold else (None, None)
-        stats = count_rows(
-            domains=rows.domains,
-            statuses=statuses,
-            tokens=scored.tokens,
-            probabilities=scored.probabilities,
-            decided=scored.decided,
-            gold=gold,
-            has_gold=has_gold,
+        part = prediction_table(
+            found.rows, found.scored, found.statuses, labels, chunk=chunk, source=source
         )
-        part = prediction_table(rows, scored, statuses, labels, chunk=chunk, source=source)
-        bad = quarantine_table(rows, chunk=chunk, source=source, id_column=options.id_column)
-        self._output.publish_chunk(chunk, part, bad, stats, source=source)
+        bad = quarantine_table(found.rows, chunk=chunk, source=source, id_column=id_column)
+        self._output.publish_chunk(chunk, part, bad, _count(found, labels), source=source)
         self.finished.add(chunk.index)
         self.rows += chunk.rows
         pa.default_memory_pool().release_unused()  # give back what the chunk needed
@@ -207,6 +197,25 @@ def _do_side_by_side(worker: ChunkWorker, chunks: Sequence[Chunk]) -> str | None
     return None
 
 
+def _count(found: ScoredChunk, labels: Mapping[str, tuple[str, ...]]) -> RunStats:
+    """Count the rows of a chunk for each task. labels: of each, in the order of the columns."""
+    rows, scored = found.rows, found.scored
+    counted = {}
+    for task, columns in label_slices(labels).items():
+        with_gold = task in rows.gold  # even where this chunk's are all null
+        gold, has_gold = gold_matrix(rows.gold[task], labels[task]) if with_gold else (None, None)
+        counted[task] = count_rows(
+            domains=rows.domains,
+            statuses=found.statuses,
+            tokens=scored.tokens,
+            probabilities=scored.probabilities[:, columns],
+            decided=scored.decided[:, columns],
+            gold=gold,
+            has_gold=has_gold,
+        )
+    return RunStats(counted)
+
+
 def _whole(found: Scored, chunk: ReadChunk, *, labels: int) -> Scored:
     """Results for every row of a chunk; zeros for those without a text."""
     rows, places = len(chunk.statuses), chunk.places
@@ -233,7 +242,9 @@ def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:
             texts=(),
             reasons=[reason for piece in rows for reason in piece.reasons],
             domains=[domain for piece in rows for domain in piece.domains],
-            gold=[gold for piece in rows for gold in piece.gold],
+            gold={
+                task: [gold for piece in rows for gold in piece.gold[task]] for task in rows[0].gold
+            },
             kept=pa.concat_tables([piece.kept for piece in rows]).combine_chunks(),
         ),
         scored=Scored(

@@ -41,7 +41,12 @@ def main() -> None:
 
 @main.command()
 @click.argument("corpus", nargs=-1, required=True, metavar="CORPUS...")
-@click.option("--task", required=True, help="Task of the bundle, for example narrative.")
+@click.option(
+    "--task",
+    required=True,
+    metavar="NAME[,NAME...]|all",
+    help="Task of the bundle, for example narrative; several that read the same text share a pass.",
+)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
@@ -110,7 +115,12 @@ def main() -> None:
     help="Column or hive partition that the report is broken down by.",
 )
 @click.option(
-    "--gold-column", help="Column of gold labels; the report then tells how right the model is."
+    "--gold-column",
+    "gold_columns",
+    multiple=True,
+    metavar="[TASK=]COLUMN",
+    help="Column of gold labels; the report then tells how right the model is. With several tasks "
+    "TASK=COLUMN, repeatable.",
 )
 @click.option(
     "--ignore-unknown-gold",
@@ -179,6 +189,9 @@ def run(
 ) -> None:
     """Score CORPUS: Parquet files, folders, globs, hive partitions or object-store URLs.
 
+    Several tasks cost little more than one, if they read the same text: the encoder runs once.
+    Predictions then have columns TASK_labels and TASK_probabilities for each.
+
     The output folder holds predictions/*.parquet in input order, quarantine/ with the rows that
     could not be scored and why, report.html, report.json and run.json.
 
@@ -195,6 +208,7 @@ def run(
     Examples:
       batch-classify articles.parquet --task narrative
       batch-classify 'lake/dt=2026-*/' --task narrative --output scored/november
+      batch-classify articles.parquet --task narrative,topics
       batch-classify test.parquet --task topics --gold-column labels --log-format json
     """
     from batch.options import RunOptions

@@ -13,7 +13,7 @@ import numpy as np
 from batch.cgroup import read_limits
 from batch.cores import allowed_cores, usable_cores
 from batch.device import choose_device, cuda_problem, import_engine, installed_engines
-from batch.findings import Finding
+from batch.findings import Finding, Verdict
 from batch.machine import cpu_features, free_memory_bytes
 from batch.precision import choose_precision
 from batch.scorer import open_scorer
@@ -57,7 +57,7 @@ def _machine() -> Iterator[Finding]:
     if free is not None:
         limit = read_limits().memory_bytes
         inside = f" in a container limited to {limit / 1e9:.1f} GB" if limit else ""
-        verdict = "ok" if free >= LITTLE_MEMORY else "note"
+        verdict: Verdict = "ok" if free >= LITTLE_MEMORY else "note"
         yield Finding(verdict, "memory", f"{free / 1e9:.1f} GB free{inside}")
 
 

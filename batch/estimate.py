@@ -14,15 +14,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from batch.gold import check_gold
 from batch.machine import free_memory_bytes
 from batch.options import RunOptions
 from batch.packing import Shape
-from batch.plan import Chunk, Plan, chunks_of, make_plan
+from batch.plan import Chunk, Plan, chunks_of
 from batch.rows import ChunkReader
-from batch.run import choose_model, open_model
+from batch.run import choose_model, open_model, plan_run
 from batch.scorer import LogitRunner, Scorer
-from schemas.text import EMPTY, ModelText
+from schemas.text import EMPTY
 from schemas.tokens import TokenisedText
 
 PLACES = 16
@@ -117,9 +116,7 @@ def estimate(options: RunOptions) -> Estimate:
     """
     model = choose_model(options)
     scorer = open_model(options, model)
-    plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-    if options.gold_column is not None and not options.ignore_unknown_gold:
-        check_gold(plan, options.gold_column, scorer.metadata.labels)
+    plan = plan_run(options, scorer)
     chunks = chunks_of(plan, options.shard)
     rows = sum(chunk.rows for chunk in chunks)
     sample = _take_sample(plan, options, scorer)
@@ -129,8 +126,8 @@ def estimate(options: RunOptions) -> Estimate:
     scoring_s = _scoring_seconds(scorer.runner, sample, rows=rows, chunks=max(len(chunks), 1))
     seconds = scoring_s + sample.seconds_a_row * rows
     return Estimate(
-        task=options.task,
-        labels=len(scorer.metadata.labels),
+        task=",".join(plan.tasks.names),
+        labels=scorer.width,
         precision=scorer.metadata.precision,
         bundle_sha256=model.bundle.sha256,
         device=scorer.runner.device.name,
@@ -159,7 +156,9 @@ def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
     for place in _places(plan):
         texts = reader.read(place).texts
         started = time.perf_counter()  # what came before it in its row group would count too much
-        found = scorer.runner.tokenise([text for text in texts if _is_scored(text)])
+        found = scorer.runner.tokenise(
+            [text for text in texts if text is not None and text != EMPTY]
+        )
         seconds += time.perf_counter() - started
         tokenised += found
         rows_by_place.append(len(texts))
@@ -172,10 +171,6 @@ def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
         tuple(tokens_by_place),
         seconds / max(rows, 1),
     )
-
-
-def _is_scored(text: ModelText | None) -> bool:
-    return text is not None and text != EMPTY
 
 
 def _places(plan: Plan) -> Iterator[Chunk]:
@@ -259,7 +254,7 @@ def _peak_bytes() -> int:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    if minutes < 1:
-        return "a minute" if seconds > 30 else f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -23,7 +23,9 @@ class Shard:
 class RunOptions:
     """Everything `batch-classify` was told, checked and complete.
 
-    corpus: files, folders, globs or URLs. tokens_per_batch: None takes the device's default.
+    corpus: files, folders, globs or URLs. task: a task of the bundle, several with commas between
+    them, or "all". gold_columns: for one task COLUMN, for several TASK=COLUMN each.
+    tokens_per_batch: None takes the device's default.
     threads: 0 lets the engine choose. max_quarantined: share of rows in [0, 1].
     deadline_s: seconds after which the run stops and can be resumed, or None.
     named_columns: columns that the user named, which must therefore be there; the defaults of
@@ -46,7 +48,7 @@ class RunOptions:
     title_column: str = "title"
     id_column: str = "article_id"
     domain_column: str = "domain"
-    gold_column: str | None = None
+    gold_columns: tuple[str, ...] = ()
     ignore_unknown_gold: bool = False
     keep_text: bool = False
     overwrite: bool = False
@@ -66,7 +68,6 @@ class RunOptions:
             "title_column": self.title_column,
             "id_column": self.id_column,
             "domain_column": self.domain_column,
-            "gold_column": self.gold_column,
             "ignore_unknown_gold": self.ignore_unknown_gold,
             "keep_text": self.keep_text,
         }

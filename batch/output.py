@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from batch.parts import part_name, write_part
 from batch.plan import Chunk
-from batch.stats import ChunkStats
+from batch.stats import RunStats
 from schemas.errors import LockedError, OutputError
 from schemas.files import FileFacts, atomic_path, write_atomic
 
@@ -62,9 +62,9 @@ class Marker(BaseModel):
     quarantine: FileFacts | None
     stats: dict[str, object]
 
-    def chunk_stats(self) -> ChunkStats:
+    def run_stats(self) -> RunStats:
         """The chunk's statistics."""
-        return ChunkStats.from_json(dict(self.stats))
+        return RunStats.from_json(dict(self.stats))
 
 
 class OutputFolder:
@@ -179,7 +179,7 @@ class OutputFolder:
         chunk: Chunk,
         part: pa.Table,
         quarantine: pa.Table | None,
-        stats: ChunkStats,
+        stats: RunStats,
         *,
         source: str,
     ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import log1p, sqrt
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from batch.report import LabelReport, Report, SectionReport, notices, percent
+from batch.report import JointReport, LabelReport, Report, SectionReport, notices, percent
 from schemas.files import write_atomic
 
 DETAILED_DOMAINS = 60
@@ -23,25 +24,81 @@ HEAT_OPACITY = 0.6
 BARS_HEIGHT = 22
 
 
-def write_report(report: Report, folder: Path) -> None:
+@dataclass(frozen=True)
+class _View:
+    """What the page needs of one task.
+
+    domains: the largest first. notes: those that do not concern all tasks alike.
+    prefix: of the anchors; empty if the page has one task.
+    """
+
+    report: Report
+    domains: Sequence[tuple[str, SectionReport]]
+    notes: Sequence[str]
+    prefix: str
+
+    @property
+    def heat_domains(self) -> Sequence[tuple[str, SectionReport]]:
+        return self.domains[:HEAT_DOMAINS]
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        return dict(zip(self.report.labels, self.report.thresholds, strict=True))
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        return {label: index for index, label in enumerate(self.report.labels)}
+
+    @property
+    def scale(self) -> float:
+        """Highest share of a label in a domain."""
+        labels = [label for _, section in self.domains for label in section.labels]
+        return max((label.share for label in labels), default=0.0)
+
+
+def write_report(report: Report | JointReport, folder: Path) -> None:
     """Write report.json and report.html into `folder`, which exists."""
     write_atomic(folder / "report.json", report.model_dump_json(indent=1) + "\n")
     write_atomic(folder / "report.html", render_html(report))
 
 
-def render_html(report: Report) -> str:
+def render_html(report: Report | JointReport) -> str:
     """The report as one HTML page that needs nothing else: no script, no network."""
-    by_size = sorted(report.domains.items(), key=lambda item: (-item[1].rows, item[0]))
+    reports = list(report.tasks.values()) if isinstance(report, JointReport) else [report]
+    alone = len(reports) == 1
+    common = [] if alone else [note for note in reports[0].notes if _is_common(note, reports)]
+    views = [
+        _View(
+            report=one,
+            domains=sorted(one.domains.items(), key=lambda item: (-item[1].rows, item[0])),
+            notes=[note for note in one.notes if note not in common],
+            prefix="" if alone else f"{one.task}-",
+        )
+        for one in reports
+    ]
     return _page().render(
-        report=report,
-        domains=by_size,
+        views=views,
+        alone=alone,
+        tasks=[one.task for one in reports],
+        notes=common,
+        gold_columns=_gold_columns(reports),
         detailed=DETAILED_DOMAINS,
-        heat_domains=by_size[:HEAT_DOMAINS],
-        thresholds=dict(zip(report.labels, report.thresholds, strict=True)),
-        positions={label: index for index, label in enumerate(report.labels)},
-        token_captions=_token_captions(report.token_edges),
-        scale=max((label.share for _, section in by_size for label in section.labels), default=0.0),
+        token_captions=_token_captions(reports[0].token_edges),
     )
+
+
+def _is_common(note: str, reports: Sequence[Report]) -> bool:
+    return all(note in report.notes for report in reports)
+
+
+def _gold_columns(reports: Sequence[Report]) -> str:
+    """Where the gold labels are, in words; empty if no article has any."""
+    compared = [report for report in reports if report.overall.gold is not None]
+    named = [
+        f"“{report.gold_column}”" + (f" ({report.task})" if len(reports) > 1 else "")
+        for report in compared
+    ]
+    return f"the column{'' if len(named) == 1 else 's'} {', '.join(named)}" if named else ""
 
 
 def _page() -> Template:

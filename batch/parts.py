@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,13 @@ import pyarrow.parquet as pq
 
 from batch.plan import Chunk
 from batch.rows import Rows
-from batch.scorer import Scored
+from batch.scorer import Scored, label_slices
 from schemas.errors import OutputError
 from schemas.files import atomic_path
 from schemas.tables import (
-    LABELS,
-    PROBABILITIES,
     QUARANTINE_SCHEMA,
     SOURCE_FILE,
     SOURCE_ROW,
-    STATUS,
-    TOKENS,
     prediction_fields,
 )
 
@@ -35,7 +31,7 @@ def prediction_table(
     rows: Rows,
     scored: Scored,
     statuses: Sequence[str],
-    labels: tuple[str, ...],
+    labels: Mapping[str, tuple[str, ...]],
     *,
     chunk: Chunk,
     source: str,
@@ -43,25 +39,27 @@ def prediction_table(
     """The rows of a chunk that were not quarantined, with what was found for each.
 
     rows, statuses: every row of the chunk. scored: one result a row of the chunk.
+    labels: of each task, in the order of the columns of `scored`.
     """
     keep = np.array([status != "quarantined" for status in statuses], dtype=np.bool_)
     empty = np.array([status == "empty" for status in statuses], dtype=np.bool_)[keep]
-    added = {
-        LABELS: _label_lists(scored.decided[keep] & ~empty[:, None], labels),
-        PROBABILITIES: pa.StructArray.from_arrays(
-            [np.ascontiguousarray(column) for column in scored.probabilities[keep].T],
-            fields=[pa.field(label, pa.float32()) for label in labels],
-            mask=pa.array(empty),
-        ),
-        TOKENS: pa.array(scored.tokens[keep], pa.int32()),
-        STATUS: pa.array([s for s, kept in zip(statuses, keep, strict=True) if kept], pa.string()),
-        SOURCE_FILE: pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
-        SOURCE_ROW: pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
-    }
+    added: list[pa.Array] = []
+    for task, columns in label_slices(labels).items():
+        decided = scored.decided[keep, columns] & ~empty[:, None]
+        probabilities = scored.probabilities[keep, columns]
+        added += [
+            _label_lists(decided, labels[task]),
+            _probability_structs(probabilities, labels[task], empty),
+        ]
+    added += [
+        pa.array(scored.tokens[keep], pa.int32()),
+        pa.array([s for s, kept in zip(statuses, keep, strict=True) if kept], pa.string()),
+        pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
+        pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
+    ]
     kept = _take(rows.kept, np.flatnonzero(keep))
     schema = pa.schema([*kept.schema, *prediction_fields(labels)])
-    columns = [*kept.columns, *added.values()]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays([*kept.columns, *added], schema=schema)
 
 
 def quarantine_table(rows: Rows, *, chunk: Chunk, source: str, id_column: str) -> pa.Table | None:
@@ -111,3 +109,14 @@ def _label_lists(decided: np.ndarray, labels: tuple[str, ...]) -> pa.Array:
     offsets = np.concatenate([[0], decided.sum(axis=1).cumsum()]).astype(np.int32)
     names = pa.array(labels, pa.string()).take(pa.array(np.nonzero(decided)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), names)
+
+
+def _probability_structs(
+    probabilities: np.ndarray, labels: tuple[str, ...], empty: np.ndarray
+) -> pa.Array:
+    """(rows, labels) float32 to a struct a row, null where a row is empty."""
+    return pa.StructArray.from_arrays(
+        [np.ascontiguousarray(column) for column in probabilities.T],
+        fields=[pa.field(label, pa.float32()) for label in labels],
+        mask=pa.array(empty),
+    )

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from batch.inputs import SourceFile, find_files
 from batch.options import RunOptions, Shard
+from batch.tasks import RunTasks
 from schemas.errors import CorpusError, listing, nearest
-from schemas.tables import END, ENTITY, GOLD_RENAMED, LABELS, RESERVED, START, is_text
+from schemas.tables import END, ENTITY, START, is_text
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed bytes of a chunk at most, so that rows of megabytes make smaller chunks."""
@@ -50,11 +51,13 @@ class Plan:
     """Files, chunks, and the columns that predictions take over from the input.
 
     kept: schema of those columns under their output names.
+    tasks: what is scored, and the columns of their gold labels.
     """
 
     files: tuple[PlannedFile, ...]
     chunks: tuple[Chunk, ...]
     kept: pa.Schema
+    tasks: RunTasks
 
     @property
     def rows(self) -> int:
@@ -74,18 +77,18 @@ def open_parquet(source: SourceFile) -> pq.ParquetFile:
         ) from error
 
 
-def make_plan(options: RunOptions, *, entity_markers: bool) -> Plan:
+def make_plan(options: RunOptions, tasks: RunTasks, *, entity_markers: bool) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
-    entity_markers: the task needs `entity`, `start` and `end`.
+    entity_markers: the tasks need `entity`, `start` and `end`.
     Raises CorpusError with the file, the column and the nearest name.
     """
     found = find_files(options.corpus, leave_out=options.output)
     files = tuple(_read_footer(source) for source in found)
     for file in files:
-        _check_columns(file, options, entity_markers=entity_markers)
+        _check_columns(file, options, tasks, entity_markers=entity_markers)
     chunks = tuple(_chunks(files, options.chunk_rows))
-    return Plan(files, chunks, _kept_schema(files, options))
+    return Plan(files, chunks, _kept_schema(files, options, tasks), tasks)
 
 
 def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
@@ -105,11 +108,6 @@ def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
         if least == shard.number - 1:
             mine.append(chunk)
     return tuple(mine)
-
-
-def output_name(column: str, options: RunOptions) -> str:
-    """Name that an input column takes in the predictions."""
-    return GOLD_RENAMED if column == options.gold_column == LABELS else column
 
 
 def _read_footer(source: SourceFile) -> PlannedFile:
@@ -144,7 +142,9 @@ def _chunks(files: Sequence[PlannedFile], chunk_rows: int) -> Iterator[Chunk]:
         yield Chunk(0, 0, 0, 0)
 
 
-def _check_columns(file: PlannedFile, options: RunOptions, *, entity_markers: bool) -> None:
+def _check_columns(
+    file: PlannedFile, options: RunOptions, tasks: RunTasks, *, entity_markers: bool
+) -> None:
     names = [*file.schema.names, *(key for key, _ in file.source.partitions)]
     doubled = sorted({name for name in file.schema.names if file.schema.names.count(name) > 1})
     if doubled:
@@ -152,21 +152,16 @@ def _check_columns(file: PlannedFile, options: RunOptions, *, entity_markers: bo
             f"{file.source.name}: column names must differ; doubled: {listing(doubled)}",
             hint="rename one of each pair",
         )
-    taken = [name for name in names if name in RESERVED and output_name(name, options) == name]
+    taken = [name for name in names if name in tasks.reserved and tasks.output_name(name) == name]
     if taken:
         raise CorpusError(
             f"{file.source.name}: has columns that predictions add themselves: {listing(taken)}",
-            hint="rename them"
-            + (
-                "; if `labels` holds gold labels, say --gold-column labels"
-                if LABELS in taken
-                else ""
-            ),
+            hint="; ".join(["rename them", *tasks.gold_hints(taken)]),
         )
     _require_text(file, options.text_column, "--text-column")
-    if options.gold_column is not None:
-        _require(file, options.gold_column, "--gold-column")
-        _check_gold_type(file, options.gold_column)
+    for column in tasks.gold.values():
+        _require(file, column, "--gold-column")
+        _check_gold_type(file, column)
     keys = {key for key, _ in file.source.partitions}
     for name in sorted(options.named_columns - keys):
         _require(file, name, "its option")
@@ -216,18 +211,18 @@ def _check_gold_type(file: PlannedFile, name: str) -> None:
         )
 
 
-def _kept_schema(files: Sequence[PlannedFile], options: RunOptions) -> pa.Schema:
+def _kept_schema(files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks) -> pa.Schema:
     """The columns of all files together; a file that lacks one gets nulls."""
     merged: pa.Schema | None = None
     for file in files:
         fields = [
-            field.with_name(output_name(field.name, options)).with_nullable(True)
+            field.with_name(tasks.output_name(field.name)).with_nullable(True)
             for field in file.schema
             if options.keep_text or field.name != options.text_column
         ]
         known = {field.name for field in fields}
         fields += [pa.field(k, pa.string()) for k, _ in file.source.partitions if k not in known]
-        _check_doubled(fields, file)
+        _check_doubled(fields, file, tasks)
         ours = pa.schema([field.remove_metadata() for field in fields])
         try:
             merged = (
@@ -245,13 +240,16 @@ def _kept_schema(files: Sequence[PlannedFile], options: RunOptions) -> pa.Schema
     return merged
 
 
-def _check_doubled(fields: list[pa.Field], file: PlannedFile) -> None:
-    if sum(field.name == GOLD_RENAMED for field in fields) > 1:
-        raise CorpusError(
-            f"{file.source.name}: the gold column `labels` becomes {GOLD_RENAMED!r}, which is "
-            "there already",
-            hint="rename one of the two",
-        )
+def _check_doubled(fields: list[pa.Field], file: PlannedFile, tasks: RunTasks) -> None:
+    names = [field.name for field in fields]
+    for column in tasks.gold.values():
+        renamed = tasks.output_name(column)
+        if names.count(renamed) > 1:
+            raise CorpusError(
+                f"{file.source.name}: the gold column {column!r} becomes {renamed!r}, which is "
+                "there already",
+                hint="rename one of the two",
+            )
 
 
 def _first_line(error: Exception) -> str:

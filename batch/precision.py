@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from batch.device import Device
 from batch.engines.openvino import openvino_problem
 from schemas.bundle import Bundle
 from schemas.errors import DeviceError, UsageError, listing
-from schemas.variants import ENGINE_OF, Precision
+from schemas.variants import ENGINE_OF, PRECISIONS, Precision
 
 
-def choose_precision(bundle: Bundle, task: str, device: Device, requested: str) -> Precision:
+def choose_precision(
+    bundle: Bundle, tasks: str | tuple[str, ...], device: Device, requested: str
+) -> Precision:
     """Turn `auto` or a precision into one that the bundle has and the device can run.
 
     Raises UsageError for another word or what the bundle lacks, DeviceError for what the device
     lacks.
     """
-    found = bundle.precisions(task)
+    found = bundle.precisions(tasks)
     if requested == "auto":
         return next(
             (precision for precision in found if precision_problem(precision, device) is None),
             "fp32",
         )
-    known: tuple[Precision, ...] = get_args(Precision)
-    for precision in known:
+    for precision in PRECISIONS:
         if precision == requested:
-            bundle.onnx(task, precision)
+            bundle.onnx(tasks, precision)
             problem = precision_problem(precision, device)
             if problem is not None:
                 raise DeviceError(
@@ -34,7 +33,7 @@ def choose_precision(bundle: Bundle, task: str, device: Device, requested: str) 
                     hint="use --precision auto, or mend the installation",
                 )
             return precision
-    raise UsageError(f"--precision {requested!r}: expected auto or one of {listing(known)}")
+    raise UsageError(f"--precision {requested!r}: expected auto or one of {listing(PRECISIONS)}")
 
 
 def precision_problem(precision: Precision, device: Device) -> str | None:

@@ -7,8 +7,8 @@ import json
 from batch.output import OutputFolder
 from batch.page import write_report
 from batch.record import Counts, RunFacts, Timings, run_record
-from batch.report import build_report
-from batch.stats import ChunkStats
+from batch.report import JointReport, Report, build_report
+from batch.stats import RunStats
 from schemas.errors import OutputError
 from schemas.files import FileFacts
 
@@ -16,7 +16,7 @@ from schemas.files import FileFacts
 def publish_run(
     output: OutputFolder,
     facts: RunFacts,
-    stats: ChunkStats,
+    stats: RunStats,
     outputs: dict[str, FileFacts],
     timings: Timings,
 ) -> None:
@@ -25,15 +25,8 @@ def publish_run(
     stats: of all chunks. outputs: every part and quarantine file by relative path.
     Raises OutputError.
     """
-    report = build_report(
-        stats,
-        task=facts.task,
-        labels=facts.labels,
-        thresholds=facts.thresholds,
-        gold_column=facts.gold_column,
-    )
     try:
-        write_report(report, output.folder)
+        write_report(_report(facts, stats), output.folder)
     except OSError as error:
         raise OutputError(
             f"{output.folder}: the report cannot be written: {error}",
@@ -41,3 +34,18 @@ def publish_run(
         ) from error
     record = run_record(facts, Counts.of(stats), outputs, timings)
     output.write(output.last_file, json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def _report(facts: RunFacts, stats: RunStats) -> Report | JointReport:
+    """The report of the one task, or those of several in one."""
+    reports = {
+        about.task: build_report(
+            stats.tasks[about.task],
+            task=about.task,
+            labels=about.labels,
+            thresholds=about.thresholds,
+            gold_column=about.gold_column,
+        )
+        for about in facts.tasks
+    }
+    return JointReport(tasks=reports) if len(reports) > 1 else reports[facts.tasks[0].task]

@@ -17,7 +17,7 @@ from batch.output import OutputFolder
 from batch.parts import part_name
 from batch.plan import Plan
 from batch.scorer import Scorer
-from batch.stats import ChunkStats
+from batch.stats import RunStats
 from schemas.bundle import Bundle
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
@@ -44,9 +44,9 @@ class Counts:
         return self.quarantined / max(self.rows, 1)
 
     @classmethod
-    def of(cls, stats: ChunkStats) -> Self:
-        """Rows of all domains."""
-        domains = stats.domains.values()
+    def of(cls, stats: RunStats) -> Self:
+        """Rows of all domains; that is the same for every task."""
+        domains = next(iter(stats.tasks.values())).domains.values()
         return cls(
             *(
                 sum(getattr(domain, name) for domain in domains)
@@ -105,8 +105,8 @@ class DeviceFacts(BaseModel):
     why: str
 
 
-class RunFacts(BaseModel):
-    """What `run.json` and the report say beside what was counted; known before the first row."""
+class TaskFacts(BaseModel):
+    """What the report says of a task beside what was counted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,6 +114,14 @@ class RunFacts(BaseModel):
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
     gold_column: str | None
+
+
+class RunFacts(BaseModel):
+    """What `run.json` and the report say beside what was counted; known before the first row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[TaskFacts, ...]
     key: Key
     corpus: tuple[str, ...]
     bundle_path: str
@@ -122,14 +130,19 @@ class RunFacts(BaseModel):
     max_quarantined: float
 
     @classmethod
-    def of(cls, options: RunOptions, key: Key, scorer: Scorer) -> Self:
+    def of(cls, options: RunOptions, plan: Plan, key: Key, scorer: Scorer) -> Self:
         """The facts of a run with these options."""
         device = scorer.runner.device
         return cls(
-            task=options.task,
-            labels=scorer.metadata.labels,
-            thresholds=scorer.metadata.thresholds,
-            gold_column=options.gold_column,
+            tasks=tuple(
+                TaskFacts(
+                    task=about.task,
+                    labels=about.labels,
+                    thresholds=about.thresholds,
+                    gold_column=plan.tasks.gold.get(about.task),
+                )
+                for about in scorer.tasks
+            ),
             key=key,
             corpus=options.corpus,
             bundle_path=str(options.bundle),
@@ -165,10 +178,11 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
     """Everything that the output depends on; a resumed run must agree in all of it."""
     precision = scorer.metadata.precision
     return {
-        "task": options.task,
+        "task": ",".join(plan.tasks.names),
         "bundle_sha256": bundle.sha256,
         "options": {
             **options.shaping(),
+            "gold_column": plan.tasks.recorded_gold(),
             "precision": precision,
             "max_tokens_per_batch": scorer.runner.tokens_per_batch,
         },
@@ -187,16 +201,16 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
 
 def merge_markers(
     output: OutputFolder, chunks: Iterable[int]
-) -> tuple[ChunkStats, dict[str, FileFacts]]:
+) -> tuple[RunStats, dict[str, FileFacts]]:
     """Add up what the markers of chunks, by index, say; one is held at a time.
 
     Returns the statistics of them all, and the facts of their files by relative path.
     """
-    stats = ChunkStats({})
+    stats = RunStats({})
     outputs: dict[str, FileFacts] = {}
     for index in chunks:
         marker = output.marker(index)
-        stats = stats + marker.chunk_stats()
+        stats = stats + marker.run_stats()
         outputs[f"predictions/{part_name(index)}"] = marker.part
         if marker.quarantine is not None:
             outputs[f"quarantine/{part_name(index)}"] = marker.quarantine
@@ -211,7 +225,7 @@ def run_record(
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "finished",
-        "task": facts.task,
+        "task": facts.key["task"],
         "config": {
             "corpus": list(facts.corpus),
             **(options if isinstance(options, dict) else {}),

@@ -101,6 +101,15 @@ class Report(BaseModel):
     """Sorted by name; rows without a domain under "(none)"."""
 
 
+class JointReport(BaseModel):
+    """What `report.json` holds of a run over several tasks: the report of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    tasks: dict[str, Report]
+
+
 def build_report(
     stats: ChunkStats,
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.options import RunOptions
-from batch.plan import Chunk, Plan, PlannedFile, open_parquet, output_name
+from batch.plan import Chunk, Plan, PlannedFile, open_parquet
 from schemas.errors import CorpusError
 from schemas.tables import END, ENTITY, START, is_text
 from schemas.text import Article, ModelText, TextSpec, model_text
@@ -30,14 +30,15 @@ class Rows:
 
     texts: what the model reads; None where a row cannot be scored.
     reasons: why not; None for the others.
-    domains: value of the domain column. gold: gold label names, None where a row has none.
+    domains: value of the domain column.
+    gold: gold label names by task, for tasks that have any; None where a row has none.
     kept: the input columns that predictions take over, every row of the chunk.
     """
 
     texts: Sequence[ModelText | None]
     reasons: Sequence[str | None]
     domains: Sequence[str | None]
-    gold: Sequence[list[str] | None]
+    gold: Mapping[str, Sequence[list[str] | None]]
     kept: pa.Table
 
 
@@ -62,14 +63,16 @@ class ChunkReader:
         texts: list[ModelText | None] = []
         reasons: list[str | None] = []
         domains: list[str | None] = []
-        gold: list[list[str] | None] = []
+        columns = self._plan.tasks.gold
+        gold: dict[str, list[list[str] | None]] = {task: [] for task in columns}
         kept = []
         for batch in cursor.take(chunk.rows):
             for text, reason in self._texts(batch):
                 texts.append(text)
                 reasons.append(reason)
             domains += self._domains(batch, file)
-            gold += self._gold(batch)
+            for task, column in columns.items():
+                gold[task] += gold_lists(batch.column(column))
             kept.append(self._kept(batch, file))
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
@@ -122,14 +125,9 @@ class ChunkReader:
             ]
         return [dict(file.source.partitions).get(name)] * batch.num_rows
 
-    def _gold(self, batch: pa.RecordBatch) -> list[list[str] | None]:
-        if self._options.gold_column is None:
-            return [None] * batch.num_rows
-        return gold_lists(batch.column(self._options.gold_column))
-
     def _kept(self, batch: pa.RecordBatch, file: PlannedFile) -> pa.Table:
         columns = {
-            output_name(name, self._options): batch.column(name) for name in batch.schema.names
+            self._plan.tasks.output_name(name): batch.column(name) for name in batch.schema.names
         }
         partitions = dict(file.source.partitions)
         arrays = []

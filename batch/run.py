@@ -22,6 +22,7 @@ from batch.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, 
 from batch.scorer import TOKENS_PER_BATCH, Scorer, open_scorer
 from batch.signature import open_bundle
 from batch.stop import StopSwitch
+from batch.tasks import RunTasks, select_tasks
 from schemas.bundle import Bundle
 from schemas.variants import Precision
 
@@ -41,6 +42,7 @@ class Model:
     """What scores: chosen, not yet opened."""
 
     bundle: Bundle
+    tasks: tuple[str, ...]
     device: Device
     precision: Precision
 
@@ -59,9 +61,7 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             stack.enter_context(closing(cache))
         scorer = open_model(options, model, cache=cache)
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
-        plan = make_plan(options, entity_markers=scorer.metadata.text.entity_markers)
-        if options.gold_column is not None and not options.ignore_unknown_gold:
-            check_gold(plan, options.gold_column, scorer.metadata.labels)
+        plan = plan_run(options, scorer)
         output = OutputFolder(options.output, is_shard=options.shard is not None)
         with output.held(overwrite=options.overwrite) as stale:
             if stale is not None:
@@ -73,7 +73,7 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             _finish(chunks, worker, output, progress)
             seconds = time.monotonic() - clock
             timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
-            facts = RunFacts.of(options, key, scorer)
+            facts = RunFacts.of(options, plan, key, scorer)
             counts = _publish(options, facts, plan, chunks, output, timings, progress)
         if cache is not None:
             progress.note("cache", cache.summary())
@@ -86,15 +86,17 @@ def choose_model(options: RunOptions) -> Model:
     Raises UsageError, BundleError or DeviceError.
     """
     bundle = open_bundle(options.bundle, options.require_signature)
+    tasks = select_tasks(bundle, options.task)
     device = choose_device(options.device)
-    return Model(bundle, device, choose_precision(bundle, options.task, device, options.precision))
+    precision = choose_precision(bundle, tasks, device, options.precision)
+    return Model(bundle, tasks, device, precision)
 
 
 def open_model(options: RunOptions, model: Model, *, cache: LogitCache | None = None) -> Scorer:
-    """Open the task on the device. Raises UsageError, BundleError or DeviceError."""
+    """Open the tasks on the device. Raises UsageError, BundleError or DeviceError."""
     return open_scorer(
         model.bundle,
-        options.task,
+        model.tasks,
         model.device,
         precision=model.precision,
         threads=options.threads,
@@ -103,12 +105,25 @@ def open_model(options: RunOptions, model: Model, *, cache: LogitCache | None = 
     )
 
 
+def plan_run(options: RunOptions, scorer: Scorer) -> Plan:
+    """Plan the corpus for the tasks of a scorer, and check the gold labels that it has.
+
+    Raises UsageError or CorpusError.
+    """
+    tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
+    plan = make_plan(options, tasks, entity_markers=scorer.metadata.text.entity_markers)
+    if not options.ignore_unknown_gold:
+        for task, column in tasks.gold.items():
+            check_gold(plan, column, scorer.labels[task])
+    return plan
+
+
 def _open_cache(options: RunOptions, model: Model, progress: RunProgress) -> LogitCache | None:
     if options.cache is None:
         return None
     tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[model.device.kind]
     identity = model_identity(
-        model.bundle, options.task, model.device, model.precision, tokens_per_batch=tokens_per_batch
+        model.bundle, model.tasks, model.device, model.precision, tokens_per_batch=tokens_per_batch
     )
     return LogitCache(
         options.cache,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ OnBatch = Callable[[int, int], None]
 class Scored:
     """Results in the order of the texts.
 
-    probabilities, decided: (rows, labels). tokens: (rows,) int32, special tokens included.
+    probabilities, decided: (rows, labels), the labels of all tasks side by side.
+    tokens: (rows,) int32, special tokens included.
     truncated: (rows,) bool.
     """
 
@@ -118,12 +120,29 @@ class LogitRunner:
         return results
 
 
-class Scorer:
-    """One task of a bundle, ready: model texts in, probabilities and decided labels out."""
+def label_slices(labels: Mapping[str, tuple[str, ...]]) -> dict[str, slice]:
+    """Where the labels of each task lie among those of all, side by side."""
+    edges = accumulate((len(names) for names in labels.values()), initial=0)
+    return {task: slice(*ends) for task, ends in zip(labels, pairwise(edges), strict=True)}
 
-    def __init__(self, runner: LogitRunner, metadata: ArtefactMetadata) -> None:
+
+class Scorer:
+    """Tasks of a bundle, ready: model texts in, probabilities and decided labels out.
+
+    tasks: one or more that read the same text, in the order of their logits.
+    labels: of each task. width: how many those are together.
+    """
+
+    def __init__(self, runner: LogitRunner, tasks: tuple[ArtefactMetadata, ...]) -> None:
         self.runner = runner
-        self.metadata = metadata
+        self.tasks = tasks
+        self.labels = {about.task: about.labels for about in tasks}
+        self.width = sum(len(names) for names in self.labels.values())
+
+    @property
+    def metadata(self) -> ArtefactMetadata:
+        """Of the first task; text, encoder, tokens and precision are those of every task."""
+        return self.tasks[0]
 
     def score(self, texts: Sequence[ModelText], *, on_batch: OnBatch = _ignore) -> Scored:
         """Probabilities and decided labels of every text, in the order of `texts`."""
@@ -133,17 +152,20 @@ class Scorer:
         self, tokenised: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore
     ) -> Scored:
         """The same for texts that are tokenised already."""
-        labels = len(self.metadata.labels)
         if not tokenised:
-            nothing = np.zeros((0, labels), dtype=np.float32)
+            nothing = np.zeros((0, self.width), dtype=np.float32)
             return Scored(
                 nothing, nothing.astype(np.bool_), np.zeros(0, np.int32), np.zeros(0, np.bool_)
             )
         logits = self.runner.logits(tokenised, on_batch=on_batch)
-        probabilities = calibrate(logits, self.metadata.calibration)
+        probabilities = np.empty_like(logits)
+        for about, columns in zip(self.tasks, label_slices(self.labels).values(), strict=True):
+            own = np.ascontiguousarray(logits[:, columns])  # as if it were scored alone
+            probabilities[:, columns] = calibrate(own, about.calibration)
+        thresholds = np.concatenate([about.threshold_array for about in self.tasks])
         return Scored(
             probabilities=probabilities,
-            decided=decide(probabilities, self.metadata.threshold_array),
+            decided=decide(probabilities, thresholds),
             tokens=np.array([len(text.ids) for text in tokenised], dtype=np.int32),
             truncated=np.array([text.truncated for text in tokenised], dtype=np.bool_),
         )
@@ -151,7 +173,7 @@ class Scorer:
 
 def open_scorer(
     bundle: Bundle,
-    task: str,
+    tasks: str | tuple[str, ...],
     device: Device,
     *,
     precision: Precision,
@@ -159,20 +181,26 @@ def open_scorer(
     tokens_per_batch: int | None = None,
     cache: LogitCache | None = None,
 ) -> Scorer:
-    """Open one task of a bundle after checking its files.
+    """Open a task of a bundle, or tasks that share a graph, after checking the files.
 
-    cache: made for this very model (`batch.cache.model_identity`).
-    Raises UsageError for an unknown task, BundleError if a file was changed, or if the tokenizer
-    is not the one that the graph was exported with.
+    cache: made for these tasks of this file (`batch.cache.model_identity`).
+    Raises UsageError for an unknown task or tasks that share no graph, BundleError if a
+    file was changed, or if the tokenizer is not the one that the graph was exported with.
     """
-    path = bundle.onnx(task, precision)
-    session = TaskSession(path, device, threads=threads, precision=precision)
-    metadata = session.metadata()
+    session = TaskSession(
+        bundle.onnx(tasks, precision),
+        device,
+        threads=threads,
+        precision=precision,
+        tasks=tasks if isinstance(tasks, tuple) and len(tasks) > 1 else (),
+    )
+    described = session.task_metadata()
+    metadata = described[0]
     path = bundle.tokenizer()
     found = bundle.manifest.files[path.name].sha256
     if found != metadata.tokenizer_sha256:
         raise BundleError(
-            f"{path}: is not the tokenizer that task {task!r} was exported with: sha256 "
+            f"{path}: is not the tokenizer that task {metadata.task!r} was exported with: sha256 "
             f"{found[:12]}..., expected {metadata.tokenizer_sha256[:12]}...",
             hint="take graph and tokenizer from the same bundle",
         )
@@ -184,4 +212,4 @@ def open_scorer(
         tokens_per_batch=tokens_per_batch,
         cache=cache,
     )
-    return Scorer(runner, metadata)
+    return Scorer(runner, described)

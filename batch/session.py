@@ -1,45 +1,98 @@
-"""One exported task, opened by the engine that runs its precision."""
+"""An exported file, opened by the engine that runs its precision."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import numpy as np
 
 from batch.device import Device
 from batch.engines import open_engine
 from batch.onnx_file import refuse_external_data
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
-from schemas.metadata import ArtefactMetadata
+from schemas.metadata import ArtefactMetadata, shared_from_props
 from schemas.tokens import InputArray
 from schemas.variants import Precision
 
+INPUTS = ("input_ids", "attention_mask")
+
 LOGITS = "logits"
+"""Output of a file of one task."""
+
+
+def task_logits(task: str) -> str:
+    """Output of a task in a file that several share."""
+    return f"{LOGITS}.{task}"
 
 
 class TaskSession:
     """A loaded ONNX file.
 
     threads: 0 takes every core that this process may use. Logits do not depend on it.
+    tasks: those of a shared file that are wanted, in this order; none for the file of one task.
     Raises BundleError if the file cannot be opened or keeps weights elsewhere, DeviceError if the
     session ends up on another device than asked for, or the engine cannot be had.
     """
 
     def __init__(
-        self, path: Path, device: Device, *, threads: int = 0, precision: Precision = "fp32"
+        self,
+        path: Path,
+        device: Device,
+        *,
+        threads: int = 0,
+        precision: Precision = "fp32",
+        tasks: tuple[str, ...] = (),
     ) -> None:
         refuse_external_data(path)
         self.path = path
         self.device = device
         self.precision = precision
+        self._tasks = tasks
+        self._outputs = [task_logits(task) for task in tasks] or [LOGITS]
         self._engine = open_engine(path, device, precision=precision, threads=threads)
 
     def metadata(self) -> ArtefactMetadata:
-        """What the file says of itself in this precision.
+        """What the file of one task says of itself in this precision.
 
         Raises BundleError if that is missing or not valid, or if the file is not for it.
         """
         metadata = ArtefactMetadata.from_props(self._engine.props, source=str(self.path))
-        columns = self._engine.columns.get(LOGITS)
+        return self._in_this_precision(metadata, LOGITS)
+
+    def described(self) -> dict[str, ArtefactMetadata]:
+        """What the file says of every task that it has, by task; raises as `metadata` does."""
+        shared = shared_from_props(self._engine.props, source=str(self.path))
+        if shared:
+            return shared
+        metadata = ArtefactMetadata.from_props(self._engine.props, source=str(self.path))
+        return {metadata.task: metadata}
+
+    def task_metadata(self) -> tuple[ArtefactMetadata, ...]:
+        """What the file says of each task that is wanted; raises as `metadata` does."""
+        if not self._tasks:
+            return (self.metadata(),)
+        stored = self.described()
+        missing = [task for task in self._tasks if task not in stored]
+        if missing:
+            raise BundleError(
+                f"{self.path}: says nothing of task {missing[0]!r}",
+                hint="export the checkpoint again",
+            )
+        return tuple(
+            self._in_this_precision(stored[task], task_logits(task)) for task in self._tasks
+        )
+
+    def run(self, input_ids: InputArray, attention_mask: InputArray) -> FloatArray:
+        """Both (rows, seq) int64.
+
+        Returns logits, (rows, labels) float32; with several tasks their labels side by side.
+        """
+        found = self._engine.run(input_ids, attention_mask, self._outputs)
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+
+    def _in_this_precision(self, metadata: ArtefactMetadata, output: str) -> ArtefactMetadata:
+        columns = self._engine.columns.get(output)
         if columns != len(metadata.labels):
             raise BundleError(
                 f"{self.path}: the graph has {columns} outputs and its metadata "
@@ -53,7 +106,3 @@ class TaskSession:
                 f"{self.path}: is in {metadata.precision} and not for {self.precision}",
                 hint="export the checkpoint again",
             ) from None
-
-    def run(self, input_ids: InputArray, attention_mask: InputArray) -> FloatArray:
-        """Both (rows, seq) int64. Returns logits, (rows, labels) float32."""
-        return self._engine.run(input_ids, attention_mask, [LOGITS])[0]

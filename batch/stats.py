@@ -140,6 +140,28 @@ class ChunkStats:
         return cls({name: DomainStats.from_json(counts) for name, counts in stored.items()})
 
 
+@dataclass(frozen=True)
+class RunStats:
+    """Statistics of one chunk, or of many added up, by task."""
+
+    tasks: dict[str, ChunkStats]
+
+    def __add__(self, other: RunStats) -> RunStats:
+        merged = dict(self.tasks)
+        for task, stats in other.tasks.items():
+            merged[task] = merged[task] + stats if task in merged else stats
+        return RunStats(merged)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and lists by task."""
+        return {task: stats.to_json() for task, stats in self.tasks.items()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> RunStats:
+        """Read what `to_json` wrote."""
+        return cls({task: ChunkStats.from_json(counts) for task, counts in stored.items()})
+
+
 def count_rows(
     *,
     domains: Sequence[str | None],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
@@ -10,14 +10,18 @@ from schemas.metadata import ArtefactMetadata, DecisionFacts
 from schemas.thresholds import ThresholdRule
 
 NO_DIAGRAMS: Mapping[str, str] = {}
+NOT_SHARED: Mapping[str, Sequence[str]] = {}
 
 
 def model_card(
-    tasks: Mapping[str, ArtefactMetadata], diagrams: Mapping[str, str] = NO_DIAGRAMS
+    tasks: Mapping[str, ArtefactMetadata],
+    diagrams: Mapping[str, str] = NO_DIAGRAMS,
+    shared: Mapping[str, Sequence[str]] = NOT_SHARED,
 ) -> str:
     """A Markdown page about every task of a bundle.
 
     diagrams: file name of the reliability diagram by task, for those that have one.
+    shared: tasks by the name of the file that they share.
     """
     encoder = next(iter(tasks.values())).encoder
     intro = [
@@ -30,6 +34,12 @@ def model_card(
         "(`export-classifier inspect FILE`).",
         "",
     ]
+    for name, group in shared.items():
+        intro += [
+            f"`{name}` runs the encoder once for tasks {', '.join(group)}, which read the same "
+            "text; their logits have the same bits as those of their own files.",
+            "",
+        ]
     sections = [
         line
         for name, about in tasks.items()

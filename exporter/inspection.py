@@ -38,7 +38,8 @@ class BundleReport(BaseModel):
             signature=read_signature(bundle.files),
             files=bundle.manifest.files,
             tasks={
-                task: read_metadata(bundle.onnx(task, "fp32")) for task in bundle.manifest.tasks
+                task: read_metadata(bundle.onnx(task, "fp32"))[task]
+                for task in bundle.manifest.tasks
             },
         )
 
@@ -63,6 +64,6 @@ class BundleReport(BaseModel):
         )
 
 
-def read_metadata(path: Path) -> ArtefactMetadata:
-    """What an ONNX file says of itself. Raises BundleError for a file that says nothing."""
-    return TaskSession(path, choose_device("cpu")).metadata()
+def read_metadata(path: Path) -> dict[str, ArtefactMetadata]:
+    """What an ONNX file says of its tasks. Raises BundleError for a file that says nothing."""
+    return TaskSession(path, choose_device("cpu")).described()

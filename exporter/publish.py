@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,13 @@ from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import choose_decision
-from exporter.graph import embed_metadata, write_graph
+from exporter.graph import trace_graph
+from exporter.groups import text_groups
 from exporter.probes import probe_texts, record_probes
+from exporter.reduce import ExportedGroup, ExportedTask, available_precisions, finish_group
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import apply_settings
+from exporter.variants import Reference
 from exporter.verify import verify
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import DecisionConfig
@@ -25,41 +28,48 @@ from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.files import FileFacts, atomic_folder
 from schemas.metadata import ArtefactMetadata, ArtefactMetrics
-from schemas.probes import Probes, write_probes
+from schemas.probes import write_probes
 from schemas.tasks import BoolArray
 from schemas.text import ModelText, model_text
 from schemas.tokens import TokenisedText
+from schemas.variants import Precision
 from trainer.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
 
 def export_checkpoint(
-    checkpoint_folder: Path, output: Path, settings: Sequence[str] = ()
+    checkpoint_folder: Path,
+    output: Path,
+    settings: Sequence[str] = (),
+    precisions: Sequence[Precision] | None = None,
 ) -> Bundle:
-    """Write the bundle of a checkpoint: one ONNX file a task, all checked against torch.
+    """Write the bundle of a checkpoint: one ONNX file a task, all checked against torch, and one
+    for each two or more tasks that read the same text.
 
     The folder appears under its name only when every file passed; an older bundle of that name is
-    replaced. settings: "TASK.KEY=VALUE", changes to how the checkpoint's tasks decide.
+    replaced. settings: "TASK.KEY=VALUE", changes to how the checkpoint's tasks decide. precisions:
+    those to try beside fp32; None takes what this machine has. One that fails its gate is left out.
     Raises CheckpointError, ExportError, BundleError, or UsageError for settings that cannot be.
     """
     refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
     trained = {task: about.decision for task, about in checkpoint.info.tasks.items()}
     decisions = apply_settings(trained, settings)
+    wanted = available_precisions() if precisions is None else precisions
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
-        exported = {
-            task: _export_task(checkpoint, task, decision, files)
-            for task, decision in decisions.items()
-        }
-        published = {task: metadata for task, (metadata, _) in exported.items()}
-        write_probes(files.probes, [probes for _, probes in exported.values()])
+        groups = text_groups({task: about.text for task, about in checkpoint.info.tasks.items()})
+        exported = [_export_group(checkpoint, group, decisions, files, wanted) for group in groups]
+        found = {task: about for group in exported for task, about in group.tasks.items()}
+        published = {task: found[task].metadata for task in decisions}
+        write_probes(files.probes, [found[task].probes for task in decisions])
         diagrams = {task: diagram_path(folder, task).name for task in published}
-        files.card.write_text(model_card(published, diagrams), encoding="utf-8")
-        _write_manifest(files, list(published))
-        open_again(folder, published)
+        shared = {files.shared(group[0]).name: group for group in groups if len(group) > 1}
+        files.card.write_text(model_card(published, diagrams, shared), encoding="utf-8")
+        _write_manifest(files, list(decisions), exported)
+        open_again(folder)
     return Bundle.open(output)
 
 
@@ -79,14 +89,28 @@ def refuse_foreign(output: Path) -> None:
         )
 
 
+def _export_group(
+    checkpoint: Checkpoint,
+    tasks: tuple[str, ...],
+    decisions: Mapping[str, DecisionConfig],
+    files: BundleFiles,
+    precisions: Sequence[Precision],
+) -> ExportedGroup:
+    """Trace tasks that read the same text once, and write the files of each and of all."""
+    log.info("%s: tracing", ", ".join(tasks))
+    graph = trace_graph(checkpoint.model.joint(tasks))
+    graph.write(files)
+    exported = {task: _export_task(checkpoint, task, decisions[task], files) for task in tasks}
+    sample = [ids for task in tasks for ids in checkpoint.sample(task)]
+    return finish_group(graph, files, exported, sample, precisions)
+
+
 def _export_task(
     checkpoint: Checkpoint, task: str, config: DecisionConfig, files: BundleFiles
-) -> tuple[ArtefactMetadata, Probes]:
+) -> ExportedTask:
     about = checkpoint.info.tasks[task]
     max_tokens, pad_id = checkpoint.info.max_tokens, checkpoint.info.pad_id
-    log.info("%s: exporting", task)
     path_model = checkpoint.model.path(task)
-    write_graph(path_model, files.onnx(task))
     session = TaskSession(files.onnx(task), choose_device("cpu"))
     tokenizer = load_tokenizer(files.tokenizer)
     runner = LogitRunner(session, tokenizer, max_tokens=max_tokens, pad_id=pad_id)
@@ -133,7 +157,6 @@ def _export_task(
         cost=None,
         variants={},
     )
-    embed_metadata(files.onnx(task), metadata)
     log.info(
         "%s: logits within %.1e of torch, %.3f %% of decisions differ, held-out micro-F1 %.3f, "
         "cross-validated %.3f",
@@ -143,25 +166,26 @@ def _export_task(
         decision.validation.micro_f1,
         decision.cross_validated.micro_f1,
     )
-    return metadata, probes
+    reference = Reference(
+        texts=texts,
+        gold=gold,
+        logits=logits,
+        config=config,
+        decision=decision,
+        tokenizer=files.tokenizer,
+        max_tokens=max_tokens,
+        pad_id=pad_id,
+    )
+    return ExportedTask(metadata, probes, reference)
 
 
 def _run_heldout(
     checkpoint: Checkpoint, task: str, runner: LogitRunner
 ) -> tuple[list[TokenisedText], FloatArray, BoolArray]:
     """Held-out texts of a task with their logits and gold labels, both (rows, labels)."""
-    about = checkpoint.info.tasks[task]
-    articles, gold = checkpoint.heldout(task)
-    log.info("%s: thresholds from %d held-out texts", task, len(articles))
-    try:
-        texts = runner.tokenise(
-            [
-                model_text(article, about.text, max_tokens=checkpoint.info.max_tokens)
-                for article in articles
-            ]
-        )
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
+    _, gold = checkpoint.heldout(task)
+    texts = runner.tokenise(_heldout_texts(checkpoint, task))
+    log.info("%s: thresholds from %d held-out texts", task, len(texts))
     logits = runner.logits(texts)
     if not np.isfinite(logits).all():
         raise ExportError(
@@ -170,23 +194,43 @@ def _run_heldout(
     return texts, logits, gold
 
 
-def _write_manifest(files: BundleFiles, tasks: list[str]) -> None:
-    paths = [files.tokenizer, files.card, files.probes]
-    for task in tasks:
-        paths += [files.onnx(task), diagram_path(files.folder, task)]
+def _heldout_texts(checkpoint: Checkpoint, task: str) -> list[ModelText]:
+    """What the model reads of the held-out texts of a task."""
+    articles, _ = checkpoint.heldout(task)
+    spec, max_tokens = checkpoint.info.tasks[task].text, checkpoint.info.max_tokens
+    try:
+        return [model_text(article, spec, max_tokens=max_tokens) for article in articles]
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
+
+
+def _write_manifest(files: BundleFiles, tasks: list[str], groups: list[ExportedGroup]) -> None:
+    found = {task: names for group in groups for task, names in group.files.items()}
+    diagrams = [diagram_path(files.folder, task).name for task in tasks]
+    shared = tuple(group.shared for group in groups if group.shared is not None)
+    graphs = [
+        name
+        for names in (*found.values(), *(one.files for one in shared))
+        for name in names.values()
+    ]
+    kept = [path.name for path in (files.tokenizer, files.card, files.probes)]
     manifest = BundleManifest(
-        tasks={task: {"fp32": files.onnx(task).name} for task in tasks},
-        files={path.name: FileFacts.of(path) for path in paths},
+        tasks={task: found[task] for task in tasks},
+        shared=shared,
+        files={
+            name: FileFacts.of(files.folder / name)
+            for name in dict.fromkeys([*kept, *graphs, *diagrams])
+        },
     )
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def open_again(folder: Path, published: dict[str, ArtefactMetadata]) -> None:
+def open_again(folder: Path) -> None:
     """Open the finished files the way production will, and score a text with each."""
     bundle = Bundle.open(folder)
     bundle.check_all()
-    for task, metadata in published.items():
-        scorer = open_scorer(bundle, task, choose_device("cpu"), precision="fp32")
-        if scorer.metadata != metadata:
-            raise ExportError(f"{task}: the metadata read back differs from what was written")
-        scorer.score([ModelText("One article.", cut=False)])
+    alone = [(task,) for task in bundle.manifest.tasks]
+    for tasks in (*alone, *(graph.tasks for graph in bundle.manifest.shared)):
+        for precision in bundle.precisions(tasks):
+            scorer = open_scorer(bundle, tasks, choose_device("cpu"), precision=precision)
+            scorer.score([ModelText("One article.", cut=False)])

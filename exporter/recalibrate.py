@@ -5,32 +5,33 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from batch.device import choose_device
-from batch.gold import check_gold
 from batch.options import RunOptions
-from batch.plan import make_plan
 from batch.rows import ChunkReader
+from batch.run import plan_run
 from batch.scorer import Scorer, open_scorer
+from batch.session import TaskSession
 from exporter.card import model_card
-from exporter.decision import Decision, choose_decision
-from exporter.graph import embed_metadata
+from exporter.decision import choose_decision
+from exporter.graph import embed_metadata, embed_shared_metadata
 from exporter.inspection import read_metadata
 from exporter.publish import open_again, refuse_foreign
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import change_decision
-from schemas.bundle import Bundle, BundleFiles
+from exporter.variants import Reference, fit_variant, gate
+from schemas.bundle import Bundle, BundleFiles, SharedGraph
 from schemas.config import DecisionConfig
-from schemas.decision import FloatArray
-from schemas.errors import DataError
+from schemas.errors import DataError, ExportError
 from schemas.files import FileFacts, atomic_folder
-from schemas.metadata import ArtefactMetadata, Recalibration
+from schemas.metadata import ArtefactMetadata, Recalibration, VariantFacts
 from schemas.tasks import BoolArray, label_matrix
 from schemas.text import EMPTY, ModelText
+from schemas.variants import OWN_FILE, Precision
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,12 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
         len(rows.texts),
         rows.left_out,
     )
-    decision = choose_decision(_logits(scorer, rows), rows.gold, config)
-    after = _decided_anew(before, decision, rows, bundle)
+    reference = _reference(scorer, rows, config, bundle)
+    after = _decided_anew(bundle, before, reference, rows)
     with atomic_folder(options.output) as made:
-        _write(bundle, BundleFiles(made), after, decision, rows.gold)
-        open_again(made, {options.task: after})
+        _write(bundle, BundleFiles(made), options.task, after, reference)
+        open_again(made)
+    decision = reference.decision
     log.info(
         "%s: cross-validated micro-F1 %.3f, macro-F1 %.3f on these rows",
         options.task,
@@ -89,24 +91,21 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
 
 def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
     """Read the labelled rows as a run would read them."""
-    assert options.gold_column is not None
     metadata = scorer.metadata
-    plan = make_plan(options, entity_markers=metadata.text.entity_markers)
-    if not options.ignore_unknown_gold:
-        check_gold(plan, options.gold_column, metadata.labels)
+    plan = plan_run(options, scorer)
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
     texts: list[ModelText] = []
     gold: list[list[str]] = []
     for chunk in plan.chunks:
         rows = reader.read(chunk)
-        for text, names in zip(rows.texts, rows.gold, strict=True):
+        for text, names in zip(rows.texts, rows.gold[metadata.task], strict=True):
             if text is not None and text != EMPTY and names is not None:
                 texts.append(text)
                 gold.append(names)
     if not texts:
         raise DataError(
             f"{', '.join(options.corpus)}: no row has text and labels",
-            hint=f"labels are read from column {options.gold_column!r}, text from "
+            hint=f"labels are read from column {plan.tasks.gold[metadata.task]!r}, text from "
             f"{options.text_column!r}",
         )
     fingerprints = "\n".join(file.source.fingerprint() for file in plan.files)
@@ -120,28 +119,49 @@ def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
     )
 
 
-def _logits(scorer: Scorer, rows: LabelledRows) -> FloatArray:
-    logits = scorer.runner.logits(scorer.runner.tokenise(rows.texts))
+def _reference(
+    scorer: Scorer, rows: LabelledRows, config: DecisionConfig, bundle: Bundle
+) -> Reference:
+    """What fp32 says of the rows, and how it decides by them."""
+    texts = scorer.runner.tokenise(rows.texts)
+    logits = scorer.runner.logits(texts)
     if not np.isfinite(logits).all():
         raise DataError("the model gives logits that are not numbers", hint="train it anew")
-    return logits
+    return Reference(
+        texts=texts,
+        gold=rows.gold,
+        logits=logits,
+        config=config,
+        decision=choose_decision(logits, rows.gold, config),
+        tokenizer=bundle.tokenizer(),
+        max_tokens=scorer.metadata.max_tokens,
+        pad_id=scorer.metadata.pad_id,
+    )
 
 
 def _decided_anew(
-    before: ArtefactMetadata, decision: Decision, rows: LabelledRows, bundle: Bundle
-) -> ArtefactMetadata:
+    bundle: Bundle, before: ArtefactMetadata, reference: Reference, rows: LabelledRows
+) -> dict[Precision, ArtefactMetadata]:
+    """What each file of the task says of itself, by a precision that it serves."""
+    decision = reference.decision
     metrics = before.metrics.model_copy(
         update={
             "validation": decision.validation,
             "cross_validated": decision.cross_validated,
         }
     )
-    return before.model_copy(
+    facts: dict[Precision, VariantFacts] = {
+        precision: _variant(bundle, before.task, precision, reference)
+        for precision in bundle.precisions(before.task)
+        if precision != "fp32"
+    }
+    whole = before.model_copy(
         update={
             "thresholds": tuple(decision.thresholds.tolist()),
             "calibration": decision.calibration,
             "decision": decision.facts,
             "metrics": metrics,
+            "variants": facts,
             "recalibration": Recalibration(
                 data_sha256=rows.data_sha256,
                 rows=len(rows.texts),
@@ -149,30 +169,71 @@ def _decided_anew(
             ),
         }
     )
+    inside = {each: found for each, found in facts.items() if each not in OWN_FILE}
+    files: dict[Precision, ArtefactMetadata] = {
+        each: whole.at(each) for each in facts if each in OWN_FILE
+    }
+    return {"fp32": whole.model_copy(update={"variants": inside}), **files}
+
+
+def _variant(bundle: Bundle, task: str, precision: Precision, reference: Reference) -> VariantFacts:
+    """A reduced precision of the task, decided by its own logits of the rows.
+
+    Raises DeviceError if this machine cannot run it, ExportError if it does not pass its gate.
+    """
+    path = bundle.onnx(task, precision)
+    session = TaskSession(path, choose_device("cpu"), precision=precision)
+    cost = session.metadata().cost
+    assert cost is not None
+    logits = reference.runner(session).logits(reference.texts)
+    facts = fit_variant(reference, logits, speed=cost.speed, kept=cost.kept)
+    problem = gate(facts.cost)
+    if problem is not None:
+        raise ExportError(
+            f"{task} in {precision}: does not pass its gate on these rows: {problem}",
+            hint="take more rows, or export the checkpoint without it (--precision fp32)",
+        )
+    return facts
 
 
 def _write(
     bundle: Bundle,
     files: BundleFiles,
-    after: ArtefactMetadata,
-    decision: Decision,
-    gold: BoolArray,
+    task: str,
+    after: Mapping[Precision, ArtefactMetadata],
+    reference: Reference,
 ) -> None:
     """Copy the bundle, and write anew what calibration and thresholds have a part in."""
     for name in bundle.manifest.files:
         shutil.copyfile(bundle.files.folder / name, files.folder / name)
-    graphs = {task: files.onnx(task) for task in bundle.manifest.tasks}
-    embed_metadata(graphs[after.task], after)
+    for precision, metadata in after.items():
+        embed_metadata(files.onnx(task, precision), metadata)
+    for graph in bundle.manifest.shared:
+        if task in graph.tasks:
+            _write_shared(files, graph, after)
+    decision = reference.decision
     draw_reliability(
-        diagram_path(files.folder, after.task),
-        after.task,
+        diagram_path(files.folder, task),
+        task,
         before=decision.before,
         after=decision.after,
-        gold=gold,
+        gold=reference.gold,
     )
-    tasks = {task: read_metadata(path) for task, path in graphs.items()}
-    diagrams = {task: diagram_path(files.folder, task).name for task in tasks}
-    files.card.write_text(model_card(tasks, diagrams), encoding="utf-8")
+    tasks = {each: read_metadata(files.onnx(each))[each] for each in bundle.manifest.tasks}
+    diagrams = {each: diagram_path(files.folder, each).name for each in tasks}
+    shared = {graph.files["fp32"]: graph.tasks for graph in bundle.manifest.shared}
+    files.card.write_text(model_card(tasks, diagrams, shared), encoding="utf-8")
     facts = {name: FileFacts.of(files.folder / name) for name in bundle.manifest.files}
     manifest = bundle.manifest.model_copy(update={"files": facts})
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _write_shared(
+    files: BundleFiles, graph: SharedGraph, after: Mapping[Precision, ArtefactMetadata]
+) -> None:
+    """Let the files that the task shares with others say the same of it as its own."""
+    for precision, metadata in after.items():
+        if precision in graph.files:
+            path = files.folder / graph.files[precision]
+            stored = {**read_metadata(path), metadata.task: metadata}
+            embed_shared_metadata(path, [stored[task] for task in graph.tasks])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from batch.device import choose_device
 from batch.engines.openvino import openvino_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
-from exporter.graph import GroupGraph
+from exporter.graph import GroupGraph, embed_metadata, embed_shared_metadata
+from exporter.groups import other_bits
 from exporter.quantise import left_in_bf16, quantise, sweep
 from exporter.variants import (
     MAX_CHANGED_ARTICLES,
@@ -24,12 +26,13 @@ from exporter.variants import (
     gate,
     tokens_per_s,
 )
-from schemas.bundle import BundleFiles
+from schemas.bundle import BundleFiles, SharedGraph
 from schemas.decision import FloatArray
 from schemas.errors import ExportError
-from schemas.metadata import VariantFacts
+from schemas.metadata import ArtefactMetadata, VariantFacts
+from schemas.probes import Probes
 from schemas.tokens import IdArray, TokenisedText
-from schemas.variants import ENGINE_OF, Precision
+from schemas.variants import ENGINE_OF, OWN_FILE, Precision
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,110 @@ def available_precisions() -> tuple[Precision, ...]:
         log.info("bf16 is left out: %s", problem)
         return ("fp32",)
     return ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class ExportedTask:
+    """A task whose fp32 file is written and checked.
+
+    reference: what that file says of real texts. own_files: what the files of other precisions say
+    of themselves.
+    """
+
+    metadata: ArtefactMetadata
+    probes: Probes
+    reference: Reference
+    own_files: Mapping[Precision, ArtefactMetadata] = field(default_factory=dict)
+
+    def embedded(self, precision: Precision) -> ArtefactMetadata:
+        """What the file that serves a precision says of itself."""
+        return self.own_files.get(precision, self.metadata)
+
+
+@dataclass(frozen=True)
+class ExportedGroup:
+    """Tasks that read the same text, with their files by precision, the fastest first.
+
+    shared: the graph of two tasks and more.
+    """
+
+    tasks: Mapping[str, ExportedTask]
+    files: Mapping[str, dict[Precision, str]]
+    shared: SharedGraph | None
+
+
+def finish_group(
+    graph: GroupGraph,
+    files: BundleFiles,
+    tasks: Mapping[str, ExportedTask],
+    sample: Sequence[IdArray],
+    precisions: Sequence[Precision],
+) -> ExportedGroup:
+    """Make the reduced precisions of a group, and let every file say what it is.
+
+    sample: token ids of training texts. Raises ExportError if a precision cannot be had here, or
+    if the fp32 file that tasks share has other bits than their own.
+    """
+    references = {task: about.reference for task, about in tasks.items()}
+    reducer = Reducer(graph, files, references, sample)
+    reduced = [each for each in precisions if each != "fp32"]
+    made: dict[Precision, dict[str, VariantFacts]] = {each: reducer.make(each) for each in reduced}
+    finished, order = {}, {}
+    for task, about in tasks.items():
+        facts: dict[Precision, VariantFacts] = {
+            each: found[task] for each, found in made.items() if task in found
+        }
+        finished[task] = _described(about, facts)
+        order[task] = _fastest_first({each: one.cost.speed for each, one in facts.items()})
+        for each in order[task]:
+            embed_metadata(files.onnx(task, each), finished[task].embedded(each))
+    names = {task: {each: files.onnx(task, each).name for each in order[task]} for task in tasks}
+    shared = _share(files, finished, order) if len(tasks) > 1 else None
+    return ExportedGroup(finished, names, shared)
+
+
+def _described(about: ExportedTask, facts: Mapping[Precision, VariantFacts]) -> ExportedTask:
+    """Add the variants that passed to what the files say."""
+    whole = about.metadata.model_copy(update={"variants": dict(facts)})
+    inside = {each: found for each, found in facts.items() if each not in OWN_FILE}
+    return replace(
+        about,
+        metadata=about.metadata.model_copy(update={"variants": inside}),
+        own_files={each: whole.at(each) for each in facts if each in OWN_FILE},
+    )
+
+
+def _share(
+    files: BundleFiles,
+    tasks: Mapping[str, ExportedTask],
+    order: Mapping[str, Sequence[Precision]],
+) -> SharedGraph:
+    """Finish the files that the tasks of a group share, in the precisions that all of them have."""
+    names = tuple(tasks)
+    references = {task: about.reference for task, about in tasks.items()}
+    published: dict[Precision, str] = {}
+    for each in order[names[0]]:
+        if not all(each in order[task] for task in names):
+            continue
+        problem = other_bits(files, references, each)
+        if problem and each == "fp32":
+            raise ExportError(
+                f"{problem}; nothing was published",
+                hint="please report it with the encoder's type",
+            )
+        if problem:
+            log.info("%s; %s is published for each task alone", problem, each)
+            continue
+        path = files.shared(names[0], each)
+        embed_shared_metadata(path, [about.embedded(each) for about in tasks.values()])
+        published[each] = path.name
+    return SharedGraph(tasks=names, files=published)
+
+
+def _fastest_first(speeds: Mapping[Precision, float]) -> list[Precision]:
+    """Precisions with fp32 among them, which has speed 1."""
+    known: dict[Precision, float] = {"fp32": 1.0, **speeds}
+    return sorted(known, key=lambda each: -known[each])
 
 
 class Reducer:

@@ -14,7 +14,20 @@ from schemas.errors import BundleError, UsageError, listing, nearest
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION, check_version
 from schemas.tasks import TaskName
-from schemas.variants import Precision
+from schemas.variants import OWN_FILE, Precision
+
+ALL_TASKS = "all"
+"""Stands for every task of a bundle, unless one has that name."""
+
+
+class SharedGraph(BaseModel):
+    """A graph of the encoder and the heads of several tasks, which read the same text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[TaskName, ...]
+    files: dict[Precision, str]
+    """File names by precision; the fastest first, as measured at the export."""
 
 
 class BundleManifest(BaseModel):
@@ -25,6 +38,8 @@ class BundleManifest(BaseModel):
     schema_version: int = SCHEMA_VERSION
     tasks: dict[TaskName, dict[Precision, str]]
     """File names of each task by precision; the fastest first, as measured at the export."""
+    shared: tuple[SharedGraph, ...] = ()
+    """One for each two or more tasks that read the same text; no task is in two."""
     files: dict[str, FileFacts]
     """Every file of the bundle but `bundle.json` itself."""
 
@@ -58,9 +73,16 @@ class BundleFiles:
         return self.folder / "MODEL_CARD.md"
 
     def onnx(self, task: str, precision: Precision = "fp32") -> Path:
-        """The graph of one task; bf16 is made of the one of fp32."""
-        middle = f".{precision}" if precision == "int8" else ""
-        return self.folder / f"{task}{middle}.onnx"
+        """The graph of one task in a precision."""
+        return self.folder / f"{task}{_suffix(precision)}"
+
+    def shared(self, first_task: str, precision: Precision = "fp32") -> Path:
+        """The graph that several tasks share, named after the first; no task has a `-`."""
+        return self.folder / f"shared-{first_task}{_suffix(precision)}"
+
+
+def _suffix(precision: Precision) -> str:
+    return f".{precision}.onnx" if precision in OWN_FILE else ".onnx"
 
 
 ManifestCheck = Callable[[bytes, BundleFiles], None]
@@ -96,31 +118,52 @@ class Bundle:
             check(raw, files)
         return cls(files, _parse_manifest(raw, files.manifest), hashlib.sha256(raw).hexdigest())
 
-    def precisions(self, task: str) -> Mapping[Precision, str]:
-        """File names of a task by precision, the fastest first.
+    def select(self, wanted: str) -> tuple[str, ...]:
+        """The tasks that "narrative", "narrative,topics" or "all" names, in the bundle's order.
 
-        Raises UsageError for a task that is not in the bundle.
+        Raises UsageError for a task that is not in the bundle, or is named twice.
         """
-        found = self.manifest.tasks.get(task)
-        if found is None:
-            close = nearest(task, self.manifest.tasks)
+        if wanted == ALL_TASKS and wanted not in self.manifest.tasks:
+            return tuple(self.manifest.tasks)
+        names = [name.strip() for name in wanted.split(",")]
+        for name in names:
+            self._require(name)
+        if len(set(names)) < len(names):
             raise UsageError(
-                f"unknown task {task!r}: {self.files.folder} has {listing(self.manifest.tasks)}",
-                hint=f"did you mean {close!r}?" if close else "name one of those with --task",
+                f"tasks {wanted!r}: one is named twice", hint="name each task once with --task"
             )
-        return found
+        return tuple(task for task in self.manifest.tasks if task in names)
 
-    def onnx(self, task: str, precision: Precision) -> Path:
-        """The checked graph of a task.
+    def precisions(self, tasks: str | tuple[str, ...]) -> Mapping[Precision, str]:
+        """File names of a task, or of the graph that tasks share, by precision, the fastest first.
 
-        Raises UsageError for a task or a precision that is not in the bundle, BundleError for a
-        changed file.
+        Raises UsageError for a task that is not in the bundle, and for tasks that share no graph.
         """
-        found = self.precisions(task)
+        names = (tasks,) if isinstance(tasks, str) else tasks
+        for name in names:
+            self._require(name)
+        if len(names) == 1:
+            return self.manifest.tasks[names[0]]
+        for graph in self.manifest.shared:
+            if set(names) <= set(graph.tasks):
+                return graph.files
+        raise UsageError(
+            f"{self.files.folder}: has no file that tasks {listing(names)} share",
+            hint="run batch-classify for one task at a time",
+        )
+
+    def onnx(self, tasks: str | tuple[str, ...], precision: Precision) -> Path:
+        """The checked graph of a task, or the one that tasks share.
+
+        Raises UsageError as `precisions` does, or for a precision that is not in the bundle, and
+        BundleError for a changed file.
+        """
+        found = self.precisions(tasks)
         if precision not in found:
+            names = (tasks,) if isinstance(tasks, str) else tasks
+            named = f"task{'s' if len(names) > 1 else ''} {listing(names)}"
             raise UsageError(
-                f"precision {precision}: {self.files.folder} has task {task!r} in "
-                f"{listing(found)} only",
+                f"precision {precision}: {self.files.folder} has {named} in {listing(found)} only",
                 hint="use --precision auto, or export the checkpoint again",
             )
         return self.checked(found[precision])
@@ -153,6 +196,14 @@ class Bundle:
                 hint="export the checkpoint again, or copy the bundle again",
             )
         return path
+
+    def _require(self, task: str) -> None:
+        if task not in self.manifest.tasks:
+            close = nearest(task, self.manifest.tasks)
+            raise UsageError(
+                f"unknown task {task!r}: {self.files.folder} has {listing(self.manifest.tasks)}",
+                hint=f"did you mean {close!r}?" if close else "name one of those with --task",
+            )
 
 
 def _parse_manifest(raw: bytes, path: Path) -> BundleManifest:

@@ -19,6 +19,8 @@ from schemas.variants import Precision
 
 SCHEMA_VERSION = 1
 PREFIX = "narrascan."
+TASK_KEY = "task."
+"""Before the name of a task in a file that several share."""
 
 
 class EncoderFacts(BaseModel):
@@ -265,21 +267,10 @@ class ArtefactMetadata(BaseModel):
         Raises BundleError if the file says nothing of itself, says something that is not valid,
         or was written by a newer version.
         """
-        stored: dict[str, object] = {}
-        for key, value in props.items():
-            if key.startswith(PREFIX):
-                try:
-                    stored[key.removeprefix(PREFIX)] = json.loads(value)
-                except json.JSONDecodeError as error:
-                    raise BundleError(
-                        f"{source}: metadata {key} is not JSON: {value[:80]!r}",
-                        hint="export the checkpoint again",
-                    ) from error
-        if not stored:
-            raise BundleError(
-                f"{source}: no {PREFIX}* metadata in the file",
-                hint="it was not written by export-classifier; export the checkpoint with it",
-            )
+        return cls._of(_read_props(props, source), source=source)
+
+    @classmethod
+    def _of(cls, stored: dict[str, object], *, source: str) -> Self:
         check_version(stored.get("schema_version"), source=source)
         try:
             return cls.model_validate(stored)
@@ -291,6 +282,41 @@ class ArtefactMetadata(BaseModel):
             raise BundleError(
                 f"{source}: metadata is not valid: {problems}", hint="export the checkpoint again"
             ) from error
+
+
+def shared_props(tasks: Sequence[ArtefactMetadata]) -> dict[str, str]:
+    """Metadata of a file that several tasks share: all of a task as one JSON text under its key."""
+    return {PREFIX + TASK_KEY + about.task: about.model_dump_json() for about in tasks}
+
+
+def shared_from_props(props: Mapping[str, str], *, source: str) -> dict[str, ArtefactMetadata]:
+    """Read what `shared_props` wrote, by task; raises as `ArtefactMetadata.from_props` does."""
+    found = {}
+    for key, stored in _read_props(props, source).items():
+        if key.startswith(TASK_KEY) and isinstance(stored, dict):
+            metadata = ArtefactMetadata._of(stored, source=f"{source}: {PREFIX}{key}")
+            found[metadata.task] = metadata
+    return found
+
+
+def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
+    """What stands under the prefix, parsed; BundleError if it is no JSON or nothing."""
+    stored: dict[str, object] = {}
+    for key, value in props.items():
+        if key.startswith(PREFIX):
+            try:
+                stored[key.removeprefix(PREFIX)] = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise BundleError(
+                    f"{source}: metadata {key} is not JSON: {value[:80]!r}",
+                    hint="export the checkpoint again",
+                ) from error
+    if not stored:
+        raise BundleError(
+            f"{source}: no {PREFIX}* metadata in the file",
+            hint="it was not written by export-classifier; export the checkpoint with it",
+        )
+    return stored
 
 
 def check_version(found: object, *, source: str) -> None:

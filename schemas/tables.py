@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pyarrow as pa
 
 LABELS = "labels"
@@ -10,11 +12,9 @@ TOKENS = "tokens"
 STATUS = "status"
 SOURCE_FILE = "source_file"
 SOURCE_ROW = "source_row"
-RESERVED = (LABELS, PROBABILITIES, TOKENS, STATUS, SOURCE_FILE, SOURCE_ROW)
-"""Columns that narrascan adds to predictions; a corpus may not have them."""
 
-GOLD_RENAMED = "gold_labels"
-"""Name that a gold column called `labels` takes in the predictions."""
+GOLD_PREFIX = "gold_"
+"""Before the name of a gold column that is called like one of decided labels."""
 
 ENTITY = "entity"
 START = "start"
@@ -29,11 +29,32 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
-def prediction_fields(labels: tuple[str, ...]) -> list[pa.Field]:
-    """Fields that a multi-label task adds to the input columns."""
+def task_columns(task: str, tasks: Sequence[str]) -> tuple[str, str]:
+    """Names of a task's columns of labels and of probabilities in a run over `tasks`.
+
+    With more tasks than one, each has its name before them.
+    """
+    prefix = f"{task}_" if len(tasks) > 1 else ""
+    return prefix + LABELS, prefix + PROBABILITIES
+
+
+def reserved_columns(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Columns that predictions of these tasks add; a corpus may not have them."""
+    found = [name for task in tasks for name in task_columns(task, tasks)]
+    return (*found, TOKENS, STATUS, SOURCE_FILE, SOURCE_ROW)
+
+
+def prediction_fields(labels: Mapping[str, tuple[str, ...]]) -> list[pa.Field]:
+    """Fields that multi-label tasks add to the input columns; labels by task, both in order."""
+    fields = []
+    for task, names in labels.items():
+        decided, probabilities = task_columns(task, tuple(labels))
+        fields += [
+            pa.field(decided, pa.list_(pa.string())),
+            pa.field(probabilities, pa.struct([pa.field(name, pa.float32()) for name in names])),
+        ]
     return [
-        pa.field(LABELS, pa.list_(pa.string())),
-        pa.field(PROBABILITIES, pa.struct([pa.field(label, pa.float32()) for label in labels])),
+        *fields,
         pa.field(TOKENS, pa.int32(), nullable=False),
         pa.field(STATUS, pa.string(), nullable=False),
         pa.field(SOURCE_FILE, pa.string(), nullable=False),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Precision = Literal["fp32", "bf16", "int8"]
 """`fp32`: as it was trained. `bf16`: the same file, multiplied in bfloat16. `int8`: a file of its
 own, with weights and activations of 8 bits where that was found to cost little."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 EngineName = Literal["onnxruntime", "openvino"]
 
@@ -19,4 +21,5 @@ ENGINE_OF: dict[Precision, EngineName] = {
 }
 """Who runs a precision: the reference by onnxruntime, the others where they are fastest."""
 
-FASTEST_FIRST: tuple[Precision, ...] = ("int8", "bf16", "fp32")
+OWN_FILE: tuple[Precision, ...] = ("int8",)
+"""Precisions that have a file of their own; the engine makes the others of the one of fp32."""

@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from tokenizers import Tokenizer
 
-from tests.tiny import make_encoder, make_tokenizer, write_config
+from tests.tiny import PLAIN_TASKS, make_encoder, make_tokenizer, write_config
 
 Command = Callable[..., Result]
 
@@ -62,9 +62,31 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     return output
 
 
+@pytest.fixture(scope="session")
+def joint_bundle(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A bundle of tasks roles, site and narrative, which read the same text, and entity_framing,
+    which does not; trained and exported through the command lines.
+    """
+    from exporter.cli import main as export
+    from trainer.cli import main as train
+
+    folder = tmp_path_factory.mktemp("joint")
+    config = write_config(folder / "config.toml", encoder, epochs=1, extra=PLAIN_TASKS)
+    for command, words in (
+        (train, [str(config), "--output", str(folder / "checkpoint")]),
+        (export, [str(folder / "checkpoint"), "--output", str(folder / "bundle")]),
+    ):
+        result = CliRunner().invoke(command, words)
+        assert result.exit_code == 0, result.output
+    return folder / "bundle"
+
+
 @pytest.fixture
 def batch_classify(bundle: Path) -> Command:
-    """Runs `batch-classify` with the tiny bundle; options as keywords, --task narrative."""
+    """Runs `batch-classify` with the tiny bundle; options as keywords, --task narrative.
+
+    An option whose value is a list is given once for each of it.
+    """
     from batch.cli import main
 
     def call(*arguments: str | Path, **options: Any) -> Result:
@@ -72,7 +94,8 @@ def batch_classify(bundle: Path) -> Command:
         words = [str(argument) for argument in arguments]
         for name, value in options.items():
             flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [flag, str(value)]
+            values = value if isinstance(value, list) else [value]
+            words += [flag] if value is True else [w for one in values for w in (flag, str(one))]
         return CliRunner().invoke(main, words)
 
     return call

@@ -94,6 +94,19 @@ def make_encoder(folder: Path, model_type: str = "bert", *, tokenizer: Tokenizer
     return folder
 
 
+PLAIN_TASKS = f"""
+[[tasks.roles.data]]
+path = "{SAMPLES / "train.parquet"}"
+labels_column = "roles"
+[tasks.site]
+head = "mean"
+[[tasks.site.data]]
+path = "{SAMPLES / "train.parquet"}"
+labels_column = "domain"
+"""
+"""Two more tasks for `write_config`, which read the same text as its task `narrative`."""
+
+
 def write_config(path: Path, encoder: Path, *, epochs: int = 2, extra: str = "") -> Path:
     """Write a training config for both sample tasks over a tiny encoder."""
     path.write_text(

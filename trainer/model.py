@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from trainer.heads import HEADS
 
 
 class TaskPath(nn.Module):
-    """The way from token ids to one task's logits: what becomes one ONNX file."""
+    """The way from token ids to one task's logits: what an ONNX file of one task is held to."""
 
     def __init__(self, encoder: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
@@ -28,6 +28,27 @@ class TaskPath(nn.Module):
         ).last_hidden_state
         logits: Tensor = self.head(hidden_states, attention_mask)
         return logits
+
+
+class JointPath(nn.Module):
+    """The way from token ids to the logits of several tasks, the encoder run once.
+
+    heads: by task, in the order of the logits.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.tasks = tuple(heads)
+        self.encoder = encoder
+        self.heads = nn.ModuleList(heads.values())
+        self.config = encoder.config  # read by the ONNX exporter
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Both (rows, seq) int64. Returns logits, (rows, labels) for each task in order."""
+        hidden_states = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        return tuple(head(hidden_states, attention_mask) for head in self.heads)
 
 
 class MultiTaskModel(nn.Module):
@@ -59,6 +80,10 @@ class MultiTaskModel(nn.Module):
     def path(self, task: str) -> TaskPath:
         """The encoder and one head, sharing their weights with this model."""
         return TaskPath(self.encoder, self.heads[head_key(task)])
+
+    def joint(self, tasks: Sequence[str]) -> JointPath:
+        """The encoder and the heads of some tasks, sharing their weights with this model."""
+        return JointPath(self.encoder, {task: self.heads[head_key(task)] for task in tasks})
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task: str) -> Tensor:
         """Logits of one task, (rows, labels)."""

@@ -75,7 +75,9 @@ def words(bundle: Path) -> Callable[..., list[str]]:
         options = {"task": "narrative", "bundle": bundle, "device": "cpu", **options}
         command = [str(Path(sys.executable).with_name("batch-classify")), *map(str, corpus)]
         for name, value in options.items():
-            command += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
+            flag = "--" + name.replace("_", "-")
+            values = value if isinstance(value, list) else [value]
+            command += [flag] if value is True else [w for one in values for w in (flag, str(one))]
         return command
 
     return words

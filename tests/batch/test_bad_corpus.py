@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from schemas.tables import RESERVED
+from schemas.tables import reserved_columns
 from tests.tiny import SAMPLES
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]
 Command = Callable[..., Result]
 
+RESERVED = reserved_columns(["narrative"])
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 ARTICLES = SAMPLES / "articles.parquet"
 

@@ -123,7 +123,7 @@ def test_people_get_lines(
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(3.2, "3 s"), (45, "a minute"), (600, "10 min"), (3600 * 5 + 1260, "5 h 21 min")],
+    [(3.2, "3 s"), (59.2, "59 s"), (600, "10 min"), (3600 * 5 + 1260, "5 h 21 min")],
 )
 def test_time_is_told_as_people_do(seconds: float, said: str) -> None:
     """From seconds to hours."""

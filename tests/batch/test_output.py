@@ -21,13 +21,14 @@ from click.testing import Result
 from tokenizers import Tokenizer
 
 from schemas.metadata import ArtefactMetadata
-from schemas.tables import RESERVED
+from schemas.tables import reserved_columns
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
 Command = Callable[..., Result]
 Contents = Callable[[Path], dict[str, bytes]]
 
+RESERVED = reserved_columns(["narrative"])
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from batch.page import DETAILED_DOMAINS, render_html, write_report
-from batch.report import Report, build_report, notices
+from batch.report import JointReport, Report, build_report, notices
 from batch.stats import ChunkStats, count_rows
 
 NASTY = ("<script>alert(1)</script>", 'he said "no" & left', "Überwachung — قصص")
@@ -251,3 +251,51 @@ def test_only_remarkable_trouble_is_repeated() -> None:
 
     assert len(notices(section)) == 3
     assert len(notices(section, remarkable=True)) <= 1
+
+
+def joint_report(tasks: Sequence[str]) -> JointReport:
+    """Reports of several tasks over the same rows, each with labels of its own."""
+    domains = ["a.example", "b.example"]
+    return JointReport(
+        tasks={
+            task: fake_report(
+                [f"{task} one", f"{task} two"], domains, gold=task == tasks[0]
+            ).model_copy(update={"task": task})
+            for task in tasks
+        }
+    )
+
+
+def test_joint_page_has_a_part_for_each_task() -> None:
+    """Well formed, no anchor twice, every link leads somewhere, and every label is there."""
+    page = Page(render_html(joint_report(["narrative", "topics"])))
+    anchors = [value for name, value in page.attributes if name == "id"]
+    links = [value for name, value in page.attributes if name == "href" and value]
+
+    assert page.open == []
+    assert len(set(anchors)) == len(anchors)
+    assert {link.removeprefix("#") for link in links} <= set(anchors)
+    assert page.tags.count("h1") == 1
+    assert {"narrative one", "topics two"} <= set(page.texts)
+
+
+def test_what_concerns_all_tasks_is_said_once() -> None:
+    """Notes on articles that were cut, empty or set aside stand before the first task."""
+    report = joint_report(["narrative", "topics"])
+    page = html.unescape(render_html(report))
+    common, own = report.tasks["topics"].notes, report.tasks["narrative"].notes
+    gold = [note for note in own if note not in common]
+
+    assert len(common) >= 2
+    assert [page.count(note) for note in common] == [1] * len(common)
+    assert [page.count(note) for note in gold] == [1]
+
+
+def test_joint_report_json_validates(tmp_path: Path) -> None:
+    """report.json reads back as the reports it was written from, in the order of the tasks."""
+    report = joint_report(["topics", "narrative"])
+    write_report(report, tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+
+    assert JointReport.model_validate_json(text) == report
+    assert list(json.loads(text)["tasks"]) == ["topics", "narrative"]

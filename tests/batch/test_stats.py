@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batch.stats import NO_DOMAIN, STATUSES, ChunkStats, DomainStats, count_rows
+from batch.stats import NO_DOMAIN, STATUSES, ChunkStats, DomainStats, RunStats, count_rows
 from schemas.decision import FloatArray
 from schemas.metrics import CountArray
 from schemas.tasks import BoolArray
@@ -241,3 +241,18 @@ def test_unknown_status_is_refused() -> None:
     """A status that is none of the four would be lost from the counts."""
     with pytest.raises(ValueError, match="'fine'"):
         tiny(domains=["a"], statuses=["fine"])
+
+
+@given(tables(), tables(), st.integers(0, 30))
+@settings(max_examples=20, deadline=None)
+def test_statistics_of_tasks_add_up_each_for_itself(one: Rows, other: Rows, cut: int) -> None:
+    """Chunks are added task by task, also after a round trip by JSON."""
+    tasks = {"topics": one, "roles": other}
+    added = RunStats({})
+    for start, end in ((0, cut), (cut, None)):
+        chunk = RunStats({task: rows.count(start, end) for task, rows in tasks.items()})
+        added = added + RunStats.from_json(json.loads(json.dumps(chunk.to_json())))
+
+    assert list(added.tasks) == ["topics", "roles"]
+    for task, rows in tasks.items():
+        assert comparable(added.tasks[task]) == comparable(rows.count())

@@ -10,8 +10,13 @@ import torch
 from onnx import TensorProto
 from tokenizers import Tokenizer
 
-from exporter.graph import OPSET, write_graph
+from batch.device import Device
+from batch.engines.openvino import openvino_problem
+from batch.session import TaskSession
+from exporter.graph import OPSET, trace_graph
+from schemas.bundle import BundleFiles
 from schemas.errors import ExportError
+from schemas.variants import Precision
 from tests.tiny import SIZES, make_encoder
 from trainer.encoders import load_encoder
 from trainer.model import MultiTaskModel, TaskPath
@@ -28,7 +33,9 @@ LABELS = 3
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer
 ) -> tuple[TaskPath, Path]:
-    """The torch path of a tiny model of one type, and its graph alone in a folder."""
+    """The torch path of one task of a tiny model of one type, and its graph beside those of the
+    group.
+    """
     folder = tmp_path_factory.mktemp(request.param)
     encoder = make_encoder(folder, request.param, tokenizer=tokenizer)
     torch.manual_seed(1)
@@ -38,10 +45,9 @@ def exported(
         heads={"topics": "label_attention"},
         dropout=0.5,
     ).eval()
-    graph = tmp_path_factory.mktemp(f"{request.param}-graph") / "topics.onnx"
-    path_model = model.path("topics")
-    write_graph(path_model, graph)
-    return path_model, graph
+    files = BundleFiles(tmp_path_factory.mktemp(f"{request.param}-graph"))
+    trace_graph(model.joint(["other", "topics"])).write(files)
+    return model.path("topics"), files.onnx("topics")
 
 
 def open_graph(graph: Path) -> onnxruntime.InferenceSession:
@@ -104,11 +110,15 @@ def test_opset_is_new_enough(exported: tuple[TaskPath, Path]) -> None:
 
 
 def test_file_stands_alone(exported: tuple[TaskPath, Path]) -> None:
-    """Weights are inside the file; no other file lies beside it."""
+    """Weights are inside the file; nothing lies beside it but other graphs of the group."""
     _, graph = exported
     model = onnx.load(graph, load_external_data=False)
 
-    assert [path.name for path in graph.parent.iterdir()] == ["topics.onnx"]
+    assert sorted(path.name for path in graph.parent.iterdir()) == [
+        "other.onnx",
+        "shared-other.onnx",
+        "topics.onnx",
+    ]
     locations = {tensor.data_location for tensor in model.graph.initializer}
     assert locations == {TensorProto.DEFAULT}
 
@@ -122,6 +132,43 @@ def test_other_heads_are_left_out(exported: tuple[TaskPath, Path]) -> None:
     assert not {(7,), (7, hidden), (hidden, 7)} & shapes
 
 
+def precisions_here(model_type: str) -> list[Precision]:
+    """Those that this machine can run a graph of a type in; OpenVINO refuses one of deberta's
+    operators.
+    """
+    reduced = openvino_problem() is None and model_type != "deberta-v2"
+    return ["fp32", "bf16"] if reduced else ["fp32"]
+
+
+def test_shared_graph_gives_the_same_bits(exported: tuple[TaskPath, Path]) -> None:
+    """A task's logits do not depend on whether other heads run over the same encoder."""
+    path_model, graph = exported
+    cpu, names, labels = Device("cpu", 0, "test"), ("other", "topics"), {"other": 7, "topics": 3}
+
+    for precision in precisions_here(path_model.config.model_type):
+        shared = graph.with_name("shared-other.onnx")
+        together = TaskSession(shared, cpu, threads=1, precision=precision, tasks=names)
+        alone = [
+            TaskSession(graph.with_name(f"{task}.onnx"), cpu, threads=1, precision=precision)
+            for task in names
+        ]
+        picked = TaskSession(shared, cpu, threads=1, precision=precision, tasks=("topics",))
+        for shape in [(64, 32), (31, 64), (16, 128)]:
+            feeds = padded(*shape).values()
+            found = np.concatenate([session.run(*feeds) for session in alone], axis=1)
+            assert found.shape == (shape[0], sum(labels.values()))
+            assert together.run(*feeds).tobytes() == found.tobytes()
+            assert picked.run(*feeds).tobytes() == alone[1].run(*feeds).tobytes()
+
+
+def test_group_of_one_has_no_shared_file(encoder: Path, tmp_path: Path) -> None:
+    """A task that reads a text of its own has its file and nothing beside it."""
+    model = MultiTaskModel(load_encoder(str(encoder), markers=False).model, {"a": 2}).eval()
+    trace_graph(model.joint(["a"])).write(BundleFiles(tmp_path))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+
+
 def test_padding_does_not_change_a_row(exported: tuple[TaskPath, Path]) -> None:
     """More padding to the right leaves a row's logits within the tolerance."""
     session = open_graph(exported[1])
@@ -132,12 +179,13 @@ def test_padding_does_not_change_a_row(exported: tuple[TaskPath, Path]) -> None:
     np.testing.assert_allclose(wide_logits, narrow_logits, rtol=0, atol=TOLERANCE)
 
 
-def test_unknown_type_is_refused(encoder: Path, tmp_path: Path) -> None:
+def test_unknown_type_is_refused(encoder: Path) -> None:
     """A type without an ONNX configuration is told, with the types that are known to work."""
-    path_model = MultiTaskModel(load_encoder(str(encoder), markers=False).model, {"a": 1}).path("a")
+    path_model = MultiTaskModel(load_encoder(str(encoder), markers=False).model, {"a": 1}).joint(
+        ["a"]
+    )
     path_model.config.model_type = "funnel-of-tomorrow"
 
     with pytest.raises(ExportError, match="'funnel-of-tomorrow' cannot be exported") as caught:
-        write_graph(path_model, tmp_path / "a.onnx")
+        trace_graph(path_model)
     assert all(name in str(caught.value) for name in SIZES)
-    assert not list(tmp_path.iterdir())

@@ -24,10 +24,11 @@ from batch.session import TaskSession
 from exporter.calibrate import cross_fitted, fit_calibration
 from exporter.cli import main
 from exporter.graph import OPSET
+from exporter.groups import finish_shared
 from exporter.publish import export_checkpoint
 from exporter.reliability import calibration_error
 from exporter.verify import LOGIT_TOLERANCE
-from schemas.bundle import Bundle
+from schemas.bundle import Bundle, BundleFiles
 from schemas.decision import Calibration, calibrate, decide
 from schemas.errors import CheckpointError, ExportError
 from schemas.files import FileFacts
@@ -620,3 +621,62 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     assert narrative.calibration.method == narrative.decision.calibration == "temperature"
     assert framing.decision.thresholds == ThresholdRule()
     assert framing.decision.calibration == "platt"
+
+
+def test_tasks_that_read_the_same_text_share_a_file(joint_bundle: Path) -> None:
+    """The manifest names it with its tasks, and it says of each what the task's own file says."""
+    opened = Bundle.open(joint_bundle)
+    (graph,) = opened.manifest.shared
+    scorer = open_scorer(opened, graph.tasks, choose_device("cpu"), precision="fp32")
+    single = [scorer_of(joint_bundle, task).metadata for task in graph.tasks]
+
+    assert graph.tasks == ("roles", "site", "narrative")
+    assert graph.files == {"fp32": "shared-roles.onnx"}
+    assert "shared-roles.onnx" in opened.manifest.files
+    assert list(scorer.tasks) == single
+    assert "`shared-roles.onnx` runs the encoder once" in opened.files.card.read_text()
+
+
+def test_shared_file_has_the_encoder_once(joint_bundle: Path) -> None:
+    """It is little larger than the file of one task, and its outputs are named after the tasks."""
+    graph = onnx.load(joint_bundle / "shared-roles.onnx").graph
+    sizes = {path.name: path.stat().st_size for path in joint_bundle.glob("*.onnx")}
+
+    assert sizes["shared-roles.onnx"] < 1.5 * sizes["narrative.onnx"]
+    assert [one.name for one in graph.output] == ["logits.roles", "logits.site", "logits.narrative"]
+
+
+def test_inspect_shows_every_task_of_a_shared_file(joint_bundle: Path) -> None:
+    """As a page, and as JSON by task."""
+    shown = command("inspect", joint_bundle / "shared-roles.onnx")
+    stored = command("inspect", joint_bundle / "shared-roles.onnx", "--json")
+
+    assert all(f"## {task}" in shown.output for task in ("roles", "site", "narrative"))
+    found = {
+        task: ArtefactMetadata.model_validate(about)
+        for task, about in json.loads(stored.output).items()
+    }
+    assert found["site"] == scorer_of(joint_bundle, "site").metadata
+
+
+def test_shared_file_that_differs_is_not_published(joint_bundle: Path, tmp_path: Path) -> None:
+    """One weight of one head that is another in the shared file is told, with the task."""
+    files = BundleFiles(Path(shutil.copytree(joint_bundle, tmp_path / "bundle")))
+    tasks = open_scorer(
+        Bundle.open(joint_bundle),
+        ("roles", "site", "narrative"),
+        choose_device("cpu"),
+        precision="fp32",
+    ).tasks
+    texts = [ModelText(f"Article {number} of some.", cut=False) for number in range(3)]
+    finish_shared(files, tasks, texts)
+    path = files.shared("roles")
+    model = onnx.load(path)
+    weights = next(one for one in model.graph.initializer if list(one.dims) == [2])  # site's bias
+    weights.CopyFrom(
+        onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) + 1, weights.name)
+    )
+    onnx.save(model, path)
+
+    with pytest.raises(ExportError, match=r"logits of task 'site' differ from those of site\.onnx"):
+        finish_shared(files, tasks, texts)

@@ -183,3 +183,67 @@ def test_task_whose_file_is_not_listed_is_refused(folder: Path) -> None:
 
     with pytest.raises(BundleError, match=r"file 'topics\.onnx' is not listed"):
         Bundle.open(folder).onnx("topics", "fp32")
+
+
+@pytest.fixture
+def shared(folder: Path) -> Bundle:
+    """The bundle with a third task, and a graph that two of the three share."""
+    for name in ("roles.onnx", "shared-topics.onnx"):
+        (folder / name).write_text(f"this is {name}")
+    stored = json.loads((folder / "bundle.json").read_text())
+    rewrite(
+        folder,
+        tasks={**stored["tasks"], "roles": {"fp32": "roles.onnx"}},
+        shared=[{"tasks": ["topics", "roles"], "files": {"fp32": "shared-topics.onnx"}}],
+        files={path.name: facts(path) for path in folder.iterdir() if path.name != "bundle.json"},
+    )
+    return Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tasks"),
+    [
+        ("topics", ("topics",)),
+        ("roles,topics", ("topics", "roles")),
+        (" roles , narrative", ("narrative", "roles")),
+        ("all", ("narrative", "topics", "roles")),
+    ],
+)
+def test_tasks_are_selected_in_the_order_of_the_bundle(
+    shared: Bundle, wanted: str, tasks: tuple[str, ...]
+) -> None:
+    """One name, several with commas, or all; how they were ordered makes no difference."""
+    assert shared.select(wanted) == tasks
+
+
+def test_task_called_all_is_that_task(folder: Path) -> None:
+    """`all` means every task only where no task has that name."""
+    stored = json.loads((folder / "bundle.json").read_text())
+    rewrite(folder, tasks={**stored["tasks"], "all": {"fp32": "topics.onnx"}})
+
+    assert Bundle.open(folder).select("all") == ("all",)
+
+
+@pytest.mark.parametrize("wanted", ["", "topics,", "topics,topics", "topics,topic", "topics;roles"])
+def test_selection_that_cannot_be_is_refused(shared: Bundle, wanted: str) -> None:
+    """Nothing, a task twice, and names that are not there."""
+    with pytest.raises(UsageError, match=r"unknown task|named twice"):
+        shared.select(wanted)
+
+
+def test_tasks_that_share_a_graph_have_it(shared: Bundle) -> None:
+    """Several tasks are served by the graph of a group that has them all, one by its own."""
+    assert shared.onnx(("topics", "roles"), "fp32").name == "shared-topics.onnx"
+    assert shared.onnx(("topics",), "fp32").name == "topics.onnx"
+    with pytest.raises(UsageError, match="has no file that tasks 'narrative', 'roles' share"):
+        shared.onnx(("narrative", "roles"), "fp32")
+    with pytest.raises(UsageError, match="has tasks 'topics', 'roles' in 'fp32' only"):
+        shared.onnx(("topics", "roles"), "int8")
+
+
+def test_changed_shared_graph_is_found(shared: Bundle) -> None:
+    """It is held to its hash like every other file."""
+    (shared.files.folder / "shared-topics.onnx").write_text("evil")
+
+    with pytest.raises(BundleError, match=r"shared-topics\.onnx: changed"):
+        shared.onnx(("topics", "roles"), "fp32")

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from schemas.decision import Calibration
 from schemas.errors import BundleError
 from schemas.metadata import (
+    PREFIX,
     ArtefactMetadata,
     ArtefactMetrics,
     CalibrationQuality,
@@ -22,6 +23,8 @@ from schemas.metadata import (
     Portability,
     TrainingFacts,
     Verification,
+    shared_from_props,
+    shared_props,
 )
 from schemas.metrics import Scores
 from schemas.text import TextSpec
@@ -265,3 +268,25 @@ def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
 def test_impossible_value_is_refused(key: str, value: str) -> None:
     """A value that cannot be right is refused rather than served."""
     assert key in refusal({**metadata().to_props(), f"narrascan.{key}": value})
+
+
+def test_shared_file_says_everything_of_every_task() -> None:
+    """What each task's own file says can be read back, by task; other keys mean nothing."""
+    tasks = [metadata(), metadata(task="other")]
+    props = shared_props(tasks)
+
+    assert sorted(props) == sorted(f"{PREFIX}task.{about.task}" for about in tasks)
+    stored = shared_from_props({**props, "producer": "x"}, source="shared.onnx")
+    assert stored == {about.task: about for about in tasks}
+    assert shared_from_props(metadata().to_props(), source="own.onnx") == {}
+
+
+def test_shared_metadata_that_is_not_valid_is_refused() -> None:
+    """The file and the key are named."""
+    (key, value), *_ = shared_props([metadata()]).items()
+    damaged = {key: value.replace('"schema_version":1', '"schema_version":99')}
+
+    with pytest.raises(BundleError, match=rf"shared\.onnx: {key}: schema_version 99 is newer"):
+        shared_from_props(damaged, source="shared.onnx")
+    with pytest.raises(BundleError, match=r"is not JSON"):
+        shared_from_props({key: value[:-1]}, source="shared.onnx")

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from schemas.tables import RESERVED, is_text, prediction_fields
+from schemas.tables import is_text, prediction_fields, reserved_columns
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,24 @@ def test_every_arrow_string_type_is_text(kind: pa.DataType, text: bool) -> None:
 
 def test_predictions_have_one_probability_a_label_in_order() -> None:
     """Added columns are those that a corpus may not have, labels in the order of the task."""
-    fields = prediction_fields(("oil", "grain"))
+    fields = prediction_fields({"topics": ("oil", "grain")})
     probabilities = next(field.type for field in fields if field.name == "probabilities")
 
-    assert {field.name for field in fields} == set(RESERVED)
+    assert {field.name for field in fields} == set(reserved_columns(["topics"]))
     assert [(one.name, one.type) for one in probabilities] == [
         ("oil", pa.float32()),
         ("grain", pa.float32()),
     ]
+
+
+def test_predictions_of_several_tasks_have_their_names() -> None:
+    """Each task has columns of its own, in order, before those that all rows have."""
+    labels = {"topics": ("oil",), "roles": ("hero", "victim")}
+
+    assert [(field.name, str(field.type)) for field in prediction_fields(labels)][:4] == [
+        ("topics_labels", "list<item: string>"),
+        ("topics_probabilities", "struct<oil: float>"),
+        ("roles_labels", "list<item: string>"),
+        ("roles_probabilities", "struct<hero: float, victim: float>"),
+    ]
+    assert reserved_columns(list(labels)) == tuple(one.name for one in prediction_fields(labels))

@@ -32,6 +32,19 @@ def model(encoder: Path) -> MultiTaskModel:
     return MultiTaskModel(loaded, {"topics": 3, "roles": 2}, dropout=0.5).eval()
 
 
+def test_joint_path_gives_every_task_its_own_logits(model: MultiTaskModel) -> None:
+    """Over one run of the encoder, in the order asked for, each head says what it says alone."""
+    input_ids = torch.arange(5, 25).reshape(2, 10)
+    mask = torch.ones_like(input_ids)
+    path = model.joint(["roles", "topics"])
+
+    with torch.inference_mode():
+        roles, topics = path(input_ids, mask)
+        assert path.tasks == ("roles", "topics")
+        assert roles.equal(model(input_ids, mask, "roles"))
+        assert topics.equal(model(input_ids, mask, "topics"))
+
+
 def test_mean_pool_averages_real_tokens() -> None:
     """Only tokens that the mask marks count."""
     hidden = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, -99.0]]])

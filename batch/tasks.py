@@ -1,0 +1,117 @@
+"""The tasks of a run: which they are, and the columns that each reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from batch.device import Device
+from batch.session import TaskSession
+from schemas.bundle import Bundle
+from schemas.errors import UsageError, listing, nearest
+from schemas.tables import GOLD_PREFIX, reserved_columns, task_columns
+from schemas.text import TextSpec
+
+
+@dataclass(frozen=True)
+class RunTasks:
+    """Tasks that are scored in one pass, in the bundle's order.
+
+    gold: column of the gold labels by task, for tasks that have one.
+    """
+
+    names: tuple[str, ...]
+    gold: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, names: tuple[str, ...], gold_columns: Sequence[str]) -> RunTasks:
+        """Take --gold-column apart: COLUMN for one task, TASK=COLUMN for several.
+
+        Raises UsageError for anything else.
+        """
+        gold: dict[str, str] = {}
+        for value in gold_columns:
+            task, equals, column = value.partition("=")
+            if len(names) == 1 and task != names[0]:
+                task, equals, column = names[0], "=", value
+            if not (equals and column) or task not in names:
+                close = nearest(task, names)
+                raise UsageError(
+                    f"--gold-column {value!r}: with several tasks TASK=COLUMN is expected, TASK "
+                    f"one of {listing(names)}",
+                    hint=f"did you mean {close}={column or 'COLUMN'}?"
+                    if close
+                    else f"for example --gold-column {names[0]}={column or value}",
+                )
+            if task in gold:
+                raise UsageError(f"--gold-column {value!r}: task {task!r} has {gold[task]!r} too")
+            gold[task] = column
+        return cls(names, gold)
+
+    @property
+    def reserved(self) -> tuple[str, ...]:
+        """Columns that predictions add; a corpus may not have them."""
+        return reserved_columns(self.names)
+
+    def output_name(self, column: str) -> str:
+        """Name that an input column takes in the predictions.
+
+        A gold column that is called like one of decided labels gets another.
+        """
+        renamed = column in self._decided.values() and column in self.gold.values()
+        return GOLD_PREFIX + column if renamed else column
+
+    def gold_hints(self, columns: Collection[str]) -> list[str]:
+        """What to say if such columns hold gold labels, for those that may."""
+        return [
+            f"if `{column}` holds gold labels, say --gold-column "
+            + (column if len(self.names) == 1 else f"{task}={column}")
+            for task, column in self._decided.items()
+            if column in columns
+        ]
+
+    @property
+    def _decided(self) -> dict[str, str]:
+        """Name of the column of decided labels by task."""
+        return {task: task_columns(task, self.names)[0] for task in self.names}
+
+    def recorded_gold(self) -> str | dict[str, str] | None:
+        """The gold columns as run.json names them: for one task, its column."""
+        if len(self.names) == 1:
+            return self.gold.get(self.names[0])
+        return dict(self.gold) or None
+
+
+def select_tasks(bundle: Bundle, wanted: str) -> tuple[str, ...]:
+    """The tasks that --task names, which a bundle can score in one pass.
+
+    Raises UsageError for tasks that are not there or that read different texts.
+    """
+    tasks = bundle.select(wanted)
+    try:
+        bundle.precisions(tasks)
+    except UsageError:
+        _refuse_different_texts(bundle, tasks)
+        raise
+    return tasks
+
+
+def _refuse_different_texts(bundle: Bundle, tasks: tuple[str, ...]) -> None:
+    cpu = Device("cpu", 0, "to read what files say of themselves")
+    readers: dict[TextSpec, list[str]] = {}
+    for task in tasks:
+        text = TaskSession(bundle.onnx(task, "fp32"), cpu, threads=1).metadata().text
+        readers.setdefault(text, []).append(task)
+    if len(readers) > 1:
+        parts = "; ".join(f"{listing(names)}: {_reads(text)}" for text, names in readers.items())
+        runs = ", then ".join(f"--task {','.join(names)}" for names in readers.values())
+        raise UsageError(
+            f"--task {','.join(tasks)}: one pass can only score tasks that read the same text; "
+            f"{parts}",
+            hint=f"run them separately: {runs}",
+        )
+
+
+def _reads(text: TextSpec) -> str:
+    parts = f"title, {text.separator!r} and body" if text.title else "body"
+    return parts + (" with an entity marked" if text.entity_markers else "")

@@ -1,0 +1,332 @@
+"""Texts that were scored before: the same bits, and no fault of the cache ends or changes a run."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import Result
+
+from batch.cache import LogitCache
+from schemas.decision import FloatArray
+from schemas.tokens import IdArray
+
+Write = Callable[..., Path]
+Score = Callable[..., pa.Table]
+Words = Callable[..., list[str]]
+Command = Callable[..., Result]
+Contents = Callable[[Path], dict[str, bytes]]
+
+OPTIONS: dict[str, Any] = {"chunk_rows": 20, "threads": 1, "precision": "fp32"}
+MODEL = b"m" * 32
+
+
+def text(number: int) -> IdArray:
+    """Token ids of a text of its own."""
+    return np.array([101, number, 7, 102], dtype=np.int32)
+
+
+def logits(number: int) -> FloatArray:
+    """Logits of that text."""
+    return np.array([number, -number, 1 / (number + 1)] * 8, dtype=np.float32)
+
+
+def file_bytes(folder: Path) -> int:
+    """Size of all files of a cache."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    """What a cache said."""
+    return []
+
+
+@pytest.fixture
+def opened(tmp_path: Path, notes: list[str]) -> Iterator[Callable[..., LogitCache]]:
+    """Opens the cache of the test's folder; closed at the end."""
+    caches: list[LogitCache] = []
+
+    def opened(identity: bytes = MODEL, *, max_bytes: int = 10**9) -> LogitCache:
+        cache = LogitCache(tmp_path / "cache", identity, max_bytes=max_bytes, note=notes.append)
+        caches.append(cache)
+        return cache
+
+    yield opened
+    for cache in caches:
+        cache.close()
+
+
+def put(cache: LogitCache, numbers: range) -> None:
+    """Remember texts."""
+    cache.put([text(number) for number in numbers], [logits(number) for number in numbers])
+
+
+def known(cache: LogitCache, numbers: range) -> list[int]:
+    """Which texts are known; their logits are checked."""
+    found = cache.get([text(number) for number in numbers])
+    right = [
+        number
+        for number, values in zip(numbers, found, strict=True)
+        if values is not None and values.tobytes() == logits(number).tobytes()
+    ]
+    assert len(right) == sum(values is not None for values in found)
+    return right
+
+
+def test_a_run_with_a_cache_writes_the_same_bytes(
+    sample: pa.Table,
+    write: Write,
+    batch_classify: Command,
+    score: Score,
+    tmp_path: Path,
+    contents: Contents,
+) -> None:
+    """Empty, full, and filled by a run over other chunks of the same texts in another order."""
+    corpus, cache = write(sample), tmp_path / "cache"
+    score(corpus, **OPTIONS, output=tmp_path / "without")
+    first = batch_classify(corpus, **OPTIONS, output=tmp_path / "empty", cache=cache)
+    shuffled = write(sample.take(random.Random(4).sample(range(48), 48)), "shuffled.parquet")
+    score(shuffled, **{**OPTIONS, "chunk_rows": 7}, cache=tmp_path / "other")
+    second = batch_classify(corpus, **OPTIONS, output=tmp_path / "full", cache=cache)
+    third = batch_classify(corpus, **OPTIONS, output=tmp_path / "shared", cache=tmp_path / "other")
+
+    assert "cache: 0 of 48 texts were known" in first.stderr
+    assert "cache: 48 of 48 texts were known" in second.stderr
+    assert "cache: 48 of 48 texts were known" in third.stderr
+    for name in ("empty", "full", "shared"):
+        assert contents(tmp_path / name) == contents(tmp_path / "without")
+
+
+@pytest.mark.parametrize(
+    "other", [{"max_tokens_per_batch": 512}, {"task": "entity_framing"}, {"bundle": "edited"}]
+)
+def test_another_model_or_batch_shape_knows_nothing(
+    write: Write,
+    batch_classify: Command,
+    score: Score,
+    tmp_path: Path,
+    edit_bundle: Callable[..., Path],
+    other: dict[str, Any],
+) -> None:
+    """Its bits may differ, so nothing is taken over."""
+    corpus = write({"text": ["Aid is wasted by officials."], "start": [0], "end": [3]})
+    if "bundle" in other:
+        other = {"bundle": edit_bundle(props={"thresholds": [0.5] * 17})}
+    score(corpus, **OPTIONS, cache=tmp_path / "cache")
+    options = {**OPTIONS, **other, "output": tmp_path / "other", "cache": tmp_path / "cache"}
+    result = batch_classify(corpus, **options)
+
+    assert result.exit_code == 0, result.output
+    assert "cache: 0 of 1 texts were known" in result.stderr
+
+
+def test_what_was_put_is_found_again(opened: Callable[..., LogitCache], notes: list[str]) -> None:
+    """By another cache object too, and by no other model."""
+    put(opened(), range(10))
+
+    assert known(opened(), range(12)) == list(range(10))
+    assert known(opened(b"n" * 32), range(12)) == []
+    assert notes == []
+
+
+def test_its_size_is_bounded(
+    opened: Callable[..., LogitCache], tmp_path: Path, notes: list[str]
+) -> None:
+    """Ten times as much as fits: the files stay as small as they were told, and are in use."""
+    cache = opened(max_bytes=400_000)
+    for first in range(0, 20_000, 500):
+        put(cache, range(first, first + 500))
+    cache.close()
+
+    assert file_bytes(tmp_path / "cache") <= 400_000
+    assert len(known(opened(), range(19_000, 20_000))) == 1000
+    assert notes == []
+
+
+def test_what_was_used_longest_ago_goes_first(opened: Callable[..., LogitCache]) -> None:
+    """A text that is asked for again and again stays."""
+    cache = opened(max_bytes=400_000)
+    for first in range(0, 20_000, 500):
+        assert first == 0 or known(cache, range(100)) == list(range(100))
+        put(cache, range(first, first + 500))
+
+    assert known(cache, range(200)) == list(range(100))
+
+
+def test_a_smaller_size_is_kept_to_at_once(opened: Callable[..., LogitCache]) -> None:
+    """A folder that was allowed more is cut down by the next run."""
+    put(opened(), range(5000))
+    cache = opened(max_bytes=100_000)
+    put(cache, range(5000, 5001))
+
+    assert 0 < len(known(cache, range(5001))) < 1000
+
+
+def test_runs_may_share_it_at_the_same_time(
+    sample: pa.Table, write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
+) -> None:
+    """Three processes over one corpus, each with its own output, all to the same bytes."""
+    corpus = write(pa.concat_tables([sample] * 2))
+    options = {**OPTIONS, "chunk_rows": 4}
+    score(corpus, **options, output=tmp_path / "alone")
+    processes = [
+        subprocess.Popen(
+            words(corpus, **options, cache=tmp_path / "cache", output=tmp_path / f"run-{number}"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    ended = [(process.communicate()[1], process.returncode) for process in processes]
+
+    for number, (said, code) in enumerate(ended):
+        assert code == 0, said
+        assert "damaged" not in said
+        assert "not used any more" not in said
+        assert contents(tmp_path / f"run-{number}") == contents(tmp_path / "alone")
+
+
+def overwrite(path: Path, first: int, replacement: bytes) -> None:
+    """Change bytes of a file."""
+    with path.open("r+b") as file:
+        file.seek(first)
+        file.write(replacement)
+
+
+def only_file(folder: Path) -> Path:
+    """The database of a cache."""
+    (path,) = folder.glob("logits-*.sqlite")
+    return path
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no database": lambda path: path.write_bytes(b"not a database" * 1000),
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:9000]),
+    "header": lambda path: overwrite(path, 20, b"\xff" * 60),
+    "every other page": lambda path: [
+        overwrite(path, page, b"\xaa" * 4096) for page in range(4096, path.stat().st_size, 8192)
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_an_empty_one(
+    opened: Callable[..., LogitCache], tmp_path: Path, notes: list[str], damage: str
+) -> None:
+    """It is told, no wrong logits come out, and what is put from then on is found again."""
+    first = opened()
+    put(first, range(2000))
+    first.close()
+    DAMAGES[damage](only_file(tmp_path / "cache"))
+    cache = opened()
+    known(cache, range(2000))
+    put(cache, range(2000))
+    put(cache, range(2000))
+    cache.close()
+
+    assert known(opened(), range(2000)) == list(range(2000))
+    assert len(notes) <= 1
+    assert all("is damaged and starts empty" in note for note in notes)
+    assert notes or damage == "emptied"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_flipped_bytes_never_give_wrong_logits(
+    opened: Callable[..., LogitCache], tmp_path: Path, seed: int
+) -> None:
+    """Whatever byte of the file is changed, a text has its own logits or none."""
+    first, rng = opened(), random.Random(seed)
+    put(first, range(300))
+    first.close()
+    path = only_file(tmp_path / "cache")
+    for _ in range(40):
+        overwrite(path, rng.randrange(path.stat().st_size), rng.randbytes(1))
+    cache = opened()
+    known(cache, range(300))
+    put(cache, range(300, 600))
+    known(cache, range(600))
+
+
+def test_a_changed_entry_is_put_right(
+    opened: Callable[..., LogitCache], tmp_path: Path, notes: list[str]
+) -> None:
+    """Two texts with each other's logits, as after a fault of the disk, are run again."""
+    first = opened()
+    put(first, range(2))
+    first.close()
+    with closing(sqlite3.connect(only_file(tmp_path / "cache"))) as database:
+        (one, two) = database.execute("SELECT key, value FROM entries").fetchall()
+        for key, value in ((one[0], two[1]), (two[0], one[1])):
+            database.execute("UPDATE entries SET value = ? WHERE key = ?", (value, key))
+        database.commit()
+    cache = opened()
+    before = known(cache, range(2))
+    put(cache, range(2))
+
+    assert before == []
+    assert known(cache, range(2)) == [0, 1]
+    assert notes == []
+
+
+def test_a_run_outlives_its_cache(
+    sample: pa.Table,
+    write: Write,
+    batch_classify: Command,
+    score: Score,
+    tmp_path: Path,
+    contents: Contents,
+) -> None:
+    """A damaged file, a folder that cannot be made: a note, and the same bytes."""
+    corpus = write(sample)
+    score(corpus, **OPTIONS, output=tmp_path / "without", cache=tmp_path / "cache")
+    overwrite(only_file(tmp_path / "cache"), 0, b"garbage" * 3000)
+    damaged = batch_classify(
+        corpus, **OPTIONS, output=tmp_path / "damaged", cache=tmp_path / "cache"
+    )
+    missing = batch_classify(
+        corpus, **OPTIONS, output=tmp_path / "missing", cache="/proc/no/such/cache"
+    )
+
+    assert (damaged.exit_code, missing.exit_code) == (0, 0)
+    assert "is damaged and starts empty" in damaged.stderr
+    assert "not used any more in this run" in missing.stderr
+    for name in ("damaged", "missing"):
+        assert contents(tmp_path / name) == contents(tmp_path / "without")
+
+
+def test_a_cache_that_is_removed_while_in_use_does_no_harm(
+    opened: Callable[..., LogitCache], tmp_path: Path
+) -> None:
+    """Its run goes on, with or without it, and the next run has a sound one."""
+    cache = opened()
+    put(cache, range(100))
+    shutil.rmtree(tmp_path / "cache")
+    put(cache, range(100, 200))
+    known(cache, range(200))
+    cache.close()
+    put(opened(), range(50))
+
+    assert known(opened(), range(50)) == list(range(50))
+
+
+@pytest.mark.parametrize("size", ["much", "-1", "-2GB", "2 parsecs"])
+def test_a_size_that_cannot_be_is_wrong_usage(
+    write: Write, batch_classify: Command, tmp_path: Path, size: str
+) -> None:
+    """A number with a unit is expected."""
+    result = batch_classify(write({"text": ["a"]}), cache_size=size, output=tmp_path / "scored")
+
+    assert result.exit_code == 2
+    assert "write 500MB or 2GB" in result.stderr

@@ -1,0 +1,162 @@
+"""A chunk that is too large for the memory there is: halved, to the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batch.chunks import ChunkWorker, do_chunks
+from batch.device import Device
+from batch.options import RunOptions
+from batch.output import OutputFolder
+from batch.plan import make_plan
+from batch.progress import JsonProgress
+from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
+from batch.session import TaskSession
+from batch.stop import StopSwitch
+from schemas.bundle import Bundle
+from schemas.decision import FloatArray
+from schemas.errors import OutOfMemoryError
+from schemas.tokens import TokenisedText
+
+Write = Callable[..., Path]
+Score = Callable[..., pa.Table]
+Words = Callable[..., list[str]]
+Contents = Callable[[Path], dict[str, bytes]]
+
+LIMITED = """
+import resource, sys
+import pyarrow.parquet, onnxruntime, tokenizers
+from batch.cli import main
+used = [line.split() for line in open("/proc/self/status") if line.startswith("VmData")]
+limit = int(used[0][1]) * 1024 + {0}
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+main()
+"""
+
+
+class NarrowRunner(LogitRunner):
+    """Has memory for so many texts at once and no more."""
+
+    most_texts = 5
+
+    def logits(
+        self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = lambda rows, tokens: None
+    ) -> FloatArray:
+        found = super().logits(texts, on_batch=on_batch)
+        if len(texts) > self.most_texts:
+            raise MemoryError
+        return found
+
+
+@pytest.fixture
+def narrow(bundle: Path) -> Scorer:
+    """The tiny bundle's task `narrative`, with memory for five texts at once."""
+    opened = Bundle.open(bundle)
+    session = TaskSession(opened.onnx("narrative"), Device("cpu", 0, "test"), threads=1)
+    metadata = session.metadata()
+    tokenizer = load_tokenizer(opened.tokenizer())
+    runner = NarrowRunner(
+        session, tokenizer, max_tokens=metadata.max_tokens, pad_id=metadata.pad_id
+    )
+    return Scorer(runner, metadata)
+
+
+def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
+    """Score a corpus in chunks of 20 rows, all of it."""
+    options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
+    plan, folder, progress = (
+        make_plan(options, entity_markers=False),
+        OutputFolder(output),
+        _Quiet(),
+    )
+    with folder.held(overwrite=False):
+        worker = ChunkWorker(plan, options, scorer, folder, progress, StopSwitch())
+        do_chunks(worker, plan.chunks, progress)
+    return worker
+
+
+class _Quiet(JsonProgress):
+    def note(self, event: str, message: str, **facts: object) -> None:
+        """Say nothing."""
+
+
+def test_a_chunk_that_is_too_large_is_halved_to_the_same_bytes(
+    sample: pa.Table,
+    write: Write,
+    score: Score,
+    bundle: Path,
+    narrow: Scorer,
+    tmp_path: Path,
+    contents: Contents,
+) -> None:
+    """Parts, quarantine and markers are those of a run with memory enough."""
+    texts = [text.encode() for text in sample.column("text").to_pylist()]
+    texts[3], texts[9], texts[25] = b"\xff", b"", b"\xff"
+    topics = pa.array([f"{row // 7}" for row in range(48)]).dictionary_encode()
+    rows = sample.set_column(2, "text", pa.array(texts)).append_column("topic", topics)
+    corpus = write(rows, row_group_size=11)
+    worker = do(corpus, tmp_path / "narrow", bundle, narrow)
+    score(corpus, output=tmp_path / "wide", chunk_rows=20, max_quarantined=1, precision="fp32")
+    halved, whole = contents(tmp_path / "narrow"), contents(tmp_path / "wide")
+    names = [name for name in whole if "part-" in name or "done/" in name]
+
+    assert len(names) == 3 + 2 + 3
+    assert {name: halved[name] for name in names} == {name: whole[name] for name in names}
+    assert (worker.rows, worker.finished) == (48, {0, 1, 2})
+
+
+def test_a_row_that_is_too_large_alone_ends_the_run(
+    sample: pa.Table, write: Write, bundle: Path, narrow: Scorer, tmp_path: Path
+) -> None:
+    """Its file and number are told."""
+    corpus = write(sample)
+    NarrowRunner.most_texts = 0
+    try:
+        with pytest.raises(OutOfMemoryError) as raised:
+            do(corpus, tmp_path / "scored", bundle, narrow)
+    finally:
+        NarrowRunner.most_texts = 5
+
+    assert f"{corpus}, row 0: not enough memory" in str(raised.value)
+    assert "a smaller --max-tokens-per-batch" in str(raised.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
+def test_a_real_limit_is_survived(
+    write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
+) -> None:
+    """300 texts of a megabyte each, of which the file holds one: 300 MB where 200 can be had."""
+    text = "Aid is wasted by officials. " * 37_000
+    corpus = write({"text": pa.array([text] * 300)})
+    options: dict[str, Any] = {"chunk_rows": 300, "threads": 1, "precision": "fp32"}
+    command = words(corpus, **options, output=tmp_path / "limited")[1:]
+    limited = [sys.executable, "-c", LIMITED.format(200 * 2**20), *command]
+    result = subprocess.run(limited, capture_output=True, text=True, check=False)
+    score(corpus, **options, output=tmp_path / "free")
+
+    assert result.returncode == 0, result.stderr
+    assert "out of memory" in result.stderr
+    assert contents(tmp_path / "limited") == contents(tmp_path / "free")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
+def test_an_engine_without_memory_for_one_batch_is_told(
+    write: Write, words: Words, tmp_path: Path
+) -> None:
+    """A batch has one shape, however few its rows: halving does not help, a smaller shape does."""
+    corpus = write({"text": ["Aid is wasted by officials.", "Sanctions hurt us."]})
+    command = words(corpus, max_tokens_per_batch=8_000_000, output=tmp_path / "scored")[1:]
+    limited = [sys.executable, "-c", LIMITED.format(300 * 2**20), *command]
+    result = subprocess.run(limited, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 1
+    assert f"{corpus}, row 0: not enough memory" in result.stderr
+    assert "a smaller --max-tokens-per-batch" in result.stderr
+    assert "Traceback" not in result.stderr
