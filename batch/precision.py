@@ -42,4 +42,4 @@ def precision_problem(precision: Precision, device: Device) -> str | None:
         return None
     if device.kind != "cpu":
         return f"it is for a CPU, not for {device.name}"
-    return openvino_problem()
+    return openvino_problem(precision)

@@ -81,10 +81,11 @@ def export(
         from exporter.publish import export_checkpoint
 
         bundle = export_checkpoint(checkpoint, output, settings, _precisions(precision))
-    tasks = ", ".join(
-        f"{task} in {', '.join(files)}" for task, files in bundle.manifest.tasks.items()
+    tasks = ", ".join(bundle.manifest.tasks)
+    precisions = ", ".join(
+        dict.fromkeys(name for one in bundle.manifest.tasks.values() for name in one)
     )
-    click.echo(f"bundle: {output} (tasks: {tasks})")
+    click.echo(f"bundle: {output} (tasks: {tasks}; {precisions})")
     click.echo(f"next:   batch-classify articles.parquet --bundle {output} --task NAME")
 
 

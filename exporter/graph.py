@@ -57,7 +57,11 @@ class GroupGraph:
         whole = onnx_ir.from_proto(self.model)
         graph = extract(whole.graph, inputs=INPUTS, outputs=[task_logits(task)])
         graph.outputs[0].name = LOGITS
-        return onnx_ir.to_proto(onnx_ir.Model(graph, ir_version=whole.ir_version))
+        cut = onnx_ir.to_proto(onnx_ir.Model(graph, ir_version=whole.ir_version))
+        # What was cut out comes in the order of a set: by name, the same cut has the same bytes.
+        cut.graph.initializer.sort(key=lambda tensor: tensor.name)
+        cut.graph.value_info.sort(key=lambda value: value.name)
+        return cut
 
     def write(self, files: BundleFiles, precision: Precision = "fp32") -> None:
         """Write the file of each task, and for two tasks and more the one they share."""

@@ -186,7 +186,7 @@ def _variant(bundle: Bundle, task: str, precision: Precision, reference: Referen
     cost = session.metadata().cost
     assert cost is not None
     logits = reference.runner(session).logits(reference.texts)
-    facts = fit_variant(reference, logits, speed=cost.speed, kept=cost.kept)
+    facts = fit_variant(reference, logits, kept=cost.kept)
     problem = gate(facts.cost)
     if problem is not None:
         raise ExportError(

@@ -32,10 +32,12 @@ from schemas.errors import ExportError
 from schemas.metadata import ArtefactMetadata, VariantFacts
 from schemas.probes import Probes
 from schemas.tokens import IdArray, TokenisedText
-from schemas.variants import ENGINE_OF, OWN_FILE, Precision
+from schemas.variants import ENGINE_OF, OWN_FILE, PRECISIONS, Precision
 
 log = logging.getLogger(__name__)
 
+MARGIN = 1.15
+"""Times that a coarser precision must be faster to be taken without being asked for."""
 SWEPT_TEXTS = 48
 """Held-out texts that the sweep for sensitive products looks at."""
 ALONE_TEXTS = 16
@@ -44,7 +46,7 @@ ALONE_TEXTS = 16
 
 def available_precisions() -> tuple[Precision, ...]:
     """What this machine can make and check without being asked: bf16 beside fp32, if it runs."""
-    problem = openvino_problem()
+    problem = openvino_problem("bf16")
     if problem is not None:
         log.info("bf16 is left out: %s", problem)
         return ("fp32",)
@@ -103,7 +105,7 @@ def finish_group(
             each: found[task] for each, found in made.items() if task in found
         }
         finished[task] = _described(about, facts)
-        order[task] = _fastest_first({each: one.cost.speed for each, one in facts.items()})
+        order[task] = _fastest_first({each: reducer.speeds[task, each] for each in facts})
         for each in order[task]:
             embed_metadata(files.onnx(task, each), finished[task].embedded(each))
     names = {task: {each: files.onnx(task, each).name for each in order[task]} for task in tasks}
@@ -150,15 +152,32 @@ def _share(
 
 
 def _fastest_first(speeds: Mapping[Precision, float]) -> list[Precision]:
-    """Precisions with fp32 among them, which has speed 1."""
-    known: dict[Precision, float] = {"fp32": 1.0, **speeds}
-    return sorted(known, key=lambda each: -known[each])
+    """Precisions with fp32 among them, which has speed 1; the finer first where it hardly matters.
+
+    What is not faster by a margin is not worth what it costs, and a coarse order comes out the same
+    each time it is measured.
+    """
+    order: list[Precision] = ["fp32"]
+    for each in PRECISIONS:
+        if each in speeds:
+            place = next(
+                (
+                    place
+                    for place, other in enumerate(order)
+                    if speeds[each] > MARGIN * speeds.get(other, 1.0)
+                ),
+                len(order),
+            )
+            order.insert(place, each)
+    return order
 
 
 class Reducer:
     """Makes the reduced variants of one group of tasks.
 
     references: what fp32 says of each task's held-out texts. sample: training texts.
+    speeds: tokens a second over those of fp32, here, for what passed; kept out of the files, which
+    are the same for every export of a checkpoint.
     """
 
     def __init__(
@@ -168,6 +187,7 @@ class Reducer:
         references: Mapping[str, Reference],
         sample: Sequence[IdArray],
     ) -> None:
+        self.speeds: dict[tuple[str, Precision], float] = {}
         self._graph, self._files = graph, files
         self._references, self._sample = references, sample
 
@@ -177,7 +197,7 @@ class Reducer:
         A task is left out where its variant does not pass the gate, and its file is removed.
         Raises ExportError if the precision cannot be had here.
         """
-        problem = openvino_problem() if ENGINE_OF[precision] == "openvino" else None
+        problem = openvino_problem(precision) if ENGINE_OF[precision] == "openvino" else None
         if problem is not None:
             raise ExportError(f"precision {precision} cannot be checked: {problem}")
         kept: tuple[str, ...] = ()
@@ -204,7 +224,7 @@ class Reducer:
         texts = reference.texts
         logits = runner.logits(texts)
         speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
-        facts = fit_variant(reference, logits, speed=speed, kept=kept)
+        facts = fit_variant(reference, logits, kept=kept)
         problem = gate(facts.cost) or _depends_on_neighbours(runner, texts, logits)
         log.info(
             "%s, %s: %.1f times as fast, changes the labels of %.2f %% of the texts, drift at most "
@@ -216,7 +236,10 @@ class Reducer:
             facts.cost.drift_max,
             f"; not published: {problem}" if problem else "",
         )
-        return None if problem else facts
+        if problem:
+            return None
+        self.speeds[task, precision] = speed
+        return facts
 
     def _quantised(self) -> tuple[GroupGraph, tuple[str, ...]]:
         """The group's graph in 8 bits, with as many products left in bf16 as it takes.
@@ -249,7 +272,7 @@ class Reducer:
         shares = []
         for task, reference in self._references.items():
             logits = self._logits(model, task, reference.texts)
-            facts = fit_variant(reference, logits, speed=1.0)
+            facts = fit_variant(reference, logits)
             shares.append(facts.cost.changed_articles)
         return max(shares)
 

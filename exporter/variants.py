@@ -55,13 +55,12 @@ def fit_variant(
     reference: Reference,
     logits: FloatArray,
     *,
-    speed: float,
     kept: tuple[str, ...] = (),
 ) -> VariantFacts:
     """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
 
-    logits: (rows, labels), of the reference's texts. speed: tokens a second over those of fp32.
-    kept: products that were left in a higher precision.
+    logits: (rows, labels), of the reference's texts. kept: products that were left in a higher
+    precision.
     """
     own = choose_decision(logits, reference.gold, reference.config)
     decided = decide(calibrate(logits, own.calibration), own.thresholds)
@@ -87,7 +86,6 @@ def fit_variant(
             micro_f1_after=after.micro_f1,
             macro_f1_before=before.macro_f1,
             macro_f1_after=after.macro_f1,
-            speed=speed,
             kept=kept,
         ),
     )

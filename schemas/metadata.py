@@ -158,9 +158,7 @@ class VariantCost(BaseModel):
     micro_f1_after: Probability
     macro_f1_before: Probability
     macro_f1_after: Probability
-    speed: float
-    """Tokens a second over those of fp32, on the machine of the export."""
-    kept: tuple[str, ...] = ()
+    kept: tuple[str, ...]
     """Nodes of the graph that were left in a higher precision."""
 
 

@@ -53,11 +53,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """The bundle of `checkpoint`, exported through the command line."""
+    """The bundle of `checkpoint` in fp32, exported through the command line."""
     from exporter.cli import main
 
     output = tmp_path_factory.mktemp("exported") / "bundle"
-    result = CliRunner().invoke(main, [str(checkpoint), "--output", str(output)])
+    words = [str(checkpoint), "--output", str(output), "--precision", "fp32"]
+    result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     return output
 
@@ -74,7 +75,10 @@ def joint_bundle(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Pat
     config = write_config(folder / "config.toml", encoder, epochs=1, extra=PLAIN_TASKS)
     for command, words in (
         (train, [str(config), "--output", str(folder / "checkpoint")]),
-        (export, [str(folder / "checkpoint"), "--output", str(folder / "bundle")]),
+        (
+            export,
+            [str(folder / "checkpoint"), "--output", str(folder / "bundle"), "--precision", "fp32"],
+        ),
     ):
         result = CliRunner().invoke(command, words)
         assert result.exit_code == 0, result.output

@@ -20,15 +20,18 @@ INFERENCE_PRECISION: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int
 """What OpenVINO multiplies in where the file does not say: int8 files leave some of it open."""
 
 
-def openvino_problem() -> str | None:
-    """Why OpenVINO cannot run reduced precision here, or None if nothing speaks against it."""
+NEEDED: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
+"""What the processor must be able to do; without it OpenVINO would silently compute otherwise."""
+
+
+def openvino_problem(precision: Precision) -> str | None:
+    """Why OpenVINO cannot run a precision here, or None if nothing speaks against it."""
     try:
         core = _core()
     except ImportError as error:
         return f"no OpenVINO is installed ({error}; extra `openvino`)"
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if "BF16" not in capabilities:
-        return "this CPU has no instructions for bfloat16"
+    if NEEDED[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return f"this CPU has no instructions for {precision}"
     return None
 
 
@@ -41,7 +44,7 @@ class OpenvinoSession:
                 f"{path}: precision {precision} is for a CPU, not for {device.name}",
                 hint="use --device cpu, or --precision fp32",
             )
-        problem = openvino_problem()
+        problem = openvino_problem(precision)
         if problem is not None:
             raise DeviceError(
                 f"{path}: precision {precision} cannot be had: {problem}",

@@ -23,12 +23,15 @@ from batch.scorer import Scorer, open_scorer
 from batch.session import TaskSession
 from exporter.calibrate import cross_fitted, fit_calibration
 from exporter.cli import main
+from exporter.decision import choose_decision
 from exporter.graph import OPSET
-from exporter.groups import finish_shared
+from exporter.groups import other_bits
 from exporter.publish import export_checkpoint
 from exporter.reliability import calibration_error
+from exporter.variants import Reference
 from exporter.verify import LOGIT_TOLERANCE
 from schemas.bundle import Bundle, BundleFiles
+from schemas.config import DecisionConfig
 from schemas.decision import Calibration, calibrate, decide
 from schemas.errors import CheckpointError, ExportError
 from schemas.files import FileFacts
@@ -241,7 +244,7 @@ def test_other_held_out_rows_give_other_thresholds(
     path = ours / "heldout" / "narrative.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(0, table.num_rows // 2), path)
-    export_checkpoint(ours, tmp_path / "bundle")
+    export_checkpoint(ours, tmp_path / "bundle", precisions=["fp32"])
     before, after = (scorer_of(folder, "narrative") for folder in (bundle, tmp_path / "bundle"))
 
     assert before.metadata.thresholds != after.metadata.thresholds
@@ -253,10 +256,10 @@ def test_exporting_twice_gives_the_same_bytes(
     checkpoint: Path, bundle: Path, tmp_path: Path
 ) -> None:
     """The same checkpoint is the same bundle, in a new folder and over an old one."""
-    export_checkpoint(checkpoint, tmp_path / "again")
+    export_checkpoint(checkpoint, tmp_path / "again", precisions=["fp32"])
     assert contents(tmp_path / "again") == contents(bundle)
 
-    export_checkpoint(checkpoint, tmp_path / "again")
+    export_checkpoint(checkpoint, tmp_path / "again", precisions=["fp32"])
     assert contents(tmp_path / "again") == contents(bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
@@ -358,7 +361,7 @@ def test_folder_with_other_files_is_refused(checkpoint: Path, tmp_path: Path) ->
     assert "holds files that are not a bundle" in result.output
     assert contents(tmp_path) == before
     with pytest.raises(ExportError, match="not a bundle"):
-        export_checkpoint(checkpoint, checkpoint)
+        export_checkpoint(checkpoint, checkpoint, precisions=["fp32"])
 
 
 def test_bundle_with_other_files_in_it_is_refused(
@@ -372,9 +375,9 @@ def test_bundle_with_other_files_in_it_is_refused(
     before = contents(tmp_path)
 
     with pytest.raises(ExportError, match=r"not a bundle: 'notes\.txt'"):
-        export_checkpoint(checkpoint, tmp_path / "bundle")
+        export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
     with pytest.raises(ExportError, match=r"not a bundle: 'bundle\.json'"):
-        export_checkpoint(checkpoint, tmp_path / "website")
+        export_checkpoint(checkpoint, tmp_path / "website", precisions=["fp32"])
     assert contents(tmp_path) == before
 
 
@@ -383,7 +386,7 @@ def test_damaged_bundle_is_replaced(checkpoint: Path, bundle: Path, tmp_path: Pa
     shutil.copytree(bundle, tmp_path / "bundle")
     (tmp_path / "bundle" / "narrative.onnx").write_bytes(b"cut")
     (tmp_path / "bundle" / "tokenizer.json").unlink()
-    export_checkpoint(checkpoint, tmp_path / "bundle")
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
 
     assert contents(tmp_path / "bundle") == contents(bundle)
 
@@ -391,7 +394,7 @@ def test_damaged_bundle_is_replaced(checkpoint: Path, bundle: Path, tmp_path: Pa
 def test_empty_folder_is_filled(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     """A folder that was made beforehand is as good as none."""
     (tmp_path / "bundle").mkdir()
-    export_checkpoint(checkpoint, tmp_path / "bundle")
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
 
     assert contents(tmp_path / "bundle") == contents(bundle)
 
@@ -490,7 +493,7 @@ def test_failed_first_export_leaves_nothing(ours: Path, tmp_path: Path) -> None:
     damage_heldout(ours)
 
     with pytest.raises(CheckpointError, match=r"entity_framing\.parquet: cannot be read"):
-        export_checkpoint(ours, tmp_path / "bundle")
+        export_checkpoint(ours, tmp_path / "bundle", precisions=["fp32"])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -527,7 +530,7 @@ def test_every_calibration_is_served_as_it_was_fitted(
     rule = ThresholdRule(strategy="per_label", objective="recall_floor", floor=0.75)
     settings = [f"narrative.calibration={method}", "narrative.thresholds.strategy=per_label"]
     settings += ["narrative.thresholds.objective=recall_floor", "narrative.thresholds.floor=0.75"]
-    export_checkpoint(ours, tmp_path / "bundle", settings)
+    export_checkpoint(ours, tmp_path / "bundle", settings, precisions=["fp32"])
     scorer = scorer_of(tmp_path / "bundle", "narrative")
     logits, gold = heldout_logits(ours, scorer)
     calibration = fit_calibration(logits, gold, method)
@@ -614,7 +617,7 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     config = write_config(tmp_path / "config.toml", encoder, epochs=1, extra=decision)
     trained = CliRunner().invoke(train_main, [str(config), "--output", str(tmp_path / "trained")])
     assert trained.exit_code == 0, trained.output
-    export_checkpoint(tmp_path / "trained", tmp_path / "bundle")
+    export_checkpoint(tmp_path / "trained", tmp_path / "bundle", precisions=["fp32"])
     narrative, framing = (scorer_of(tmp_path / "bundle", task).metadata for task in TASKS)
 
     assert {*narrative.thresholds} == {0.25}
@@ -659,17 +662,32 @@ def test_inspect_shows_every_task_of_a_shared_file(joint_bundle: Path) -> None:
     assert found["site"] == scorer_of(joint_bundle, "site").metadata
 
 
-def test_shared_file_that_differs_is_not_published(joint_bundle: Path, tmp_path: Path) -> None:
+def reference_of(bundle: Path, task: str) -> Reference:
+    """What fp32 says of a few texts, with gold labels drawn at random."""
+    scorer = scorer_of(bundle, task)
+    texts = scorer.runner.tokenise(
+        [ModelText(f"Article {number} of some.", cut=False) for number in range(30)]
+    )
+    logits = scorer.runner.logits(texts)
+    gold = np.random.default_rng(0).random(logits.shape) < 0.5
+    config = DecisionConfig()
+    return Reference(
+        texts=texts,
+        gold=gold,
+        logits=logits,
+        config=config,
+        decision=choose_decision(logits, gold, config),
+        tokenizer=bundle / "tokenizer.json",
+        max_tokens=scorer.metadata.max_tokens,
+        pad_id=scorer.metadata.pad_id,
+    )
+
+
+def test_shared_file_that_differs_is_told(joint_bundle: Path, tmp_path: Path) -> None:
     """One weight of one head that is another in the shared file is told, with the task."""
     files = BundleFiles(Path(shutil.copytree(joint_bundle, tmp_path / "bundle")))
-    tasks = open_scorer(
-        Bundle.open(joint_bundle),
-        ("roles", "site", "narrative"),
-        choose_device("cpu"),
-        precision="fp32",
-    ).tasks
-    texts = [ModelText(f"Article {number} of some.", cut=False) for number in range(3)]
-    finish_shared(files, tasks, texts)
+    references = {task: reference_of(joint_bundle, task) for task in ("roles", "site", "narrative")}
+    assert other_bits(files, references, "fp32") is None
     path = files.shared("roles")
     model = onnx.load(path)
     weights = next(one for one in model.graph.initializer if list(one.dims) == [2])  # site's bias
@@ -678,5 +696,6 @@ def test_shared_file_that_differs_is_not_published(joint_bundle: Path, tmp_path:
     )
     onnx.save(model, path)
 
-    with pytest.raises(ExportError, match=r"logits of task 'site' differ from those of site\.onnx"):
-        finish_shared(files, tasks, texts)
+    problem = other_bits(files, references, "fp32")
+    assert problem is not None
+    assert "logits of task 'site' differ from those of site.onnx" in problem

@@ -1,0 +1,262 @@
+"""What a reduced precision promises: its own decision, a bounded cost, equal scores every time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+
+from batch.device import choose_device
+from batch.engines.openvino import openvino_problem
+from batch.precision import choose_precision
+from batch.scorer import LogitRunner, Scorer, load_tokenizer, open_scorer
+from batch.session import TaskSession
+from exporter.cli import main
+from exporter.quantise import left_in_bf16, quantise, quantised_products, sweep
+from exporter.variants import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate
+from schemas.bundle import Bundle
+from schemas.errors import UsageError
+from schemas.metadata import VariantCost
+from schemas.tokens import TokenisedText
+from schemas.variants import Precision
+from trainer.checkpoint import Checkpoint
+
+needs_bf16 = pytest.mark.skipif(
+    openvino_problem("bf16") is not None, reason=str(openvino_problem("bf16"))
+)
+COST = VariantCost(
+    texts=1000,
+    drift_max=0.01,
+    drift_mean=0.001,
+    changed_decisions=0.0001,
+    changed_articles=0.002,
+    micro_f1_before=0.9,
+    micro_f1_after=0.9,
+    macro_f1_before=0.6,
+    macro_f1_after=0.601,
+    kept=(),
+)
+
+
+@pytest.fixture(scope="module")
+def reduced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the shared checkpoint with bf16, exported through the command line."""
+    folder = tmp_path_factory.mktemp("reduced") / "bundle"
+    result = CliRunner().invoke(
+        main, [str(checkpoint), "--output", str(folder), "--precision", "bf16"]
+    )
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def scorer_of(bundle: Path, precision: Precision, *, threads: int = 1) -> Scorer:
+    """The narrative task in a precision."""
+    device = choose_device("cpu")
+    return open_scorer(
+        Bundle.open(bundle), "narrative", device, precision=precision, threads=threads
+    )
+
+
+def texts_of(checkpoint: Path, task: str = "narrative") -> list[TokenisedText]:
+    """Training texts that the checkpoint keeps."""
+    ids = Checkpoint.open(checkpoint).sample(task)
+    return [TokenisedText(text, truncated=False) for text in ids]
+
+
+@needs_bf16
+def test_bf16_is_made_of_the_same_file_and_decides_by_its_own(reduced: Path) -> None:
+    """One file, two sets of calibration and thresholds, and what the reduced one costs."""
+    files = Bundle.open(reduced).precisions("narrative")
+    plain, variant = (scorer_of(reduced, each).metadata for each in ("fp32", "bf16"))
+
+    assert files["bf16"] == files["fp32"] == "narrative.onnx"
+    assert variant.precision == "bf16"
+    assert variant.calibration != plain.calibration
+    assert variant.cost is not None
+    assert gate(variant.cost) is None
+    assert variant.cost.texts > 0
+
+
+@needs_bf16
+def test_bf16_gives_a_text_the_same_bits_in_every_arrangement(
+    reduced: Path, checkpoint: Path
+) -> None:
+    """Neighbours, order, repeats and threads change nothing, to the last bit."""
+    texts = texts_of(checkpoint)
+    runner = scorer_of(reduced, "bf16").runner
+    expected = runner.logits(texts)
+    threads = scorer_of(reduced, "bf16", threads=2).runner
+    order = np.random.default_rng(0).permutation(len(texts))
+
+    assert np.array_equal(runner.logits([texts[at] for at in order]), expected[order])
+    assert np.array_equal(threads.logits(texts), expected)
+    for place in (0, len(texts) // 2, len(texts) - 1):
+        assert np.array_equal(runner.logits([texts[place]])[0], expected[place])
+
+
+@needs_bf16
+def test_bf16_is_close_to_fp32_and_not_equal(reduced: Path, checkpoint: Path) -> None:
+    """It really is computed in another precision."""
+    texts = texts_of(checkpoint)
+    plain, variant = (scorer_of(reduced, each).runner.logits(texts) for each in ("fp32", "bf16"))
+
+    assert not np.array_equal(plain, variant)
+    assert np.abs(plain - variant).max() < 0.1
+
+
+@needs_bf16
+def test_what_the_bundle_lists_first_is_taken(reduced: Path) -> None:
+    """`auto` takes the first precision that the machine can run; a named one must be there."""
+    bundle, device = Bundle.open(reduced), choose_device("cpu")
+    first = next(iter(bundle.precisions("narrative")))
+
+    assert choose_precision(bundle, "narrative", device, "auto") == first
+    assert choose_precision(bundle, "narrative", device, "fp32") == "fp32"
+    with pytest.raises(UsageError, match="has task 'narrative' in"):
+        choose_precision(bundle, "narrative", device, "int8")
+    with pytest.raises(UsageError, match="expected auto or one of"):
+        choose_precision(bundle, "narrative", device, "fp8")
+
+
+@needs_bf16
+def test_recalibrating_fits_every_precision(reduced: Path, tmp_path: Path) -> None:
+    """Both decide by the new rows, and the file says on what."""
+    rows = Path(__file__).parents[2] / "samples" / "articles.parquet"
+    words = ["recalibrate", str(reduced), "--task", "narrative", "--data", str(rows)]
+    words += ["--labels-column", "narratives", "--output", str(tmp_path / "new")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+
+    for precision in ("fp32", "bf16"):
+        before, after = (
+            scorer_of(folder, precision).metadata for folder in (reduced, tmp_path / "new")
+        )
+        assert after.recalibration is not None
+        assert after.calibration != before.calibration
+
+
+def test_unknown_precision_is_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
+    """Exit 2 with those that there are, and nothing is written."""
+    output = tmp_path / "bundle"
+    result = CliRunner().invoke(
+        main, [str(checkpoint), "--output", str(output), "--precision", "bf16,fp8"]
+    )
+
+    assert result.exit_code == 2
+    assert "unknown 'fp8'" in result.output
+    assert "'fp32', 'bf16', 'int8'" in result.output
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"changed_articles": MAX_CHANGED_ARTICLES + 0.001}, "changes the labels of 1.60%"),
+        ({"micro_f1_after": 0.9 - MAX_F1_LOSS - 0.001}, "micro-F1 falls from 0.9000 to 0.8960"),
+        ({"macro_f1_after": 0.6 - MAX_F1_LOSS - 0.001}, "macro-F1 falls from 0.6000 to 0.5960"),
+    ],
+)
+def test_gate_holds_back_what_costs_too_much(change: dict[str, float], message: str) -> None:
+    """Just inside the bounds passes, just outside does not."""
+    problem = gate(COST.model_copy(update=change))
+
+    assert gate(COST) is None
+    assert problem is not None
+    assert message in problem
+
+
+def quantised_graph() -> onnx.ModelProto:
+    """x -> rounded -> first product -> rounded -> second product; weights in 8 bits."""
+    nodes, weights = [], []
+    for number, source in ((1, "x"), (2, "y1")):
+        weight = np.eye(4, dtype=np.int8) * 100
+        weights += [
+            numpy_helper.from_array(weight, f"w{number}"),
+            numpy_helper.from_array(np.float32(0.01), f"ws{number}"),
+            numpy_helper.from_array(np.float32(0.1 * number), f"s{number}"),
+            numpy_helper.from_array(np.int8(0), f"z{number}"),
+        ]
+        nodes += [
+            helper.make_node(
+                "QuantizeLinear", [source, f"s{number}", f"z{number}"], [f"q{number}"]
+            ),
+            helper.make_node(
+                "DequantizeLinear", [f"q{number}", f"s{number}", f"z{number}"], [f"d{number}"]
+            ),
+            helper.make_node("DequantizeLinear", [f"w{number}", f"ws{number}"], [f"dw{number}"]),
+            helper.make_node(
+                "MatMul", [f"d{number}", f"dw{number}"], [f"y{number}"], name=f"product{number}"
+            ),
+        ]
+    shape = ["rows", 4]
+    graph = helper.make_graph(
+        nodes,
+        "two products",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y2", TensorProto.FLOAT, shape)],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def outputs(model: onnx.ModelProto) -> np.ndarray:
+    """What the graph gives for a few numbers that 8 bits cannot hold."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return np.asarray(session.run(None, {"x": np.float32([[0.123, 0.456, -0.789, 1.011]])})[0])
+
+
+def test_products_left_in_bf16_read_what_was_not_rounded() -> None:
+    """Named products lose the rounding of their activations, and only those."""
+    model = quantised_graph()
+    exact = np.float32([[0.123, 0.456, -0.789, 1.011]])
+
+    assert quantised_products(model) == ["product1", "product2"]
+    assert np.allclose(outputs(left_in_bf16(model, ["product1", "product2"])), exact, atol=1e-6)
+    assert np.allclose(outputs(left_in_bf16(model, ["product2"])), np.round(exact, 1), atol=1e-6)
+    assert quantised_products(left_in_bf16(model, ["product2"])) == ["product1"]
+    assert quantised_products(model) == ["product1", "product2"]
+
+
+def test_sweep_puts_the_most_sensitive_product_first() -> None:
+    """The second product rounds twice as coarsely, so leaving it in bf16 helps most."""
+    model = quantised_graph()
+    exact = np.float32([[0.123, 0.456, -0.789, 1.011]])
+
+    assert sweep(model, lambda tried: float(np.abs(outputs(tried) - exact).mean())) == [
+        "product2",
+        "product1",
+    ]
+
+
+@needs_bf16
+def test_int8_ranges_come_from_texts_and_hold_for_others(
+    reduced: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """A graph in 8 bits scores like fp32 but for small drift, and a text alone as among others."""
+    texts = texts_of(checkpoint)
+    plain = reduced / "narrative.onnx"
+    quantise(plain, tmp_path / "int8.onnx", [text.ids for text in texts[:16]])
+    assert quantised_products(onnx.load(tmp_path / "int8.onnx"))
+    opened = Checkpoint.open(checkpoint)
+    tokenizer = load_tokenizer(opened.files.tokenizer)
+    shutil.copyfile(plain, tmp_path / "fp32.onnx")
+
+    def runner(name: Precision) -> LogitRunner:
+        session = TaskSession(tmp_path / f"{name}.onnx", choose_device("cpu"), precision=name)
+        return LogitRunner(
+            session, tokenizer, max_tokens=opened.info.max_tokens, pad_id=opened.info.pad_id
+        )
+
+    expected, found = runner("fp32").logits(texts), runner("int8").logits(texts)
+    assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.95
+    assert np.array_equal(runner("int8").logits(texts[::-1])[::-1], found)
+    assert np.array_equal(runner("int8").logits(texts[3:4])[0], found[3])
