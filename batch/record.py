@@ -176,13 +176,13 @@ def now() -> str:
 
 def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> Key:
     """Everything that the output depends on; a resumed run must agree in all of it."""
-    precision = scorer.metadata.precision
+    precision, gold = scorer.metadata.precision, plan.tasks.recorded_gold()
     return {
         "task": ",".join(plan.tasks.names),
         "bundle_sha256": bundle.sha256,
         "options": {
             **options.shaping(),
-            "gold_column": plan.tasks.recorded_gold(),
+            "gold_column": gold if isinstance(gold, str | None) else dict(gold),
             "precision": precision,
             "max_tokens_per_batch": scorer.runner.tokens_per_batch,
         },

@@ -90,7 +90,10 @@ class LogitRunner:
         return list(self._tokenizer.encode(texts))
 
     def logits(self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore) -> FloatArray:
-        """Run every text, identical ones once. Returns (rows, labels) float32, rows as given."""
+        """Run every text, identical ones once. Returns (rows, labels) float32, rows as given.
+
+        Raises BundleError if a logit is no finite number.
+        """
         if not texts:
             raise ValueError("no texts to run")
         distinct: dict[bytes, int] = {}
@@ -158,6 +161,11 @@ class Scorer:
                 nothing, nothing.astype(np.bool_), np.zeros(0, np.int32), np.zeros(0, np.bool_)
             )
         logits = self.runner.logits(tokenised, on_batch=on_batch)
+        if not np.isfinite(logits).all():
+            raise BundleError(
+                f"task {', '.join(self.labels)}: logits are not finite numbers",
+                hint="it is damaged; export the checkpoint again",
+            )
         probabilities = np.empty_like(logits)
         for about, columns in zip(self.tasks, label_slices(self.labels).values(), strict=True):
             own = np.ascontiguousarray(logits[:, columns])  # as if it were scored alone

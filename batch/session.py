@@ -87,8 +87,16 @@ class TaskSession:
         """Both (rows, seq) int64.
 
         Returns logits, (rows, labels) float32; with several tasks their labels side by side.
+        Raises BundleError if the engine fails.
         """
-        found = self._engine.run(input_ids, attention_mask, self._outputs)
+        try:
+            found = self._engine.run(input_ids, attention_mask, self._outputs)
+        except Exception as error:  # engines have no common base class for their errors
+            raise BundleError(
+                f"{self.path}: cannot be run on {self.device.name} with {input_ids.shape[0]} rows "
+                f"of {input_ids.shape[1]} tokens: {error}",
+                hint="export the checkpoint again; if memory ran out, lower --max-tokens-per-batch",
+            ) from error
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _in_this_precision(self, metadata: ArtefactMetadata, output: str) -> ArtefactMetadata:

@@ -209,7 +209,7 @@ class Bundle:
 def _parse_manifest(raw: bytes, path: Path) -> BundleManifest:
     try:
         stored = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not JSON: {error}", hint="copy the bundle again") from error
     if not isinstance(stored, dict):
         raise BundleError(f"{path}: a JSON object is expected, not {type(stored).__name__}")

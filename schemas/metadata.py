@@ -304,7 +304,7 @@ def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
         if key.startswith(PREFIX):
             try:
                 stored[key.removeprefix(PREFIX)] = json.loads(value)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise BundleError(
                     f"{source}: metadata {key} is not JSON: {value[:80]!r}",
                     hint="export the checkpoint again",

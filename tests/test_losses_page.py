@@ -29,6 +29,7 @@ def row(loss: str, *, schedule: Schedule = "deferred", seed: int = 1, recipe: st
         heldout_micro=0.75,
         heldout_macro=0.7,
         minutes=3.5,
+        cores=2,
         best_epoch=2,
         articles_per_s=50.0,
         tokens_per_s=5000.0,

@@ -19,6 +19,7 @@ class OnnxruntimeSession:
     """See `batch.engines.EngineSession`."""
 
     def __init__(self, path: Path, device: Device, *, threads: int) -> None:
+        self._path = path
         self._session = _open(import_engine(), path, device, threads)
         got = self._session.get_providers()[0]
         if got != device.provider:
@@ -34,8 +35,14 @@ class OnnxruntimeSession:
 
     @property
     def props(self) -> Mapping[str, str]:
-        """Metadata of the file."""
-        props: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        """Metadata of the file. Raises BundleError if it is not text."""
+        try:
+            props: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise BundleError(
+                f"{self._path}: its metadata is not UTF-8: {error}",
+                hint="export the checkpoint again",
+            ) from error
         return props
 
     def run(

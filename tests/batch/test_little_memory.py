@@ -20,6 +20,7 @@ from batch.progress import JsonProgress
 from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
 from batch.session import TaskSession
 from batch.stop import StopSwitch
+from batch.tasks import RunTasks
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import OutOfMemoryError
@@ -59,20 +60,20 @@ class NarrowRunner(LogitRunner):
 def narrow(bundle: Path) -> Scorer:
     """The tiny bundle's task `narrative`, with memory for five texts at once."""
     opened = Bundle.open(bundle)
-    session = TaskSession(opened.onnx("narrative"), Device("cpu", 0, "test"), threads=1)
+    session = TaskSession(opened.onnx("narrative", "fp32"), Device("cpu", 0, "test"), threads=1)
     metadata = session.metadata()
     tokenizer = load_tokenizer(opened.tokenizer())
     runner = NarrowRunner(
         session, tokenizer, max_tokens=metadata.max_tokens, pad_id=metadata.pad_id
     )
-    return Scorer(runner, metadata)
+    return Scorer(runner, (metadata,))
 
 
 def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
     """Score a corpus in chunks of 20 rows, all of it."""
     options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
     plan, folder, progress = (
-        make_plan(options, entity_markers=False),
+        make_plan(options, RunTasks(("narrative",), {}), entity_markers=False),
         OutputFolder(output),
         _Quiet(),
     )

@@ -29,7 +29,8 @@ def test_no_more_than_one_item_is_made_ahead() -> None:
 
 def test_an_error_while_reading_ahead_comes_after_what_was_read_before() -> None:
     """It is the very error, and reading ends there."""
-    damage, seen = CorpusError("page 3"), []
+    damage = CorpusError("page 3")
+    seen: list[int] = []
 
     def make(number: int) -> int:
         if number == 3:
@@ -90,7 +91,8 @@ def test_a_failed_write_reaches_the_caller(writes: int) -> None:
     def hand_over() -> Iterator[None]:
         with WriteBehind() as thread:
             for _ in range(writes):
-                yield thread.hand_over(fail)
+                thread.hand_over(fail)
+                yield
 
     with pytest.raises(OSError, match="No space left"):
         list(hand_over())

@@ -136,7 +136,7 @@ def precisions_here(model_type: str) -> list[Precision]:
     """Those that this machine can run a graph of a type in; OpenVINO refuses one of deberta's
     operators.
     """
-    reduced = openvino_problem() is None and model_type != "deberta-v2"
+    reduced = openvino_problem("bf16") is None and model_type != "deberta-v2"
     return ["fp32", "bf16"] if reduced else ["fp32"]
 
 

@@ -29,6 +29,7 @@ from trainer.checkpoint import Checkpoint
 needs_bf16 = pytest.mark.skipif(
     openvino_problem("bf16") is not None, reason=str(openvino_problem("bf16"))
 )
+NUMBERS = np.array([[0.123, 0.456, -0.789, 1.011]], np.float32)
 COST = VariantCost(
     texts=1000,
     drift_max=0.01,
@@ -177,9 +178,9 @@ def quantised_graph() -> onnx.ModelProto:
         weight = np.eye(4, dtype=np.int8) * 100
         weights += [
             numpy_helper.from_array(weight, f"w{number}"),
-            numpy_helper.from_array(np.float32(0.01), f"ws{number}"),
-            numpy_helper.from_array(np.float32(0.1 * number), f"s{number}"),
-            numpy_helper.from_array(np.int8(0), f"z{number}"),
+            numpy_helper.from_array(np.array(0.01, np.float32), f"ws{number}"),
+            numpy_helper.from_array(np.array(0.1 * number, np.float32), f"s{number}"),
+            numpy_helper.from_array(np.array(0, np.int8), f"z{number}"),
         ]
         nodes += [
             helper.make_node(
@@ -193,7 +194,7 @@ def quantised_graph() -> onnx.ModelProto:
                 "MatMul", [f"d{number}", f"dw{number}"], [f"y{number}"], name=f"product{number}"
             ),
         ]
-    shape = ["rows", 4]
+    shape: list[str | int | None] = ["rows", 4]
     graph = helper.make_graph(
         nodes,
         "two products",
@@ -211,13 +212,13 @@ def outputs(model: onnx.ModelProto) -> np.ndarray:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return np.asarray(session.run(None, {"x": np.float32([[0.123, 0.456, -0.789, 1.011]])})[0])
+    return np.asarray(session.run(None, {"x": NUMBERS})[0])
 
 
 def test_products_left_in_bf16_read_what_was_not_rounded() -> None:
     """Named products lose the rounding of their activations, and only those."""
     model = quantised_graph()
-    exact = np.float32([[0.123, 0.456, -0.789, 1.011]])
+    exact = NUMBERS
 
     assert quantised_products(model) == ["product1", "product2"]
     assert np.allclose(outputs(left_in_bf16(model, ["product1", "product2"])), exact, atol=1e-6)
@@ -229,7 +230,7 @@ def test_products_left_in_bf16_read_what_was_not_rounded() -> None:
 def test_sweep_puts_the_most_sensitive_product_first() -> None:
     """The second product rounds twice as coarsely, so leaving it in bf16 helps most."""
     model = quantised_graph()
-    exact = np.float32([[0.123, 0.456, -0.789, 1.011]])
+    exact = NUMBERS
 
     assert sweep(model, lambda tried: float(np.abs(outputs(tried) - exact).mean())) == [
         "product2",
