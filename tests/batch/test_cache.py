@@ -221,7 +221,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "emptied": lambda path: path.write_bytes(b""),
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:9000]),
     "header": lambda path: overwrite(path, 20, b"\xff" * 60),
-    "every other page": lambda path: overwrite_pages(path),
+    "every other page": overwrite_pages,
 }
 
 
