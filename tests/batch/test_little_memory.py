@@ -15,8 +15,8 @@ from batch.chunks import ChunkWorker, do_chunks
 from batch.device import Device
 from batch.options import RunOptions
 from batch.output import OutputFolder
-from batch.plan import make_plan
 from batch.progress import JsonProgress
+from batch.run import plan_run
 from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
 from batch.session import TaskSession
 from batch.stop import StopSwitch
@@ -59,23 +59,19 @@ class NarrowRunner(LogitRunner):
 def narrow(bundle: Path) -> Scorer:
     """The tiny bundle's task `narrative`, with memory for five texts at once."""
     opened = Bundle.open(bundle)
-    session = TaskSession(opened.onnx("narrative"), Device("cpu", 0, "test"), threads=1)
+    session = TaskSession(opened.onnx("narrative", "fp32"), Device("cpu", 0, "test"), threads=1)
     metadata = session.metadata()
     tokenizer = load_tokenizer(opened.tokenizer())
     runner = NarrowRunner(
         session, tokenizer, max_tokens=metadata.max_tokens, pad_id=metadata.pad_id
     )
-    return Scorer(runner, metadata)
+    return Scorer(runner, (metadata,))
 
 
 def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
     """Score a corpus in chunks of 20 rows, all of it."""
     options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
-    plan, folder, progress = (
-        make_plan(options, entity_markers=False),
-        OutputFolder(output),
-        _Quiet(),
-    )
+    plan, folder, progress = plan_run(options, scorer), OutputFolder(output), _Quiet()
     with folder.held(overwrite=False):
         worker = ChunkWorker(plan, options, scorer, folder, progress, StopSwitch())
         do_chunks(worker, plan.chunks, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from contextlib import closing
 
 import pyarrow as pa
@@ -29,7 +28,8 @@ def test_no_more_than_one_item_is_made_ahead() -> None:
 
 def test_an_error_while_reading_ahead_comes_after_what_was_read_before() -> None:
     """It is the very error, and reading ends there."""
-    damage, seen = CorpusError("page 3"), []
+    damage = CorpusError("page 3")
+    seen: list[int] = []
 
     def make(number: int) -> int:
         if number == 3:
@@ -87,13 +87,13 @@ def test_a_failed_write_reaches_the_caller(writes: int) -> None:
     def fail() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def hand_over() -> Iterator[None]:
+    def hand_over() -> None:
         with WriteBehind() as thread:
             for _ in range(writes):
-                yield thread.hand_over(fail)
+                thread.hand_over(fail)
 
     with pytest.raises(OSError, match="No space left"):
-        list(hand_over())
+        hand_over()
 
 
 def test_errors_that_are_about_memory_are_recognised() -> None:
