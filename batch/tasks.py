@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from batch.device import Device
 from batch.session import TaskSession
 from schemas.bundle import Bundle
@@ -75,11 +77,11 @@ class RunTasks:
         """Name of the column of decided labels by task."""
         return {task: task_columns(task, self.names)[0] for task in self.names}
 
-    def recorded_gold(self) -> str | dict[str, str] | None:
+    def recorded_gold(self) -> JsonValue:
         """The gold columns as run.json names them: for one task, its column."""
         if len(self.names) == 1:
             return self.gold.get(self.names[0])
-        return dict(self.gold) or None
+        return {**self.gold} or None
 
 
 def select_tasks(bundle: Bundle, wanted: str) -> tuple[str, ...]:

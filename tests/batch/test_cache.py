@@ -204,6 +204,12 @@ def overwrite(path: Path, first: int, replacement: bytes) -> None:
         file.write(replacement)
 
 
+def overwrite_pages(path: Path) -> None:
+    """Change every other page of a file but the first."""
+    for first in range(4096, path.stat().st_size, 8192):
+        overwrite(path, first, b"\xaa" * 4096)
+
+
 def only_file(folder: Path) -> Path:
     """The database of a cache."""
     (path,) = folder.glob("logits-*.sqlite")

@@ -208,9 +208,27 @@ def test_the_holder_of_a_folder_is_named_and_not_disturbed(
         code = first.wait()
 
     assert second.exit_code == 5
-    assert f"(process {first.pid} on {os.uname().nodename})" in second.stderr
+    assert f"(process {first.pid} on {os.uname().nodename}, since 20" in second.stderr
     assert code == 0
     assert contents(output) == contents(uninterrupted)
+
+
+def test_a_killed_holder_is_told_and_stands_in_nobodys_way(
+    corpus: Path, batch_classify: Command, words: Words, tmp_path: Path
+) -> None:
+    """The lock died with it; its name is left, and is said once by the run that goes on."""
+    output = tmp_path / "killed"
+    with running(words(corpus, **OPTIONS, output=output)) as first:
+        wait_for_chunks(first, output, 2)
+        first.kill()
+        first.wait()
+    resumed = batch_classify(corpus, **OPTIONS, output=output)
+    again = batch_classify(corpus, **OPTIONS, output=output)
+
+    assert resumed.exit_code == 0, resumed.output
+    assert f"{output}: process {first.pid} on {os.uname().nodename}, since 20" in resumed.stderr
+    assert "ended without letting go of it" in resumed.stderr
+    assert "ended without letting go of it" not in again.stderr
 
 
 DAMAGES = {

@@ -18,6 +18,7 @@ from batch.tasks import RunTasks
 from schemas.errors import UsageError
 from schemas.tables import reserved_columns
 from tests.batch.test_exactly_once import finished_chunks, running
+from tests.batch.test_shards import merge
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -317,3 +318,73 @@ def test_a_killed_joint_run_is_finished_by_the_same_command(
     assert 5 <= left < 48
     assert [result.exit_code for result in results] == [0, 0]
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_shards_of_a_joint_run_are_merged_to_the_byte(
+    sample: pa.Table,
+    write: Write,
+    batch_classify: Command,
+    joint_bundle: Path,
+    tmp_path: Path,
+    contents: Contents,
+) -> None:
+    """Predictions, quarantine, the report of every task and run.json, but for its times."""
+    texts = [text.encode() for text in sample.column("text").to_pylist()]
+    texts[3], texts[4], texts[25] = b"\xff", b"", b"\xff"
+    corpus = write(sample.set_column(2, "text", pa.array(texts)))
+    options: dict[str, Any] = {
+        "task": "site,narrative",
+        "bundle": joint_bundle,
+        "gold_column": ["narrative=narratives", "site=domain"],
+        "chunk_rows": 7,
+        "max_quarantined": 1,
+    }
+    shards = [tmp_path / "shard-1", tmp_path / "shard-2"]
+    results = [
+        batch_classify(corpus, **options, shard=f"{number}/2", output=shard)
+        for number, shard in enumerate(shards, 1)
+    ]
+    results.append(batch_classify(corpus, **options, output=tmp_path / "whole"))
+    results.append(merge(*shards, output=tmp_path / "merged"))
+
+    assert [result.exit_code for result in results] == [0] * 4, results[-1].output
+    assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
+
+
+def test_shards_of_other_tasks_are_told(
+    sample: pa.Table, write: Write, batch_classify: Command, joint_bundle: Path, tmp_path: Path
+) -> None:
+    """They are no one run, whatever tasks they have in common."""
+    corpus, shards = write(sample), [tmp_path / "shard-1", tmp_path / "shard-2"]
+    for shard, task, number in zip(shards, ("narrative", "site,narrative"), "12", strict=True):
+        batch_classify(corpus, task=task, bundle=joint_bundle, shard=f"{number}/2", output=shard)
+    refused = merge(*shards, output=tmp_path / "merged")
+
+    assert refused.exit_code == 1
+    assert "task: was narrative, is site,narrative" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("again", "known"), [("site,narrative", 48), ("roles,narrative", 0), ("narrative", 0)]
+)
+def test_cached_logits_are_those_of_the_same_tasks(
+    sample: pa.Table,
+    write: Write,
+    batch_classify: Command,
+    joint_bundle: Path,
+    tmp_path: Path,
+    contents: Contents,
+    again: str,
+    known: int,
+) -> None:
+    """What is known of two tasks is for those two, not for others of the same file."""
+    corpus = write(sample)
+    options: dict[str, Any] = {"bundle": joint_bundle, "chunk_rows": 20}
+    cache, joint = tmp_path / "cache", "site,narrative"
+    batch_classify(corpus, **options, task=joint, cache=cache, output=tmp_path / "first")
+    cached = batch_classify(corpus, **options, task=again, cache=cache, output=tmp_path / "cached")
+    plain = batch_classify(corpus, **options, task=again, output=tmp_path / "plain")
+
+    assert (cached.exit_code, plain.exit_code) == (0, 0), cached.output
+    assert f"cache: {known} of 48 texts were known" in cached.stderr
+    assert contents(tmp_path / "cached") == contents(tmp_path / "plain")

@@ -15,12 +15,11 @@ from batch.chunks import ChunkWorker, do_chunks
 from batch.device import Device
 from batch.options import RunOptions
 from batch.output import OutputFolder
-from batch.plan import make_plan
 from batch.progress import JsonProgress
+from batch.run import plan_run
 from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
 from batch.session import TaskSession
 from batch.stop import StopSwitch
-from batch.tasks import RunTasks
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import OutOfMemoryError
@@ -72,11 +71,7 @@ def narrow(bundle: Path) -> Scorer:
 def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
     """Score a corpus in chunks of 20 rows, all of it."""
     options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
-    plan, folder, progress = (
-        make_plan(options, RunTasks(("narrative",), {}), entity_markers=False),
-        OutputFolder(output),
-        _Quiet(),
-    )
+    plan, folder, progress = plan_run(options, scorer), OutputFolder(output), _Quiet()
     with folder.held(overwrite=False):
         worker = ChunkWorker(plan, options, scorer, folder, progress, StopSwitch())
         do_chunks(worker, plan.chunks, progress)
