@@ -129,6 +129,7 @@ def _export_task(
             verification=verification,
             portability=portability,
         ),
+        recalibration=None,
     )
     embed_metadata(files.onnx(task), metadata)
     log.info(

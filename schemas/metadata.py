@@ -157,7 +157,7 @@ class ArtefactMetadata(BaseModel):
     encoder: EncoderFacts
     training: TrainingFacts
     metrics: ArtefactMetrics
-    recalibration: Recalibration | None = None
+    recalibration: Recalibration | None
     """None where calibration and thresholds are those of the export."""
     precision: str = "fp32"
 

@@ -98,6 +98,7 @@ def metadata(**changes: Any) -> ArtefactMetadata:
                 texts=16, machine="x86_64", max_logit_difference=2e-7, bound=2e-6
             ),
         ),
+        "recalibration": None,
     }
     return ArtefactMetadata(**{**whole, **changes})
 
