@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -169,7 +170,7 @@ def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
     )
 
 
-def _is_scored(text: ModelText | None) -> bool:
+def _is_scored(text: ModelText | None) -> TypeGuard[ModelText]:
     return text is not None and text != EMPTY
 
 
