@@ -156,6 +156,7 @@ def _export_task(
         precision="fp32",
         cost=None,
         variants={},
+        recalibration=None,
     )
     log.info(
         "%s: logits within %.1e of torch, %.3f %% of decisions differ, held-out micro-F1 %.3f, "

@@ -194,7 +194,7 @@ class ArtefactMetadata(BaseModel):
     encoder: EncoderFacts
     training: TrainingFacts
     metrics: ArtefactMetrics
-    recalibration: Recalibration | None = None
+    recalibration: Recalibration | None
     """None where calibration and thresholds are those of the export."""
     precision: Precision
     """Of the file; `variants` says in which others it may be run."""

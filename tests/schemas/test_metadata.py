@@ -104,6 +104,7 @@ def metadata(**changes: Any) -> ArtefactMetadata:
         "precision": "fp32",
         "cost": None,
         "variants": {},
+        "recalibration": None,
     }
     return ArtefactMetadata(**{**whole, **changes})
 
