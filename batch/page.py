@@ -98,7 +98,13 @@ def _gold_columns(reports: Sequence[Report]) -> str:
         f"“{report.gold_column}”" + (f" ({report.task})" if len(reports) > 1 else "")
         for report in compared
     ]
-    return f"the column{'' if len(named) == 1 else 's'} {', '.join(named)}" if named else ""
+    if not named:
+        return ""
+    return (
+        f"the column {named[0]}, which is"
+        if len(named) == 1
+        else f"the columns {', '.join(named)}, which are"
+    )
 
 
 def _page() -> Template:

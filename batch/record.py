@@ -176,13 +176,13 @@ def now() -> str:
 
 def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> Key:
     """Everything that the output depends on; a resumed run must agree in all of it."""
-    precision, gold = scorer.metadata.precision, plan.tasks.recorded_gold()
+    precision = scorer.metadata.precision
     return {
         "task": ",".join(plan.tasks.names),
         "bundle_sha256": bundle.sha256,
         "options": {
             **options.shaping(),
-            "gold_column": gold if isinstance(gold, str | None) else dict(gold),
+            "gold_column": plan.tasks.recorded_gold(),
             "precision": precision,
             "max_tokens_per_batch": scorer.runner.tokens_per_batch,
         },

@@ -37,7 +37,7 @@ class RunTasks:
             if len(names) == 1 and task != names[0]:
                 task, equals, column = names[0], "=", value
             if not (equals and column) or task not in names:
-                close = nearest(task, names)
+                close = nearest(task, names) if equals else None
                 raise UsageError(
                     f"--gold-column {value!r}: with several tasks TASK=COLUMN is expected, TASK "
                     f"one of {listing(names)}",

@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 import onnx_ir
-from onnx_ir.convenience import extract
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.tasks import TasksManager
@@ -54,14 +54,12 @@ class GroupGraph:
 
         Because nothing else is changed, the logits of a task have the same bits either way.
         """
-        whole = onnx_ir.from_proto(self.model)
-        graph = extract(whole.graph, inputs=INPUTS, outputs=[task_logits(task)])
-        graph.outputs[0].name = LOGITS
-        cut = onnx_ir.to_proto(onnx_ir.Model(graph, ir_version=whole.ir_version))
-        # What was cut out comes in the order of a set: by name, the same cut has the same bytes.
-        cut.graph.initializer.sort(key=lambda tensor: tensor.name)
-        cut.graph.value_info.sort(key=lambda value: value.name)
-        return cut
+        model = onnx_ir.from_proto(self.model)
+        (output,) = (one for one in model.graph.outputs if one.name == task_logits(task))
+        output.name = LOGITS
+        model.graph.outputs[:] = [output]
+        RemoveUnusedNodesPass()(model)
+        return onnx_ir.to_proto(model)
 
     def write(self, files: BundleFiles, precision: Precision = "fp32") -> None:
         """Write the file of each task, and for two tasks and more the one they share."""

@@ -216,12 +216,6 @@ def only_file(folder: Path) -> Path:
     return path
 
 
-def overwrite_pages(path: Path) -> None:
-    """Damage every other page of 4,096 bytes, but not the first."""
-    for page in range(4096, path.stat().st_size, 8192):
-        overwrite(path, page, b"\xaa" * 4096)
-
-
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "no database": lambda path: path.write_bytes(b"not a database" * 1000),
     "emptied": lambda path: path.write_bytes(b""),
