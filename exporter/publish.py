@@ -101,7 +101,8 @@ def _export_group(
     graph = trace_graph(checkpoint.model.joint(tasks))
     graph.write(files)
     exported = {task: _export_task(checkpoint, task, decisions[task], files) for task in tasks}
-    sample = [ids for task in tasks for ids in checkpoint.sample(task)]
+    sampled = tasks if "int8" in precisions else ()  # nothing else needs training texts
+    sample = [ids for task in sampled for ids in checkpoint.sample(task)]
     return finish_group(graph, files, exported, sample, precisions)
 
 
