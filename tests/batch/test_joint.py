@@ -144,8 +144,9 @@ def test_all_means_every_task(
     manifest = json.loads((folder / "bundle.json").read_text())
     del manifest["tasks"]["entity_framing"]
     (folder / "bundle.json").write_text(json.dumps(manifest))
+    options: dict[str, Any] = {"dry_run": True, "log_format": "json"}
     result = batch_classify(
-        write(sample), task="all", bundle=folder, output=tmp_path / "scored", dry_run=True
+        write(sample), task="all", bundle=folder, output=tmp_path / "scored", **options
     )
 
     assert result.exit_code == 0, result.output
