@@ -54,7 +54,8 @@ def command(config: Path, output: Path, *options: str) -> Result:
 
 
 def test_checkpoint_folder_is_whole(make_run: MakeRun, tmp_path: Path) -> None:
-    """Weights, tokenizer, facts, held-out rows, reference, history and curves; nothing else."""
+    """Weights, tokenizer, facts, held-out rows, a sample of the training rows' ids, reference,
+    history and curves; nothing else."""
     train(make_run(), tmp_path / "out")
 
     assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")} == {
@@ -66,6 +67,8 @@ def test_checkpoint_folder_is_whole(make_run: MakeRun, tmp_path: Path) -> None:
         "history.json",
         "model.safetensors",
         "reference.json",
+        "sample",
+        "sample/topics.parquet",
         "tokenizer.json",
     }
 
