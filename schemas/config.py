@@ -12,13 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from schemas.decision import CalibrationChoice
-from schemas.errors import ConfigError, nearest
+from schemas.errors import ConfigError, listing, nearest
 from schemas.metadata import SCHEMA_VERSION
 from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.thresholds import ThresholdRule
 
 HeadKind = Literal["mean", "label_attention"]
 """From hidden states to logits, see `trainer.heads`."""
+
+HeadStart = Literal["names", "random"]
+"""What a head knows before it has seen an article, see `trainer.label_names`."""
 
 Sampling = Literal["none", "repeat_factor", "class_aware"]
 """How often rows with rare labels come up, see `trainer.sampling`."""
@@ -125,6 +128,13 @@ class TaskConfig(_Section):
     head: HeadKind = "label_attention"
     """`mean`: a linear layer over the mean of the tokens. `label_attention`: beside that, each
     label looks at the tokens that speak for it."""
+    head_start: HeadStart = "names"
+    """What a `label_attention` head begins with. `names`: each label looks for what the encoder
+    makes of its name, so that a label with three training rows does not start from nothing.
+    `random`: small random weights."""
+    label_names: dict[str, str] = Field(default_factory=dict)
+    """Words for labels whose own name does not say what they are, as in `dlr = "US dollar"`; heads
+    start from them. Without it the name itself, `-` and `_` read as spaces."""
     loss: LossConfig = LossConfig()
     """Training loss."""
     sampling: Sampling = "none"
@@ -139,6 +149,13 @@ class TaskConfig(_Section):
     """Calibration and thresholds."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""
+
+    @model_validator(mode="after")
+    def _names_are_of_labels(self) -> Self:
+        unknown = sorted(set(self.label_names) - set(self.labels or self.label_names))
+        if unknown:
+            raise ValueError(f"label_names has {listing(unknown)}, which labels does not list")
+        return self
 
 
 class TrainConfig(_Section):

@@ -9,6 +9,12 @@ from schemas.config import HeadKind
 
 MASKED = -1e4
 """Score of a padded token before the softmax: its weight is 0 exactly, in half precision too."""
+NAME_SCORE = 10.0
+"""Score, before the softmax, that about a label's own name has in a head that starts from names."""
+NAME_LOGIT = 5.0
+"""What about a label's own name adds to its logit there."""
+ALIKE = 1e-4
+"""Share of their length by which vectors must differ to count as different."""
 
 
 def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -58,6 +64,29 @@ class LabelAttentionHead(MeanHead):
         self.key = nn.Linear(hidden, hidden)
         self.query = nn.Linear(hidden, labels, bias=False)
         self.value = nn.Linear(hidden, labels, bias=False)
+
+    @torch.no_grad()
+    def start_from_names(self, vectors: Tensor) -> None:
+        """Begin with what the encoder makes of the labels' names, in place of random weights.
+
+        A label then looks at tokens like its name, and such tokens speak for it. What all names
+        have in common is taken off first, and the scale follows from how far apart they are.
+        Vectors that are all alike change nothing.
+
+        vectors: (labels, hidden), the mean hidden state of each name.
+        Source: label embeddings in the space of the words, Wang, Li, Wang, Zhang, Shen, Zhang,
+        Henao, Carin (2018), Joint Embedding of Words and Labels for Text Classification, ACL.
+        """
+        apart = vectors - vectors.mean(dim=0)
+        lengths = apart.norm(dim=1, keepdim=True)  # (labels, 1)
+        spread = lengths.mean()
+        if spread <= ALIKE * vectors.norm(dim=1).mean():
+            return
+        directions = apart / lengths.clamp(min=ALIKE * spread) / spread
+        nn.init.eye_(self.key.weight)
+        nn.init.zeros_(self.key.bias)
+        self.query.weight.copy_(NAME_SCORE * directions)
+        self.value.weight.copy_(NAME_LOGIT * directions)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""

@@ -26,10 +26,12 @@ from trainer.checkpoint import CheckpointFiles
 from trainer.dataset import TaskData
 from trainer.encoders import LoadedEncoder
 from trainer.evaluate import metric_value, predict, score, to_batch
+from trainer.heads import LabelAttentionHead
 from trainer.history import EpochRecord, History, draw_curves
+from trainer.label_names import label_words, name_vectors
 from trainer.losses import LossFunction, make_loss
 from trainer.memory import STEPS_BETWEEN, give_back_memory
-from trainer.model import MultiTaskModel
+from trainer.model import MultiTaskModel, head_key
 from trainer.optim import make_optimizer, make_schedule, use_bf16
 from trainer.progress import TrainingProgress
 from trainer.start import start_from
@@ -244,6 +246,11 @@ def _make_model(
     labels = {name: len(task.labels) for name, task in data.items()}
     heads = {name: config.tasks[name].head for name in data}
     model = MultiTaskModel(encoder.model, labels, heads=heads, dropout=config.train.dropout)
+    for name, task in data.items():
+        head = model.heads[head_key(name)]
+        if config.tasks[name].head_start == "names" and isinstance(head, LabelAttentionHead):
+            words = label_words(name, task.labels, config.tasks[name].label_names)
+            head.start_from_names(name_vectors(encoder, words))
     prepare_encoder(encoder.model, config.encoder)
     if config.encoder.start_from is not None:
         start_from(
