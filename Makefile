@@ -16,7 +16,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench-memory torture clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-scale torture clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,10 +93,13 @@ docs: setup ## Paste every --help and every config key into docs/ anew
 samples: setup ## Generate samples/*.parquet anew from their sentence banks
 	$(BIN)/python samples/generate.py
 
-bench-memory: setup ## Measure peak memory of batch-classify at 100,000 and 1,000,000 rows
-	$(BIN)/python -m bench.memory
+bench: setup ## Measure speed against transformers.pipeline and torch, with the bundle of `make reuters`
+	$(BIN)/python -m bench.throughput $(BENCH_FLAGS)
 
-torture: setup ## Kill batch-classify at random moments and compare with an uninterrupted run
+bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,000,000 rows
+	$(BIN)/python -m bench.scale $(BENCH_FLAGS)
+
+torture: setup ## Kill batch-classify 200 times at random moments and compare with an uninterrupted run
 	$(BIN)/python -m bench.torture
 
 clean: ## Remove the environment and everything that was made

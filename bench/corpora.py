@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from batch.device import choose_device
-from batch.session import TaskSession
 from exporter.graph import embed_metadata
+from exporter.inspection import read_metadata
 from exporter.publish import export_checkpoint
-from schemas.bundle import BundleFiles, BundleManifest
+from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import load_config
 from schemas.files import FileFacts
 from tests.tiny import SAMPLES, make_encoder, make_tokenizer, write_config
@@ -24,11 +23,21 @@ def short_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     return _corpus(rng.integers(5, 21, size=rows), rng)
 
 
+def news_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:
+    """News with a log-normal number of words: median 108, 95th percentile 474."""
+    return _log_normal_corpus(rows, rng, median=108, percentile_95=474)
+
+
 def long_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     """Articles with a log-normal number of words: median 346, 95th percentile 892."""
-    return _corpus(
-        np.exp(rng.normal(np.log(346), np.log(892 / 346) / 1.645, rows)).astype(int), rng
-    )
+    return _log_normal_corpus(rows, rng, median=346, percentile_95=892)
+
+
+def _log_normal_corpus(
+    rows: int, rng: np.random.Generator, *, median: float, percentile_95: float
+) -> pl.DataFrame:
+    spread = np.log(percentile_95 / median) / 1.645
+    return _corpus(np.maximum(rng.lognormal(np.log(median), spread, rows).astype(int), 1), rng)
 
 
 def _corpus(words_a_row: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
@@ -54,16 +63,20 @@ def tiny_bundle(folder: Path) -> Path:
 
 
 def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) -> Path:
-    """A copy of one task of a bundle that reads longer texts; the graph is the same."""
-    theirs, ours = BundleFiles(bundle), BundleFiles(folder)
+    """A copy of one task of a bundle that reads longer texts; the graphs are the same."""
+    opened, ours = Bundle.open(bundle), BundleFiles(folder)
     folder.mkdir(parents=True)
-    shutil.copyfile(theirs.tokenizer, ours.tokenizer)
-    shutil.copyfile(theirs.onnx(task, "fp32"), ours.onnx(task))
-    metadata = TaskSession(ours.onnx(task), choose_device("cpu")).metadata()
-    embed_metadata(ours.onnx(task), metadata.model_copy(update={"max_tokens": max_tokens}))
+    shutil.copyfile(opened.tokenizer(), ours.tokenizer)
+    files = opened.manifest.tasks[task]
+    for precision, name in files.items():
+        graph = folder / name
+        if not graph.exists():
+            shutil.copyfile(opened.onnx(task, precision), graph)
+            metadata = read_metadata(graph)[task]
+            embed_metadata(graph, metadata.model_copy(update={"max_tokens": max_tokens}))
+    names = dict.fromkeys([ours.tokenizer.name, *files.values()])
     manifest = BundleManifest(
-        tasks={task: {"fp32": ours.onnx(task).name}},
-        files={path.name: FileFacts.of(path) for path in (ours.tokenizer, ours.onnx(task))},
+        tasks={task: files}, files={name: FileFacts.of(folder / name) for name in names}
     )
     ours.manifest.write_text(manifest.model_dump_json())
     return folder

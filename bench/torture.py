@@ -1,6 +1,6 @@
 """Kill `batch-classify` with SIGKILL at random moments, resume, and compare every byte.
 
-Each round scores a corpus of several files, killed at ten random moments, until it is finished; the
+Each round scores a corpus of several files, killed at up to ten random moments, until it is finished; the
 output folder must then be byte for byte that of an uninterrupted run. `timings` in run.json is the
 one part that may differ.
 """
@@ -40,11 +40,13 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @click.command(help=__doc__)
-@click.option("--kills", default=10, show_default=True, help="Kills in all.")
-@click.option("--rows", default=20_000, show_default=True)
+@click.option("--kills", default=200, show_default=True, help="Kills in all.")
+@click.option("--rows", default=9_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(kills: int, rows: int, seed: int) -> None:
+@click.option("--minutes", default=30.0, show_default=True, help="Begin no round after so long.")
+def main(kills: int, rows: int, seed: int, minutes: float) -> None:
     """Torture until all kills are spent."""
+    ends = time.monotonic() + 60 * minutes
     chance = random.Random(seed)
     with TemporaryDirectory() as folder:
         work = Path(folder)
@@ -62,7 +64,7 @@ def main(kills: int, rows: int, seed: int) -> None:
         click.echo(f"uninterrupted: {whole_s:.1f} s")
         expected = contents(work / "whole")
         done = rounds = 0
-        while done < kills:
+        while done < kills and time.monotonic() < ends:
             rounds += 1
             output = work / f"killed-{rounds}"
             hits = _score_under_fire(

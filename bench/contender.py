@@ -1,0 +1,122 @@
+"""One way to score texts, in a process of its own: `python -m bench.contender WAY MODEL TASK`.
+
+WAY is `pipeline` or `torch-sorted`, MODEL then being a folder of transformers, or a precision of
+the bundle MODEL. Answers every line "PARQUET ROWS" with the seconds from texts to probabilities and
+its peak memory so far. Each way imports only what it needs, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+MAX_TOKENS = 512
+PIPELINE_ROWS = 32
+TOKENS_PER_BATCH = 2048
+
+Score = Callable[[Sequence[str]], None]
+
+
+def pipeline(model: str) -> Score:
+    """`transformers.pipeline` as most people run it: fp32, 32 texts at a time, in their order."""
+    from transformers import pipeline as make_pipeline
+
+    run = make_pipeline(
+        "text-classification",
+        model=model,
+        device="cpu",
+        top_k=None,
+        function_to_apply="sigmoid",
+        batch_size=PIPELINE_ROWS,
+        truncation=True,
+        max_length=MAX_TOKENS,
+    )
+
+    def score(texts: Sequence[str]) -> None:
+        run(list(texts))
+
+    return score
+
+
+def torch_sorted(model: str) -> Score:
+    """Torch in fp32, texts sorted by length, batches of about 2,048 tokens."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    network = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+
+    def score(texts: Sequence[str]) -> None:
+        ids = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        first = 0
+        while first < len(order):
+            last = first + 1
+            while last < len(order) and (last + 1 - first) * len(ids[order[last]]) <= (
+                TOKENS_PER_BATCH
+            ):
+                last += 1
+            rows = [{"input_ids": ids[row]} for row in order[first:last]]
+            batch = tokenizer.pad(rows, return_tensors="pt")
+            with torch.inference_mode():
+                torch.sigmoid(network(**batch).logits).numpy()
+            first = last
+
+    return score
+
+
+def ours(bundle: str, task: str, precision: str) -> Score:
+    """The scorer of `batch-classify`, with its default batch size."""
+    from batch.device import choose_device
+    from batch.precision import choose_precision
+    from batch.scorer import open_scorer
+    from schemas.bundle import Bundle
+    from schemas.text import Article, model_text
+
+    opened, device = Bundle.open(Path(bundle)), choose_device("cpu")
+    chosen = choose_precision(opened, task, device, precision)
+    scorer = open_scorer(opened, task, device, precision=chosen)
+    spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
+
+    def score(texts: Sequence[str]) -> None:
+        scorer.score([model_text(Article(text), spec, max_tokens=max_tokens) for text in texts])
+
+    return score
+
+
+def peak_mb() -> float:
+    """Peak resident size of this process, as the kernel counts it (Linux)."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    """Open the way, then answer one line after the other."""
+    import pyarrow.parquet as pq
+
+    way, model, task = sys.argv[1:4]
+    if way == "pipeline":
+        score = pipeline(model)
+    elif way == "torch-sorted":
+        score = torch_sorted(model)
+    else:
+        score = ours(model, task, way)
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # libraries may print
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        path, rows = line.split()
+        texts = pq.read_table(path, columns=["text"])["text"].to_pylist()[: int(rows)]
+        started = time.perf_counter()
+        score(texts)
+        seconds = time.perf_counter() - started
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

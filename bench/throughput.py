@@ -1,0 +1,207 @@
+"""Speed of scoring, from texts to probabilities, against what people use otherwise: `make bench`.
+
+Every precision of a bundle, `transformers.pipeline` and torch with sorted texts, each in a process
+of its own, take turns on the same texts. Lengths are those of news and of long articles; the words
+are those of `samples/`. Figures are medians over the rounds. Writes bench/results/throughput.json
+and docs/benchmarks/throughput.md.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import click
+import numpy as np
+import polars as pl
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from batch.scorer import load_tokenizer
+from bench.contender import MAX_TOKENS
+from bench.corpora import long_corpus, news_corpus, widened_bundle
+from bench.machine import Machine, forward_mflops
+from bench.throughput_page import Results, Variant, write_page
+from exporter.inspection import read_metadata
+from schemas.bundle import Bundle
+from schemas.metadata import ArtefactMetadata
+from schemas.text import ModelText
+from schemas.tokens import TextTokenizer
+from schemas.variants import Precision
+from trainer.encoders import locate
+
+PEERS = ("pipeline", "torch-sorted")
+CORPORA = {"news": news_corpus, "long": long_corpus}
+WARM_UP_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts of one distribution of lengths. lengths: tokens of each, cut as the model does."""
+
+    name: str
+    path: Path
+    lengths: tuple[int, ...]
+
+
+class Contender:
+    """A process of `bench.contender` that waits for texts."""
+
+    def __init__(self, way: str, model: Path, task: str) -> None:
+        self.way = way
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.contender", way, str(model), task],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def score(self, corpus: Corpus, rows: int) -> tuple[float, float]:
+        """Tokens a second on the first rows, and the peak memory of the process in MB."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{corpus.path} {rows}\n")
+        self._process.stdin.flush()
+        found = json.loads(self._answer())
+        return sum(corpus.lengths[:rows]) / found["seconds"], found["peak_mb"]
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise click.ClickException(f"{self.way} ended with {self._process.wait()}")
+        return line
+
+
+@click.command(help=__doc__)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path("artifacts/reuters/bundle"),
+    show_default=True,
+    help="A bundle of a model that was really trained, as `make reuters` leaves it.",
+)
+@click.option("--task", default="topics", show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--texts", default=2048, show_default=True, help="News texts; half as many long.")
+@click.option("--peer-texts", default=384, show_default=True, help="Of them, for the slow peers.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("bench/results/throughput.json")
+)
+@click.option(
+    "--page", type=click.Path(path_type=Path), default=Path("docs/benchmarks/throughput.md")
+)
+def main(
+    bundle: Path, task: str, rounds: int, texts: int, peer_texts: int, results: Path, page: Path
+) -> None:
+    """Measure, and write down."""
+    opened = Bundle.open(bundle)
+    precisions = tuple(opened.precisions(task))
+    facts = {each: _facts(opened, task, each) for each in precisions}
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        wide = widened_bundle(bundle, task, work / "wide", max_tokens=MAX_TOKENS)
+        peer = _peer_model(facts["fp32"], work / "peer")
+        corpora = [_corpus(name, work, wide, texts) for name in CORPORA]
+        click.echo("measuring the peaks of this machine")
+        machine = Machine.measure()
+        found: dict[str, dict[str, Variant]] = {}
+        for corpus in corpora:
+            models = dict.fromkeys(PEERS, peer) | dict.fromkeys(precisions, wide)
+            rows = {way: peer_texts if way in PEERS else len(corpus.lengths) for way in models}
+            speeds, peaks = _take_turns(corpus, models, rows, task, rounds=rounds)
+            mflops = forward_mflops(facts["fp32"], corpus.lengths)
+            found[corpus.name] = {
+                way: Variant.of(
+                    speeds,
+                    way,
+                    peak_rss_mb=peaks[way],
+                    share_of_peak=median(speeds[way]) * mflops / 1e3 / machine.peak_of(way),
+                    cost=facts[way].cost if way in facts else None,
+                )
+                for way in models
+            }
+    record = Results(
+        news=found["news"],
+        long=found["long"],
+        machine=machine,
+        model=f"{facts['fp32'].encoder.source}, {facts['fp32'].encoder.parameters / 1e6:.0f} M "
+        f"parameters, task {task}, {len(facts['fp32'].labels)} labels",
+        texts={corpus.name: len(corpus.lengths) for corpus in corpora},
+        mean_tokens={corpus.name: round(np.mean(corpus.lengths)) for corpus in corpora},
+        rounds=rounds,
+    )
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_page(record, page)
+    click.echo(f"{results}; {page}")
+
+
+def _facts(bundle: Bundle, task: str, precision: Precision) -> ArtefactMetadata:
+    return read_metadata(bundle.onnx(task, precision))[task].at(precision)
+
+
+def _peer_model(facts: ArtefactMetadata, folder: Path) -> Path:
+    """The same encoder with a classification head of transformers; its weights do not matter."""
+    source = locate(facts.encoder.source)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        source, num_labels=len(facts.labels), problem_type="multi_label_classification"
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
+def _corpus(name: str, work: Path, bundle: Path, texts: int) -> Corpus:
+    rows = texts if name == "news" else texts // 2
+    frame: pl.DataFrame = CORPORA[name](rows, np.random.default_rng(0))
+    path = work / f"{name}.parquet"
+    frame.write_parquet(path)
+    tokenizer = TextTokenizer(
+        load_tokenizer(Bundle.open(bundle).tokenizer()), max_tokens=MAX_TOKENS
+    )
+    encoded = tokenizer.encode([ModelText(text, cut=False) for text in frame["text"]])
+    return Corpus(name, path, tuple(len(text.ids) for text in encoded))
+
+
+def _take_turns(
+    corpus: Corpus,
+    models: dict[str, Path],
+    rows: dict[str, int],
+    task: str,
+    *,
+    rounds: int,
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Tokens a second of each way in each round, and its peak memory."""
+    speeds: dict[str, list[float]] = {way: [] for way in models}
+    peaks: dict[str, float] = {}
+    with ExitStack() as stack:
+        ways = [stack.enter_context(Contender(way, model, task)) for way, model in models.items()]
+        for way in ways:
+            way.score(corpus, min(WARM_UP_TEXTS, rows[way.way]))
+        for number in range(rounds):
+            for way in ways:
+                speed, peaks[way.way] = way.score(corpus, rows[way.way])
+                speeds[way.way].append(speed)
+                click.echo(
+                    f"{corpus.name}, round {number + 1}, {way.way}: {speed:,.0f} tokens/s, "
+                    f"{peaks[way.way]:,.0f} MB"
+                )
+    return speeds, peaks
+
+
+if __name__ == "__main__":
+    main()
