@@ -1,8 +1,8 @@
 """Kill `batch-classify` with SIGKILL at random moments, resume, and compare every byte.
 
-Each round scores a corpus of several files, killed at up to ten random moments, until it is finished; the
-output folder must then be byte for byte that of an uninterrupted run. `timings` in run.json is the
-one part that may differ.
+Each round scores a corpus of several files, killed at up to ten random moments, until it is
+finished; the output folder must then be byte for byte that of an uninterrupted run. `timings` in
+run.json is the one part that may differ.
 """
 
 from __future__ import annotations
