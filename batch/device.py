@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import DeviceError, UsageError
+from schemas.variants import DeviceKind
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -31,7 +32,7 @@ class Device:
     memory_bytes: of a GPU's memory, what the engine's arena may take; None for all of it.
     """
 
-    kind: str
+    kind: DeviceKind
     index: int
     why: str
     memory_bytes: int | None = None

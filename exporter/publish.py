@@ -20,7 +20,7 @@ from exporter.probes import probe_texts, record_probes
 from exporter.reduce import ExportedGroup, ExportedTask, available_precisions, finish_group
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import apply_settings
-from exporter.variants import Reference
+from exporter.variants import Reference, checking_device
 from exporter.verify import verify
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import DecisionConfig
@@ -178,7 +178,7 @@ def _export_task(
         max_tokens=max_tokens,
         pad_id=pad_id,
     )
-    return ExportedTask(metadata, probes, reference)
+    return ExportedTask(metadata, probes, reference, path_model)
 
 
 def _run_heldout(
@@ -228,11 +228,15 @@ def _write_manifest(files: BundleFiles, tasks: list[str], groups: list[ExportedG
 
 
 def open_again(folder: Path) -> None:
-    """Open the finished files the way production will, and score a text with each."""
+    """Open the finished files the way production will, and score a text with each.
+
+    fp16 without CUDA is run by the CPU, as it was checked.
+    """
     bundle = Bundle.open(folder)
     bundle.check_all()
     alone = [(task,) for task in bundle.manifest.tasks]
     for tasks in (*alone, *(graph.tasks for graph in bundle.manifest.shared)):
         for precision in bundle.precisions(tasks):
-            scorer = open_scorer(bundle, tasks, choose_device("cpu"), precision=precision)
+            device = checking_device(precision)
+            scorer = open_scorer(bundle, tasks, device, precision=precision)
             scorer.score([ModelText("One article.", cut=False)])

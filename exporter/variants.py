@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from batch.device import Device, choose_device
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from exporter.decision import Decision, choose_decision
@@ -16,6 +17,7 @@ from schemas.decision import FloatArray, calibrate, decide
 from schemas.metadata import VariantCost, VariantFacts
 from schemas.tasks import BoolArray
 from schemas.tokens import TokenisedText
+from schemas.variants import ONLY_ON, DeviceKind, Precision
 
 MAX_CHANGED_ARTICLES = 0.015
 """Largest share of the texts whose set of labels may differ from that of fp32."""
@@ -24,6 +26,15 @@ WANTED_CHANGED_ARTICLES = 0.005
 MAX_F1_LOSS = 0.003
 """Largest loss of micro- or macro-F1."""
 TIMED_TEXTS = 256
+
+
+def checking_device(precision: Precision) -> Device:
+    """Where a precision is checked here: on the CPU, but on CUDA what is for CUDA.
+
+    Without CUDA a CPU checks that too: onnxruntime then computes in fp32 between roundings to fp16,
+    which shows a wrong graph, weights that fp16 cannot hold, and most of what rounding costs.
+    """
+    return choose_device("auto" if ONLY_ON.get(precision) == "cuda" else "cpu")
 
 
 @dataclass(frozen=True)
@@ -56,11 +67,12 @@ def fit_variant(
     logits: FloatArray,
     *,
     kept: tuple[str, ...] = (),
+    device: DeviceKind = "cpu",
 ) -> VariantFacts:
     """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
 
     logits: (rows, labels), of the reference's texts. kept: products that were left in a higher
-    precision.
+    precision. device: that ran it.
     """
     own = choose_decision(logits, reference.gold, reference.config)
     decided = decide(calibrate(logits, own.calibration), own.thresholds)
@@ -87,6 +99,7 @@ def fit_variant(
             macro_f1_before=before.macro_f1,
             macro_f1_after=after.macro_f1,
             kept=kept,
+            device=device,
         ),
     )
 
