@@ -41,8 +41,6 @@ def precision_problem(precision: Precision, device: Device) -> str | None:
     only_on = ONLY_ON.get(precision, device.kind)
     if device.kind != only_on:
         if only_on == "cuda":
-            return (
-                "it is for CUDA; a CPU would compute it in fp32, and more slowly than fp32 itself"
-            )
+            return "it is for CUDA; a CPU would compute it in fp32, and no faster"
         return f"it is for a CPU, not for {device.name}"
     return openvino_problem(precision) if ENGINE_OF[precision] == "openvino" else None

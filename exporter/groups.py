@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from batch.session import TaskSession
-from exporter.variants import Reference, checking_device
+from exporter.devices import checking_device
+from exporter.variants import Reference
 from schemas.bundle import BundleFiles
 from schemas.text import TextSpec
 from schemas.variants import Precision

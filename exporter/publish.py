@@ -14,13 +14,14 @@ from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import choose_decision
+from exporter.devices import checking_device
 from exporter.graph import trace_graph
 from exporter.groups import text_groups
 from exporter.probes import probe_texts, record_probes
 from exporter.reduce import ExportedGroup, ExportedTask, available_precisions, finish_group
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import apply_settings
-from exporter.variants import Reference, checking_device
+from exporter.variants import Reference
 from exporter.verify import verify
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import DecisionConfig

@@ -16,6 +16,7 @@ from batch.device import Device, choose_device, cuda_problem
 from batch.engines.openvino import openvino_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
+from exporter.devices import checking_device
 from exporter.fuse import fuse
 from exporter.graph import GroupGraph, embed_metadata, embed_shared_metadata
 from exporter.groups import other_bits
@@ -24,7 +25,6 @@ from exporter.variants import (
     MAX_CHANGED_ARTICLES,
     WANTED_CHANGED_ARTICLES,
     Reference,
-    checking_device,
     fit_variant,
     gate,
     tokens_per_s,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.device import Device, choose_device
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from exporter.decision import Decision, choose_decision
@@ -17,7 +16,7 @@ from schemas.decision import FloatArray, calibrate, decide
 from schemas.metadata import VariantCost, VariantFacts
 from schemas.tasks import BoolArray
 from schemas.tokens import TokenisedText
-from schemas.variants import ONLY_ON, DeviceKind, Precision
+from schemas.variants import DeviceKind
 
 MAX_CHANGED_ARTICLES = 0.015
 """Largest share of the texts whose set of labels may differ from that of fp32."""
@@ -26,15 +25,6 @@ WANTED_CHANGED_ARTICLES = 0.005
 MAX_F1_LOSS = 0.003
 """Largest loss of micro- or macro-F1."""
 TIMED_TEXTS = 256
-
-
-def checking_device(precision: Precision) -> Device:
-    """Where a precision is checked here: on the CPU, but on CUDA what is for CUDA.
-
-    Without CUDA a CPU checks that too: onnxruntime then computes in fp32 between roundings to fp16,
-    which shows a wrong graph, weights that fp16 cannot hold, and most of what rounding costs.
-    """
-    return choose_device("auto" if ONLY_ON.get(precision) == "cuda" else "cpu")
 
 
 @dataclass(frozen=True)
