@@ -16,7 +16,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench-memory torture clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench-memory bench-gpu torture clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -95,6 +95,9 @@ samples: setup ## Generate samples/*.parquet anew from their sentence banks
 
 bench-memory: setup ## Measure peak memory of batch-classify at 100,000 and 1,000,000 rows
 	$(BIN)/python -m bench.memory
+
+bench-gpu: setup ## Compare with transformers.pipeline on CUDA, in fp32 and fp16; not yet run by anyone
+	$(BIN)/python -m bench.gpu --bundle $(BUNDLE) --checkpoint $(CHECKPOINT) $(BENCH_FLAGS)
 
 torture: setup ## Kill batch-classify at random moments and compare with an uninterrupted run
 	$(BIN)/python -m bench.torture

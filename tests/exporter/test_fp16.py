@@ -158,6 +158,15 @@ def test_files_of_fp16_are_listed_first_and_describe_themselves(halved: Path) ->
     assert dict(bundle.precisions(GROUP))["fp16"] == "shared-roles.fp16.onnx"
 
 
+def test_a_reader_of_the_file_is_told_where_it_was_measured(halved: Path) -> None:
+    """`inspect` shows the precision, its tolerance, and the kind of device."""
+    result = CliRunner().invoke(main, ["inspect", str(halved / "narrative.fp16.onnx")])
+
+    assert "precision: fp16" in result.output
+    assert "measured on a CPU: labels of 0.00% of the texts differ" in result.output
+    assert "(tolerance 5e-02)" in result.output
+
+
 def metadata_of(bundle: Bundle, task: str) -> ArtefactMetadata:
     """What the fp16 file of a task says of itself."""
     path = bundle.onnx(task, "fp16")
