@@ -23,11 +23,14 @@ from exporter.devices import checking_device
 from exporter.fuse import ATTENTION, HEADS, fuse
 from exporter.graph import trace_graph
 from exporter.reduce import FP16_TOLERANCE, available_precisions
+from exporter.repeatable import rearranged
 from exporter.variants import gate
 from schemas.bundle import Bundle
 from schemas.errors import DeviceError, ExportError
 from schemas.metadata import ArtefactMetadata
 from schemas.text import ModelText
+from schemas.tokens import TokenisedText
+from schemas.variants import Precision
 from tests.tiny import make_encoder
 from trainer.checkpoint import Checkpoint
 from trainer.encoders import load_encoder
@@ -267,3 +270,21 @@ def test_fp16_is_made_unasked_where_cuda_works(monkeypatch: pytest.MonkeyPatch) 
         "cuda",
         "cpu",
     ]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("fp16", FP16_TOLERANCE)])
+def test_cuda_scores_like_a_cpu_and_the_same_every_time(
+    halved: Path, trained: Path, precision: Precision, tolerance: float
+) -> None:
+    """Within the tolerance of fp32 on a CPU, and the same bits in every arrangement."""
+    bundle = Bundle.open(halved)
+    ids = Checkpoint.open(trained).sample("narrative")[:48]
+    texts = [TokenisedText(text, truncated=False) for text in ids]
+    plain = open_scorer(bundle, "narrative", choose_device("cpu"), precision="fp32").runner
+    runner = open_scorer(bundle, "narrative", choose_device("cuda"), precision=precision).runner
+    found = runner.logits(texts)
+
+    assert 0 < np.abs(found - plain.logits(texts)).max() < tolerance
+    for way, logits in rearranged(runner, texts).items():
+        assert np.array_equal(logits, found), way
