@@ -48,7 +48,8 @@ SWEPT_TEXTS = 48
 ALONE_TEXTS = 16
 """Texts that are scored alone and among others."""
 FP16_TOLERANCE = 0.05
-"""Largest difference of a logit between fp16 and torch in fp32."""
+"""Largest difference of a logit between fp16 and torch in fp32. Checked by a CPU, MiniLM was off by
+half a percent of the spread of its logits at most; well trained, they spread over ten units."""
 
 
 def available_precisions() -> tuple[Precision, ...]:
