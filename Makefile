@@ -16,7 +16,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale torture clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale bench-gpu torture clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,9 @@ bench-heads: setup ## Measure what a further task costs in one pass
 
 bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,000,000 rows
 	$(BIN)/python -m bench.scale $(BENCH_FLAGS)
+
+bench-gpu: setup ## Compare with transformers.pipeline on CUDA, in fp32 and fp16; not yet run by anyone
+	$(BIN)/python -m bench.gpu --bundle $(BUNDLE) --checkpoint $(CHECKPOINT) $(BENCH_FLAGS)
 
 torture: setup ## Kill batch-classify 200 times at random moments and compare with an uninterrupted run
 	$(BIN)/python -m bench.torture

@@ -95,6 +95,12 @@ def main() -> None:
     type=click.IntRange(min=1),
     help="Size of a batch, rows times tokens.  [default: 2048 on a CPU, 16384 on CUDA]",
 )
+@click.option(
+    "--gpu-memory-limit",
+    "gpu_memory_bytes",
+    type=Size(),
+    help="Memory of the GPU to take for weights and batches at most, as in 8GB.  [default: all]",
+)
 @click.option("--text-column", default="text", show_default=True, help="Column of the body.")
 @click.option(
     "--title-column",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import DeviceError, UsageError
+from schemas.variants import DeviceKind
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -28,11 +29,13 @@ class Device:
     """A device that sessions can be built on.
 
     why: how it was chosen, for `run.json` and the screen.
+    memory_bytes: of a GPU's memory, what the engine's arena may take; None for all of it.
     """
 
-    kind: str
+    kind: DeviceKind
     index: int
     why: str
+    memory_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -68,16 +71,16 @@ def import_engine() -> Any:
     return onnxruntime
 
 
-def choose_device(requested: str) -> Device:
+def choose_device(requested: str, *, memory_bytes: int | None = None) -> Device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that can be had.
 
-    `auto` takes CUDA where it works, else the CPU, and says why.
+    `auto` takes CUDA where it works, else the CPU, and says why. memory_bytes: see `Device`.
     Raises UsageError for another word, DeviceError if CUDA was asked for and cannot be had.
     """
     if requested == "auto":
         problem = cuda_problem()
         if problem is None:
-            return Device("cuda", 0, "auto: CUDA works here")
+            return Device("cuda", 0, "auto: CUDA works here", memory_bytes)
         return Device("cpu", 0, f"auto: no CUDA ({problem})")
     match = _DEVICE.fullmatch(requested)
     if match is None or (match[1] == "cpu" and match[2] is not None):
@@ -93,7 +96,7 @@ def choose_device(requested: str) -> Device:
             f"--device {requested}: CUDA cannot be had: {problem}",
             hint="use --device cpu, or mend the installation; `batch-classify doctor` checks it",
         )
-    return Device("cuda", index, "asked for")
+    return Device("cuda", index, "asked for", memory_bytes)
 
 
 def cuda_problem(index: int = 0) -> str | None:

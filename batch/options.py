@@ -32,7 +32,7 @@ class RunOptions:
     title, id and domain may be missing.
     require_signature: file of the public key that must have signed the bundle, or None.
     shard: do this part of the corpus only. cache: folder of logits that are known already.
-    cache_bytes: its size at most.
+    cache_bytes: its size at most. gpu_memory_bytes: memory of a GPU to take at most, or None.
     """
 
     corpus: tuple[str, ...]
@@ -59,6 +59,7 @@ class RunOptions:
     shard: Shard | None = None
     cache: Path | None = None
     cache_bytes: int = 2_000_000_000
+    gpu_memory_bytes: int | None = None
 
     def shaping(self) -> dict[str, JsonValue]:
         """The options that shape the output; a resumed run must have the same."""

@@ -6,7 +6,7 @@ from batch.device import Device
 from batch.engines.openvino import openvino_problem
 from schemas.bundle import Bundle
 from schemas.errors import DeviceError, UsageError, listing
-from schemas.variants import ENGINE_OF, PRECISIONS, Precision
+from schemas.variants import ENGINE_OF, ONLY_ON, PRECISIONS, Precision
 
 
 def choose_precision(
@@ -38,8 +38,9 @@ def choose_precision(
 
 def precision_problem(precision: Precision, device: Device) -> str | None:
     """Why a device cannot run a precision, or None if nothing speaks against it."""
-    if ENGINE_OF[precision] == "onnxruntime":
-        return None
-    if device.kind != "cpu":
+    only_on = ONLY_ON.get(precision, device.kind)
+    if device.kind != only_on:
+        if only_on == "cuda":
+            return "it is for CUDA; a CPU would compute it in fp32, and no faster"
         return f"it is for a CPU, not for {device.name}"
-    return openvino_problem(precision)
+    return openvino_problem(precision) if ENGINE_OF[precision] == "openvino" else None

@@ -87,7 +87,7 @@ def choose_model(options: RunOptions) -> Model:
     """
     bundle = open_bundle(options.bundle, options.require_signature)
     tasks = select_tasks(bundle, options.task)
-    device = choose_device(options.device)
+    device = choose_device(options.device, memory_bytes=options.gpu_memory_bytes)
     precision = choose_precision(bundle, tasks, device, options.precision)
     return Model(bundle, tasks, device, precision)
 

@@ -78,10 +78,23 @@ def _facts(about: ArtefactMetadata) -> list[str]:
         f"- precision: {about.precision}; calibration: {about.calibration.method} (asked for: "
         f"{about.decision.calibration})",
         f"- thresholds: {_rule(about.decision.thresholds)}",
+        *_cost(about),
         *_recalibrated(about),
         f"- calibration error (ECE, mean of the labels) {_mean_change(about.decision, 'ece')}, "
         f"Brier score {_mean_change(about.decision, 'brier')}",
         "",
+    ]
+
+
+def _cost(about: ArtefactMetadata) -> list[str]:
+    cost = about.cost
+    if cost is None:
+        return []
+    where = "CUDA" if cost.device == "cuda" else "a CPU"
+    return [
+        f"- against fp32 on {cost.texts} texts, measured on {where}: labels of "
+        f"{cost.changed_articles:.2%} of the texts differ, probabilities by at most "
+        f"{cost.drift_max:.4f}"
     ]
 
 

@@ -53,8 +53,8 @@ def main() -> None:
 @click.option(
     "--precision",
     metavar="LIST",
-    help="Precisions to try beside fp32, as in bf16,int8; one that fails its gate is left out.  "
-    "[default: bf16, where this machine can run it]",
+    help="Precisions to try beside fp32, as in bf16,fp16; one that fails its gate is left out.  "
+    "[default: bf16 where this CPU can run it, fp16 where CUDA works]",
 )
 def export(
     checkpoint: Path, output: Path, settings: tuple[str, ...], precision: str | None
@@ -68,7 +68,7 @@ def export(
 
     A reduced precision is published where it changes the labels of few held-out texts and costs
     hardly any F1; calibration and thresholds are found for each anew. batch-classify takes the
-    fastest that its machine can run.
+    fastest that its machine can run. fp16 is for CUDA; where there is none, the CPU checks it.
 
     \b
     Examples:

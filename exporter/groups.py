@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from batch.device import choose_device
 from batch.session import TaskSession
+from exporter.devices import checking_device
 from exporter.variants import Reference
 from schemas.bundle import BundleFiles
 from schemas.text import TextSpec
@@ -34,7 +34,7 @@ def other_bits(
     """
     names = tuple(references)
     first = references[names[0]]
-    device, path = choose_device("cpu"), files.shared(names[0], precision)
+    device, path = checking_device(precision), files.shared(names[0], precision)
     together = first.runner(TaskSession(path, device, precision=precision, tasks=names))
     some = first.texts[:MAX_TEXTS]
     found = together.logits(some)

@@ -14,6 +14,7 @@ from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import choose_decision
+from exporter.devices import checking_device
 from exporter.graph import trace_graph
 from exporter.groups import text_groups
 from exporter.probes import probe_texts, record_probes
@@ -178,7 +179,7 @@ def _export_task(
         max_tokens=max_tokens,
         pad_id=pad_id,
     )
-    return ExportedTask(metadata, probes, reference)
+    return ExportedTask(metadata, probes, reference, path_model)
 
 
 def _run_heldout(
@@ -228,11 +229,15 @@ def _write_manifest(files: BundleFiles, tasks: list[str], groups: list[ExportedG
 
 
 def open_again(folder: Path) -> None:
-    """Open the finished files the way production will, and score a text with each."""
+    """Open the finished files the way production will, and score a text with each.
+
+    fp16 without CUDA is run by the CPU, as it was checked.
+    """
     bundle = Bundle.open(folder)
     bundle.check_all()
     alone = [(task,) for task in bundle.manifest.tasks]
     for tasks in (*alone, *(graph.tasks for graph in bundle.manifest.shared)):
         for precision in bundle.precisions(tasks):
-            scorer = open_scorer(bundle, tasks, choose_device("cpu"), precision=precision)
+            device = checking_device(precision)
+            scorer = open_scorer(bundle, tasks, device, precision=precision)
             scorer.score([ModelText("One article.", cut=False)])

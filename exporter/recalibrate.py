@@ -18,6 +18,7 @@ from batch.scorer import Scorer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import choose_decision
+from exporter.devices import checking_device
 from exporter.graph import embed_metadata, embed_shared_metadata
 from exporter.inspection import read_metadata
 from exporter.publish import open_again, refuse_foreign
@@ -31,7 +32,7 @@ from schemas.files import FileFacts, atomic_folder
 from schemas.metadata import ArtefactMetadata, Recalibration, VariantFacts
 from schemas.tasks import BoolArray, label_matrix
 from schemas.text import EMPTY, ModelText
-from schemas.variants import OWN_FILE, Precision
+from schemas.variants import ONLY_ON, OWN_FILE, Precision
 
 log = logging.getLogger(__name__)
 
@@ -179,14 +180,20 @@ def _decided_anew(
 def _variant(bundle: Bundle, task: str, precision: Precision, reference: Reference) -> VariantFacts:
     """A reduced precision of the task, decided by its own logits of the rows.
 
+    It is run where an export on this machine would check it.
     Raises DeviceError if this machine cannot run it, ExportError if it does not pass its gate.
     """
     path = bundle.onnx(task, precision)
-    session = TaskSession(path, choose_device("cpu"), precision=precision)
-    cost = session.metadata().cost
-    assert cost is not None
+    device = checking_device(precision)
+    if device.kind != ONLY_ON[precision]:
+        log.info("%s in %s: fitted on what the CPU makes of it (%s)", task, precision, device.why)
+    session = TaskSession(path, device, precision=precision)
+    before = session.metadata()
+    assert before.cost is not None
     logits = reference.runner(session).logits(reference.texts)
-    facts = fit_variant(reference, logits, kept=cost.kept)
+    facts = fit_variant(reference, logits, kept=before.cost.kept, device=device.kind)
+    if precision in OWN_FILE:
+        facts = facts.model_copy(update={"verification": before.metrics.verification})
     problem = gate(facts.cost)
     if problem is not None:
         raise ExportError(

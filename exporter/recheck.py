@@ -16,13 +16,17 @@ from batch.doctor import signature_finding
 from batch.findings import Finding
 from batch.machine import engine_and_cpu
 from batch.onnx_file import refuse_external_data
+from batch.precision import precision_problem
 from batch.scorer import LogitRunner, Scorer, open_scorer
 from batch.signature import open_bundle
+from exporter.devices import checking_device
+from exporter.inspection import read_metadata
 from exporter.repeatable import rearranged
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import NarrascanError, UsageError
 from schemas.probes import Probes, read_probes
+from schemas.variants import Precision
 
 
 def recheck(folder: Path, public_key: Path | None = None) -> Iterator[Finding]:
@@ -96,6 +100,32 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
         f"with {threads} threads": other.logits(probes.tokenised),
     }
     yield _repeatable(task, logits, found)
+    for precision in bundle.precisions(task):
+        if precision != "fp32":
+            yield _variant(bundle, probes, precision)
+
+
+def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
+    """A reduced precision of the task: its file, and its scores where this machine can run it."""
+    task, path = probes.task, bundle.onnx(probes.task, precision)
+    about = read_metadata(path).get(task)  # refuses external data too
+    if about is None or precision not in (about.precision, *about.variants):
+        text = f"{precision}: {path.name} says nothing of it"
+        return Finding("problem", task, text, "export the checkpoint again")
+    device = checking_device(precision)
+    problem = precision_problem(precision, device)
+    if problem is not None:
+        return Finding(
+            "note",
+            task,
+            f"{precision}: {path.name} is one file with valid metadata; its scores cannot be "
+            f"checked here: {problem}",
+        )
+    runner = open_scorer(bundle, task, device, precision=precision).runner
+    logits = runner.logits(probes.tokenised)
+    if not np.isfinite(logits).all():
+        return Finding("problem", task, f"{precision}: logits are not numbers", "export it again")
+    return _repeatable(task, logits, rearranged(runner, probes.tokenised), named=f"{precision}: ")
 
 
 def _probes_of(bundle: Bundle, task: str) -> Probes | None:
@@ -140,13 +170,16 @@ def _as_recorded(scorer: Scorer, probes: Probes, logits: FloatArray) -> Finding:
     )
 
 
-def _repeatable(task: str, expected: FloatArray, found: Mapping[str, FloatArray]) -> Finding:
+def _repeatable(
+    task: str, expected: FloatArray, found: Mapping[str, FloatArray], *, named: str = ""
+) -> Finding:
+    """Whether a row has the same bits in every arrangement. named: what was run, as a prefix."""
     differing = [way for way, logits in found.items() if logits.tobytes() != expected.tobytes()]
     if differing:
         return Finding(
             "problem",
             task,
-            f"a row has other scores {', '.join(differing)}",
+            f"{named}a row has other scores {', '.join(differing)}",
             "please report it with the processor and the version of onnxruntime",
         )
-    return Finding("ok", task, f"scores are the same to the last bit {', '.join(found)}")
+    return Finding("ok", task, f"{named}scores are the same to the last bit {', '.join(found)}")

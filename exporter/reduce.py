@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from batch.device import choose_device
+from batch.device import Device, choose_device, cuda_problem
 from batch.engines.openvino import openvino_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
+from exporter.devices import checking_device
+from exporter.fuse import fuse
 from exporter.graph import GroupGraph, embed_metadata, embed_shared_metadata
 from exporter.groups import other_bits
 from exporter.quantise import left_in_bf16, quantise, sweep
@@ -26,13 +29,15 @@ from exporter.variants import (
     gate,
     tokens_per_s,
 )
+from exporter.verify import verify
 from schemas.bundle import BundleFiles, SharedGraph
 from schemas.decision import FloatArray
 from schemas.errors import ExportError
-from schemas.metadata import ArtefactMetadata, VariantFacts
+from schemas.metadata import ArtefactMetadata, VariantFacts, Verification
 from schemas.probes import Probes
 from schemas.tokens import IdArray, TokenisedText
-from schemas.variants import ENGINE_OF, OWN_FILE, PRECISIONS, Precision
+from schemas.variants import ENGINE_OF, ONLY_ON, OWN_FILE, PRECISIONS, Precision
+from trainer.model import TaskPath
 
 log = logging.getLogger(__name__)
 
@@ -42,28 +47,36 @@ SWEPT_TEXTS = 48
 """Held-out texts that the sweep for sensitive products looks at."""
 ALONE_TEXTS = 16
 """Texts that are scored alone and among others."""
+FP16_TOLERANCE = 0.05
+"""Largest difference of a logit between fp16 and torch in fp32. Checked by a CPU, MiniLM was off by
+half a percent of the spread of its logits at most; well trained, they spread over ten units."""
 
 
 def available_precisions() -> tuple[Precision, ...]:
-    """What this machine can make and check without being asked: bf16 beside fp32, if it runs."""
+    """What this machine can run, and so makes without being asked, beside fp32: bf16 and fp16."""
+    found: list[Precision] = ["fp32"]
+    if cuda_problem() is None:
+        found.append("fp16")
     problem = openvino_problem("bf16")
-    if problem is not None:
+    if problem is None:
+        found.append("bf16")
+    else:
         log.info("bf16 is left out: %s", problem)
-        return ("fp32",)
-    return ("fp32", "bf16")
+    return tuple(found)
 
 
 @dataclass(frozen=True)
 class ExportedTask:
     """A task whose fp32 file is written and checked.
 
-    reference: what that file says of real texts. own_files: what the files of other precisions say
-    of themselves.
+    reference: what that file says of real texts. model: the torch model that it was made of.
+    own_files: what the files of other precisions say of themselves.
     """
 
     metadata: ArtefactMetadata
     probes: Probes
     reference: Reference
+    model: TaskPath
     own_files: Mapping[Precision, ArtefactMetadata] = field(default_factory=dict)
 
     def embedded(self, precision: Precision) -> ArtefactMetadata:
@@ -95,8 +108,7 @@ def finish_group(
     sample: token ids of training texts. Raises ExportError if a precision cannot be had here, or
     if the fp32 file that tasks share has other bits than their own.
     """
-    references = {task: about.reference for task, about in tasks.items()}
-    reducer = Reducer(graph, files, references, sample)
+    reducer = Reducer(graph, files, tasks, sample)
     reduced = [each for each in precisions if each != "fp32"]
     made: dict[Precision, dict[str, VariantFacts]] = {each: reducer.make(each) for each in reduced}
     finished, order = {}, {}
@@ -144,6 +156,8 @@ def _share(
             )
         if problem:
             log.info("%s; %s is published for each task alone", problem, each)
+            if each in OWN_FILE:
+                files.shared(names[0], each).unlink()
             continue
         path = files.shared(names[0], each)
         embed_shared_metadata(path, [about.embedded(each) for about in tasks.values()])
@@ -175,21 +189,24 @@ def _fastest_first(speeds: Mapping[Precision, float]) -> list[Precision]:
 class Reducer:
     """Makes the reduced variants of one group of tasks.
 
-    references: what fp32 says of each task's held-out texts. sample: training texts.
-    speeds: tokens a second over those of fp32, here, for what passed; kept out of the files, which
-    are the same for every export of a checkpoint.
+    tasks: with what fp32 says of each one's held-out texts. sample: training texts.
+    speeds: tokens a second over those of fp32 on the same device, for what passed; kept out of the
+    files, which are the same for every export of a checkpoint. What is for CUDA and was checked by
+    a CPU is taken for faster than anything: no device has to choose between it and the rest.
     """
 
     def __init__(
         self,
         graph: GroupGraph,
         files: BundleFiles,
-        references: Mapping[str, Reference],
+        tasks: Mapping[str, ExportedTask],
         sample: Sequence[IdArray],
     ) -> None:
         self.speeds: dict[tuple[str, Precision], float] = {}
         self._graph, self._files = graph, files
-        self._references, self._sample = references, sample
+        self._references = {task: about.reference for task, about in tasks.items()}
+        self._models = {task: about.model for task, about in tasks.items()}
+        self._sample = sample
 
     def make(self, precision: Precision) -> dict[str, VariantFacts]:
         """Write the files of a precision, and measure what it costs each task.
@@ -204,14 +221,21 @@ class Reducer:
         if precision == "int8":
             quantised, kept = self._quantised()
             quantised.write(self._files, precision)
+        elif precision == "fp16":
+            layers = next(iter(self._models.values())).config.num_hidden_layers
+            try:
+                fuse(self._graph, layers=layers).write(self._files, precision)
+            except ExportError as error:
+                log.info("%s, fp16: left out: %s", ", ".join(self._graph.tasks), error)
+                return {}
         found = {}
         for task, reference in self._references.items():
             facts = self._measured(task, reference, precision, kept)
             if facts is not None:
                 found[task] = facts
-            elif precision == "int8":
+            elif precision in OWN_FILE:
                 self._files.onnx(task, precision).unlink()
-        if precision == "int8" and len(found) < len(self._references):
+        if precision in OWN_FILE and len(found) < len(self._references):
             self._files.shared(self._graph.tasks[0], precision).unlink(missing_ok=True)
         return found
 
@@ -219,19 +243,29 @@ class Reducer:
         self, task: str, reference: Reference, precision: Precision, kept: tuple[str, ...]
     ) -> VariantFacts | None:
         """Costs of a task's variant, or None where it may not be published."""
-        plain = self._runner(reference, self._files.onnx(task), "fp32")
-        runner = self._runner(reference, self._files.onnx(task, precision), precision)
-        texts = reference.texts
+        texts, device = reference.texts, checking_device(precision)
+        session = TaskSession(self._files.onnx(task, precision), device, precision=precision)
+        runner = reference.runner(session)
+        verification = None
+        if precision == "fp16":
+            try:
+                verification = self._verified(task, session, runner)
+            except ExportError as error:
+                log.info("%s, fp16: left out: %s", task, error)
+                return None
         logits = runner.logits(texts)
-        speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
-        facts = fit_variant(reference, logits, kept=kept)
+        facts = fit_variant(reference, logits, kept=kept, device=device.kind)
+        facts = facts.model_copy(update={"verification": verification})
         problem = gate(facts.cost) or _depends_on_neighbours(runner, texts, logits)
+        speed = math.inf
+        if device.kind == ONLY_ON[precision]:
+            plain = self._runner(reference, self._files.onnx(task), "fp32", device)
+            speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
         log.info(
-            "%s, %s: %.1f times as fast, changes the labels of %.2f %% of the texts, drift at most "
-            "%.4f%s",
+            "%s, %s: %s, changes the labels of %.2f %% of the texts, drift at most %.4f%s",
             task,
             precision,
-            speed,
+            f"{speed:.1f} times as fast" if speed < math.inf else "checked by the CPU",
             100 * facts.cost.changed_articles,
             facts.cost.drift_max,
             f"; not published: {problem}" if problem else "",
@@ -240,6 +274,20 @@ class Reducer:
             return None
         self.speeds[task, precision] = speed
         return facts
+
+    def _verified(self, task: str, session: TaskSession, runner: LogitRunner) -> Verification:
+        """Compare a file of its own with torch. Raises ExportError if it is too far off."""
+        reference = self._references[task]
+        return verify(
+            session,
+            self._models[task],
+            runner,
+            reference.texts,
+            calibration=reference.decision.calibration,
+            thresholds=reference.decision.thresholds,
+            tolerance=FP16_TOLERANCE,
+            max_differing=MAX_CHANGED_ARTICLES,
+        )
 
     def _quantised(self) -> tuple[GroupGraph, tuple[str, ...]]:
         """The group's graph in 8 bits, with as many products left in bf16 as it takes.
@@ -290,11 +338,13 @@ class Reducer:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "tried.onnx")
             onnx.save(GroupGraph(model, self._graph.tasks).cut(task), path)
-            return self._runner(self._references[task], path, "int8").logits(texts)
+            device = choose_device("cpu")
+            return self._runner(self._references[task], path, "int8", device).logits(texts)
 
-    def _runner(self, reference: Reference, path: Path, precision: Precision) -> LogitRunner:
-        session = TaskSession(path, choose_device("cpu"), precision=precision)
-        return reference.runner(session)
+    def _runner(
+        self, reference: Reference, path: Path, precision: Precision, device: Device
+    ) -> LogitRunner:
+        return reference.runner(TaskSession(path, device, precision=precision))
 
 
 def _growing(count: int) -> list[int]:

@@ -16,6 +16,7 @@ from schemas.decision import FloatArray, calibrate, decide
 from schemas.metadata import VariantCost, VariantFacts
 from schemas.tasks import BoolArray
 from schemas.tokens import TokenisedText
+from schemas.variants import DeviceKind
 
 MAX_CHANGED_ARTICLES = 0.015
 """Largest share of the texts whose set of labels may differ from that of fp32."""
@@ -56,11 +57,12 @@ def fit_variant(
     logits: FloatArray,
     *,
     kept: tuple[str, ...] = (),
+    device: DeviceKind = "cpu",
 ) -> VariantFacts:
     """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
 
     logits: (rows, labels), of the reference's texts. kept: products that were left in a higher
-    precision.
+    precision. device: that ran it.
     """
     own = choose_decision(logits, reference.gold, reference.config)
     decided = decide(calibrate(logits, own.calibration), own.thresholds)
@@ -87,6 +89,7 @@ def fit_variant(
             macro_f1_before=before.macro_f1,
             macro_f1_after=after.macro_f1,
             kept=kept,
+            device=device,
         ),
     )
 

@@ -32,9 +32,12 @@ def verify(
     *,
     calibration: Calibration,
     thresholds: FloatArray,
+    tolerance: float = LOGIT_TOLERANCE,
+    max_differing: float = MAX_DIFFERING_DECISIONS,
 ) -> Verification:
     """Compare logits and decisions over many lengths and batch shapes.
 
+    tolerance: of a logit. max_differing: share of the decisions.
     Raises ExportError, with the worst difference and its shape, if a bound is passed.
     """
     ids = _spread([text.ids for text in texts])
@@ -51,31 +54,31 @@ def verify(
         difference = _difference(found[real], expected[real])
         if difference > worst:
             worst, worst_shape = difference, packed.input_ids.shape
-        if worst > LOGIT_TOLERANCE:
+        if worst > tolerance:
             continue  # the decisions no longer matter
         ours, theirs = (
             decide(calibrate(logits[real], calibration), thresholds) for logits in (found, expected)
         )
         differing += int((ours != theirs).sum())
         decisions += ours.size
-    if worst > LOGIT_TOLERANCE:
+    if worst > tolerance:
         raise ExportError(
             f"{session.path.name}: a logit differs from torch by {worst:.2e} in a batch of shape "
-            f"{worst_shape}, tolerance {LOGIT_TOLERANCE:.0e}; nothing was published",
+            f"{worst_shape}, tolerance {tolerance:.0e}; it is not published",
             hint="this architecture may need a newer optimum; please report it with the model type",
         )
     share = differing / decisions
-    if share > MAX_DIFFERING_DECISIONS:
+    if share > max_differing:
         raise ExportError(
             f"{session.path.name}: {share:.2%} of the decisions differ from torch, at most "
-            f"{MAX_DIFFERING_DECISIONS:.2%} may; nothing was published"
+            f"{max_differing:.2%} may; it is not published"
         )
     return Verification(
         texts=len(ids),
         shapes=len(shapes),
-        logit_tolerance=LOGIT_TOLERANCE,
+        logit_tolerance=tolerance,
         max_logit_difference=worst,
-        max_differing_decisions=MAX_DIFFERING_DECISIONS,
+        max_differing_decisions=max_differing,
         differing_decisions=share,
     )
 

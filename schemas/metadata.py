@@ -15,7 +15,7 @@ from schemas.metrics import Scores
 from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.text import TextSpec
 from schemas.thresholds import ThresholdRule
-from schemas.variants import Precision
+from schemas.variants import DeviceKind, Precision
 
 SCHEMA_VERSION = 1
 PREFIX = "narrascan."
@@ -160,6 +160,8 @@ class VariantCost(BaseModel):
     macro_f1_after: Probability
     kept: tuple[str, ...]
     """Nodes of the graph that were left in a higher precision."""
+    device: DeviceKind = "cpu"
+    """Where it was measured: fp16 is run by a CPU where the exporting machine has no CUDA."""
 
 
 class VariantFacts(BaseModel):
@@ -173,6 +175,8 @@ class VariantFacts(BaseModel):
     validation: Scores
     cross_validated: Scores
     cost: VariantCost
+    verification: Verification | None = None
+    """Of a file of its own against torch; else that of fp32 holds."""
 
 
 class ArtefactMetadata(BaseModel):
@@ -241,6 +245,7 @@ class ArtefactMetadata(BaseModel):
                     update={
                         "validation": variant.validation,
                         "cross_validated": variant.cross_validated,
+                        "verification": variant.verification or self.metrics.verification,
                     }
                 ),
             }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Precision = Literal["fp32", "bf16", "int8"]
-"""`fp32`: as it was trained. `bf16`: the same file, multiplied in bfloat16. `int8`: a file of its
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""`fp32`: as it was trained. `fp16`: a file of its own, with fused attention and an encoder in half
+precision, for CUDA. `bf16`: the same file as fp32, multiplied in bfloat16. `int8`: a file of its
 own, with weights and activations of 8 bits where that was found to cost little."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -16,10 +17,14 @@ DeviceKind = Literal["cpu", "cuda"]
 
 ENGINE_OF: dict[Precision, EngineName] = {
     "fp32": "onnxruntime",
+    "fp16": "onnxruntime",
     "bf16": "openvino",
     "int8": "openvino",
 }
 """Who runs a precision: the reference by onnxruntime, the others where they are fastest."""
 
-OWN_FILE: tuple[Precision, ...] = ("int8",)
+ONLY_ON: dict[Precision, DeviceKind] = {"fp16": "cuda", "bf16": "cpu", "int8": "cpu"}
+"""The kind of device that runs a precision, where only one does."""
+
+OWN_FILE: tuple[Precision, ...] = ("fp16", "int8")
 """Precisions that have a file of their own; the engine makes the others of the one of fp32."""

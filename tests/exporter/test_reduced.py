@@ -166,7 +166,7 @@ def test_unknown_precision_is_wrong_usage(checkpoint: Path, tmp_path: Path) -> N
 
     assert result.exit_code == 2
     assert "unknown 'fp8'" in result.output
-    assert "'fp32', 'bf16', 'int8'" in result.output
+    assert "'fp32', 'fp16', 'bf16', 'int8'" in result.output
     assert not output.exists()
 
 

@@ -1,0 +1,15 @@
+"""On which device a precision is checked before it may be published."""
+
+from __future__ import annotations
+
+from batch.device import Device, choose_device
+from schemas.variants import ONLY_ON, Precision
+
+
+def checking_device(precision: Precision) -> Device:
+    """The CPU, but CUDA for what is for CUDA.
+
+    Without CUDA a CPU checks that too: onnxruntime then computes in fp32 between roundings to fp16,
+    which shows a wrong graph, weights that fp16 cannot hold, and most of what rounding costs.
+    """
+    return choose_device("auto" if ONLY_ON.get(precision) == "cuda" else "cpu")

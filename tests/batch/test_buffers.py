@@ -1,0 +1,107 @@
+"""What bound buffers promise: the numbers of a plain run, in memory that is taken once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch.cli import main
+from batch.device import CPU_PROVIDER, Device, import_engine
+from batch.engines.onnxruntime import OnnxruntimeSession, provider_options
+from schemas.bundle import Bundle
+
+CPU = Device("cpu", 0, "for tests")
+OUTPUTS = ["logits.roles", "logits.site", "logits.narrative"]
+SHAPES = [(3, 16), (1, 40), (3, 16), (2, 40), (1, 40), (3, 16)]
+
+
+@pytest.fixture(scope="module")
+def graph(joint_bundle: Path) -> Path:
+    """The file that three tasks share."""
+    return Bundle.open(joint_bundle).onnx(("roles", "site", "narrative"), "fp32")
+
+
+def batch(number: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Random tokens, the last row half padded."""
+    input_ids = np.random.default_rng(number).integers(5, 700, shape)
+    attention_mask = np.ones(shape, np.int64)
+    attention_mask[-1, shape[1] // 2 :] = 0
+    return input_ids, attention_mask
+
+
+@pytest.mark.parametrize("outputs", [OUTPUTS, OUTPUTS[2:], OUTPUTS[1::-1]], ids=len)
+def test_bound_buffers_give_the_bits_of_a_plain_run(graph: Path, outputs: list[str]) -> None:
+    """With shapes that come and go, for all outputs, for one, and in another order."""
+    session = OnnxruntimeSession(graph, CPU, threads=1)
+    plain = import_engine().InferenceSession(str(graph), providers=[CPU_PROVIDER])
+
+    for number, shape in enumerate(SHAPES):
+        input_ids, attention_mask = batch(number, shape)
+        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+        expected = plain.run(outputs, feeds)
+        found = session.run(input_ids, attention_mask, outputs)
+
+        assert [array.dtype for array in found] == [np.float32] * len(outputs)
+        for one, other in zip(found, expected, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_buffers_are_taken_once_for_each_shape(graph: Path) -> None:
+    """Six batches of three shapes, three pairs of buffers."""
+    session = OnnxruntimeSession(graph, CPU, threads=1)
+    for number, shape in enumerate(SHAPES):
+        session.run(*batch(number, shape), OUTPUTS)
+
+    assert len(session.buffers) == len(set(SHAPES))
+
+
+def test_results_outlive_the_next_batch(graph: Path) -> None:
+    """What was returned is a copy of the buffer, not a view of it."""
+    session = OnnxruntimeSession(graph, CPU, threads=1)
+    (first,) = session.run(*batch(0, (3, 16)), OUTPUTS[:1])
+    kept = first.copy()
+    (second,) = session.run(*batch(1, (3, 16)), OUTPUTS[:1])
+
+    assert np.array_equal(first, kept)
+    assert not np.array_equal(first, second)
+
+
+def test_inputs_need_not_lie_in_one_piece(graph: Path) -> None:
+    """Every second row of an array scores as those rows do."""
+    session = OnnxruntimeSession(graph, CPU, threads=1)
+    input_ids, attention_mask = batch(0, (6, 16))
+    (apart,) = session.run(input_ids[::2], attention_mask[::2], OUTPUTS[:1])
+    (copied,) = session.run(input_ids[::2].copy(), attention_mask[::2].copy(), OUTPUTS[:1])
+
+    assert np.array_equal(apart, copied)
+
+
+def test_provider_options_are_those_of_the_device() -> None:
+    """CUDA keeps to fp32, to one way to convolve, to one stream and to the memory it may take."""
+    always = {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "DEFAULT",
+        "do_copy_in_default_stream": "1",
+        "use_tf32": "0",
+    }
+
+    assert provider_options(CPU) == {}
+    assert provider_options(Device("cuda", 1, "asked for")) == {"device_id": "1", **always}
+    assert provider_options(Device("cuda", 0, "asked for", 8 * 10**9)) == {
+        "device_id": "0",
+        "gpu_mem_limit": "8000000000",
+        **always,
+    }
+
+
+def test_the_limit_of_a_gpus_memory_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--gpu-memory-limit 8GB` is what CUDA is opened with; a CPU has no use for it."""
+    monkeypatch.setattr("batch.device.cuda_problem", lambda index=0: None)
+    from batch.device import choose_device
+
+    found = [choose_device(name, memory_bytes=8).memory_bytes for name in ("auto", "cuda:1", "cpu")]
+
+    assert found == [8, 8, None]
+    assert any("--gpu-memory-limit" in option.opts for option in main.commands["run"].params)
