@@ -160,8 +160,8 @@ HEADINGS: dict[Schedule, tuple[str, str]] = {
     ),
     "whole": (
         "From the start",
-        "The recipe at 128 tokens, heads starting at random, with one loss: BCE, and those that came "
-        "out best on the held-out rows of the table above.",
+        "The recipe at 128 tokens, heads starting at random, with one loss: BCE, and those that "
+        "came out best on the held-out rows of the table above.",
     ),
     "variant": (
         "Other things tried",

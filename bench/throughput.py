@@ -23,6 +23,8 @@ import numpy as np
 import polars as pl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from batch.device import choose_device
+from batch.precision import precision_problem
 from batch.scorer import load_tokenizer
 from bench.contender import MAX_TOKENS
 from bench.corpora import long_corpus, news_corpus, widened_bundle
@@ -109,7 +111,8 @@ def main(
 ) -> None:
     """Measure, and write down."""
     opened = Bundle.open(bundle)
-    precisions = tuple(opened.precisions(task))
+    cpu = choose_device("cpu")
+    precisions = [each for each in opened.precisions(task) if not precision_problem(each, cpu)]
     facts = {each: _facts(opened, task, each) for each in precisions}
     with TemporaryDirectory() as folder:
         work = Path(folder)
