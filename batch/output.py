@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -61,6 +62,17 @@ class Marker(BaseModel):
     part: FileFacts
     quarantine: FileFacts | None
     stats: dict[str, object]
+    sha256: str = ""
+    """Over all the rest, so that a damaged marker is none; empty until it is sealed."""
+
+    def sealed(self) -> Marker:
+        """The same with its own hash."""
+        return self.model_copy(update={"sha256": self.digest()})
+
+    def digest(self) -> str:
+        """sha256 over everything else."""
+        rest = self.model_dump_json(exclude={"sha256"})
+        return hashlib.sha256(rest.encode()).hexdigest()
 
     def run_stats(self) -> RunStats:
         """The chunk's statistics."""
@@ -132,8 +144,8 @@ class OutputFolder:
             self.write(self._key_file, json.dumps(key, indent=1, sort_keys=True))
             return
         try:
-            recorded = json.loads(self._key_file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            recorded = json.loads(self._key_file.read_bytes())
+        except (ValueError, RecursionError) as error:
             raise OutputError(
                 f"{self._key_file}: is damaged: {error}",
                 hint="start anew with --overwrite, or name another --output",
@@ -159,9 +171,16 @@ class OutputFolder:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def marker(self, index: int) -> Marker:
-        """What was recorded of a finished chunk. Raises OSError or ValidationError if nothing."""
-        raw = self._marker_path(index).read_text(encoding="utf-8")
-        return Marker.model_validate_json(raw)
+        """What was recorded of a finished chunk.
+
+        Raises OSError if nothing was, and ValueError if it is damaged or of another chunk.
+        """
+        marker = Marker.model_validate_json(self._marker_path(index).read_bytes())
+        if marker.sha256 != marker.digest():
+            raise ValueError("it is not what was written: its sha256 differs")
+        if marker.index != index:
+            raise ValueError(f"it is the marker of chunk {marker.index}")
+        return marker
 
     def is_finished(self, index: int) -> bool:
         """True if the chunk has a marker, and its files are there and are what the marker says."""
@@ -171,7 +190,7 @@ class OutputFolder:
                 marker.quarantine is None
                 or FileFacts.of(self.quarantine / part_name(index)) == marker.quarantine
             )
-        except (OSError, ValidationError):
+        except (OSError, ValueError):
             return False
 
     def publish_chunk(
@@ -198,7 +217,7 @@ class OutputFolder:
             quarantine=FileFacts.of(quarantine_path) if quarantine is not None else None,
             stats=stats.to_json(),
         )
-        self.write(self._marker_path(chunk.index), marker.model_dump_json())
+        self.write(self._marker_path(chunk.index), marker.sealed().model_dump_json())
 
     def adopt_chunk(self, index: int, other: OutputFolder) -> None:
         """Copy a finished chunk of another folder: part, quarantine, and then the marker.
@@ -211,8 +230,7 @@ class OutputFolder:
             self._adopt(other.predictions, self.predictions, index, marker.part)
             if marker.quarantine is not None:
                 self._adopt(other.quarantine, self.quarantine, index, marker.quarantine)
-            raw = marker_path.read_text(encoding="utf-8")
-        except ValidationError as error:
+        except ValueError as error:
             raise OutputError(
                 f"{marker_path}: is damaged: {error}", hint="run the command of this shard again"
             ) from error
@@ -221,7 +239,7 @@ class OutputFolder:
                 f"{other.folder}: chunk {index} cannot be copied: {error}",
                 hint="make room, or run the command of this shard again; then merge again",
             ) from error
-        self.write(self._marker_path(index), raw)
+        self.write(self._marker_path(index), marker.model_dump_json())
 
     def write(self, path: Path, text: str) -> None:
         """Write a small file whole or not at all. Raises OutputError if the disk is full."""
@@ -275,7 +293,7 @@ class OutputFolder:
 
     def _owner(self) -> Owner | None:
         try:
-            return Owner.model_validate_json(self._owner_file.read_text(encoding="utf-8"))
+            return Owner.model_validate_json(self._owner_file.read_bytes())
         except (OSError, ValidationError):
             return None
 

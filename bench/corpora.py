@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from batch.device import choose_device
 from batch.session import TaskSession
@@ -67,3 +69,24 @@ def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) ->
     )
     ours.manifest.write_text(manifest.model_dump_json())
     return folder
+
+
+def fuzz_corpora(folder: Path) -> None:
+    """The same dozen short articles as Parquet in several encodings; all columns of the samples."""
+    folder.mkdir(parents=True)
+    table = pl.read_parquet(SAMPLES / "articles.parquet").head(12).to_arrow()
+    text = pc.utf8_slice_codeunits(table.column("text"), 0, 160)
+    table = table.set_column(table.schema.get_field_index("text"), "text", text)
+    layouts: dict[str, dict[str, object]] = {
+        "a-snappy": {},
+        "b-plain": {"use_dictionary": False, "compression": "none"},
+        "c-zstd": {"compression": "zstd", "row_group_size": 5, "data_page_version": "2.0"},
+        "d-delta": {
+            "use_dictionary": False,
+            "column_encoding": {"text": "DELTA_BYTE_ARRAY", "start": "DELTA_BINARY_PACKED"},
+        },
+        "e-index": {"write_page_index": True, "write_page_checksum": True, "data_page_size": 200},
+        "f-bare": {"store_schema": False, "compression": "gzip"},
+    }
+    for name, options in layouts.items():
+        pq.write_table(table, folder / f"{name}.parquet", **options)
