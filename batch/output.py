@@ -95,6 +95,7 @@ class OutputFolder:
         self._work = folder / ".narrascan"
         self._scratch = self._work / "scratch"
         self._markers = self._work / "done"
+        self._published_file = self._work / "published.json"
         self._key_file = self._work / "key.json"
         self._owner_file = self._work / "owner.json"
 
@@ -160,10 +161,17 @@ class OutputFolder:
             )
 
     def is_published(self) -> bool:
-        """True if the run's last files are there."""
-        return self.last_file.exists() and all(
-            (self.folder / name).exists() for name in self._reports
-        )
+        """True if the run's last files are there, and are what was written."""
+        try:
+            recorded = json.loads(self._published_file.read_bytes())
+            return bool(recorded == self._last_hashes())
+        except (OSError, ValueError, KeyError, RecursionError):
+            return False
+
+    def finish(self, text: str) -> None:
+        """Write the run's last file, and what it and the reports are. Raises OutputError."""
+        self.write(self.last_file, text)
+        self.write(self._published_file, json.dumps(self._last_hashes(), indent=1))
 
     def markers(self) -> list[int]:
         """Index of every chunk that has a marker, ascending."""
@@ -251,6 +259,18 @@ class OutputFolder:
                 hint="make room, then run the same command again: it resumes",
             ) from error
 
+    def _last_hashes(self) -> dict[str, str]:
+        """sha256 of the last files by name, without `timings`, the part that may differ."""
+        record = json.loads(self.last_file.read_bytes())
+        if not isinstance(record, dict):
+            raise ValueError(f"{self.last_file}: is no JSON object")
+        del record["timings"]
+        content = json.dumps(record, sort_keys=True).encode()
+        return {
+            self.last_file.name: hashlib.sha256(content).hexdigest(),
+            **{name: FileFacts.of(self.folder / name).sha256 for name in self._reports},
+        }
+
     def _marker_path(self, index: int) -> Path:
         return self._markers / f"{index:05d}.json"
 
@@ -277,6 +297,7 @@ class OutputFolder:
     def _clear(self) -> None:
         """Discard an earlier run; only files that narrascan writes are removed."""
         self._key_file.unlink(missing_ok=True)
+        self._published_file.unlink(missing_ok=True)
         for name in (RUN_FILE, SHARD_FILE, *REPORTS):
             (self.folder / name).unlink(missing_ok=True)
         for folder in (self._markers, self.predictions, self.quarantine):

@@ -100,7 +100,7 @@ class TaskSession:
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _in_this_precision(self, metadata: ArtefactMetadata, output: str) -> ArtefactMetadata:
-        columns = self._engine.columns.get(output)
+        columns = self._engine.columns.get(output, 0)
         if columns != len(metadata.labels):
             raise BundleError(
                 f"{self.path}: the graph has {columns} outputs and its metadata "

@@ -14,9 +14,11 @@ from batch.device import choose_device
 from batch.session import TaskSession
 from exporter.graph import embed_metadata
 from exporter.publish import export_checkpoint
-from schemas.bundle import BundleFiles, BundleManifest
+from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import load_config
 from schemas.files import FileFacts
+from schemas.metadata import VariantCost, VariantFacts
+from schemas.variants import Precision
 from tests.tiny import SAMPLES, make_encoder, make_tokenizer, write_config
 from trainer.loop import train
 
@@ -69,6 +71,35 @@ def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) ->
     )
     ours.manifest.write_text(manifest.model_dump_json())
     return folder
+
+
+def pretend_bf16(bundle: Path) -> None:
+    """Let every task of a bundle be run in bf16 too, as if that had passed its gate at no cost.
+
+    Whether it passes, and which precision is faster, would differ from export to export.
+    """
+    files = BundleFiles(bundle)
+    stored = Bundle.open(bundle).manifest
+    free = VariantCost.model_validate(
+        {name: 0 for name in VariantCost.model_fields if name != "kept"} | {"kept": ()}
+    )
+    for task in stored.tasks:
+        about = TaskSession(files.onnx(task), choose_device("cpu")).metadata()
+        variant = VariantFacts(
+            thresholds=about.thresholds,
+            calibration=about.calibration,
+            decision=about.decision,
+            validation=about.metrics.validation,
+            cross_validated=about.metrics.cross_validated,
+            cost=free,
+        )
+        embed_metadata(files.onnx(task), about.model_copy(update={"variants": {"bf16": variant}}))
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    manifest = BundleManifest(
+        tasks={task: dict.fromkeys(precisions, files.onnx(task).name) for task in stored.tasks},
+        files={name: FileFacts.of(bundle / name) for name in stored.files},
+    )
+    files.manifest.write_text(manifest.model_dump_json())
 
 
 def fuzz_corpora(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Feed thousands of broken inputs to `batch-classify`: no traceback, no hang, no half file.
 
-Seed and number determine a case. Cases run in worker processes; one that takes too long or takes
+Seed and number determine what is changed; --only repeats a case over the inputs of the last run,
+because no two exports are the same. Cases run in worker processes; one that takes too long or takes
 its process down is a finding, as is a traceback, a wrong exit code, an error without a file's name,
 or an output folder that contradicts itself. Writes bench/results/fuzz.json.
 """
@@ -13,7 +14,7 @@ import shutil
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -96,7 +97,7 @@ class _Worker:
 
 def outcomes(
     bench: Bench, numbers: Iterable[int], *, jobs: int, limit_s: float = LIMIT_S
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Run cases on `jobs` processes; yields outcomes as they come. Close it to stop early."""
     waiting = iter(numbers)
     workers: list[_Worker] = []
@@ -124,17 +125,20 @@ def outcomes(
             worker.dismiss()
 
 
-def lay_ground(folder: Path) -> Ground:
-    """Make what cases start from: see `Ground`."""
+def lay_ground(folder: Path, *, bundle: Path | None = None) -> Ground:
+    """Make what cases start from: see `Ground`.
+
+    bundle: with tasks narrative and entity_framing; a tiny one is made by default.
+    """
     from click.testing import CliRunner
 
     from batch.cli import main as command
-    from bench.corpora import fuzz_corpora, tiny_bundle
+    from bench.corpora import fuzz_corpora, pretend_bf16, tiny_bundle
     from exporter.signing import make_keys, sign_bundle
 
     ground = Ground(folder)
-    tiny_bundle(folder / "tiny")
-    shutil.copytree(folder / "tiny" / "bundle", ground.bundle)
+    shutil.copytree(bundle or tiny_bundle(folder / "tiny"), ground.bundle)
+    pretend_bf16(ground.bundle)
     private = folder / "key"
     make_keys(private)
     sign_bundle(ground.bundle, private)
@@ -210,7 +214,7 @@ def _run_all(bench: Bench, numbers: Sequence[int], jobs: int, budget_s: float) -
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("artifacts/fuzz"),
     show_default=True,
-    help="Folder for inputs and outputs, emptied first; the cases with findings stay there.",
+    help="Folder for what cases start from, made anew but for --only, and for cases with findings.",
 )
 @click.option(
     "--results", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS, hidden=True
@@ -226,8 +230,10 @@ def main(
 ) -> None:
     """Fuzz, tell, and write down."""
     folder = folder.resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    ground = lay_ground(folder / "ground")
+    ground = Ground(folder / "ground")
+    if only is None or not ground.finished.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        lay_ground(ground.folder)
     bench = Bench(ground, folder, seed)
     numbers = range(cases) if only is None else [only]
     found = _run_all(bench, numbers, jobs if only is None else 1, budget or float("inf"))

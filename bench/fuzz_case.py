@@ -145,7 +145,7 @@ def _problems_of_text(exit_code: int, shown: str, said: str, folder: Path) -> It
     if exit_code in (1, 2):
         if len(said.strip()) < LEAST_MESSAGE:
             yield f"exit code {exit_code} with hardly a message: {said.strip()!r}"
-        elif str(folder) not in said and not (exit_code == 2 and "--" in said):
+        elif str(folder) not in said and "--" not in said:
             yield f"exit code {exit_code} with a message that names no file and no option"
 
 
@@ -174,7 +174,7 @@ def _problems_of_files(
             yield from _problems_of_file(path, name)
     record = output / "run.json"
     if finished and record.is_file():
-        yield from _problems_of_record(output, json.loads(record.read_bytes()))
+        yield from _problems_of_record(output, record)
 
 
 def _problems_of_file(path: Path, name: str) -> Iterator[str]:
@@ -187,12 +187,16 @@ def _problems_of_file(path: Path, name: str) -> Iterator[str]:
         yield f"{name} cannot be read: {type(error).__name__}: {error}"
 
 
-def _problems_of_record(
-    output: Path, record: dict[str, dict[str, dict[str, object]]]
-) -> Iterator[str]:
+def _problems_of_record(output: Path, path: Path) -> Iterator[str]:
     """run.json against the files that it lists."""
+    try:
+        record = json.loads(path.read_bytes())
+        counts, listed = record["counts"], record["outputs"].items()
+    except Exception as error:  # whatever it is, it cannot be read
+        yield f"run.json cannot be read: {type(error).__name__}: {error}"
+        return
     rows = {"predictions": 0, "quarantine": 0}
-    for name, facts in record["outputs"].items():
+    for name, facts in listed:
         try:
             raw = (output / name).read_bytes()
             if hashlib.sha256(raw).hexdigest() != facts["sha256"]:
@@ -200,6 +204,5 @@ def _problems_of_record(
             rows[name.partition("/")[0]] += pq.read_metadata(output / name).num_rows
         except Exception as error:  # whatever it is, it cannot be read
             yield f"{name} is in run.json and cannot be read: {error}"
-    counts: dict[str, object] = dict(record["counts"])
     if counts["quarantined"] != rows["quarantine"] or counts["rows"] != sum(rows.values()):
         yield f"run.json counts {counts}, the files hold {rows}"

@@ -1,4 +1,4 @@
-"""The kinds of inputs that fuzzing makes. A seed and a number determine a case completely."""
+"""The kinds of inputs that fuzzing makes: seed and number determine what is changed, and how."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ def _some_options(chance: Random) -> list[str]:
     task = chance.choice(TASKS)
     options = ["--task", task]
     if chance.random() < 0.3:
-        options += ["--gold-column", chance.choice(("narratives", "roles", "labels", "domain"))]
+        options += ["--gold-column", "roles" if task == TASKS[1] else "narratives"]
+    if chance.random() < 0.03:
+        options += ["--gold-column", chance.choice(("domain", "labels", "roles", "start"))]
     if chance.random() < 0.5:
         options += ["--ignore-unknown-gold"]
     for option, values in {
@@ -173,7 +175,10 @@ def _copied(ground: Ground, folder: Path) -> Path:
 
 
 def _with_bundle(ground: Ground, folder: Path, task: str, story: str, *options: str) -> Case:
+    """A run with the bundle in the folder of the case, with either engine."""
     words = ("--task", task, "--bundle", str(folder / "bundle"), *options)
+    if int(folder.name) % 3 == 0:
+        words += ("--precision", "bf16")
     return _case(ground, folder, ground.corpus, story, *words)
 
 
@@ -269,7 +274,7 @@ def _damage_stats(output: Path, chance: Random) -> list[str]:
         stats.unlink()
         marker["stats"] = "@stats@"
         path.write_text(json.dumps(marker).replace('"@stats@"', raw), encoding="utf-8")
-    except (ValueError, KeyError, TypeError):  # it is damaged already
+    except (ValueError, KeyError, TypeError, RecursionError):  # it is damaged already
         return []
     return [f"stats of {path.name}"]
 

@@ -166,10 +166,11 @@ def _change(parent: list[object] | dict[str, object], key: int | str, chance: Ra
 def damage_json_file(path: Path, chance: Random) -> None:
     """Change a JSON file in its values, or, more rarely, in its bytes."""
     raw = path.read_bytes()
-    if chance.random() < 0.7:
-        path.write_text(damage_json(json.loads(raw), chance), encoding="utf-8")
-    else:
-        path.write_bytes(damage(raw, chance))
+    try:
+        text = damage_json(json.loads(raw), chance) if chance.random() < 0.7 else None
+    except (ValueError, RecursionError):  # it is damaged already
+        text = None
+    path.write_bytes(damage(raw, chance) if text is None else text.encode())
 
 
 def damage_metadata(path: Path, chance: Random) -> None:

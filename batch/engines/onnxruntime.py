@@ -31,7 +31,7 @@ class OnnxruntimeSession:
     @property
     def columns(self) -> Mapping[str, int]:
         """Width of each output."""
-        return {output.name: output.shape[-1] for output in self._session.get_outputs()}
+        return {output.name: _columns(output.shape) for output in self._session.get_outputs()}
 
     @property
     def props(self) -> Mapping[str, str]:
@@ -52,6 +52,11 @@ class OnnxruntimeSession:
         feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
         results = self._session.run(list(outputs), feeds)
         return [np.asarray(result, dtype=np.float32) for result in results]
+
+
+def _columns(shape: Sequence[object]) -> int:
+    """The last dimension; 0 where there is none, or the graph leaves it open."""
+    return shape[-1] if shape and isinstance(shape[-1], int) else 0
 
 
 def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:

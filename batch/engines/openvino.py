@@ -52,8 +52,7 @@ class OpenvinoSession:
             )
         self._request, model = _compile(path, precision, threads or usable_cores())
         self._columns = {
-            output.get_any_name(): output.get_partial_shape()[-1].get_length()
-            for output in model.outputs
+            output.get_any_name(): _columns(output.get_partial_shape()) for output in model.outputs
         }
         self._props = _read_props(model)
 
@@ -98,6 +97,13 @@ def _compile(path: Path, precision: Precision, threads: int) -> tuple[Any, Any]:
             f"{path}: OpenVINO cannot open it: {error}",
             hint="is it an ONNX file made by export-classifier?",
         ) from error
+
+
+def _columns(shape: Any) -> int:
+    """The last dimension; 0 where there is none, or the graph leaves it open."""
+    if shape.rank.is_dynamic or shape.rank.get_length() == 0 or shape[-1].is_dynamic:
+        return 0
+    return int(shape[-1].get_length())
 
 
 def _read_props(model: Any) -> dict[str, str]:

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pyarrow as pa
 import pytest
 from click.testing import Result
+from onnx import helper
 
-from batch.device import installed_engines
+from batch.device import Device, installed_engines
+from batch.engines.onnxruntime import OnnxruntimeSession
+from batch.engines.openvino import OpenvinoSession
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]
@@ -142,6 +146,27 @@ def test_a_file_that_is_not_onnx_is_told(
     assert "narrative.onnx: not an ONNX file" in refused(
         bundle=edit_bundle(narrative_onnx=b"not a graph")
     )
+
+
+@pytest.mark.parametrize("shape", [[], ["labels"], ["rows", "labels"]], ids=str)
+@pytest.mark.parametrize("engine", [OnnxruntimeSession, OpenvinoSession])
+def test_a_graph_may_leave_open_how_many_labels_it_has(
+    tmp_path: Path, engine: Any, shape: list[str]
+) -> None:
+    """A scalar, or an open number of labels: 0, which no metadata fits."""
+    float32 = onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, float32, shape) for name in ("ids", "logits")]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["ids"], ["logits"])], "g", ends[:1], ends[1:]
+    )
+    path = tmp_path / "narrative.onnx"
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    more = {"precision": "fp32"} if engine is OpenvinoSession else {}
+    session = engine(path, Device("cpu", 0, "a test"), threads=1, **more)
+
+    assert session.columns == {"logits": 0}
 
 
 @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:-1", "cpu:0", "", "gpu"])

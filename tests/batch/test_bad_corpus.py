@@ -217,6 +217,20 @@ def test_entity_framing_needs_integer_offsets(write: Write, refused: Refused) ->
     )
 
 
+def test_a_domain_in_a_time_zone_of_nowhere_is_told(
+    write: Write, batch_classify: Command, tmp_path: Path
+) -> None:
+    """Arrow cannot write such times out; the message names file, column and zone."""
+    zone = pa.timestamp("ms", "Nowhere/Land")
+    corpus = write({"text": TEXTS, "domain": pa.array([0, 1, 2], zone)})
+    result = batch_classify(corpus, output=tmp_path / "scored")
+
+    assert result.exit_code == 1
+    assert f"{corpus}: domain column 'domain' is timestamp[ms, tz=Nowhere/Land]" in result.stderr
+    assert "--domain-column" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_damaged_page_is_told_with_file_and_row(
     sample: pa.Table,
