@@ -17,6 +17,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from batch.marker import Marker
 from batch.parts import part_name, write_part
 from batch.plan import Chunk
 from batch.stats import RunStats
@@ -45,38 +46,6 @@ class Owner(BaseModel):
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
-
-
-class Marker(BaseModel):
-    """Says that a chunk is finished, and what to expect of its files. Written last.
-
-    The same chunk gives the same marker to the byte, so it holds no times.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    index: int
-    source_file: str
-    first_row: int
-    rows: int
-    part: FileFacts
-    quarantine: FileFacts | None
-    stats: dict[str, object]
-    sha256: str = ""
-    """Over all the rest, so that a damaged marker is none; empty until it is sealed."""
-
-    def sealed(self) -> Marker:
-        """The same with its own hash."""
-        return self.model_copy(update={"sha256": self.digest()})
-
-    def digest(self) -> str:
-        """sha256 over everything else."""
-        rest = self.model_dump_json(exclude={"sha256"})
-        return hashlib.sha256(rest.encode()).hexdigest()
-
-    def run_stats(self) -> RunStats:
-        """The chunk's statistics."""
-        return RunStats.from_json(dict(self.stats))
 
 
 class OutputFolder:
@@ -164,14 +133,14 @@ class OutputFolder:
         """True if the run's last files are there, and are what was written."""
         try:
             recorded = json.loads(self._published_file.read_bytes())
-            return bool(recorded == self._last_hashes())
+            return bool(recorded == self._last_hashes(self.last_file.read_bytes()))
         except (OSError, ValueError, KeyError, RecursionError):
             return False
 
     def finish(self, text: str) -> None:
-        """Write the run's last file, and what it and the reports are. Raises OutputError."""
+        """Write what the run's last files are, and then the very last. Raises OutputError."""
+        self.write(self._published_file, json.dumps(self._last_hashes(text.encode()), indent=1))
         self.write(self.last_file, text)
-        self.write(self._published_file, json.dumps(self._last_hashes(), indent=1))
 
     def markers(self) -> list[int]:
         """Index of every chunk that has a marker, ascending."""
@@ -259,9 +228,12 @@ class OutputFolder:
                 hint="make room, then run the same command again: it resumes",
             ) from error
 
-    def _last_hashes(self) -> dict[str, str]:
-        """sha256 of the last files by name, without `timings`, the part that may differ."""
-        record = json.loads(self.last_file.read_bytes())
+    def _last_hashes(self, raw: bytes) -> dict[str, str]:
+        """sha256 of the last files by name, without `timings`, the part that may differ.
+
+        raw: content of the very last, a JSON object.
+        """
+        record = json.loads(raw)
         if not isinstance(record, dict):
             raise ValueError(f"{self.last_file}: is no JSON object")
         del record["timings"]

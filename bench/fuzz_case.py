@@ -29,7 +29,7 @@ MEMORY_BYTES = 4 * 2**30
 """Address space of a worker, about twice of what an ordinary run takes."""
 LEAST_MESSAGE = 20
 """Characters of an error message at least."""
-LAST_FILES = ("run.json", "report.json", "report.html")
+LAST_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ def _problems_of_files(
         name = path.relative_to(output).as_posix()
         if path.name.startswith(".") or (before.get(path) == facts and not finished):
             continue
-        if name in LAST_FILES and not finished:
+        if name == LAST_FILE and not finished:
             yield f"{name} is there and the exit code is {exit_code}"
         ours = path.parent.name in ("predictions", "quarantine", "done") or path.parent == output
         if ours and before.get(path) != facts:
             yield from _problems_of_file(path, name)
-    record = output / "run.json"
+    record = output / LAST_FILE
     if finished and record.is_file():
         yield from _problems_of_record(output, record)
 
@@ -183,6 +183,8 @@ def _problems_of_file(path: Path, name: str) -> Iterator[str]:
             pq.read_table(path, partitioning=None)
         elif path.suffix == ".json":
             json.loads(path.read_bytes())
+        elif path.suffix == ".html" and not path.read_text().rstrip().endswith("</html>"):
+            yield f"{name} is cut short"
     except Exception as error:  # whatever it is, it cannot be read
         yield f"{name} cannot be read: {type(error).__name__}: {error}"
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pyarrow as pa
 import pytest
 from click.testing import Result
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from batch.device import Device, installed_engines
 from batch.engines.onnxruntime import OnnxruntimeSession
@@ -35,12 +36,15 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 def refused(batch_classify: Command, write: Write, tmp_path: Path) -> Refused:
     """Runs a command that must fail before it writes anything; returns what it says."""
 
-    def refused(columns: Any = None, *, exit_code: int = 1, **options: Any) -> str:
+    def refused(
+        columns: Any = None, *, exit_code: int = 1, fails_late: bool = False, **options: Any
+    ) -> str:
         corpus, output = write(columns or {"text": TEXTS}), tmp_path / "scored"
         result = batch_classify(corpus, output=output, **options)
         assert result.exit_code == exit_code, result.output
         assert "Traceback" not in result.stderr
-        assert not output.exists()
+        assert [path.name for path in output.glob("*/*.parquet")] == []
+        assert fails_late or not output.exists()
         return result.stderr
 
     return refused
@@ -167,6 +171,33 @@ def test_a_graph_may_leave_open_how_many_labels_it_has(
     session = engine(path, Device("cpu", 0, "a test"), threads=1, **more)
 
     assert session.columns == {"logits": 0}
+
+
+@pytest.mark.parametrize(
+    ("operation", "constant", "expected"),
+    [
+        ("Add", np.float32("nan"), "logits of 'narrative' are not finite numbers"),
+        ("Reshape", np.array([17, -1], np.int64), "logits has the shape (17, 8) for 8 rows"),
+    ],
+)
+def test_logits_that_are_none_are_told(
+    refused: Refused,
+    edit_bundle: Callable[..., Path],
+    bundle: Path,
+    operation: str,
+    constant: Any,
+    expected: str,
+) -> None:
+    """A graph that makes something else than it says; the message names the file."""
+    model = onnx.load(bundle / "narrative.onnx")
+    for node in model.graph.node:
+        node.output[:] = ["inner" if name == "logits" else name for name in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), "constant"))
+    model.graph.node.append(helper.make_node(operation, ["inner", "constant"], ["logits"]))
+    edited = edit_bundle(narrative_onnx=model.SerializeToString())
+    said = refused(bundle=edited, max_tokens_per_batch=128, fails_late=True)
+
+    assert f"{edited / 'narrative.onnx'}: {expected}" in said
 
 
 @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:-1", "cpu:0", "", "gpu"])
