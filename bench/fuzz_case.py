@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -34,7 +35,11 @@ LAST_FILE = "run.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended. exit_code: None if it could not be made. said: the end of stderr."""
+    """How a case ended.
+
+    exit_code: None if it could not be made, or its process was lost. said: the end of stderr.
+    engine_fell: an engine took the process down over a graph that nobody vouches for.
+    """
 
     number: int
     kind: str
@@ -43,6 +48,7 @@ class Outcome:
     seconds: float
     story: str = ""
     said: str = ""
+    engine_fell: bool = False
 
 
 def batch_classify(words: list[str]) -> None:
@@ -81,6 +87,7 @@ def work(bench: Bench, worker: int, pipe: Connection) -> None:
     for descriptor, name in ((1, "out"), (2, "err")):
         file = os.open(bench.log(worker, name), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(file, descriptor)
+    faulthandler.enable()  # tells on the second where a native library fell
     while (number := pipe.recv()) is not None:
         for descriptor in (1, 2):
             os.ftruncate(descriptor, 0)

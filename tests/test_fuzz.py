@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.fuzz import LIMIT_S, lay_ground, outcomes, summary
+from bench.fuzz import IN_ENGINE, LIMIT_S, UNVOUCHED, lay_ground, outcomes, summary
 from bench.fuzz_case import Bench, Command, Outcome, batch_classify
 from bench.fuzz_kinds import KINDS, TURNS, Ground, make_case
 
@@ -144,6 +144,34 @@ def test_each_broken_promise_is_found(fuzz: Callable[..., list[Outcome]]) -> Non
     for one, (stub, expected) in zip(found, STUBS.items(), strict=True):
         assert any(expected in problem for problem in one.problems), (stub.__name__, one)
     assert summary(found)[TURNS[0]]["findings"] == len(STUBS)
+
+
+def test_only_an_engine_may_fall_over_a_graph(fuzz: Callable[..., list[Outcome]]) -> None:
+    """A process that is lost elsewhere is a finding, whatever was changed."""
+    (found,) = fuzz([TURNS.index("bundle graph")], killed)
+
+    assert found.kind in UNVOUCHED
+    assert found.problems == ("killed its process: SIGABRT",)
+
+
+@pytest.mark.parametrize(
+    ("innermost", "excused"),
+    [
+        ('File "/site-packages/openvino/_ov_api.py", line 601 in read_model', True),
+        ('File "/site-packages/onnxruntime/capi/collection.py", line 1 in run', True),
+        ('File "batch/engines/openvino.py", line 57 in __init__', True),
+        ("<no Python frame>", True),
+        ('File "/site-packages/pyarrow/parquet/core.py", line 350 in __init__', False),
+        ('File "batch/onnx_file.py", line 60 in refuse_external_data', False),
+    ],
+)
+def test_an_engine_is_told_by_the_innermost_call(innermost: str, excused: bool) -> None:
+    """Callers further out, and other threads, have no say."""
+    outer = '  File "batch/engines/openvino.py", line 53 in __init__'
+    other = f"Thread 0x00007f2f (most recent call first):\n{outer}\n"
+    said = f"{other}\nCurrent thread 0x00007f2f (most recent call first):\n  {innermost}\n{outer}\n"
+
+    assert bool(IN_ENGINE.search(said)) == excused
 
 
 def test_seed_and_number_determine_a_case(ground: Ground, tmp_path: Path) -> None:

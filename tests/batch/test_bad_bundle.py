@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from batch.device import Device, installed_engines
 from batch.engines.onnxruntime import OnnxruntimeSession
 from batch.engines.openvino import OpenvinoSession
+from schemas.errors import BundleError
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]
@@ -126,6 +127,7 @@ def test_a_broken_manifest_is_told(
         ({"labels": ["one", "two"]}, "thresholds has 17 values for 2 labels"),
         ({"labels": ["same"] * 17}, "labels must differ"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"pad_id": 2**63}, "pad_id"),
         ({"kind": "telepathy"}, "kind"),
     ],
     ids=str,
@@ -171,6 +173,18 @@ def test_a_graph_may_leave_open_how_many_labels_it_has(
     session = engine(path, Device("cpu", 0, "a test"), threads=1, **more)
 
     assert session.columns == {"logits": 0}
+
+
+@pytest.mark.parametrize("engine", [OnnxruntimeSession, OpenvinoSession])
+def test_metadata_that_is_no_text_is_told(bundle: Path, tmp_path: Path, engine: Any) -> None:
+    """Bytes that are not UTF-8 among what the file says of itself, by either engine."""
+    raw = (bundle / "narrative.onnx").read_bytes()
+    path = tmp_path / "narrative.onnx"
+    path.write_bytes(raw.replace(b'"multilabel"', b'"multi\xffabel"', 1))
+    more = {"precision": "fp32"} if engine is OpenvinoSession else {}
+
+    with pytest.raises(BundleError, match=r"narrative\.onnx: its metadata is not UTF-8"):
+        dict(engine(path, Device("cpu", 0, "a test"), threads=1, **more).props)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,14 @@ def test_a_truncated_file_is_named(tmp_path: Path, refused: Refused, share: floa
     assert "copied whole" in said
 
 
+def test_a_column_name_that_is_not_utf8_is_told(write: Write, refused: Refused) -> None:
+    """A byte of the footer that was damaged."""
+    corpus = write({"text": TEXTS, "remarks": TEXTS}, store_schema=False)
+    corpus.write_bytes(corpus.read_bytes().replace(b"remarks", b"rem\xffrks"))
+
+    assert f"{corpus}: not a readable Parquet file" in refused(corpus)
+
+
 def test_a_missing_text_column_is_told_with_the_nearest(write: Write, refused: Refused) -> None:
     """The message lists the columns there are and the hint names the one that was meant."""
     said = refused(write({"texts": TEXTS, "id": [1, 2, 3]}))
