@@ -66,17 +66,21 @@ class _Worker:
 
     def take(self) -> Outcome:
         """The outcome of its case, or what became of the process."""
-        assert self.number is not None
-        try:
-            if not self.pipe.poll():  # it is gone, and a process of its own holds the pipe open
-                raise EOFError
-            outcome: Outcome = self.pipe.recv()
-        except EOFError:
+        outcome = self._received()
+        if outcome is None:
             self.process.join()
             code = self.process.exitcode or 0
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             outcome = self._lost(f"killed its process: {name}", fell=code < 0)
         self.number = None
+        return outcome
+
+    def _received(self) -> Outcome | None:
+        """None if the process is gone; the pipe may be held open by one that it started."""
+        try:
+            outcome: Outcome | None = self.pipe.recv() if self.pipe.poll() else None
+        except EOFError:
+            return None
         return outcome
 
     def end(self, limit_s: float) -> Outcome:

@@ -17,7 +17,7 @@ from bench.fuzz import IN_ENGINE, LIMIT_S, UNVOUCHED, lay_ground, outcomes, summ
 from bench.fuzz_case import Bench, Command, Outcome, batch_classify
 from bench.fuzz_kinds import KINDS, TURNS, Ground, make_case
 
-CASES = 60
+CASES = 2 * len(TURNS)
 
 
 def _output(words: list[str]) -> Path:
