@@ -16,7 +16,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale bench-gpu torture clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale bench-gpu torture fuzz clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -107,6 +107,9 @@ bench-gpu: setup ## Compare with transformers.pipeline on CUDA, in fp32 and fp16
 
 torture: setup ## Kill batch-classify 200 times at random moments and compare with an uninterrupted run
 	$(BIN)/python -m bench.torture
+
+fuzz: setup ## Feed ten thousand broken inputs to batch-classify; FUZZ_FLAGS='--budget 5m' for less
+	$(BIN)/python -m bench.fuzz $(FUZZ_FLAGS)
 
 clean: ## Remove the environment and everything that was made
 	rm -rf $(VENV) artifacts build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

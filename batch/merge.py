@@ -64,7 +64,7 @@ def merge(
 def _open(folder: Path) -> FinishedShard:
     path = folder / SHARD_FILE
     try:
-        record = ShardRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        record = ShardRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise _no_shard(folder) from None
     except (OSError, ValueError) as error:
@@ -130,7 +130,8 @@ def _places(shards: Mapping[int, FinishedShard]) -> dict[int, FinishedShard]:
     lost = [index for index in range(chunks) if index not in where]
     if lost:
         raise OutputError(
-            f"{len(lost)} of {chunks} chunks are in none of the shards, the first is {lost[0]}",
+            f"{len(lost)} of {chunks} chunks are in none of the shards, the first is {lost[0]}: "
+            f"{listing(str(shard.output.folder) for shard in shards.values())}",
             hint="a marker was removed; run the commands of all shards again, then merge again",
         )
     return where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from batch.marker import Marker
 from batch.parts import part_name, write_part
 from batch.plan import Chunk
 from batch.stats import RunStats
@@ -46,27 +48,6 @@ class Owner(BaseModel):
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
-class Marker(BaseModel):
-    """Says that a chunk is finished, and what to expect of its files. Written last.
-
-    The same chunk gives the same marker to the byte, so it holds no times.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    index: int
-    source_file: str
-    first_row: int
-    rows: int
-    part: FileFacts
-    quarantine: FileFacts | None
-    stats: dict[str, object]
-
-    def run_stats(self) -> RunStats:
-        """The chunk's statistics."""
-        return RunStats.from_json(dict(self.stats))
-
-
 class OutputFolder:
     """Paths of a run, its lock, its key and its markers.
 
@@ -83,6 +64,7 @@ class OutputFolder:
         self._work = folder / ".narrascan"
         self._scratch = self._work / "scratch"
         self._markers = self._work / "done"
+        self._published_file = self._work / "published.json"
         self._key_file = self._work / "key.json"
         self._owner_file = self._work / "owner.json"
 
@@ -132,8 +114,8 @@ class OutputFolder:
             self.write(self._key_file, json.dumps(key, indent=1, sort_keys=True))
             return
         try:
-            recorded = json.loads(self._key_file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            recorded = json.loads(self._key_file.read_bytes())
+        except (ValueError, RecursionError) as error:
             raise OutputError(
                 f"{self._key_file}: is damaged: {error}",
                 hint="start anew with --overwrite, or name another --output",
@@ -148,10 +130,17 @@ class OutputFolder:
             )
 
     def is_published(self) -> bool:
-        """True if the run's last files are there."""
-        return self.last_file.exists() and all(
-            (self.folder / name).exists() for name in self._reports
-        )
+        """True if the run's last files are there, and are what was written."""
+        try:
+            recorded = json.loads(self._published_file.read_bytes())
+            return bool(recorded == self._last_hashes(self.last_file.read_bytes()))
+        except (OSError, ValueError, KeyError, RecursionError):
+            return False
+
+    def finish(self, text: str) -> None:
+        """Write what the run's last files are, and then the very last. Raises OutputError."""
+        self.write(self._published_file, json.dumps(self._last_hashes(text.encode()), indent=1))
+        self.write(self.last_file, text)
 
     def markers(self) -> list[int]:
         """Index of every chunk that has a marker, ascending."""
@@ -159,9 +148,16 @@ class OutputFolder:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def marker(self, index: int) -> Marker:
-        """What was recorded of a finished chunk. Raises OSError or ValidationError if nothing."""
-        raw = self._marker_path(index).read_text(encoding="utf-8")
-        return Marker.model_validate_json(raw)
+        """What was recorded of a finished chunk.
+
+        Raises OSError if nothing was, and ValueError if it is damaged or of another chunk.
+        """
+        marker = Marker.model_validate_json(self._marker_path(index).read_bytes())
+        if marker.sha256 != marker.digest():
+            raise ValueError("it is not what was written: its sha256 differs")
+        if marker.index != index:
+            raise ValueError(f"it is the marker of chunk {marker.index}")
+        return marker
 
     def is_finished(self, index: int) -> bool:
         """True if the chunk has a marker, and its files are there and are what the marker says."""
@@ -171,7 +167,7 @@ class OutputFolder:
                 marker.quarantine is None
                 or FileFacts.of(self.quarantine / part_name(index)) == marker.quarantine
             )
-        except (OSError, ValidationError):
+        except (OSError, ValueError):
             return False
 
     def publish_chunk(
@@ -198,7 +194,7 @@ class OutputFolder:
             quarantine=FileFacts.of(quarantine_path) if quarantine is not None else None,
             stats=stats.to_json(),
         )
-        self.write(self._marker_path(chunk.index), marker.model_dump_json())
+        self.write(self._marker_path(chunk.index), marker.sealed().model_dump_json())
 
     def adopt_chunk(self, index: int, other: OutputFolder) -> None:
         """Copy a finished chunk of another folder: part, quarantine, and then the marker.
@@ -211,8 +207,7 @@ class OutputFolder:
             self._adopt(other.predictions, self.predictions, index, marker.part)
             if marker.quarantine is not None:
                 self._adopt(other.quarantine, self.quarantine, index, marker.quarantine)
-            raw = marker_path.read_text(encoding="utf-8")
-        except ValidationError as error:
+        except ValueError as error:
             raise OutputError(
                 f"{marker_path}: is damaged: {error}", hint="run the command of this shard again"
             ) from error
@@ -221,7 +216,7 @@ class OutputFolder:
                 f"{other.folder}: chunk {index} cannot be copied: {error}",
                 hint="make room, or run the command of this shard again; then merge again",
             ) from error
-        self.write(self._marker_path(index), raw)
+        self.write(self._marker_path(index), marker.model_dump_json())
 
     def write(self, path: Path, text: str) -> None:
         """Write a small file whole or not at all. Raises OutputError if the disk is full."""
@@ -232,6 +227,21 @@ class OutputFolder:
                 f"{path}: cannot be written: {error}",
                 hint="make room, then run the same command again: it resumes",
             ) from error
+
+    def _last_hashes(self, raw: bytes) -> dict[str, str]:
+        """sha256 of the last files by name, without `timings`, the part that may differ.
+
+        raw: content of the very last, a JSON object.
+        """
+        record = json.loads(raw)
+        if not isinstance(record, dict):
+            raise ValueError(f"{self.last_file}: is no JSON object")
+        del record["timings"]
+        content = json.dumps(record, sort_keys=True).encode()
+        return {
+            self.last_file.name: hashlib.sha256(content).hexdigest(),
+            **{name: FileFacts.of(self.folder / name).sha256 for name in self._reports},
+        }
 
     def _marker_path(self, index: int) -> Path:
         return self._markers / f"{index:05d}.json"
@@ -259,6 +269,7 @@ class OutputFolder:
     def _clear(self) -> None:
         """Discard an earlier run; only files that narrascan writes are removed."""
         self._key_file.unlink(missing_ok=True)
+        self._published_file.unlink(missing_ok=True)
         for name in (RUN_FILE, SHARD_FILE, *REPORTS):
             (self.folder / name).unlink(missing_ok=True)
         for folder in (self._markers, self.predictions, self.quarantine):
@@ -275,7 +286,7 @@ class OutputFolder:
 
     def _owner(self) -> Owner | None:
         try:
-            return Owner.model_validate_json(self._owner_file.read_text(encoding="utf-8"))
+            return Owner.model_validate_json(self._owner_file.read_bytes())
         except (OSError, ValidationError):
             return None
 

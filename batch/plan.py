@@ -70,7 +70,7 @@ def open_parquet(source: SourceFile) -> pq.ParquetFile:
     try:
         handle = source.path if source.is_local else source.filesystem.open(source.path)
         return pq.ParquetFile(handle)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # a column's name, perhaps
         raise CorpusError(
             f"{source.name}: not a readable Parquet file: {_first_line(error)}",
             hint="is it Parquet, and was it copied whole?",

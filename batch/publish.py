@@ -33,7 +33,7 @@ def publish_run(
             hint="make room, then run the same command again: it resumes",
         ) from error
     record = run_record(facts, Counts.of(stats), outputs, timings)
-    output.write(output.last_file, json.dumps(record, indent=1, ensure_ascii=False))
+    output.finish(json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def _report(facts: RunFacts, stats: RunStats) -> Report | JointReport:

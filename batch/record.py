@@ -45,8 +45,8 @@ class Counts:
 
     @classmethod
     def of(cls, stats: RunStats) -> Self:
-        """Rows of all domains; that is the same for every task."""
-        domains = next(iter(stats.tasks.values())).domains.values()
+        """Rows of all domains, the same for every task; a shard may have nothing to do."""
+        domains = next((task.domains.values() for task in stats.tasks.values()), ())
         return cls(
             *(
                 sum(getattr(domain, name) for domain in domains)

@@ -117,7 +117,7 @@ class ChunkReader:
         if name in batch.schema.names:
             column = batch.column(name)
             if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
-                column = column.cast(pa.string())  # Python has no nanoseconds, and no year 10,000
+                column = _as_dates(column, name, file)
             values = decode_text(column) if is_text(column.type) else column.to_pylist()
             return [
                 None if value is None or isinstance(value, BadText) else str(value)
@@ -255,6 +255,18 @@ def _as_binary(column: pa.Array) -> pa.Array:
         pa.string_view(): pa.binary_view(),
     }
     return column.view(views[column.type])
+
+
+def _as_dates(column: pa.Array, name: str, file: PlannedFile) -> pa.Array:
+    """Dates and times written out by Arrow: Python has no nanoseconds, and no year 10,000."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise CorpusError(
+            f"{file.source.name}: domain column {name!r} is {column.type} and cannot be written "
+            f"out: {error}",
+            hint="name another column with --domain-column",
+        ) from error
 
 
 def _cast(column: pa.Array, field: pa.Field, file: PlannedFile) -> pa.Array:

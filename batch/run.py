@@ -174,7 +174,7 @@ def _publish(
             facts=facts,
             timings=timings,
         )
-        output.write(output.last_file, record.model_dump_json(indent=1))
+        output.finish(record.model_dump_json(indent=1))
     return Counts.of(stats)
 
 

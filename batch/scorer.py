@@ -17,7 +17,7 @@ from batch.packing import BatchShapes
 from batch.session import TaskSession
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray, calibrate, decide
-from schemas.errors import BundleError
+from schemas.errors import BundleError, listing
 from schemas.metadata import ArtefactMetadata
 from schemas.tasks import BoolArray
 from schemas.text import ModelText
@@ -81,6 +81,7 @@ class LogitRunner:
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
         self.pad_id = pad_id
         self.device = session.device
+        self.path = session.path
         self._session = session
         self._cache = cache
         self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
@@ -90,10 +91,7 @@ class LogitRunner:
         return list(self._tokenizer.encode(texts))
 
     def logits(self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore) -> FloatArray:
-        """Run every text, identical ones once. Returns (rows, labels) float32, rows as given.
-
-        Raises BundleError if a logit is no finite number.
-        """
+        """Run every text, identical ones once. Returns (rows, labels) float32, rows as given."""
         if not texts:
             raise ValueError("no texts to run")
         distinct: dict[bytes, int] = {}
@@ -154,7 +152,10 @@ class Scorer:
     def score_tokens(
         self, tokenised: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore
     ) -> Scored:
-        """The same for texts that are tokenised already."""
+        """The same for texts that are tokenised already.
+
+        Raises BundleError if a logit is no finite number.
+        """
         if not tokenised:
             nothing = np.zeros((0, self.width), dtype=np.float32)
             return Scored(
@@ -163,7 +164,7 @@ class Scorer:
         logits = self.runner.logits(tokenised, on_batch=on_batch)
         if not np.isfinite(logits).all():
             raise BundleError(
-                f"task {', '.join(self.labels)}: logits are not finite numbers",
+                f"{self.runner.path}: logits of {listing(self.labels)} are not finite numbers",
                 hint="it is damaged; export the checkpoint again",
             )
         probabilities = np.empty_like(logits)

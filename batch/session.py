@@ -51,6 +51,7 @@ class TaskSession:
         self._tasks = tasks
         self._outputs = [task_logits(task) for task in tasks] or [LOGITS]
         self._engine = open_engine(path, device, precision=precision, threads=threads)
+        self._columns = self._engine.columns
 
     def metadata(self) -> ArtefactMetadata:
         """What the file of one task says of itself in this precision.
@@ -87,7 +88,7 @@ class TaskSession:
         """Both (rows, seq) int64.
 
         Returns logits, (rows, labels) float32; with several tasks their labels side by side.
-        Raises BundleError if the engine fails.
+        Raises BundleError if the engine fails, or returns something else.
         """
         try:
             found = self._engine.run(input_ids, attention_mask, self._outputs)
@@ -97,10 +98,22 @@ class TaskSession:
                 f"of {input_ids.shape[1]} tokens: {error}",
                 hint="export the checkpoint again; if memory ran out, lower --max-tokens-per-batch",
             ) from error
+        for output, logits in zip(self._outputs, found, strict=True):
+            self._check_shape(output, logits, rows=len(input_ids))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
+    def _check_shape(self, output: str, logits: FloatArray, *, rows: int) -> None:
+        """A graph may say one shape and make another."""
+        columns = self._columns.get(output, 0)
+        if logits.ndim != 2 or len(logits) != rows or columns not in (0, logits.shape[1]):
+            raise BundleError(
+                f"{self.path}: {output} has the shape {logits.shape} for {rows} rows and {columns} "
+                "labels",
+                hint="export the checkpoint again",
+            )
+
     def _in_this_precision(self, metadata: ArtefactMetadata, output: str) -> ArtefactMetadata:
-        columns = self._engine.columns.get(output)
+        columns = self._columns.get(output, 0)
         if columns != len(metadata.labels):
             raise BundleError(
                 f"{self.path}: the graph has {columns} outputs and its metadata "

@@ -192,7 +192,7 @@ class ArtefactMetadata(BaseModel):
     calibration: Calibration
     decision: DecisionFacts
     max_tokens: int = Field(ge=3)
-    pad_id: int = Field(ge=0)
+    pad_id: int = Field(ge=0, lt=2**31)
     text: TextSpec
     tokenizer_sha256: str
     encoder: EncoderFacts

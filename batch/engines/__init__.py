@@ -16,7 +16,8 @@ from schemas.variants import ENGINE_OF, Precision
 class EngineSession(Protocol):
     """A graph that is open.
 
-    columns: width of each output by name. props: `metadata_props` of the file.
+    columns: width of each output by name, 0 where the graph does not say.
+    props: `metadata_props` of the file.
     """
 
     @property

@@ -31,8 +31,8 @@ class OnnxruntimeSession:
 
     @property
     def columns(self) -> Mapping[str, int]:
-        """Width of each output; 0 for a single number."""
-        return {output.name: (output.shape or [0])[-1] for output in self._session.get_outputs()}
+        """Width of each output."""
+        return {output.name: _columns(output.shape) for output in self._session.get_outputs()}
 
     @property
     def props(self) -> Mapping[str, str]:
@@ -74,6 +74,11 @@ def provider_options(device: Device) -> dict[str, str]:
     if device.memory_bytes is not None:
         options["gpu_mem_limit"] = str(device.memory_bytes)
     return options
+
+
+def _columns(shape: Sequence[object]) -> int:
+    """The last dimension; 0 where there is none, or the graph leaves it open."""
+    return shape[-1] if shape and isinstance(shape[-1], int) else 0
 
 
 def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:

@@ -52,10 +52,9 @@ class OpenvinoSession:
             )
         self._request, model = _compile(path, precision, threads or usable_cores())
         self._columns = {
-            output.get_any_name(): output.get_partial_shape()[-1].get_length()
-            for output in model.outputs
+            output.get_any_name(): _columns(output.get_partial_shape()) for output in model.outputs
         }
-        self._props = _read_props(model)
+        self._props = _read_props(model, path)
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -100,9 +99,24 @@ def _compile(path: Path, precision: Precision, threads: int) -> tuple[Any, Any]:
         ) from error
 
 
-def _read_props(model: Any) -> dict[str, str]:
-    """OpenVINO files the metadata of an ONNX file under `framework`."""
+def _columns(shape: Any) -> int:
+    """The last dimension; 0 where there is none, or the graph leaves it open."""
+    if shape.rank.is_dynamic or shape.rank.get_length() == 0 or shape[-1].is_dynamic:
+        return 0
+    return int(shape[-1].get_length())
+
+
+def _read_props(model: Any, path: Path) -> dict[str, str]:
+    """OpenVINO files the metadata of an ONNX file under `framework`.
+
+    Raises BundleError if it is not text.
+    """
     if not model.has_rt_info("framework"):
         return {}
-    stored: Mapping[str, str] = model.get_rt_info("framework").value
+    try:
+        stored: Mapping[str, str] = model.get_rt_info("framework").value
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            f"{path}: its metadata is not UTF-8: {error}", hint="export the checkpoint again"
+        ) from error
     return {key: value for key, value in stored.items() if key.startswith(PREFIX)}

@@ -8,11 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pyarrow as pa
 import pytest
 from click.testing import Result
+from onnx import helper, numpy_helper
 
-from batch.device import installed_engines
+from batch.device import Device, installed_engines
+from batch.engines.onnxruntime import OnnxruntimeSession
+from batch.engines.openvino import OpenvinoSession
+from schemas.errors import BundleError
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]
@@ -31,12 +37,15 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 def refused(batch_classify: Command, write: Write, tmp_path: Path) -> Refused:
     """Runs a command that must fail before it writes anything; returns what it says."""
 
-    def refused(columns: Any = None, *, exit_code: int = 1, **options: Any) -> str:
+    def refused(
+        columns: Any = None, *, exit_code: int = 1, fails_late: bool = False, **options: Any
+    ) -> str:
         corpus, output = write(columns or {"text": TEXTS}), tmp_path / "scored"
         result = batch_classify(corpus, output=output, **options)
         assert result.exit_code == exit_code, result.output
         assert "Traceback" not in result.stderr
-        assert not output.exists()
+        assert [path.name for path in output.glob("*/*.parquet")] == []
+        assert fails_late or not output.exists()
         return result.stderr
 
     return refused
@@ -118,6 +127,7 @@ def test_a_broken_manifest_is_told(
         ({"labels": ["one", "two"]}, "thresholds has 17 values for 2 labels"),
         ({"labels": ["same"] * 17}, "labels must differ"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"pad_id": 2**63}, "pad_id"),
         ({"kind": "telepathy"}, "kind"),
     ],
     ids=str,
@@ -142,6 +152,66 @@ def test_a_file_that_is_not_onnx_is_told(
     assert "narrative.onnx: not an ONNX file" in refused(
         bundle=edit_bundle(narrative_onnx=b"not a graph")
     )
+
+
+@pytest.mark.parametrize("shape", [[], ["labels"], ["rows", "labels"]], ids=str)
+@pytest.mark.parametrize("engine", [OnnxruntimeSession, OpenvinoSession])
+def test_a_graph_may_leave_open_how_many_labels_it_has(
+    tmp_path: Path, engine: Any, shape: list[str]
+) -> None:
+    """A scalar, or an open number of labels: 0, which no metadata fits."""
+    float32 = onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(name, float32, shape) for name in ("ids", "logits")]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["ids"], ["logits"])], "g", ends[:1], ends[1:]
+    )
+    path = tmp_path / "narrative.onnx"
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    more = {"precision": "fp32"} if engine is OpenvinoSession else {}
+    session = engine(path, Device("cpu", 0, "a test"), threads=1, **more)
+
+    assert session.columns == {"logits": 0}
+
+
+@pytest.mark.parametrize("engine", [OnnxruntimeSession, OpenvinoSession])
+def test_metadata_that_is_no_text_is_told(bundle: Path, tmp_path: Path, engine: Any) -> None:
+    """Bytes that are not UTF-8 among what the file says of itself, by either engine."""
+    raw = (bundle / "narrative.onnx").read_bytes()
+    path = tmp_path / "narrative.onnx"
+    path.write_bytes(raw.replace(b'"multilabel"', b'"multi\xffabel"', 1))
+    more = {"precision": "fp32"} if engine is OpenvinoSession else {}
+
+    with pytest.raises(BundleError, match=r"narrative\.onnx: its metadata is not UTF-8"):
+        dict(engine(path, Device("cpu", 0, "a test"), threads=1, **more).props)
+
+
+@pytest.mark.parametrize(
+    ("operation", "constant", "expected"),
+    [
+        ("Add", np.float32("nan"), "logits of 'narrative' are not finite numbers"),
+        ("Reshape", np.array([17, -1], np.int64), "logits has the shape (17, 8) for 8 rows"),
+    ],
+)
+def test_logits_that_are_none_are_told(
+    refused: Refused,
+    edit_bundle: Callable[..., Path],
+    bundle: Path,
+    operation: str,
+    constant: Any,
+    expected: str,
+) -> None:
+    """A graph that makes something else than it says; the message names the file."""
+    model = onnx.load(bundle / "narrative.onnx")
+    for node in model.graph.node:
+        node.output[:] = ["inner" if name == "logits" else name for name in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), "constant"))
+    model.graph.node.append(helper.make_node(operation, ["inner", "constant"], ["logits"]))
+    edited = edit_bundle(narrative_onnx=model.SerializeToString())
+    said = refused(bundle=edited, max_tokens_per_batch=128, fails_late=True)
+
+    assert f"{edited / 'narrative.onnx'}: {expected}" in said
 
 
 @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:-1", "cpu:0", "", "gpu"])

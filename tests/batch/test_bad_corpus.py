@@ -62,6 +62,14 @@ def test_a_truncated_file_is_named(tmp_path: Path, refused: Refused, share: floa
     assert "copied whole" in said
 
 
+def test_a_column_name_that_is_not_utf8_is_told(write: Write, refused: Refused) -> None:
+    """A byte of the footer that was damaged."""
+    corpus = write({"text": TEXTS, "remarks": TEXTS}, store_schema=False)
+    corpus.write_bytes(corpus.read_bytes().replace(b"remarks", b"rem\xffrks"))
+
+    assert f"{corpus}: not a readable Parquet file" in refused(corpus)
+
+
 def test_a_missing_text_column_is_told_with_the_nearest(write: Write, refused: Refused) -> None:
     """The message lists the columns there are and the hint names the one that was meant."""
     said = refused(write({"texts": TEXTS, "id": [1, 2, 3]}))
@@ -215,6 +223,20 @@ def test_entity_framing_needs_integer_offsets(write: Write, refused: Refused) ->
     assert "column 'start' is double; character offsets are integers" in refused(
         write({**columns, "start": [0.0, 0.0, 0.0]}), task="entity_framing"
     )
+
+
+def test_a_domain_in_a_time_zone_of_nowhere_is_told(
+    write: Write, batch_classify: Command, tmp_path: Path
+) -> None:
+    """Arrow cannot write such times out; the message names file, column and zone."""
+    zone = pa.timestamp("ms", "Nowhere/Land")
+    corpus = write({"text": TEXTS, "domain": pa.array([0, 1, 2], zone)})
+    result = batch_classify(corpus, output=tmp_path / "scored")
+
+    assert result.exit_code == 1
+    assert f"{corpus}: domain column 'domain' is timestamp[ms, tz=Nowhere/Land]" in result.stderr
+    assert "--domain-column" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -234,3 +234,20 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_same_command_resumes(
     assert not [name for name in left if name.endswith(".tmp") or name == "run.json"]
     assert all(count == 2 for count in rows)
     assert contents(tmp_path / "scored") == contents(tmp_path / "fresh")
+
+
+def test_run_json_is_the_last_file_of_all(
+    write: Write, batch_classify: Command, tmp_path: Path
+) -> None:
+    """A run that cannot write what it records of its reports does not say that it is finished."""
+    corpus, output = write({"text": TEXTS}), tmp_path / "scored"
+    batch_classify(corpus, output=output)
+    (output / "run.json").unlink()
+    published = output / ".narrascan" / "published.json"
+    published.unlink()
+    published.mkdir()
+    result = batch_classify(corpus, output=output)
+
+    assert result.exit_code == 1
+    assert f"{published}: cannot be written" in result.stderr
+    assert not (output / "run.json").exists()

@@ -240,8 +240,15 @@ DAMAGES = {
     "marker deleted": (".narrascan/done/00003.json", None),
     "marker emptied": (".narrascan/done/00003.json", b""),
     "marker of no run": (".narrascan/done/00003.json", b'{"index": 3}'),
+    "marker no text": (".narrascan/done/00003.json", b"\xff"),
+    "owner no text": (".narrascan/owner.json", b"\xff"),
     "run.json deleted": ("run.json", None),
+    "run.json damaged": ("run.json", b'{"status": "finished"'),
+    "run.json of no run": ("run.json", b"[]"),
     "report.json deleted": ("report.json", None),
+    "report.json damaged": ("report.json", b"{"),
+    "report.html emptied": ("report.html", b""),
+    "hashes of the last files damaged": (".narrascan/published.json", b"{"),
     "temporary file left": (".narrascan/done/.00003.json.tmp", b"{"),
     "scratch left": (".narrascan/scratch/.part-00003.parquet.tmp", b"PAR1"),
 }
@@ -266,6 +273,43 @@ def test_damage_is_mended_by_the_same_command(
 
     assert contents(uninterrupted) == whole
     assert kept.stat().st_ino == inode
+
+
+@pytest.mark.parametrize(
+    ("found", "changed"),
+    [
+        ('"rows":2', '"rows":1'),
+        ('"probability_sum":[', '"probability_sum":[1'),
+        ('"tokens":', '"token":'),
+        (',"sha256":', ',"sha":'),
+    ],
+)
+def test_a_changed_marker_is_none(
+    corpus: Path, uninterrupted: Path, score: Score, contents: Contents, found: str, changed: str
+) -> None:
+    """Numbers that are still numbers are told by the marker's own hash: no report counts them."""
+    whole = contents(uninterrupted)
+    path = uninterrupted / ".narrascan" / "done" / "00003.json"
+    head, there, tail = path.read_text(encoding="utf-8").rpartition(found)
+    path.write_text(head + changed + tail, encoding="utf-8")
+    (uninterrupted / "run.json").unlink()
+    score(corpus, **OPTIONS, output=uninterrupted)
+
+    assert there
+    assert contents(uninterrupted) == whole
+
+
+def test_a_chunk_does_not_pass_for_another(
+    corpus: Path, uninterrupted: Path, score: Score, contents: Contents
+) -> None:
+    """A marker and its part under the name of other ones are scored again."""
+    whole = contents(uninterrupted)
+    for folder, suffix in ((".narrascan/done/", "json"), ("predictions/part-", "parquet")):
+        source, target = (f"{folder}0000{number}.{suffix}" for number in (4, 3))
+        shutil.copyfile(uninterrupted / source, uninterrupted / target)
+    score(corpus, **OPTIONS, output=uninterrupted)
+
+    assert contents(uninterrupted) == whole
 
 
 def test_every_row_is_in_exactly_one_place(

@@ -218,6 +218,7 @@ DAMAGES = {
     "part changed": ("predictions/part-00003.parquet", b"PAR1", "is not what its marker says"),
     "marker deleted": (".narrascan/done/00003.json", None, "1 of 14 chunks are in none"),
     "marker damaged": (".narrascan/done/00003.json", b"{", "is damaged"),
+    "marker no text": (".narrascan/done/00003.json", b"\xff", "is damaged"),
     "shard.json damaged": ("shard.json", b"{", "cannot be read"),
 }
 
@@ -251,6 +252,22 @@ def test_a_damaged_shard_is_told_and_mended_by_its_own_command(
     assert message in refused.stderr
     assert mended.exit_code == 0, mended.output
     assert contents(tmp_path / "merged") == contents(runs / "whole")
+
+
+def test_a_shard_may_have_nothing_to_do(
+    corpus: Path, tmp_path: Path, batch_classify: Command, contents: Contents
+) -> None:
+    """More machines than chunks: the idle one ends with exit 0, and the merge is the whole run."""
+    options = {**OPTIONS, "chunk_rows": 4096}
+    batch_classify(corpus, **options, output=tmp_path / "whole")
+    shards = [tmp_path / number for number in "123"]
+    ends = [
+        batch_classify(corpus, **options, shard=f"{shard.name}/3", output=shard) for shard in shards
+    ]
+    merged = merge(*shards, output=tmp_path / "merged")
+
+    assert [end.exit_code for end in (*ends, merged)] == [0] * 4, ends[2].output
+    assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
 
 
 def test_too_many_quarantined_rows_end_a_merge_with_exit_3(

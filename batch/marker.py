@@ -1,0 +1,42 @@
+"""What is recorded of a finished chunk."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict
+
+from batch.stats import RunStats
+from schemas.files import FileFacts
+
+
+class Marker(BaseModel):
+    """Says that a chunk is finished, and what to expect of its files. Written last.
+
+    The same chunk gives the same marker to the byte, so it holds no times.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    source_file: str
+    first_row: int
+    rows: int
+    part: FileFacts
+    quarantine: FileFacts | None
+    stats: dict[str, object]
+    sha256: str = ""
+    """Over all the rest, so that a damaged marker is none; empty until it is sealed."""
+
+    def sealed(self) -> Marker:
+        """The same with its own hash."""
+        return self.model_copy(update={"sha256": self.digest()})
+
+    def digest(self) -> str:
+        """sha256 over everything else."""
+        rest = self.model_dump_json(exclude={"sha256"})
+        return hashlib.sha256(rest.encode()).hexdigest()
+
+    def run_stats(self) -> RunStats:
+        """The chunk's statistics."""
+        return RunStats.from_json(dict(self.stats))
