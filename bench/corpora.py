@@ -93,9 +93,8 @@ def pretend_bf16(bundle: Path) -> None:
     """
     files = BundleFiles(bundle)
     stored = Bundle.open(bundle).manifest
-    free = VariantCost.model_validate(
-        {name: 0 for name in VariantCost.model_fields if name != "kept"} | {"kept": ()}
-    )
+    numbers = set(VariantCost.model_fields) - {"kept", "device"}
+    free = VariantCost.model_validate({**dict.fromkeys(numbers, 0), "kept": ()})
     for task in stored.tasks:
         about = read_metadata(files.onnx(task))[task]
         variant = VariantFacts(

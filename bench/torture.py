@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @click.command(help=__doc__)
 @click.option("--kills", default=200, show_default=True, help="Kills in all.")
-@click.option("--rows", default=9_000, show_default=True)
+@click.option("--rows", default=4_500, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--minutes", default=30.0, show_default=True, help="Begin no round after so long.")
 def main(kills: int, rows: int, seed: int, minutes: float) -> None:
@@ -57,7 +57,7 @@ def main(kills: int, rows: int, seed: int, minutes: float) -> None:
         for part in range(3):
             short_corpus(rows // 3, rng).write_parquet(corpus / f"{part}.parquet")
         command = [COMMAND, str(corpus), "--task", "narrative", "--bundle", str(bundle)]
-        command += ["--chunk-rows", "500", "--device", "cpu"]
+        command += ["--chunk-rows", "250", "--device", "cpu"]
         clock = time.monotonic()
         subprocess.run([*command, "--output", str(work / "whole")], check=True, capture_output=True)
         whole_s = time.monotonic() - clock
