@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
+from batch.engines.openvino import import_openvino
 from batch.machine import engine_and_cpu
 from bench.speed import ROUNDS, SIDE, measure_peak
 from schemas.metadata import ArtefactMetadata
@@ -60,9 +61,7 @@ def measure_int8_peak() -> float:
     One product after the other, each quantised for the next, as in a model: only then OpenVINO
     keeps to 8 bits.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     model = core.read_model(_int8_products().SerializeToString())
     request = core.compile_model(model, "CPU").create_infer_request()
     left = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE)).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
+from batch.engines.openvino import import_openvino
 from schemas.errors import ExportError
 from schemas.tokens import IdArray
 
@@ -31,6 +32,7 @@ def quantise(graph: Path, output: Path, texts: Sequence[IdArray]) -> None:
     Raises ExportError if nncf is not installed.
     """
     try:
+        import_openvino()
         import nncf
     except ImportError as error:
         raise ExportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,20 @@ class OpenvinoSession:
         return [np.array(self._request.get_tensor(name).data, dtype=np.float32) for name in outputs]
 
 
-def _core() -> Any:
+def import_openvino() -> Any:
+    """Import OpenVINO without its usage statistics. Raises ImportError if it is not installed.
+
+    Importing it would otherwise start a thread that reports the import over the network, and nncf
+    reports what it quantises; both do without where `openvino_telemetry` cannot be imported.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
 
-    return openvino.Core()
+    return openvino
+
+
+def _core() -> Any:
+    return import_openvino().Core()
 
 
 def _compile(path: Path, precision: Precision, threads: int) -> tuple[Any, Any]:

@@ -56,6 +56,21 @@ def test_scoring_loads_no_training_stack(write: Write, words: Words, tmp_path: P
     assert result.stdout.splitlines()[-2:] == ["exit 0", "loaded"]
 
 
+def test_openvino_reports_nothing_to_anyone() -> None:
+    """OpenVINO is asked what the processor can do without its thread that reports the import."""
+    code = (
+        "import sys, threading; from batch.engines.openvino import openvino_problem; "
+        "openvino_problem('bf16'); import openvino.tools.ovc as ovc; "
+        "print(type(ovc.telemetry).__module__, sys.modules['openvino_telemetry'], "
+        "threading.active_count())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None", "1"]
+
+
 def test_doctor_finds_this_installation_sound(bundle: Path) -> None:
     """Exit 0, with the engine's version and every file of the bundle checked."""
     result = CliRunner().invoke(main, ["doctor", "--bundle", str(bundle)])
