@@ -121,6 +121,9 @@ def write_page(results: Results, page: Path) -> None:
                 "on held-out texts, as the gate",
                 "of the export measured them and the bundle says; a precision that fails the gate "
                 "has no row.",
+                "The peers have a linear head, ours the one that the model was trained with. What "
+                "holds it back, and what would be",
+                "faster still: [ADR 10](../adr/0010-reduced-precision.md).",
                 "",
                 f"Model: {results.model}. Machine: {results.machine.cores} cores, "
                 f"{results.machine.cpu}; peaks: {peaks}.",
