@@ -53,6 +53,15 @@ def run(config: Path, output: Path, *, processes: int) -> str:
     return done.stdout + done.stderr
 
 
+def epoch_of(state: Path) -> int | None:
+    """The epoch of a saved state; None while there is none, as when it is being replaced."""
+    try:
+        found: int = json.loads(state.read_text())["epoch"]
+    except FileNotFoundError:
+        return None
+    return found
+
+
 def epochs(output: Path) -> list[dict[str, Any]]:
     """Every epoch of a finished run."""
     found: list[dict[str, Any]] = json.loads((output / "history.json").read_text())["epochs"]
@@ -99,8 +108,7 @@ def test_killed_processes_go_on_to_the_same_end(
             env=environment(),
         )
         deadline = time.monotonic() + PATIENCE_S
-        state = killed / "state" / "run" / "run.json"
-        while not (state.exists() and json.loads(state.read_text())["epoch"] == 1):
+        while epoch_of(killed / "state" / "run" / "run.json") != 1:
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.005)
