@@ -24,7 +24,7 @@ from batch.engines import engine_versions
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.tokens import IdArray
-from schemas.variants import Precision
+from schemas.variants import EngineName, Precision
 
 Note = Callable[[str], None]
 Result = TypeVar("Result")
@@ -77,6 +77,7 @@ def model_identity(
     tasks: tuple[str, ...],
     device: Device,
     precision: Precision,
+    engine: EngineName,
     *,
     tokens_per_batch: int,
 ) -> bytes:
@@ -89,7 +90,7 @@ def model_identity(
         bundle.manifest.files[file].sha256,  # of the task's own, or of one that tasks share
         tasks,
         precision,
-        engine_versions(precision),
+        engine_versions(engine),
         device.kind,
         _processor(),
         tokens_per_batch,

@@ -14,7 +14,7 @@ from batch.gold import gold_matrix
 from batch.options import RunOptions
 from batch.output import OutputFolder
 from batch.parts import prediction_table, quarantine_table
-from batch.pipeline import WriteBehind, is_out_of_memory, read_ahead
+from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
 from batch.plan import Chunk, Plan
 from batch.progress import RunProgress
 from batch.rows import ChunkReader, Rows
@@ -186,7 +186,7 @@ def do_chunks(worker: ChunkWorker, chunks: Sequence[Chunk], progress: RunProgres
 def _do_side_by_side(worker: ChunkWorker, chunks: Sequence[Chunk]) -> str | None:
     """Returns None, or the message of the error if memory ran out."""
     try:
-        with closing(read_ahead(chunks, worker.read)) as ready, WriteBehind() as behind:
+        with closing(make_ahead(chunks, worker.read)) as ready, WriteBehind() as behind:
             for chunk, read in zip(chunks, ready, strict=True):
                 scored = worker.score(read)
                 behind.hand_over(partial(worker.write, chunk, scored))

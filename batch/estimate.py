@@ -16,7 +16,7 @@ import numpy as np
 
 from batch.machine import free_memory_bytes
 from batch.options import RunOptions
-from batch.packing import Shape
+from batch.packing import Shape, fill
 from batch.plan import Chunk, Plan, chunks_of
 from batch.rows import ChunkReader
 from batch.run import choose_model, open_model, plan_run
@@ -222,7 +222,7 @@ def _scoring_seconds(runner: LogitRunner, sample: Sample, *, rows: int, chunks: 
         return 0.0
     shapes = list(by_shape)  # by length
     chosen = np.unique(np.linspace(0, len(shapes) - 1, TIMED_SHAPES).astype(int))
-    timed = [(shapes[at].seq, _batch_seconds(runner, by_shape[shapes[at]][0])) for at in chosen]
+    timed = [(shapes[at].seq, _batch_seconds(runner, shapes[at])) for at in chosen]
     lengths, seconds = zip(*timed, strict=True)
     total = 0.0
     for shape, texts in by_shape.items():
@@ -232,15 +232,16 @@ def _scoring_seconds(runner: LogitRunner, sample: Sample, *, rows: int, chunks: 
     return total
 
 
-def _batch_seconds(runner: LogitRunner, text: TokenisedText) -> float:
-    """Time of one batch of the text's shape, which is filled up with dummy rows: the median."""
-    runner.logits([text])  # the first of a shape also allocates
+def _batch_seconds(runner: LogitRunner, shape: Shape) -> float:
+    """Time of a batch of dummy rows, with as many others beside it as in a run: the median."""
+    batches = [fill([], [], shape, runner.pad_id)] * runner.streams
     seconds: list[float] = []
-    while len(seconds) < TIMED_BATCHES and sum(seconds) < TIMED_S:
+    while len(seconds) <= TIMED_BATCHES and sum(seconds) < TIMED_S:
         started = time.perf_counter()
-        runner.logits([text])
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds))
+        for _ in runner.run_batches(batches):
+            pass
+        seconds.append((time.perf_counter() - started) / len(batches))
+    return float(np.median(seconds[1:] or seconds))  # the first of a shape also allocates
 
 
 def _largest_chunk_bytes(plan: Plan) -> int:

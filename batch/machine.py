@@ -6,7 +6,8 @@ import platform
 from pathlib import Path
 
 from batch.cgroup import read_limits
-from batch.device import import_engine
+from batch.engines import engine_versions
+from schemas.variants import EngineName
 
 FEATURES = {
     "avx2": "AVX2",
@@ -42,10 +43,11 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
     return ()
 
 
-def engine_and_cpu() -> str:
-    """What decides which code computes a graph here, in one line."""
+def engine_and_cpu(engine: EngineName) -> str:
+    """What decides which code computes a graph by an engine here, in one line."""
     features = ", ".join(cpu_features()) or "no known vector instructions"
-    return f"{platform.machine()} ({features}), onnxruntime {import_engine().__version__}"
+    versions = ", ".join(" ".join(one) for one in engine_versions(engine).items())
+    return f"{platform.machine()} ({features}), {versions}"
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int | None:

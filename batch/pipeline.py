@@ -1,4 +1,5 @@
-"""Stages side by side: one thread reads ahead of the caller and one writes behind, a chunk each.
+"""Stages side by side: one thread reads ahead of the caller and one writes behind, a chunk each;
+between them batches are run, several at a time.
 
 So at most three chunks are in memory, and an error in any thread reaches the caller as it is.
 """
@@ -22,19 +23,25 @@ _ENGINE_MEMORY = re.compile(
 """What onnxruntime, its CUDA libraries and OpenVINO say, which have no error class for it."""
 
 
-def read_ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Generator[Made]:
-    """Yield `make(item)` of every item, in order; while one is used the next is made on a thread.
+def make_ahead(
+    items: Iterable[Item], make: Callable[[Item], Made], *, threads: int = 1
+) -> Generator[Made]:
+    """Yield `make(item)` of every item, in order; while one is used the next are made on threads.
 
-    Close it (`contextlib.closing`) if it may be left early: that waits for the one being made.
+    At most one more than the threads is made and not yet used. Close it (`contextlib.closing`) if
+    it may be left early: that waits for those being made, and begins no other.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="make-ahead")
+    try:
         waiting: deque[Future[Made]] = deque()
         for item in items:
-            waiting.append(thread.submit(make, item))
-            if len(waiting) > 1:
+            waiting.append(executor.submit(make, item))
+            if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 class WriteBehind:

@@ -193,7 +193,7 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
         "engine": {
             "device": scorer.runner.device.kind,
             "machine": platform.machine(),
-            **engine_versions(precision),
+            **engine_versions(scorer.runner.engine),
             **{package: version(package) for package in VERSIONED},
         },
     }

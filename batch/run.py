@@ -11,6 +11,7 @@ from functools import partial
 from batch.cache import LogitCache, model_identity
 from batch.chunks import ChunkWorker, do_chunks
 from batch.device import Device, choose_device
+from batch.engines import choose_engine
 from batch.gold import check_gold
 from batch.options import RunOptions
 from batch.output import OutputFolder
@@ -24,7 +25,7 @@ from batch.signature import open_bundle
 from batch.stop import StopSwitch
 from batch.tasks import RunTasks, select_tasks
 from schemas.bundle import Bundle
-from schemas.variants import Precision
+from schemas.variants import EngineName, Precision
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Model:
     tasks: tuple[str, ...]
     device: Device
     precision: Precision
+    engine: EngineName
 
 
 def run(options: RunOptions, progress: RunProgress) -> RunResult:
@@ -89,7 +91,7 @@ def choose_model(options: RunOptions) -> Model:
     tasks = select_tasks(bundle, options.task)
     device = choose_device(options.device, memory_bytes=options.gpu_memory_bytes)
     precision = choose_precision(bundle, tasks, device, options.precision)
-    return Model(bundle, tasks, device, precision)
+    return Model(bundle, tasks, device, precision, choose_engine(precision, device))
 
 
 def open_model(options: RunOptions, model: Model, *, cache: LogitCache | None = None) -> Scorer:
@@ -99,6 +101,7 @@ def open_model(options: RunOptions, model: Model, *, cache: LogitCache | None = 
         model.tasks,
         model.device,
         precision=model.precision,
+        engine=model.engine,
         threads=options.threads,
         tokens_per_batch=options.tokens_per_batch,
         cache=cache,
@@ -123,7 +126,12 @@ def _open_cache(options: RunOptions, model: Model, progress: RunProgress) -> Log
         return None
     tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[model.device.kind]
     identity = model_identity(
-        model.bundle, model.tasks, model.device, model.precision, tokens_per_batch=tokens_per_batch
+        model.bundle,
+        model.tasks,
+        model.device,
+        model.precision,
+        model.engine,
+        tokens_per_batch=tokens_per_batch,
     )
     return LogitCache(
         options.cache,
@@ -180,4 +188,5 @@ def _publish(
 
 def _device_line(scorer: Scorer) -> str:
     device = scorer.runner.device
-    return f"device: {device.name} ({device.why}), precision: {scorer.metadata.precision}"
+    precision, engine = scorer.metadata.precision, scorer.runner.engine
+    return f"device: {device.name} ({device.why}), precision: {precision}, engine: {engine}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -13,7 +14,8 @@ from tokenizers import Tokenizer
 
 from batch.cache import LogitCache
 from batch.device import Device
-from batch.packing import BatchShapes
+from batch.packing import BatchShapes, PackedBatch
+from batch.pipeline import make_ahead
 from batch.session import TaskSession
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray, calibrate, decide
@@ -22,10 +24,11 @@ from schemas.metadata import ArtefactMetadata
 from schemas.tasks import BoolArray
 from schemas.text import ModelText
 from schemas.tokens import IdArray, TextTokenizer, TokenisedText
-from schemas.variants import Precision
+from schemas.variants import EngineName, Precision
 
-TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 16384}
-"""Default batch size by kind of device: what keeps it busy without taking memory for nothing."""
+TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 16384}
+"""Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
+layers of a batch stay in the cache of a core, and of what is left over few rows are dummies."""
 
 OnBatch = Callable[[int, int], None]
 """Called after each batch with its rows and its tokens; may raise to stop."""
@@ -81,6 +84,8 @@ class LogitRunner:
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
         self.pad_id = pad_id
         self.device = session.device
+        self.engine = session.engine
+        self.streams = session.streams
         self.path = session.path
         self._session = session
         self._cache = cache
@@ -113,12 +118,25 @@ class LogitRunner:
     ) -> list[FloatArray]:
         """Logits of each text, (labels,) float32. copies: (rows,), how often a text is there."""
         results: list[FloatArray] = [_NOTHING] * len(ids)
-        for packed in self.shapes.pack(ids, pad_id=self.pad_id):
-            logits = self._session.run(packed.input_ids, packed.attention_mask)
-            for row, result in zip(packed.rows, logits, strict=False):  # dummy rows are left over
-                results[row] = result
-            on_batch(int(copies[packed.rows].sum()), sum(len(ids[row]) for row in packed.rows))
+        with closing(self.run_batches(self.shapes.pack(ids, pad_id=self.pad_id))) as finished:
+            for packed, logits in finished:
+                for row, result in zip(packed.rows, logits, strict=False):  # dummies are left over
+                    results[row] = result
+                on_batch(int(copies[packed.rows].sum()), sum(len(ids[row]) for row in packed.rows))
         return results
+
+    def run_batches(
+        self, batches: Iterable[PackedBatch]
+    ) -> Generator[tuple[PackedBatch, FloatArray]]:
+        """Run batches, as many at a time as suits the engine, and yield each with its logits.
+
+        In their order; close it if it may be left early.
+        """
+
+        def run(packed: PackedBatch) -> tuple[PackedBatch, FloatArray]:
+            return packed, self._session.run(packed.input_ids, packed.attention_mask)
+
+        return make_ahead(batches, run, threads=self.streams)
 
 
 def label_slices(labels: Mapping[str, tuple[str, ...]]) -> dict[str, slice]:
@@ -186,13 +204,15 @@ def open_scorer(
     device: Device,
     *,
     precision: Precision,
+    engine: EngineName | None = None,
     threads: int = 0,
     tokens_per_batch: int | None = None,
     cache: LogitCache | None = None,
 ) -> Scorer:
     """Open a task of a bundle, or tasks that share a graph, after checking the files.
 
-    cache: made for these tasks of this file (`batch.cache.model_identity`).
+    engine: None takes the fastest here. cache: made for these tasks of this file
+    (`batch.cache.model_identity`).
     Raises UsageError for an unknown task or tasks that share no graph, BundleError if a
     file was changed, or if the tokenizer is not the one that the graph was exported with.
     """
@@ -201,6 +221,7 @@ def open_scorer(
         device,
         threads=threads,
         precision=precision,
+        engine=engine,
         tasks=tasks if isinstance(tasks, tuple) and len(tasks) > 1 else (),
     )
     described = session.task_metadata()

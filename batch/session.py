@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from batch.device import Device
-from batch.engines import open_engine
+from batch.engines import choose_engine, open_engine
 from batch.onnx_file import refuse_external_data
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
 from schemas.metadata import ArtefactMetadata, shared_from_props
 from schemas.tokens import InputArray
-from schemas.variants import Precision
+from schemas.variants import EngineName, Precision
 
 INPUTS = ("input_ids", "attention_mask")
 
@@ -31,6 +31,8 @@ class TaskSession:
 
     threads: 0 takes every core that this process may use. Logits do not depend on it.
     tasks: those of a shared file that are wanted, in this order; none for the file of one task.
+    engine: None takes the fastest that runs the precision on the device here.
+    streams: how many batches are best run at the same time, each from a thread of its own.
     Raises BundleError if the file cannot be opened or keeps weights elsewhere, DeviceError if the
     session ends up on another device than asked for, or the engine cannot be had.
     """
@@ -43,6 +45,7 @@ class TaskSession:
         threads: int = 0,
         precision: Precision = "fp32",
         tasks: tuple[str, ...] = (),
+        engine: EngineName | None = None,
     ) -> None:
         refuse_external_data(path)
         self.path = path
@@ -50,7 +53,9 @@ class TaskSession:
         self.precision = precision
         self._tasks = tasks
         self._outputs = [task_logits(task) for task in tasks] or [LOGITS]
-        self._engine = open_engine(path, device, precision=precision, threads=threads)
+        self.engine: EngineName = engine or choose_engine(precision, device)
+        self._engine = open_engine(path, device, self.engine, precision=precision, threads=threads)
+        self.streams = self._engine.streams
         self._columns = self._engine.columns
 
     def metadata(self) -> ArtefactMetadata:
@@ -85,7 +90,7 @@ class TaskSession:
         )
 
     def run(self, input_ids: InputArray, attention_mask: InputArray) -> FloatArray:
-        """Both (rows, seq) int64.
+        """Both (rows, seq) int64. May be called from several threads at once.
 
         Returns logits, (rows, labels) float32; with several tasks their labels side by side.
         Raises BundleError if the engine fails, or returns something else.

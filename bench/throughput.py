@@ -98,7 +98,7 @@ class Contender:
 )
 @click.option("--task", default="topics", show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--texts", default=2048, show_default=True, help="News texts; half as many long.")
+@click.option("--texts", default=4096, show_default=True, help="News texts; half as many long.")
 @click.option("--peer-texts", default=384, show_default=True, help="Of them, for the slow peers.")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("bench/results/throughput.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer
@@ -43,38 +45,40 @@ def probe_texts(tokenizer: Tokenizer, spec: TextSpec, *, max_tokens: int) -> tup
 
 
 def record_probes(
-    session: TaskSession,
+    sessions: Sequence[TaskSession],
     path_model: TaskPath,
     runner: LogitRunner,
     task: str,
     texts: tuple[ModelText, ...],
 ) -> tuple[Probes, Portability]:
-    """Run the probes in canonical batches, one by one, and one by one through torch.
+    """Run the probes in canonical batches, one by one by every engine, and one by one by torch.
 
-    The first is what the bundle keeps; the largest difference to the others bounds what another
-    kind of machine may differ by.
+    sessions: of the same file, the first of them that of the runner. The first way is what the
+    bundle keeps; the largest difference to the others bounds what another kind of machine may
+    differ by.
     """
     tokenised = tuple(runner.tokenise(texts))
     recorded = runner.logits(tokenised)
     worst = max(
         float(np.abs(other - logits).max())
         for text, logits in zip(tokenised, recorded, strict=True)
-        for other in _alone(session, path_model, runner, text)
+        for other in _alone(sessions, path_model, runner, text)
     )
     portability = Portability(
         texts=len(texts),
-        machine=engine_and_cpu(),
+        machine=engine_and_cpu(runner.engine),
         max_logit_difference=worst,
         bound=max(MARGIN * worst, LEAST_BOUND),
     )
-    return Probes(session.path.name, task, texts, tokenised, recorded), portability
+    return Probes(runner.path.name, task, texts, tokenised, recorded), portability
 
 
 def _alone(
-    session: TaskSession, path_model: TaskPath, runner: LogitRunner, text: TokenisedText
-) -> tuple[FloatArray, FloatArray]:
-    """Logits of one text in a batch of its own length, by the engine and by torch."""
+    sessions: Sequence[TaskSession], path_model: TaskPath, runner: LogitRunner, text: TokenisedText
+) -> Iterator[FloatArray]:
+    """Logits of one text in a batch of its own length, by torch and by every engine."""
     inputs = pad([text.ids], rows=1, seq=len(text.ids), pad_id=runner.pad_id)
     with torch.inference_mode():
-        by_torch = path_model(*map(torch.from_numpy, inputs)).numpy()
-    return session.run(*inputs), by_torch
+        yield path_model(*map(torch.from_numpy, inputs)).numpy()
+    for session in sessions:
+        yield session.run(*inputs)

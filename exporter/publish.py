@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.device import choose_device
+from batch.engines import usable_engines
 from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
@@ -126,16 +127,23 @@ def _export_task(
         gold=gold,
     )
     log.info("%s: comparing with torch", task)
-    verification = verify(
-        session,
-        path_model,
-        runner,
-        texts,
-        calibration=decision.calibration,
-        thresholds=decision.thresholds,
+    sessions = [session, *_other_engines(session)]
+    verification = max(
+        (
+            verify(
+                each,
+                path_model,
+                runner,
+                texts,
+                calibration=decision.calibration,
+                thresholds=decision.thresholds,
+            )
+            for each in sessions
+        ),
+        key=lambda found: found.max_logit_difference,
     )
     made = probe_texts(tokenizer, about.text, max_tokens=max_tokens)
-    probes, portability = record_probes(session, path_model, runner, task, made)
+    probes, portability = record_probes(sessions, path_model, runner, task, made)
     metadata = ArtefactMetadata(
         task=task,
         kind=about.kind,
@@ -180,6 +188,15 @@ def _export_task(
         pad_id=pad_id,
     )
     return ExportedTask(metadata, probes, reference, path_model)
+
+
+def _other_engines(session: TaskSession) -> list[TaskSession]:
+    """The same file by every other engine that can run it here."""
+    return [
+        TaskSession(session.path, session.device, engine=engine)
+        for engine in usable_engines("fp32", session.device)
+        if engine != session.engine
+    ]
 
 
 def _run_heldout(

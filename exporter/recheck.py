@@ -13,6 +13,7 @@ import numpy as np
 from batch.cores import usable_cores
 from batch.device import choose_device
 from batch.doctor import signature_finding
+from batch.engines import usable_engines
 from batch.findings import Finding
 from batch.machine import engine_and_cpu
 from batch.onnx_file import refuse_external_data
@@ -100,6 +101,11 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
         f"with {threads} threads": other.logits(probes.tokenised),
     }
     yield _repeatable(task, logits, found)
+    for engine in usable_engines("fp32", scorer.runner.device):
+        if engine != scorer.runner.engine:
+            device = choose_device("cpu")
+            way = open_scorer(bundle, task, device, precision="fp32", engine=engine)
+            yield _as_recorded(way, probes, way.runner.logits(probes.tokenised))
     for precision in bundle.precisions(task):
         if precision != "fp32":
             yield _variant(bundle, probes, precision)
@@ -155,11 +161,14 @@ def _as_recorded(scorer: Scorer, probes: Probes, logits: FloatArray) -> Finding:
         text = f"the graph gives {logits.shape[1]} logits, at export {probes.logits.shape[1]}"
         return Finding("problem", probes.task, text, "export the checkpoint again")
     worst = float(np.abs(logits - probes.logits).max())
-    here = engine_and_cpu()
+    here = engine_and_cpu(scorer.runner.engine)
     alike = here == promise.machine
     made = "on the same kind of machine" if alike else f"on {promise.machine}"
     distance = "to the last bit" if worst == 0 else f"within {worst:.1e}"
-    text = f"logits are those of the export {made}, {distance} (bound {promise.bound:.1e})"
+    text = (
+        f"logits by {scorer.runner.engine} are those of the export {made}, {distance} "
+        f"(bound {promise.bound:.1e})"
+    )
     if worst <= promise.bound:
         return Finding("ok", probes.task, text)
     return Finding(
@@ -180,6 +189,6 @@ def _repeatable(
             "problem",
             task,
             f"{named}a row has other scores {', '.join(differing)}",
-            "please report it with the processor and the version of onnxruntime",
+            "please report it with the processor and the version of the engine",
         )
     return Finding("ok", task, f"{named}scores are the same to the last bit {', '.join(found)}")

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 
 from batch.device import Device, choose_device, cuda_problem
-from batch.engines.openvino import openvino_problem
+from batch.engines import choose_engine, engine_problem
+from batch.precision import precision_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
 from exporter.devices import checking_device
@@ -36,7 +37,7 @@ from schemas.errors import ExportError
 from schemas.metadata import ArtefactMetadata, VariantFacts, Verification
 from schemas.probes import Probes
 from schemas.tokens import IdArray, TokenisedText
-from schemas.variants import ENGINE_OF, ONLY_ON, OWN_FILE, PRECISIONS, Precision
+from schemas.variants import ONLY_ON, OWN_FILE, PRECISIONS, Precision
 from trainer.model import TaskPath
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def available_precisions() -> tuple[Precision, ...]:
     found: list[Precision] = ["fp32"]
     if cuda_problem() is None:
         found.append("fp16")
-    problem = openvino_problem("bf16")
+    problem = precision_problem("bf16", choose_device("cpu"))
     if problem is None:
         found.append("bf16")
     else:
@@ -214,7 +215,8 @@ class Reducer:
         A task is left out where its variant does not pass the gate, and its file is removed.
         Raises ExportError if the precision cannot be had here.
         """
-        problem = openvino_problem(precision) if ENGINE_OF[precision] == "openvino" else None
+        device = checking_device(precision)
+        problem = engine_problem(choose_engine(precision, device), precision)
         if problem is not None:
             raise ExportError(f"precision {precision} cannot be checked: {problem}")
         kept: tuple[str, ...] = ()

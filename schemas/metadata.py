@@ -107,7 +107,8 @@ class Portability(BaseModel):
     machine: str
     """Processor and engine of the export."""
     max_logit_difference: float
-    """Between ways to compute the same on that machine: canonical batches, one by one, by torch."""
+    """Between ways to compute the same on that machine: canonical batches, one by one, by
+    torch, by other engines."""
     bound: float = Field(gt=0.0)
     """Largest difference of a logit that `export-classifier verify` accepts anywhere."""
 

@@ -15,13 +15,13 @@ EngineName = Literal["onnxruntime", "openvino"]
 
 DeviceKind = Literal["cpu", "cuda"]
 
-ENGINE_OF: dict[Precision, EngineName] = {
-    "fp32": "onnxruntime",
-    "fp16": "onnxruntime",
-    "bf16": "openvino",
-    "int8": "openvino",
+ENGINES: dict[Precision, tuple[EngineName, ...]] = {
+    "fp32": ("openvino", "onnxruntime"),
+    "fp16": ("onnxruntime",),
+    "bf16": ("openvino",),
+    "int8": ("openvino",),
 }
-"""Who runs a precision: the reference by onnxruntime, the others where they are fastest."""
+"""Who can run a precision on a CPU, the fastest first; on CUDA all are onnxruntime's."""
 
 ONLY_ON: dict[Precision, DeviceKind] = {"fp16": "cuda", "bf16": "cpu", "int8": "cpu"}
 """The kind of device that runs a precision, where only one does."""

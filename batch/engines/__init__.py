@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Protocol
 
 from batch.device import Device, installed_engines
+from batch.engines.openvino import openvino_problem
 from schemas.decision import FloatArray
 from schemas.tokens import InputArray
-from schemas.variants import ENGINE_OF, Precision
+from schemas.variants import ENGINES, EngineName, Precision
 
 
 class EngineSession(Protocol):
     """A graph that is open.
 
+    streams: how many batches are best run at the same time, each from a thread of its own.
     columns: width of each output by name, 0 where the graph does not say.
     props: `metadata_props` of the file.
     """
 
+    @property
+    def streams(self) -> int: ...
     @property
     def columns(self) -> Mapping[str, int]: ...
     @property
@@ -28,20 +32,40 @@ class EngineSession(Protocol):
     def run(
         self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
     ) -> list[FloatArray]:
-        """Both (rows, seq) int64. Returns the outputs asked for, (rows, columns) float32 each."""
+        """Both (rows, seq) int64. Returns the outputs asked for, (rows, columns) float32 each.
+
+        May be called from several threads at once.
+        """
         ...
 
 
+def choose_engine(precision: Precision, device: Device) -> EngineName:
+    """The fastest engine that runs a precision on a device here; the last known, if none does."""
+    return next(iter(usable_engines(precision, device)), ENGINES[precision][-1])
+
+
+def usable_engines(precision: Precision, device: Device) -> tuple[EngineName, ...]:
+    """Those that run a precision on a device here, the fastest first."""
+    if device.kind == "cuda":
+        return ("onnxruntime",)
+    return tuple(each for each in ENGINES[precision] if engine_problem(each, precision) is None)
+
+
+def engine_problem(engine: EngineName, precision: Precision) -> str | None:
+    """Why an engine cannot run a precision on this CPU, or None if nothing speaks against it."""
+    return openvino_problem(precision) if engine == "openvino" else None
+
+
 def open_engine(
-    path: Path, device: Device, *, precision: Precision, threads: int = 0
+    path: Path, device: Device, engine: EngineName, *, precision: Precision, threads: int = 0
 ) -> EngineSession:
-    """Open a graph with the engine that runs this precision.
+    """Open a graph with an engine, to be run in a precision.
 
     threads: 0 takes every core that this process may use. Outputs do not depend on it.
     Raises BundleError if the file cannot be opened, DeviceError if the engine or the device cannot
     be had.
     """
-    if ENGINE_OF[precision] == "openvino":
+    if engine == "openvino":
         from batch.engines.openvino import OpenvinoSession
 
         return OpenvinoSession(path, device, precision=precision, threads=threads)
@@ -50,7 +74,6 @@ def open_engine(
     return OnnxruntimeSession(path, device, threads=threads)
 
 
-def engine_versions(precision: Precision) -> dict[str, str]:
-    """Version of the package, or packages, that run a precision; scores depend on it."""
-    engine = ENGINE_OF[precision]
+def engine_versions(engine: EngineName) -> dict[str, str]:
+    """Version of the package, or packages, of an engine; scores depend on it."""
     return installed_engines() if engine == "onnxruntime" else {engine: version(engine)}

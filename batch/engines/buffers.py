@@ -20,8 +20,8 @@ class BoundBuffers:
 
     engine: the module onnxruntime. columns: width of each output by name.
 
-    There are as many shapes as buckets, some twenty, so nothing is ever given back. A CPU takes the
-    same way: it is no slower there, and can be tested without a GPU.
+    For one thread at a time. There are as many shapes as buckets, some twenty, so nothing is ever
+    given back. A CPU takes the same way: it is no slower there, and can be tested without a GPU.
     """
 
     def __init__(

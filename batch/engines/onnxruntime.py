@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batch.cores import usable_cores
+from batch.cores import streams_of, usable_cores
 from batch.device import Device, import_engine
 from batch.engines.buffers import BoundBuffers
+from batch.engines.spares import Spares
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.tokens import InputArray
@@ -20,14 +21,19 @@ class OnnxruntimeSession:
     def __init__(self, path: Path, device: Device, *, threads: int) -> None:
         self._path = path
         engine = import_engine()
-        self._session = _open(engine, path, device, threads)
+        threads = threads or usable_cores()
+        # A GPU is kept busy by one large batch after the other.
+        self.streams = streams_of(threads) if device.kind == "cpu" else 1
+        # Whoever runs a batch is a thread too; the others help all of them.
+        self._session = _open(engine, path, device, threads - self.streams + 1)
         got = self._session.get_providers()[0]
         if got != device.provider:
             raise DeviceError(
                 f"{path}: asked for {device.provider}, got {got}",
                 hint="`batch-classify doctor` checks the installation",
             )
-        self.buffers = BoundBuffers(engine, self._session, device, self.columns)
+        columns = self.columns
+        self.buffers = Spares(lambda: BoundBuffers(engine, self._session, device, columns))
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -50,7 +56,8 @@ class OnnxruntimeSession:
         self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
     ) -> list[FloatArray]:
         """Both (rows, seq) int64. Returns the outputs asked for."""
-        return self.buffers.run(input_ids, attention_mask, outputs)
+        with self.buffers.borrowed() as buffers:
+            return buffers.run(input_ids, attention_mask, outputs)
 
 
 def provider_options(device: Device) -> dict[str, str]:
@@ -83,7 +90,7 @@ def _columns(shape: Sequence[object]) -> int:
 
 def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:
     options = engine.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from batch.cores import usable_cores
+from batch.cores import streams_of, usable_cores
 from batch.device import Device
+from batch.engines.spares import Spares
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.metadata import PREFIX
@@ -51,7 +52,10 @@ class OpenvinoSession:
                 f"{path}: precision {precision} cannot be had: {problem}",
                 hint="pip install 'narrascan[openvino]', or use --precision fp32",
             )
-        self._request, model = _compile(path, precision, threads or usable_cores())
+        threads = threads or usable_cores()
+        self.streams = streams_of(threads)
+        compiled, model = _compile(path, precision, threads, self.streams)
+        self._requests: Spares[Any] = Spares(compiled.create_infer_request)
         self._columns = {
             output.get_any_name(): _columns(output.get_partial_shape()) for output in model.outputs
         }
@@ -71,9 +75,10 @@ class OpenvinoSession:
         self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
     ) -> list[FloatArray]:
         """Both (rows, seq) int64. Returns the outputs asked for."""
-        self._request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
-        # A copy: the tensor is overwritten by the next batch.
-        return [np.array(self._request.get_tensor(name).data, dtype=np.float32) for name in outputs]
+        with self._requests.borrowed() as request:
+            request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
+            # A copy: the tensor is overwritten by the next batch.
+            return [np.array(request.get_tensor(name).data, dtype=np.float32) for name in outputs]
 
 
 def import_openvino() -> Any:
@@ -92,17 +97,20 @@ def _core() -> Any:
     return import_openvino().Core()
 
 
-def _compile(path: Path, precision: Precision, threads: int) -> tuple[Any, Any]:
+def _compile(path: Path, precision: Precision, threads: int, streams: int) -> tuple[Any, Any]:
     core = _core()
+    # The first array that OpenVINO sees sets up its bridge to NumPy. Two threads that do it at the
+    # same time wait for each other forever: one holds the GIL, the other the bridge's lock.
+    import_openvino().Tensor(np.zeros(1))
     settings = {
         "INFERENCE_PRECISION_HINT": INFERENCE_PRECISION[precision],
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": streams,
         "ENABLE_CPU_PINNING": False,  # other processes share the cores
     }
     try:
         model = core.read_model(str(path))
-        return core.compile_model(model, "CPU", settings).create_infer_request(), model
+        return core.compile_model(model, "CPU", settings), model
     except Exception as error:  # OpenVINO raises RuntimeError for everything
         raise BundleError(
             f"{path}: OpenVINO cannot open it: {error}",

@@ -8,19 +8,19 @@ from contextlib import closing
 import pyarrow as pa
 import pytest
 
-from batch.pipeline import WriteBehind, is_out_of_memory, read_ahead
+from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
 from schemas.errors import CorpusError, StoppedError
 
 
-def test_what_is_read_ahead_comes_in_order() -> None:
+def test_what_is_make_ahead_comes_in_order() -> None:
     """Nothing is left out or doubled."""
-    assert list(read_ahead(range(50), lambda number: number * number)) == [n * n for n in range(50)]
+    assert list(make_ahead(range(50), lambda number: number * number)) == [n * n for n in range(50)]
 
 
 def test_no_more_than_one_item_is_made_ahead() -> None:
     """While an item is in use, the next one is made, and no further one."""
     made: list[int] = []
-    ahead = [max(made) - used for used, _ in enumerate(read_ahead(range(50), made.append))]
+    ahead = [max(made) - used for used, _ in enumerate(make_ahead(range(50), made.append))]
 
     assert len(made) == 50
     assert max(ahead) <= 1
@@ -37,7 +37,7 @@ def test_an_error_while_reading_ahead_comes_after_what_was_read_before() -> None
         return number
 
     with pytest.raises(CorpusError) as raised:
-        seen.extend(read_ahead(range(50), make))
+        seen.extend(make_ahead(range(50), make))
     assert raised.value is damage
     assert seen in ([0, 1, 2], [])
 
@@ -45,7 +45,7 @@ def test_an_error_while_reading_ahead_comes_after_what_was_read_before() -> None
 def test_leaving_early_ends_reading() -> None:
     """The item that is being made is finished, and no other is begun."""
     made: list[int] = []
-    with closing(read_ahead(range(50), made.append)) as ahead:
+    with closing(make_ahead(range(50), made.append)) as ahead:
         next(ahead)
     left = list(made)
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 
 from batch.device import choose_device
+from batch.engines import choose_engine
 from batch.machine import engine_and_cpu
 from batch.scorer import LogitRunner, open_scorer
 from exporter.cli import main
@@ -222,7 +223,7 @@ def test_the_bound_for_other_machines_is_measured(bundle: Path) -> None:
         ).metadata
         found = metadata.metrics.portability
 
-        assert found.machine == engine_and_cpu()
+        assert found.machine == engine_and_cpu(choose_engine("fp32", choose_device("cpu")))
         assert 0 < found.max_logit_difference < 1e-5
         assert found.bound == pytest.approx(MARGIN * found.max_logit_difference)
 

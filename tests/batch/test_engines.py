@@ -1,0 +1,158 @@
+"""Engines run batches side by side, with the bits of one batch after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch.cores import MOST_STREAMS, streams_of
+from batch.device import Device, choose_device
+from batch.engines import choose_engine, engine_problem, open_engine, usable_engines
+from batch.scorer import LogitRunner, load_tokenizer
+from batch.session import TaskSession
+from schemas.bundle import Bundle
+from schemas.text import ModelText
+from schemas.variants import ENGINES, EngineName, Precision
+
+CPU = choose_device("cpu")
+WAYS: list[tuple[EngineName, Precision]] = [
+    (engine, precision) for precision in ENGINES for engine in ENGINES[precision]
+]
+HERE = [
+    (engine, precision)
+    for engine, precision in WAYS
+    if precision in ("fp32", "bf16") and engine_problem(engine, precision) is None
+]
+
+FIRST_BATCHES = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from batch.device import choose_device
+from batch.engines import open_engine
+
+session = open_engine(
+    Path(sys.argv[1]), choose_device("cpu"), sys.argv[2], precision="fp32", threads=8
+)
+sys.setswitchinterval(1e-6)  # threads take turns wherever they can
+start = threading.Barrier(8)
+done = []
+
+def run():
+    ones = np.ones((2, 16), np.int64)
+    start.wait()
+    done.append(session.run(ones, ones, ["logits"])[0].tobytes())
+
+threads = [threading.Thread(target=run) for _ in range(8)]
+for one in threads: one.start()
+for one in threads: one.join()
+print(len(done), len(set(done)))
+"""
+
+
+def runner(bundle: Path, engine: EngineName, precision: Precision, threads: int) -> LogitRunner:
+    """The task `narrative` by an engine, with batches of few rows."""
+    opened = Bundle.open(bundle)
+    graph = opened.onnx("narrative", "fp32")
+    session = TaskSession(graph, CPU, threads=threads, precision=precision, engine=engine)
+    tokenizer = load_tokenizer(opened.tokenizer())
+    return LogitRunner(session, tokenizer, max_tokens=128, pad_id=0, tokens_per_batch=64)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_first_batches_may_come_at_the_same_time(bundle: Path, engine: str) -> None:
+    """Eight threads that begin together all get an answer, the same one."""
+    graph = Bundle.open(bundle).onnx("narrative", "fp32")
+    result = subprocess.run(
+        [sys.executable, "-c", FIRST_BATCHES, str(graph), engine],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert result.stdout.split() == ["8", "1"]
+
+
+@pytest.mark.parametrize(("engine", "precision"), HERE)
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_streams_leave_every_bit(
+    bundle: Path, engine: EngineName, precision: Precision, threads: int
+) -> None:
+    """One batch after the other by one thread, and several at a time, score alike."""
+    words = ["minister", "budget", "war", "and", "strike", "talks", "on", "the", "bank"]
+    rng = np.random.default_rng(threads)
+    texts = [
+        ModelText(" ".join(rng.choice(words, size=length)), cut=False)
+        for length in rng.integers(1, 90, size=60)
+    ]
+    one_by_one = runner(bundle, engine, precision, 1)
+    together = runner(bundle, engine, precision, threads)
+    tokenised = together.tokenise(texts)
+
+    assert one_by_one.streams == 1
+    assert together.streams == threads
+    expected = one_by_one.logits(tokenised)
+    for _ in range(3):
+        assert np.array_equal(together.logits(tokenised), expected)
+
+
+def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> None:
+    """What is raised between batches comes out as it is, and the scorer can be used again."""
+    used = runner(bundle, "onnxruntime", "fp32", 2)
+    texts = used.tokenise([ModelText("war " * length, cut=False) for length in range(1, 60)])
+    seen = []
+
+    def stop(rows: int, tokens: int) -> None:
+        seen.append((rows, tokens))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        used.logits(texts, on_batch=stop)
+
+    assert len(seen) == 1
+    assert len(used.logits(texts)) == 59
+
+
+def test_many_threads_share_few_streams(bundle: Path) -> None:
+    """Where there are more cores than batches at a time, they help each other."""
+    graph = Bundle.open(bundle).onnx("narrative", "fp32")
+    session = open_engine(graph, CPU, "onnxruntime", precision="fp32", threads=MOST_STREAMS + 4)
+    ones = np.ones((2, 16), np.int64)
+    (expected,) = session.run(ones, ones, ["logits"])
+    with ThreadPoolExecutor(MOST_STREAMS) as threads:
+        found = list(threads.map(lambda _: session.run(ones, ones, ["logits"])[0], range(64)))
+
+    assert session.streams == streams_of(MOST_STREAMS + 4) == MOST_STREAMS
+    assert all(np.array_equal(one, expected) for one in found)
+
+
+@pytest.mark.parametrize(("engine", "precision"), WAYS)
+def test_an_engine_is_chosen_among_those_that_know_the_precision(
+    engine: EngineName, precision: Precision
+) -> None:
+    """The first that can be had here; on CUDA it is always onnxruntime."""
+    found = choose_engine(precision, CPU)
+
+    assert found in ENGINES[precision]
+    assert (engine in usable_engines(precision, CPU)) == (engine_problem(engine, precision) is None)
+    assert choose_engine(precision, Device("cuda", 0, "test")) == "onnxruntime"
+
+
+def test_without_openvino_onnxruntime_runs_fp32() -> None:
+    """It is an extra: nothing else changes where it is not installed."""
+    code = (
+        "import sys; sys.modules['openvino'] = None; from batch.device import choose_device; "
+        "from batch.engines import choose_engine; "
+        "print(choose_engine('fp32', choose_device('cpu')))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.strip() == "onnxruntime"
