@@ -93,7 +93,7 @@ def main() -> None:
 @click.option(
     "--max-tokens-per-batch",
     type=click.IntRange(min=1),
-    help="Size of a batch, rows times tokens.  [default: 2048 on a CPU, 16384 on CUDA]",
+    help="Size of a batch, rows times tokens.  [default: 1024 on a CPU, 16384 on CUDA]",
 )
 @click.option(
     "--gpu-memory-limit",

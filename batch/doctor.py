@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from batch.cgroup import read_limits
 from batch.cores import allowed_cores, usable_cores
 from batch.device import choose_device, cuda_problem, import_engine, installed_engines
+from batch.engines.openvino import openvino_problem
 from batch.findings import Finding, Verdict
 from batch.machine import cpu_features, free_memory_bytes
 from batch.precision import choose_precision
@@ -21,6 +23,7 @@ from batch.signature import open_bundle, read_signature
 from schemas.bundle import Bundle
 from schemas.errors import NarrascanError, UsageError
 from schemas.text import ModelText
+from schemas.variants import ENGINES, PRECISIONS
 
 LITTLE_MEMORY = 10**9
 """Bytes; a run with the default model stays below."""
@@ -81,6 +84,7 @@ def _engine() -> Iterator[Finding]:
     if len(engines) <= 1:
         providers = ", ".join(engine.get_available_providers())
         yield Finding("ok", "engine", f"{named or 'onnxruntime'}; providers: {providers}")
+    yield from _openvino()
     problem = cuda_problem()
     if problem is None:
         yield Finding("ok", "cuda", "driver and libraries load")
@@ -90,6 +94,21 @@ def _engine() -> Iterator[Finding]:
         )
     else:
         yield Finding("note", "cuda", f"not used: {problem}")
+
+
+def _openvino() -> Iterator[Finding]:
+    """What the engine runs here that is the faster one on a CPU."""
+    known = [each for each in PRECISIONS if "openvino" in ENGINES[each]]
+    problems = {each: openvino_problem(each) for each in known}
+    runs = ", ".join(each for each, problem in problems.items() if problem is None)
+    if not runs:
+        text = f"not used: {problems['fp32']}; onnxruntime runs fp32, and more slowly"
+        yield Finding("note", "openvino", text)
+        return
+    yield Finding("ok", "openvino", f"{version('openvino')}; runs {runs}")
+    for each, problem in problems.items():
+        if problem is not None:
+            yield Finding("note", "openvino", f"{each} cannot be had: {problem}")
 
 
 def _bundle(folder: Path, public_key: Path | None) -> Iterator[Finding]:
@@ -135,5 +154,5 @@ def _trial(bundle: Bundle, task: str) -> Finding:
         "ok",
         "trial",
         f"{task}: scored a text with {probabilities.shape[1]} labels in "
-        f"{scorer.metadata.precision} on {scorer.runner.device.name}",
+        f"{scorer.metadata.precision} by {scorer.runner.engine} on {scorer.runner.device.name}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,6 +79,8 @@ def test_doctor_finds_this_installation_sound(bundle: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "ok       engine   onnxruntime" in result.output
     assert "CPUExecutionProvider" in result.output
+    assert re.search(r"ok       openvino +[\d.]+; runs fp32", result.output)
+    assert "in fp32 by openvino on cpu" in result.output
     assert "every file is as it was exported; tasks: narrative, entity_framing" in result.output
 
 
