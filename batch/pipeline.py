@@ -18,9 +18,12 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 _ENGINE_MEMORY = re.compile(
-    r"bad[_ ]alloc|alloc_failed|out of memory|(failed to|unable to|cannot) allocate", re.IGNORECASE
+    r"bad[_ ]alloc|alloc_failed|out of memory|(failed to|unable to|cannot) allocate"
+    r"|can't start new thread",
+    re.IGNORECASE,
 )
-"""What onnxruntime, its CUDA libraries and OpenVINO say, which have no error class for it."""
+"""What onnxruntime, its CUDA libraries, OpenVINO and Python's threads say: they have no error class
+for it."""
 
 
 def make_ahead(
@@ -95,5 +98,5 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def _is_of_engine(error: BaseException) -> bool:
-    """OpenVINO raises RuntimeError; onnxruntime has classes of its own."""
+    """OpenVINO and threads raise RuntimeError; onnxruntime has classes of its own."""
     return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")

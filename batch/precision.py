@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from batch.device import Device
-from batch.engines import choose_engine, engine_problem
+from batch.engines import engine_problem
 from schemas.bundle import Bundle
 from schemas.errors import DeviceError, UsageError, listing
-from schemas.variants import ONLY_ON, PRECISIONS, Precision
+from schemas.variants import ENGINES, ONLY_ON, PRECISIONS, Precision
 
 
 def choose_precision(
@@ -43,4 +43,4 @@ def precision_problem(precision: Precision, device: Device) -> str | None:
         if only_on == "cuda":
             return "it is for CUDA; a CPU would compute it in fp32, and no faster"
         return f"it is for a CPU, not for {device.name}"
-    return engine_problem(choose_engine(precision, device), precision)
+    return None if device.kind == "cuda" else engine_problem(ENGINES[precision][-1], precision)

@@ -11,7 +11,6 @@ from functools import partial
 from batch.cache import LogitCache, model_identity
 from batch.chunks import ChunkWorker, do_chunks
 from batch.device import Device, choose_device
-from batch.engines import choose_engine
 from batch.gold import check_gold
 from batch.options import RunOptions
 from batch.output import OutputFolder
@@ -46,7 +45,6 @@ class Model:
     tasks: tuple[str, ...]
     device: Device
     precision: Precision
-    engine: EngineName
 
 
 def run(options: RunOptions, progress: RunProgress) -> RunResult:
@@ -58,10 +56,10 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
     switch = StopSwitch(options.deadline_s)
     with switch.listening(), ExitStack() as stack:
         model = choose_model(options)
-        cache = _open_cache(options, model, progress)
+        scorer = open_model(options, model)
+        cache = _open_cache(options, model, scorer.runner.engine, progress)
         if cache is not None:
-            stack.enter_context(closing(cache))
-        scorer = open_model(options, model, cache=cache)
+            scorer.runner.cache = stack.enter_context(closing(cache))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = plan_run(options, scorer)
         output = OutputFolder(options.output, is_shard=options.shard is not None)
@@ -91,20 +89,18 @@ def choose_model(options: RunOptions) -> Model:
     tasks = select_tasks(bundle, options.task)
     device = choose_device(options.device, memory_bytes=options.gpu_memory_bytes)
     precision = choose_precision(bundle, tasks, device, options.precision)
-    return Model(bundle, tasks, device, precision, choose_engine(precision, device))
+    return Model(bundle, tasks, device, precision)
 
 
-def open_model(options: RunOptions, model: Model, *, cache: LogitCache | None = None) -> Scorer:
+def open_model(options: RunOptions, model: Model) -> Scorer:
     """Open the tasks on the device. Raises UsageError, BundleError or DeviceError."""
     return open_scorer(
         model.bundle,
         model.tasks,
         model.device,
         precision=model.precision,
-        engine=model.engine,
         threads=options.threads,
         tokens_per_batch=options.tokens_per_batch,
-        cache=cache,
     )
 
 
@@ -121,7 +117,9 @@ def plan_run(options: RunOptions, scorer: Scorer) -> Plan:
     return plan
 
 
-def _open_cache(options: RunOptions, model: Model, progress: RunProgress) -> LogitCache | None:
+def _open_cache(
+    options: RunOptions, model: Model, engine: EngineName, progress: RunProgress
+) -> LogitCache | None:
     if options.cache is None:
         return None
     tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[model.device.kind]
@@ -130,7 +128,7 @@ def _open_cache(options: RunOptions, model: Model, progress: RunProgress) -> Log
         model.tasks,
         model.device,
         model.precision,
-        model.engine,
+        engine,
         tokens_per_batch=tokens_per_batch,
     )
     return LogitCache(

@@ -67,7 +67,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
 class LogitRunner:
     """A session with its tokenizer and its batch shapes: texts in, logits out.
 
-    tokens_per_batch: None takes the default of the device. cache: logits that are known already.
+    tokens_per_batch: None takes the default of the device.
+    cache: logits that are known already, made for these tasks of this file and for the engine
+    (`batch.cache.model_identity`); none unless it is set.
     """
 
     def __init__(
@@ -78,7 +80,6 @@ class LogitRunner:
         max_tokens: int,
         pad_id: int,
         tokens_per_batch: int | None = None,
-        cache: LogitCache | None = None,
     ) -> None:
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[session.device.kind]
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
@@ -88,7 +89,7 @@ class LogitRunner:
         self.streams = session.streams
         self.path = session.path
         self._session = session
-        self._cache = cache
+        self.cache: LogitCache | None = None
         self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
 
     def tokenise(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
@@ -103,13 +104,13 @@ class LogitRunner:
         place = [distinct.setdefault(text.ids.tobytes(), len(distinct)) for text in texts]
         copies = np.bincount(place, minlength=len(distinct))
         ids = [np.frombuffer(key, dtype=np.int32) for key in distinct]
-        if self._cache is None:
+        if self.cache is None:
             return np.stack(self._run(ids, copies, on_batch))[place]
-        known = self._cache.get(ids)
+        known = self.cache.get(ids)
         fresh = [row for row, logits in enumerate(known) if logits is None]
         on_batch(len(texts) - int(copies[fresh].sum()), 0)
         found = self._run([ids[row] for row in fresh], copies[fresh], on_batch)
-        self._cache.put([ids[row] for row in fresh], found)
+        self.cache.put([ids[row] for row in fresh], found)
         results = iter(found)
         return np.stack([next(results) if row is None else row for row in known])[place]
 
@@ -136,6 +137,8 @@ class LogitRunner:
         def run(packed: PackedBatch) -> tuple[PackedBatch, FloatArray]:
             return packed, self._session.run(packed.input_ids, packed.attention_mask)
 
+        if self.streams == 1:
+            return (run(packed) for packed in batches)
         return make_ahead(batches, run, threads=self.streams)
 
 
@@ -207,12 +210,10 @@ def open_scorer(
     engine: EngineName | None = None,
     threads: int = 0,
     tokens_per_batch: int | None = None,
-    cache: LogitCache | None = None,
 ) -> Scorer:
     """Open a task of a bundle, or tasks that share a graph, after checking the files.
 
-    engine: None takes the fastest here. cache: made for these tasks of this file
-    (`batch.cache.model_identity`).
+    engine: None takes the fastest that can run the file here.
     Raises UsageError for an unknown task or tasks that share no graph, BundleError if a
     file was changed, or if the tokenizer is not the one that the graph was exported with.
     """
@@ -240,6 +241,5 @@ def open_scorer(
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
         tokens_per_batch=tokens_per_batch,
-        cache=cache,
     )
     return Scorer(runner, described)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.device import Device
-from batch.engines import choose_engine, open_engine
+from batch.engines import open_engine, open_fastest
 from batch.onnx_file import refuse_external_data
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
@@ -31,7 +31,7 @@ class TaskSession:
 
     threads: 0 takes every core that this process may use. Logits do not depend on it.
     tasks: those of a shared file that are wanted, in this order; none for the file of one task.
-    engine: None takes the fastest that runs the precision on the device here.
+    engine: None takes the fastest that can run the file here.
     streams: how many batches are best run at the same time, each from a thread of its own.
     Raises BundleError if the file cannot be opened or keeps weights elsewhere, DeviceError if the
     session ends up on another device than asked for, or the engine cannot be had.
@@ -53,8 +53,11 @@ class TaskSession:
         self.precision = precision
         self._tasks = tasks
         self._outputs = [task_logits(task) for task in tasks] or [LOGITS]
-        self.engine: EngineName = engine or choose_engine(precision, device)
-        self._engine = open_engine(path, device, self.engine, precision=precision, threads=threads)
+        self.engine, self._engine = (
+            open_fastest(path, device, precision=precision, threads=threads)
+            if engine is None
+            else (engine, open_engine(path, device, engine, precision=precision, threads=threads))
+        )
         self.streams = self._engine.streams
         self._columns = self._engine.columns
 
@@ -93,10 +96,12 @@ class TaskSession:
         """Both (rows, seq) int64. May be called from several threads at once.
 
         Returns logits, (rows, labels) float32; with several tasks their labels side by side.
-        Raises BundleError if the engine fails, or returns something else.
+        Raises BundleError if the engine fails, or returns something else, MemoryError as it is.
         """
         try:
             found = self._engine.run(input_ids, attention_mask, self._outputs)
+        except MemoryError:
+            raise
         except Exception as error:  # engines have no common base class for their errors
             raise BundleError(
                 f"{self.path}: cannot be run on {self.device.name} with {input_ids.shape[0]} rows "

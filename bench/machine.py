@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from batch.device import choose_device
-from batch.engines import choose_engine
+from batch.engines import usable_engines
 from batch.engines.openvino import import_openvino
 from batch.machine import engine_and_cpu
 from bench.speed import ROUNDS, SIDE, measure_peak
@@ -43,7 +43,7 @@ class Machine(BaseModel):
     def measure(cls) -> Self:
         """Take the measure of this machine."""
         return cls(
-            cpu=engine_and_cpu(choose_engine("bf16", choose_device("cpu"))),
+            cpu=engine_and_cpu(usable_engines("fp32", choose_device("cpu"))[0]),
             cores=len(os.sched_getaffinity(0)),
             peaks={
                 "fp32": round(measure_peak(torch.float32)),

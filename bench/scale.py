@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from batch.device import choose_device
-from batch.engines import choose_engine
+from batch.engines import usable_engines
 from batch.machine import engine_and_cpu
 from bench.corpora import long_corpus, short_corpus, tiny_bundle, widened_bundle
 from trainer.markdown import markdown_table
@@ -134,7 +134,7 @@ def main(bundle: Path, task: str, rows: int, results: Path, page: Path) -> None:
         "default_encoder": default.model_dump(),
         "help_s": round(helped, 3),
         "ten_articles_s": round(first, 3),
-        "machine": engine_and_cpu(choose_engine("fp32", choose_device("cpu"))),
+        "machine": engine_and_cpu(usable_engines("fp32", choose_device("cpu"))[0]),
     }
     results.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(json.dumps(record, indent=1) + "\n")

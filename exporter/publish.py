@@ -191,11 +191,11 @@ def _export_task(
 
 
 def _other_engines(session: TaskSession) -> list[TaskSession]:
-    """The same file by every other engine that can run it here."""
+    """The same file by every other engine that can run it here: those before its own could not."""
+    engines = usable_engines("fp32", session.device)
     return [
         TaskSession(session.path, session.device, engine=engine)
-        for engine in usable_engines("fp32", session.device)
-        if engine != session.engine
+        for engine in engines[engines.index(session.engine) + 1 :]
     ]
 
 

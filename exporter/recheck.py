@@ -101,11 +101,11 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
         f"with {threads} threads": other.logits(probes.tokenised),
     }
     yield _repeatable(task, logits, found)
-    for engine in usable_engines("fp32", scorer.runner.device):
-        if engine != scorer.runner.engine:
-            device = choose_device("cpu")
-            way = open_scorer(bundle, task, device, precision="fp32", engine=engine)
-            yield _as_recorded(way, probes, way.runner.logits(probes.tokenised))
+    device = scorer.runner.device
+    engines = usable_engines("fp32", device)  # those before its own cannot run the file
+    for engine in engines[engines.index(scorer.runner.engine) + 1 :]:
+        way = open_scorer(bundle, task, device, precision="fp32", engine=engine)
+        yield _as_recorded(way, probes, way.runner.logits(probes.tokenised))
     for precision in bundle.precisions(task):
         if precision != "fp32":
             yield _variant(bundle, probes, precision)

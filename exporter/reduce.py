@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from batch.device import Device, choose_device, cuda_problem
-from batch.engines import choose_engine, engine_problem
+from batch.engines import engine_problem
 from batch.precision import precision_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
@@ -33,11 +33,11 @@ from exporter.variants import (
 from exporter.verify import verify
 from schemas.bundle import BundleFiles, SharedGraph
 from schemas.decision import FloatArray
-from schemas.errors import ExportError
+from schemas.errors import BundleError, ExportError
 from schemas.metadata import ArtefactMetadata, VariantFacts, Verification
 from schemas.probes import Probes
 from schemas.tokens import IdArray, TokenisedText
-from schemas.variants import ONLY_ON, OWN_FILE, PRECISIONS, Precision
+from schemas.variants import ENGINES, ONLY_ON, OWN_FILE, PRECISIONS, Precision
 from trainer.model import TaskPath
 
 log = logging.getLogger(__name__)
@@ -215,8 +215,7 @@ class Reducer:
         A task is left out where its variant does not pass the gate, and its file is removed.
         Raises ExportError if the precision cannot be had here.
         """
-        device = checking_device(precision)
-        problem = engine_problem(choose_engine(precision, device), precision)
+        problem = engine_problem(ENGINES[precision][-1], precision)
         if problem is not None:
             raise ExportError(f"precision {precision} cannot be checked: {problem}")
         kept: tuple[str, ...] = ()
@@ -246,7 +245,11 @@ class Reducer:
     ) -> VariantFacts | None:
         """Costs of a task's variant, or None where it may not be published."""
         texts, device = reference.texts, checking_device(precision)
-        session = TaskSession(self._files.onnx(task, precision), device, precision=precision)
+        try:
+            session = TaskSession(self._files.onnx(task, precision), device, precision=precision)
+        except BundleError as error:  # its engine lacks an operation
+            log.info("%s, %s: left out: %s", task, precision, error)
+            return None
         runner = reference.runner(session)
         verification = None
         if precision == "fp16":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Protocol
 from batch.device import Device, installed_engines
 from batch.engines.openvino import openvino_problem
 from schemas.decision import FloatArray
+from schemas.errors import BundleError
 from schemas.tokens import InputArray
 from schemas.variants import ENGINES, EngineName, Precision
+
+log = logging.getLogger(__name__)
 
 
 class EngineSession(Protocol):
@@ -39,11 +43,6 @@ class EngineSession(Protocol):
         ...
 
 
-def choose_engine(precision: Precision, device: Device) -> EngineName:
-    """The fastest engine that runs a precision on a device here; the last known, if none does."""
-    return next(iter(usable_engines(precision, device)), ENGINES[precision][-1])
-
-
 def usable_engines(precision: Precision, device: Device) -> tuple[EngineName, ...]:
     """Those that run a precision on a device here, the fastest first."""
     if device.kind == "cuda":
@@ -54,6 +53,23 @@ def usable_engines(precision: Precision, device: Device) -> tuple[EngineName, ..
 def engine_problem(engine: EngineName, precision: Precision) -> str | None:
     """Why an engine cannot run a precision on this CPU, or None if nothing speaks against it."""
     return openvino_problem(precision) if engine == "openvino" else None
+
+
+def open_fastest(
+    path: Path, device: Device, *, precision: Precision, threads: int = 0
+) -> tuple[EngineName, EngineSession]:
+    """Open a graph with the fastest engine that can, as `open_engine` does.
+
+    An engine may lack an operation of the graph; the next one is asked then. It is the same for
+    every run of a file.
+    """
+    *others, last = usable_engines(precision, device) or ENGINES[precision]
+    for engine in others:
+        try:
+            return engine, open_engine(path, device, engine, precision=precision, threads=threads)
+        except BundleError as error:
+            log.debug("%s", error)
+    return last, open_engine(path, device, last, precision=precision, threads=threads)
 
 
 def open_engine(

@@ -78,7 +78,11 @@ class OpenvinoSession:
         with self._requests.borrowed() as request:
             request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
             # A copy: the tensor is overwritten by the next batch.
-            return [np.array(request.get_tensor(name).data, dtype=np.float32) for name in outputs]
+            found = [np.array(request.get_tensor(name).data, dtype=np.float32) for name in outputs]
+            if len(input_ids) and any(array.size == 0 for array in found):
+                # Seen after memory was short: nothing is raised, and outputs stay empty.
+                raise MemoryError("OpenVINO returned nothing, as it does when memory runs out")
+        return found
 
 
 def import_openvino() -> Any:

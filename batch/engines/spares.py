@@ -24,12 +24,10 @@ class Spares(Generic[Thing]):
 
     @contextmanager
     def borrowed(self) -> Iterator[Thing]:
-        """One for the length of the block."""
+        """One for the length of the block; given up where that fails, for it may be broken."""
         try:
             thing = self._free.pop()
         except IndexError:
             thing = self._make()
-        try:
-            yield thing
-        finally:
-            self._free.append(thing)
+        yield thing
+        self._free.append(thing)

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from batch.cores import MOST_STREAMS, streams_of
 from batch.device import Device, choose_device
-from batch.engines import choose_engine, engine_problem, open_engine, usable_engines
+from batch.engines import engine_problem, open_engine, open_fastest, usable_engines
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from schemas.bundle import Bundle
@@ -133,23 +135,46 @@ def test_many_threads_share_few_streams(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
-def test_an_engine_is_chosen_among_those_that_know_the_precision(
+def test_an_engine_is_usable_where_nothing_speaks_against_it(
     engine: EngineName, precision: Precision
 ) -> None:
-    """The first that can be had here; on CUDA it is always onnxruntime."""
-    found = choose_engine(precision, CPU)
+    """In the order of their speed; on CUDA there is onnxruntime alone."""
+    found = usable_engines(precision, CPU)
 
-    assert found in ENGINES[precision]
-    assert (engine in usable_engines(precision, CPU)) == (engine_problem(engine, precision) is None)
-    assert choose_engine(precision, Device("cuda", 0, "test")) == "onnxruntime"
+    assert (engine in found) == (engine_problem(engine, precision) is None)
+    assert list(found) == sorted(found, key=ENGINES[precision].index)
+    assert usable_engines(precision, Device("cuda", 0, "test")) == ("onnxruntime",)
+
+
+def test_a_graph_that_openvino_cannot_open_goes_to_onnxruntime(tmp_path: Path) -> None:
+    """It does not know every operation: here one of onnxruntime's own."""
+    names = ["input_ids", "attention_mask"]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["r", "s"]) for n in names]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["r", 3])]
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ExpandDims", ["x", "axis"], ["wide"], domain="com.microsoft"),
+        helper.make_node("Squeeze", ["wide"], ["logits"]),
+    ]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    axis = helper.make_tensor("axis", TensorProto.INT32, [], [0])
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [axis])
+    path = tmp_path / "graph.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+
+    engine, session = open_fastest(path, CPU, precision="fp32", threads=1)
+    ones = np.ones((2, 3), np.int64)
+
+    assert engine == "onnxruntime"
+    assert session.run(ones, ones, ["logits"])[0].shape == (2, 3)
 
 
 def test_without_openvino_onnxruntime_runs_fp32() -> None:
     """It is an extra: nothing else changes where it is not installed."""
     code = (
         "import sys; sys.modules['openvino'] = None; from batch.device import choose_device; "
-        "from batch.engines import choose_engine; "
-        "print(choose_engine('fp32', choose_device('cpu')))"
+        "from batch.engines import usable_engines; "
+        "print(*usable_engines('fp32', choose_device('cpu')))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

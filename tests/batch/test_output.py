@@ -164,7 +164,7 @@ def test_run_json_says_what_went_in(
     assert record["inputs"][str(corpus)]["fingerprint"] == (
         "sha256:" + hashlib.sha256(corpus.read_bytes()).hexdigest()
     )
-    assert {"onnxruntime", "narrascan", "pyarrow"} <= set(record["versions"])
+    assert {"openvino", "narrascan", "pyarrow"} <= set(record["versions"])
 
 
 def test_two_runs_in_two_folders_differ_in_timings_only(
