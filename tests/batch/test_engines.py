@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from batch.cores import MOST_STREAMS, streams_of
 from batch.device import Device, choose_device
 from batch.engines import engine_problem, open_engine, open_fastest, usable_engines
+from batch.engines.spares import Spares
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from schemas.bundle import Bundle
@@ -119,6 +120,21 @@ def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> No
 
     assert len(seen) == 1
     assert len(used.logits(texts)) == 59
+
+
+def test_what_failed_is_not_lent_again() -> None:
+    """One thing is used over and over, until a block that has it fails."""
+    spares = Spares(lambda: [0])
+    for _ in range(3):
+        with spares.borrowed() as thing:
+            thing[0] += 1
+    with pytest.raises(ValueError, match="broken"), spares.borrowed() as thing:
+        raise ValueError("broken")
+
+    assert thing == [3]
+    with spares.borrowed() as another:
+        assert another == [0]
+    assert spares.free == ([0],)
 
 
 def test_many_threads_share_few_streams(bundle: Path) -> None:
