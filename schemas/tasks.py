@@ -33,6 +33,11 @@ def _check_task_name(name: str) -> str:
 def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     if not labels:
         raise ValueError("a task needs at least one label")
+    for label in labels:
+        try:
+            label.encode()
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            raise ValueError(f"{label!r} cannot be written as UTF-8") from error
     if any(not label.strip() for label in labels):
         raise ValueError("a label is blank")
     doubled = sorted({label for label in labels if labels.count(label) > 1})

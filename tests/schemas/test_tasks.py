@@ -1,9 +1,10 @@
 """What labels and their columns promise."""
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import DataError
-from schemas.tasks import label_matrix
+from schemas.tasks import LabelNames, label_matrix
 
 LABELS = ("grain", "wheat", "oil")
 
@@ -41,3 +42,9 @@ def test_unknown_label_can_be_ignored() -> None:
 def test_no_rows_give_no_rows() -> None:
     """An empty list still has one column a label."""
     assert label_matrix([], LABELS, source="a").shape == (0, 3)
+
+
+def test_a_label_that_is_no_text_is_refused() -> None:
+    """Half of a surrogate pair, which JSON can spell, fits into no table."""
+    with pytest.raises(ValidationError, match="cannot be written as UTF-8"):
+        TypeAdapter(LabelNames).validate_python(("war", "\ud800"))
