@@ -93,8 +93,14 @@ class LogitRunner:
         self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
 
     def tokenise(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
-        """Token ids of every text."""
-        return list(self._tokenizer.encode(texts))
+        """Token ids of every text. Raises BundleError for a tokenizer whose ids are no int32."""
+        try:
+            return list(self._tokenizer.encode(texts))
+        except OverflowError as error:
+            raise BundleError(
+                f"{self.path.parent}: its tokenizer numbers a token too high: {error}",
+                hint="export the checkpoint again",
+            ) from error
 
     def logits(self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore) -> FloatArray:
         """Run every text, identical ones once. Returns (rows, labels) float32, rows as given."""
