@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from batch.device import choose_device
-from batch.engines import usable_engines
+from batch.engines import slower_engines
 from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
@@ -191,11 +191,10 @@ def _export_task(
 
 
 def _other_engines(session: TaskSession) -> list[TaskSession]:
-    """The same file by every other engine that can run it here: those before its own could not."""
-    engines = usable_engines("fp32", session.device)
+    """The same file by every other engine that can run it here."""
     return [
         TaskSession(session.path, session.device, engine=engine)
-        for engine in engines[engines.index(session.engine) + 1 :]
+        for engine in slower_engines(session.engine, "fp32", session.device)
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from batch.cores import usable_cores
 from batch.device import choose_device
 from batch.doctor import signature_finding
-from batch.engines import usable_engines
+from batch.engines import slower_engines
 from batch.findings import Finding
 from batch.machine import engine_and_cpu
 from batch.onnx_file import refuse_external_data
@@ -102,8 +102,7 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
     }
     yield _repeatable(task, logits, found)
     device = scorer.runner.device
-    engines = usable_engines("fp32", device)  # those before its own cannot run the file
-    for engine in engines[engines.index(scorer.runner.engine) + 1 :]:
+    for engine in slower_engines(scorer.runner.engine, "fp32", device):
         way = open_scorer(bundle, task, device, precision="fp32", engine=engine)
         yield _as_recorded(way, probes, way.runner.logits(probes.tokenised))
     for precision in bundle.precisions(task):

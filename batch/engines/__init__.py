@@ -10,6 +10,7 @@ from typing import Protocol
 
 from batch.device import Device, installed_engines
 from batch.engines.openvino import openvino_problem
+from batch.pipeline import is_out_of_memory
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
 from schemas.tokens import InputArray
@@ -50,6 +51,14 @@ def usable_engines(precision: Precision, device: Device) -> tuple[EngineName, ..
     return tuple(each for each in ENGINES[precision] if engine_problem(each, precision) is None)
 
 
+def slower_engines(
+    engine: EngineName, precision: Precision, device: Device
+) -> tuple[EngineName, ...]:
+    """Those after the one that runs a file here; the ones before it could not open the file."""
+    found = usable_engines(precision, device)
+    return found[found.index(engine) + 1 :]
+
+
 def engine_problem(engine: EngineName, precision: Precision) -> str | None:
     """Why an engine cannot run a precision on this CPU, or None if nothing speaks against it."""
     return openvino_problem(precision) if engine == "openvino" else None
@@ -68,6 +77,8 @@ def open_fastest(
         try:
             return engine, open_engine(path, device, engine, precision=precision, threads=threads)
         except BundleError as error:
+            if is_out_of_memory(error):  # another night it would be the faster one again
+                raise
             log.debug("%s", error)
     return last, open_engine(path, device, last, precision=precision, threads=threads)
 

@@ -12,7 +12,7 @@ from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
 from schemas.errors import CorpusError, StoppedError
 
 
-def test_what_is_make_ahead_comes_in_order() -> None:
+def test_what_is_made_ahead_comes_in_order() -> None:
     """Nothing is left out or doubled."""
     assert list(make_ahead(range(50), lambda number: number * number)) == [n * n for n in range(50)]
 
