@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from pathlib import Path
@@ -37,6 +38,9 @@ def main() -> None:
     `batch-classify CORPUS... --task NAME` is short for `batch-classify run ...`; see
     `batch-classify run --help` for its options.
     """
+    if sys.__stderr__ is not None:
+        # A native library that falls takes the process along; this tells in which call it was.
+        faulthandler.enable(sys.__stderr__)
 
 
 @main.command()

@@ -158,6 +158,29 @@ def test_a_polite_stop_ends_with_exit_4_and_can_be_resumed(
     assert contents(output) == contents(uninterrupted)
 
 
+def test_a_falling_library_is_told_and_the_run_can_be_resumed(
+    corpus: Path,
+    uninterrupted: Path,
+    score: Score,
+    words: Words,
+    tmp_path: Path,
+    contents: Contents,
+) -> None:
+    """A process that ends with SIGSEGV says in which call it was."""
+    output = tmp_path / "fallen"
+    with running(words(corpus, **OPTIONS, output=output)) as process:
+        wait_for_chunks(process, output, 2)
+        process.send_signal(signal.SIGSEGV)
+        _, said = process.communicate()
+        code = process.returncode
+    score(corpus, **OPTIONS, output=output)
+
+    assert code == -signal.SIGSEGV, said
+    assert "Segmentation fault" in said
+    assert 'batch/run.py", line' in said
+    assert contents(output) == contents(uninterrupted)
+
+
 def test_a_deadline_ends_with_exit_4_and_can_be_resumed(
     corpus: Path,
     uninterrupted: Path,
