@@ -14,7 +14,7 @@ from batch.engines import slower_engines
 from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
-from exporter.decision import choose_decision
+from exporter.decision import Decision, choose_decision
 from exporter.devices import checking_device
 from exporter.graph import trace_graph
 from exporter.groups import text_groups
@@ -29,13 +29,14 @@ from schemas.config import DecisionConfig
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.files import FileFacts, atomic_folder
-from schemas.metadata import ArtefactMetadata, ArtefactMetrics
+from schemas.metadata import ArtefactMetadata, ArtefactMetrics, Verification
 from schemas.probes import write_probes
 from schemas.tasks import BoolArray
 from schemas.text import ModelText, model_text
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
 from trainer.checkpoint import Checkpoint
+from trainer.model import TaskPath
 
 log = logging.getLogger(__name__)
 
@@ -128,20 +129,7 @@ def _export_task(
     )
     log.info("%s: comparing with torch", task)
     sessions = [session, *_other_engines(session)]
-    verification = max(
-        (
-            verify(
-                each,
-                path_model,
-                runner,
-                texts,
-                calibration=decision.calibration,
-                thresholds=decision.thresholds,
-            )
-            for each in sessions
-        ),
-        key=lambda found: found.max_logit_difference,
-    )
+    verification = _verify_all(sessions, path_model, runner, texts, decision)
     made = probe_texts(tokenizer, about.text, max_tokens=max_tokens)
     probes, portability = record_probes(sessions, path_model, runner, task, made)
     metadata = ArtefactMetadata(
@@ -178,16 +166,31 @@ def _export_task(
         decision.cross_validated.micro_f1,
     )
     reference = Reference(
-        texts=texts,
-        gold=gold,
-        logits=logits,
-        config=config,
-        decision=decision,
-        tokenizer=files.tokenizer,
-        max_tokens=max_tokens,
-        pad_id=pad_id,
+        texts, gold, logits, config, decision, files.tokenizer, max_tokens, pad_id
     )
     return ExportedTask(metadata, probes, reference, path_model)
+
+
+def _verify_all(
+    sessions: Sequence[TaskSession],
+    path_model: TaskPath,
+    runner: LogitRunner,
+    texts: Sequence[TokenisedText],
+    decision: Decision,
+) -> Verification:
+    """Compare every engine with torch; returns what the one furthest off was found to be."""
+    found = [
+        verify(
+            session,
+            path_model,
+            runner,
+            texts,
+            calibration=decision.calibration,
+            thresholds=decision.thresholds,
+        )
+        for session in sessions
+    ]
+    return max(found, key=lambda each: each.max_logit_difference)
 
 
 def _other_engines(session: TaskSession) -> list[TaskSession]:

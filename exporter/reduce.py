@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
-import onnx
 
-from batch.device import Device, choose_device, cuda_problem
+from batch.device import choose_device, cuda_problem
 from batch.engines import engine_problem
 from batch.precision import precision_problem
 from batch.scorer import LogitRunner
@@ -21,10 +18,9 @@ from exporter.devices import checking_device
 from exporter.fuse import fuse
 from exporter.graph import GroupGraph, embed_metadata, embed_shared_metadata
 from exporter.groups import other_bits
-from exporter.quantise import left_in_bf16, quantise, sweep
+from exporter.int8 import make_int8
 from exporter.variants import (
     MAX_CHANGED_ARTICLES,
-    WANTED_CHANGED_ARTICLES,
     Reference,
     fit_variant,
     gate,
@@ -44,8 +40,6 @@ log = logging.getLogger(__name__)
 
 MARGIN = 1.15
 """Times that a coarser precision must be faster to be taken without being asked for."""
-SWEPT_TEXTS = 48
-"""Held-out texts that the sweep for sensitive products looks at."""
 ALONE_TEXTS = 16
 """Texts that are scored alone and among others."""
 FP16_TOLERANCE = 0.05
@@ -220,7 +214,7 @@ class Reducer:
             raise ExportError(f"precision {precision} cannot be checked: {problem}")
         kept: tuple[str, ...] = ()
         if precision == "int8":
-            quantised, kept = self._quantised()
+            quantised, kept = make_int8(self._graph, self._references, self._sample)
             quantised.write(self._files, precision)
         elif precision == "fp16":
             layers = next(iter(self._models.values())).config.num_hidden_layers
@@ -264,7 +258,7 @@ class Reducer:
         problem = gate(facts.cost) or _depends_on_neighbours(runner, texts, logits)
         speed = math.inf
         if device.kind == ONLY_ON[precision]:
-            plain = self._runner(reference, self._files.onnx(task), "fp32", device)
+            plain = reference.runner(TaskSession(self._files.onnx(task), device))
             speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
         log.info(
             "%s, %s: %s, changes the labels of %.2f %% of the texts, drift at most %.4f%s",
@@ -293,70 +287,6 @@ class Reducer:
             tolerance=FP16_TOLERANCE,
             max_differing=MAX_CHANGED_ARTICLES,
         )
-
-    def _quantised(self) -> tuple[GroupGraph, tuple[str, ...]]:
-        """The group's graph in 8 bits, with as many products left in bf16 as it takes.
-
-        The sweep's order is tried in growing steps, until the wanted share of texts changes.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            plain, reduced = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-            onnx.save(self._graph.model, plain)
-            quantise(plain, reduced, self._sample)
-            model = onnx.load(reduced)
-        kept: tuple[str, ...] = ()
-        changed = self._changed_articles(model)
-        if changed > WANTED_CHANGED_ARTICLES:
-            order = sweep(model, self._drift)
-            for count in _growing(len(order)):
-                tried = tuple(order[:count])
-                share = self._changed_articles(left_in_bf16(model, tried))
-                log.info("int8: %d products in bf16 change %.2f %%", count, 100 * share)
-                if share < changed:
-                    kept, changed = tried, share
-                if changed <= WANTED_CHANGED_ARTICLES:
-                    break
-        if changed > MAX_CHANGED_ARTICLES:
-            log.info("int8: still changes %.2f %% of the texts", 100 * changed)
-        return GroupGraph(left_in_bf16(model, kept), self._graph.tasks), kept
-
-    def _changed_articles(self, model: onnx.ModelProto) -> float:
-        """Share of the held-out texts whose labels differ, of the task where it is highest."""
-        shares = []
-        for task, reference in self._references.items():
-            logits = self._logits(model, task, reference.texts)
-            facts = fit_variant(reference, logits)
-            shares.append(facts.cost.changed_articles)
-        return max(shares)
-
-    def _drift(self, model: onnx.ModelProto) -> float:
-        """Mean distance of logits from those of fp32, on some texts of each task."""
-        distances = []
-        for task, reference in self._references.items():
-            some = np.linspace(0, len(reference.texts) - 1, SWEPT_TEXTS).astype(int)
-            texts = [reference.texts[place] for place in some]
-            logits = self._logits(model, task, texts)
-            distances.append(float(np.abs(logits - reference.logits[some]).mean()))
-        return max(distances)
-
-    def _logits(self, model: onnx.ModelProto, task: str, texts: list[TokenisedText]) -> FloatArray:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "tried.onnx")
-            onnx.save(GroupGraph(model, self._graph.tasks).cut(task), path)
-            device = choose_device("cpu")
-            return self._runner(self._references[task], path, "int8", device).logits(texts)
-
-    def _runner(
-        self, reference: Reference, path: Path, precision: Precision, device: Device
-    ) -> LogitRunner:
-        return reference.runner(TaskSession(path, device, precision=precision))
-
-
-def _growing(count: int) -> list[int]:
-    """1, 2, 4, 8, ... and at last half of `count`."""
-    half = max(1, count // 2)
-    steps = [1 << power for power in range(half.bit_length()) if 1 << power < half]
-    return [*steps, half]
 
 
 def _depends_on_neighbours(
