@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 from schemas.tokens import IdArray, InputArray, pad
 
-STEPS_PER_OCTAVE = 8
-"""Buckets between a length and its double: padding then adds 2 to 4 % (docs/adr/0001)."""
+SMALL_BATCH = 1024
+"""Tokens up to which a batch is small: of what is left over in a bucket, few rows are dummies."""
+STEPS_SMALL, STEPS_LARGE = 16, 8
+"""Buckets between a length and its double. Each costs the dummy rows of one batch and saves padding
+(docs/adr/0001), so that small batches afford twice as many."""
 SMALLEST_STEP = 8
 """Tokens between neighbouring buckets at least."""
 
@@ -53,7 +56,8 @@ class BatchShapes:
     def shape_of(self, length: int) -> Shape:
         """Shape of the batch for a text of `length` tokens, 1 to `max_tokens`."""
         octave = 1 << (max(length, 2) - 1).bit_length() - 1  # largest power of 2 below `length`
-        step = max(SMALLEST_STEP, octave // STEPS_PER_OCTAVE)
+        steps = STEPS_SMALL if self.tokens_per_batch <= SMALL_BATCH else STEPS_LARGE
+        step = max(SMALLEST_STEP, octave // steps)
         seq = min(-(-length // step) * step, self.max_tokens)
         return Shape(rows=max(1, self.tokens_per_batch // seq), seq=seq)
 

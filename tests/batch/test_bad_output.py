@@ -77,7 +77,7 @@ def test_the_folder_of_the_corpus_is_no_output_folder(
 OTHER_RUNS: list[tuple[dict[str, Any], str]] = [
     ({"keep_text": True}, "options.keep_text: was False, is True"),
     ({"chunk_rows": 2}, "options.chunk_rows: was 4096, is 2"),
-    ({"max_tokens_per_batch": 512}, "options.max_tokens_per_batch: was 1024, is 512"),
+    ({"max_tokens_per_batch": 2048}, "options.max_tokens_per_batch: was 512, is 2048"),
     ({"id_column": "n"}, "options.id_column: was article_id, is n"),
     ({"gold_column": "gold"}, "options.gold_column: was not there, is gold"),
     ({"task": "entity_framing"}, "task: was narrative, is entity_framing"),
