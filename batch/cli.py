@@ -92,8 +92,8 @@ def main() -> None:
     type=click.IntRange(min=1),
     default=4096,
     show_default=True,
-    help="Rows of a part at most: what a stopped run may have to do again. On CUDA, whose batches are "
-    "large, 32768 leaves fewer of them half full.",
+    help="Rows of a part at most: what a stopped run may have to do again. On CUDA, whose batches "
+    "are large, 32768 leaves fewer of them half full.",
 )
 @click.option(
     "--max-tokens-per-batch",

@@ -108,7 +108,7 @@ def test_a_run_with_a_cache_writes_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "other", [{"max_tokens_per_batch": 512}, {"task": "entity_framing"}, {"bundle": "edited"}]
+    "other", [{"max_tokens_per_batch": 2048}, {"task": "entity_framing"}, {"bundle": "edited"}]
 )
 def test_another_model_or_batch_shape_knows_nothing(
     write: Write,

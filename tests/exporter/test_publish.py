@@ -14,26 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import CliRunner, Result
-from safetensors.torch import load_file, save_file
+from click.testing import CliRunner
 
 from batch.cli import main as batch_main
 from batch.device import choose_device
-from batch.scorer import Scorer, open_scorer
+from batch.scorer import Scorer
 from batch.session import TaskSession
 from exporter.calibrate import cross_fitted, fit_calibration
-from exporter.cli import main
-from exporter.decision import choose_decision
 from exporter.graph import OPSET
-from exporter.groups import other_bits
 from exporter.publish import export_checkpoint
 from exporter.reliability import calibration_error
-from exporter.variants import Reference
 from exporter.verify import LOGIT_TOLERANCE
-from schemas.bundle import Bundle, BundleFiles
-from schemas.config import DecisionConfig
+from schemas.bundle import Bundle
 from schemas.decision import Calibration, calibrate, decide
-from schemas.errors import CheckpointError, ExportError
 from schemas.files import FileFacts
 from schemas.metadata import PREFIX, ArtefactMetadata
 from schemas.metrics import Hits
@@ -44,6 +37,7 @@ from schemas.thresholds import (
     held_out_decisions,
     threshold_intervals,
 )
+from tests.exporting import export_classifier, folder_contents, scorer_of
 from tests.strategies import Bools, Floats
 from tests.tiny import sample_rows, write_config
 from trainer.checkpoint import HELDOUT_SCHEMA, Checkpoint
@@ -51,31 +45,6 @@ from trainer.cli import main as train_main
 
 TASKS = ["narrative", "entity_framing"]
 EACH_TASK = pytest.mark.parametrize("task", TASKS)
-
-
-@pytest.fixture
-def ours(checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy of the shared checkpoint that a test may change."""
-    return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
-
-
-def command(*arguments: str | Path) -> Result:
-    """Run `export-classifier`."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def scorer_of(bundle: Path, task: str) -> Scorer:
-    """A task, opened the way `batch-classify` does."""
-    return open_scorer(Bundle.open(bundle), task, choose_device("cpu"), precision="fp32")
 
 
 def sample_texts(metadata: ArtefactMetadata) -> list[ModelText]:
@@ -257,10 +226,10 @@ def test_exporting_twice_gives_the_same_bytes(
 ) -> None:
     """The same checkpoint is the same bundle, in a new folder and over an old one."""
     export_checkpoint(checkpoint, tmp_path / "again", precisions=["fp32"])
-    assert contents(tmp_path / "again") == contents(bundle)
+    assert folder_contents(tmp_path / "again") == folder_contents(bundle)
 
     export_checkpoint(checkpoint, tmp_path / "again", precisions=["fp32"])
-    assert contents(tmp_path / "again") == contents(bundle)
+    assert folder_contents(tmp_path / "again") == folder_contents(bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
@@ -271,7 +240,7 @@ def test_bundle_is_whole(bundle: Path) -> None:
 
     names = {"tokenizer.json", "MODEL_CARD.md", "probes.parquet"}
     names |= {name for task in TASKS for name in (f"{task}.onnx", f"reliability-{task}.png")}
-    assert set(contents(bundle)) == {*names, "bundle.json"}
+    assert set(folder_contents(bundle)) == {*names, "bundle.json"}
     assert set(opened.manifest.files) == names
     assert opened.manifest.tasks == {task: {"fp32": f"{task}.onnx"} for task in TASKS}
 
@@ -281,7 +250,7 @@ def test_tasks_share_one_tokenizer(checkpoint: Path, bundle: Path) -> None:
     hashes = {scorer_of(bundle, task).metadata.tokenizer_sha256 for task in TASKS}
 
     assert hashes == {FileFacts.of(checkpoint / "tokenizer.json").sha256}
-    assert contents(bundle)["tokenizer.json"] == (checkpoint / "tokenizer.json").read_bytes()
+    assert folder_contents(bundle)["tokenizer.json"] == (checkpoint / "tokenizer.json").read_bytes()
 
 
 def test_card_mentions_each_task_and_label(bundle: Path) -> None:
@@ -309,7 +278,7 @@ def test_card_mentions_each_task_and_label(bundle: Path) -> None:
 @EACH_TASK
 def test_inspect_shows_labels_and_thresholds(bundle: Path, task: str) -> None:
     """What a file says of itself can be read by a person."""
-    result = command("inspect", bundle / f"{task}.onnx")
+    result = export_classifier("inspect", bundle / f"{task}.onnx")
     metadata = scorer_of(bundle, task).metadata
 
     assert result.exit_code == 0
@@ -322,7 +291,7 @@ def test_inspect_shows_labels_and_thresholds(bundle: Path, task: str) -> None:
 @EACH_TASK
 def test_inspect_prints_json(bundle: Path, task: str) -> None:
     """And by a program: nothing but one JSON object, with every field."""
-    result = command("inspect", bundle / f"{task}.onnx", "--json")
+    result = export_classifier("inspect", bundle / f"{task}.onnx", "--json")
 
     assert ArtefactMetadata.model_validate_json(result.output) == scorer_of(bundle, task).metadata
     assert json.loads(result.output)["labels"]
@@ -344,162 +313,15 @@ def test_inspect_refuses_other_files(ours: Path, tmp_path: Path) -> None:
     onnx.save(model, stranger)
 
     for path, message in ((ours / "config.json", "not an ONNX file"), (stranger, "no narrascan.*")):
-        result = command("inspect", path)
+        result = export_classifier("inspect", path)
         assert result.exit_code == 1
         assert message in result.output
         assert "Traceback" not in result.output
 
 
-def test_folder_with_other_files_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """A folder that holds something else is not replaced, even if it is a checkpoint."""
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "diary.txt").write_text("dear")
-    before = contents(tmp_path)
-    result = command(checkpoint, "--output", tmp_path / "notes")
-
-    assert result.exit_code == 1
-    assert "holds files that are not a bundle" in result.output
-    assert contents(tmp_path) == before
-    with pytest.raises(ExportError, match="not a bundle"):
-        export_checkpoint(checkpoint, checkpoint, precisions=["fp32"])
-
-
-def test_bundle_with_other_files_in_it_is_refused(
-    checkpoint: Path, bundle: Path, tmp_path: Path
-) -> None:
-    """What someone put beside a bundle, or a bundle.json of another maker, is not deleted."""
-    shutil.copytree(bundle, tmp_path / "bundle")
-    (tmp_path / "bundle" / "notes.txt").write_text("mine")
-    (tmp_path / "website").mkdir()
-    (tmp_path / "website" / "bundle.json").write_text('{"entry": "index.js"}')
-    before = contents(tmp_path)
-
-    with pytest.raises(ExportError, match=r"not a bundle: 'notes\.txt'"):
-        export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
-    with pytest.raises(ExportError, match=r"not a bundle: 'bundle\.json'"):
-        export_checkpoint(checkpoint, tmp_path / "website", precisions=["fp32"])
-    assert contents(tmp_path) == before
-
-
-def test_damaged_bundle_is_replaced(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
-    """A bundle whose files were changed or lost is still a bundle, and is made whole."""
-    shutil.copytree(bundle, tmp_path / "bundle")
-    (tmp_path / "bundle" / "narrative.onnx").write_bytes(b"cut")
-    (tmp_path / "bundle" / "tokenizer.json").unlink()
-    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
-
-    assert contents(tmp_path / "bundle") == contents(bundle)
-
-
-def test_empty_folder_is_filled(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
-    """A folder that was made beforehand is as good as none."""
-    (tmp_path / "bundle").mkdir()
-    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
-
-    assert contents(tmp_path / "bundle") == contents(bundle)
-
-
-def damage_heldout(checkpoint: Path) -> None:
-    """Cut the second task's held-out file short."""
-    path = checkpoint / "heldout" / "entity_framing.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def empty_heldout(checkpoint: Path) -> None:
-    """Leave no held-out row."""
-    path = checkpoint / "heldout" / "entity_framing.parquet"
-    pq.write_table(pq.read_table(path).slice(0, 0), path)
-
-
-def foreign_heldout(checkpoint: Path) -> None:
-    """Put another table in place of the held-out rows."""
-    path = checkpoint / "heldout" / "entity_framing.parquet"
-    pq.write_table(pa.table({"text": ["a"]}), path)
-
-
-def unknown_label(checkpoint: Path) -> None:
-    """Give a held-out row a label that the task does not have."""
-    path = checkpoint / "heldout" / "entity_framing.parquet"
-    table = pq.read_table(path)
-    labels = [["nobody"], *table["labels"].to_pylist()[1:]]
-    column = pa.array(labels, pa.list_(pa.string()))
-    pq.write_table(table.set_column(table.column_names.index("labels"), "labels", column), path)
-
-
-def wrong_span(checkpoint: Path) -> None:
-    """Move a held-out entity out of its text."""
-    path = checkpoint / "heldout" / "entity_framing.parquet"
-    table = pq.read_table(path)
-    ends = pa.array([10**6, *table["end"].to_pylist()[1:]], pa.int64())
-    pq.write_table(table.set_column(table.column_names.index("end"), "end", ends), path)
-
-
-def cut_weights(checkpoint: Path) -> None:
-    """Cut the weights short."""
-    path = checkpoint / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def nan_weights(checkpoint: Path) -> None:
-    """Make the model give no numbers."""
-    weights = load_file(checkpoint / "model.safetensors")
-    weights["heads.entity_framing.linear.bias"][0] = float("nan")
-    save_file(weights, checkpoint / "model.safetensors")
-
-
-def garbled_tokenizer(checkpoint: Path) -> None:
-    """Overwrite the tokenizer."""
-    (checkpoint / "tokenizer.json").write_text("{}")
-
-
-def unfinished(checkpoint: Path) -> None:
-    """Take away what marks a whole checkpoint."""
-    (checkpoint / "checkpoint.json").unlink()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        damage_heldout,
-        empty_heldout,
-        foreign_heldout,
-        unknown_label,
-        wrong_span,
-        cut_weights,
-        nan_weights,
-        garbled_tokenizer,
-        unfinished,
-    ],
-)
-def test_failed_export_keeps_the_old_bundle(
-    ours: Path, bundle: Path, tmp_path: Path, damage: Any
-) -> None:
-    """An export that fails in any way is a message, keeps the older bundle and leaves no trace."""
-    output = tmp_path / "published"
-    shutil.copytree(bundle, output)
-    before = contents(output)
-    damage(ours)
-    result = command(ours, "--output", output)
-
-    assert result.exit_code == 1
-    assert isinstance(result.exception, SystemExit)
-    assert "Error: " in result.output
-    assert contents(output) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "published"}
-
-
-def test_failed_first_export_leaves_nothing(ours: Path, tmp_path: Path) -> None:
-    """Without an older bundle nothing appears under the name."""
-    damage_heldout(ours)
-
-    with pytest.raises(CheckpointError, match=r"entity_framing\.parquet: cannot be read"):
-        export_checkpoint(ours, tmp_path / "bundle", precisions=["fp32"])
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
-
-
 def test_command_tells_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
     """At its end the command, here in its long form, names the tasks and the next command."""
-    result = command("export", checkpoint, "--output", tmp_path / "bundle")
+    result = export_classifier("export", checkpoint, "--output", tmp_path / "bundle")
 
     assert result.exit_code == 0, result.output
     assert "tasks: narrative, entity_framing" in result.output
@@ -577,7 +399,7 @@ def test_settings_change_thresholds_and_nothing_else(
     checkpoint: Path, bundle: Path, tmp_path: Path
 ) -> None:
     """`--set` decides one task anew; the graph and the other task stay as they were."""
-    result = command(
+    result = export_classifier(
         *(checkpoint, "--output", tmp_path / "bundle"),
         *("--precision", "fp32"),  # whether another passes its gate depends on the thresholds
         *("--set", "narrative.thresholds.strategy=global"),
@@ -596,7 +418,7 @@ def test_settings_change_thresholds_and_nothing_else(
 
 def test_wrong_settings_are_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
     """Every problem is told with what there is, and nothing is written."""
-    result = command(
+    result = export_classifier(
         *(checkpoint, "--output", tmp_path / "bundle"),
         *("--set", "narative.calibration=none"),
         *("--set", "narrative.thresholds.folds=1"),
@@ -625,78 +447,3 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     assert narrative.calibration.method == narrative.decision.calibration == "temperature"
     assert framing.decision.thresholds == ThresholdRule()
     assert framing.decision.calibration == "platt"
-
-
-def test_tasks_that_read_the_same_text_share_a_file(joint_bundle: Path) -> None:
-    """The manifest names it with its tasks, and it says of each what the task's own file says."""
-    opened = Bundle.open(joint_bundle)
-    (graph,) = opened.manifest.shared
-    scorer = open_scorer(opened, graph.tasks, choose_device("cpu"), precision="fp32")
-    single = [scorer_of(joint_bundle, task).metadata for task in graph.tasks]
-
-    assert graph.tasks == ("roles", "site", "narrative")
-    assert graph.files == {"fp32": "shared-roles.onnx"}
-    assert "shared-roles.onnx" in opened.manifest.files
-    assert list(scorer.tasks) == single
-    assert "`shared-roles.onnx` runs the encoder once" in opened.files.card.read_text()
-
-
-def test_shared_file_has_the_encoder_once(joint_bundle: Path) -> None:
-    """It is little larger than the file of one task, and its outputs are named after the tasks."""
-    graph = onnx.load(joint_bundle / "shared-roles.onnx").graph
-    sizes = {path.name: path.stat().st_size for path in joint_bundle.glob("*.onnx")}
-
-    assert sizes["shared-roles.onnx"] < 1.5 * sizes["narrative.onnx"]
-    assert [one.name for one in graph.output] == ["logits.roles", "logits.site", "logits.narrative"]
-
-
-def test_inspect_shows_every_task_of_a_shared_file(joint_bundle: Path) -> None:
-    """As a page, and as JSON by task."""
-    shown = command("inspect", joint_bundle / "shared-roles.onnx")
-    stored = command("inspect", joint_bundle / "shared-roles.onnx", "--json")
-
-    assert all(f"## {task}" in shown.output for task in ("roles", "site", "narrative"))
-    found = {
-        task: ArtefactMetadata.model_validate(about)
-        for task, about in json.loads(stored.output).items()
-    }
-    assert found["site"] == scorer_of(joint_bundle, "site").metadata
-
-
-def reference_of(bundle: Path, task: str) -> Reference:
-    """What fp32 says of a few texts, with gold labels drawn at random."""
-    scorer = scorer_of(bundle, task)
-    texts = scorer.runner.tokenise(
-        [ModelText(f"Article {number} of some.", cut=False) for number in range(30)]
-    )
-    logits = scorer.runner.logits(texts)
-    gold = np.random.default_rng(0).random(logits.shape) < 0.5
-    config = DecisionConfig()
-    return Reference(
-        texts=texts,
-        gold=gold,
-        logits=logits,
-        config=config,
-        decision=choose_decision(logits, gold, config),
-        tokenizer=bundle / "tokenizer.json",
-        max_tokens=scorer.metadata.max_tokens,
-        pad_id=scorer.metadata.pad_id,
-    )
-
-
-def test_shared_file_that_differs_is_told(joint_bundle: Path, tmp_path: Path) -> None:
-    """One weight of one head that is another in the shared file is told, with the task."""
-    files = BundleFiles(Path(shutil.copytree(joint_bundle, tmp_path / "bundle")))
-    references = {task: reference_of(joint_bundle, task) for task in ("roles", "site", "narrative")}
-    assert other_bits(files, references, "fp32") is None
-    path = files.shared("roles")
-    model = onnx.load(path)
-    weights = next(one for one in model.graph.initializer if list(one.dims) == [2])  # site's bias
-    weights.CopyFrom(
-        onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) + 1, weights.name)
-    )
-    onnx.save(model, path)
-
-    problem = other_bits(files, references, "fp32")
-    assert problem is not None
-    assert "logits of task 'site' differ from those of site.onnx" in problem

@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.device import choose_device
-from batch.scorer import Scorer, open_scorer
 from exporter.cli import main
 from exporter.decision import choose_decision
 from schemas.bundle import Bundle
@@ -23,6 +21,7 @@ from schemas.config import DecisionConfig
 from schemas.files import FileFacts
 from schemas.tasks import label_matrix
 from schemas.text import Article, model_text
+from tests.exporting import scorer_of
 from tests.tiny import sample_rows
 
 REDECIDED = {"narrative.onnx", "reliability-narrative.png", "MODEL_CARD.md", "bundle.json"}
@@ -32,11 +31,6 @@ def recalibrate(bundle: Path, data: Path, *words: str | Path) -> Result:
     """Run `export-classifier recalibrate` for the narrative task."""
     command = ["recalibrate", bundle, "--task", "narrative", "--data", data, *words]
     return CliRunner().invoke(main, [str(word) for word in command])
-
-
-def scorer_of(bundle: Path) -> Scorer:
-    """The narrative task, as `batch-classify` opens it."""
-    return open_scorer(Bundle.open(bundle), "narrative", choose_device("cpu"), precision="fp32")
 
 
 @pytest.fixture

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 
 from batch.device import choose_device
 from batch.engines import usable_engines
 from batch.machine import engine_and_cpu
 from batch.scorer import LogitRunner, open_scorer
-from exporter.cli import main
 from exporter.graph import embed_metadata
 from exporter.inspection import BundleReport
 from exporter.probes import MARGIN, PROBES
@@ -29,14 +27,10 @@ from schemas.files import FileFacts
 from schemas.metadata import ArtefactMetadata
 from schemas.probes import read_probes, write_probes
 from schemas.text import ENTITY_START
+from tests.exporting import export_classifier
 from tests.tiny import sample_rows
 
 TASKS = ["narrative", "entity_framing"]
-
-
-def command(*arguments: str | Path) -> Result:
-    """Run `export-classifier`."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -57,7 +51,7 @@ def vouch(folder: Path) -> None:
 
 def problems(folder: Path) -> list[str]:
     """What `verify` finds wrong; it must find something."""
-    result = command("verify", folder)
+    result = export_classifier("verify", folder)
     assert result.exit_code == 1, result.output
     assert "Traceback" not in result.output
     return [line for line in result.output.splitlines() if line.startswith("problem")]
@@ -65,7 +59,7 @@ def problems(folder: Path) -> list[str]:
 
 def test_an_untouched_bundle_passes(bundle: Path) -> None:
     """Every check is a row, for every task; here every bit is that of the export."""
-    result = command("verify", bundle)
+    result = export_classifier("verify", bundle)
     rows = result.output.splitlines()
 
     assert result.exit_code == 0
@@ -81,10 +75,10 @@ def test_an_untouched_bundle_passes(bundle: Path) -> None:
 
 def test_checks_can_be_read_by_a_program(bundle: Path) -> None:
     """One JSON object a line."""
-    result = command("verify", bundle, "--json")
+    result = export_classifier("verify", bundle, "--json")
     rows = [json.loads(line) for line in result.output.splitlines()]
 
-    assert len(rows) == len(command("verify", bundle).output.splitlines())
+    assert len(rows) == len(export_classifier("verify", bundle).output.splitlines())
     assert all({"verdict", "subject", "text", "advice"} == {*row} for row in rows)
 
 
@@ -121,7 +115,7 @@ def test_a_changed_file_is_a_problem(ours: Path, name: str) -> None:
 def test_a_file_of_someone_elses_is_noted(ours: Path) -> None:
     """It is not used, so it is no problem."""
     (ours / "weights.bin").write_bytes(b"0")
-    result = command("verify", ours)
+    result = export_classifier("verify", ours)
 
     assert result.exit_code == 0
     assert "weights.bin: is none of the bundle's" in result.output
@@ -244,7 +238,7 @@ def test_rearranged_rows_keep_their_places(bundle: Path) -> None:
 
 def test_inspect_shows_a_whole_bundle(bundle: Path) -> None:
     """Files with their hashes, and every task with its labels."""
-    result = command("inspect", bundle)
+    result = export_classifier("inspect", bundle)
     manifest = Bundle.open(bundle).manifest
 
     assert result.exit_code == 0
@@ -257,7 +251,7 @@ def test_inspect_shows_a_whole_bundle(bundle: Path) -> None:
 
 def test_inspect_prints_a_bundle_as_json(bundle: Path) -> None:
     """One object with everything."""
-    report = BundleReport.model_validate_json(command("inspect", bundle, "--json").output)
+    report = BundleReport.model_validate_json(export_classifier("inspect", bundle, "--json").output)
     opened = Bundle.open(bundle)
 
     assert (report.sha256, report.files) == (opened.sha256, opened.manifest.files)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from batch.device import choose_device
 from batch.engines.openvino import openvino_problem
 from batch.precision import choose_precision
-from batch.scorer import LogitRunner, Scorer, load_tokenizer, open_scorer
+from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from exporter.cli import main
 from exporter.quantise import left_in_bf16, quantise, quantised_products, sweep
@@ -24,6 +24,7 @@ from schemas.errors import UsageError
 from schemas.metadata import VariantCost
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
+from tests.exporting import scorer_of
 from trainer.checkpoint import Checkpoint
 
 needs_bf16 = pytest.mark.skipif(
@@ -60,14 +61,6 @@ def reduced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scorer_of(bundle: Path, precision: Precision, *, threads: int = 1) -> Scorer:
-    """The narrative task in a precision."""
-    device = choose_device("cpu")
-    return open_scorer(
-        Bundle.open(bundle), "narrative", device, precision=precision, threads=threads
-    )
-
-
 def texts_of(checkpoint: Path, task: str = "narrative") -> list[TokenisedText]:
     """Training texts that the checkpoint keeps."""
     ids = Checkpoint.open(checkpoint).sample(task)
@@ -78,7 +71,7 @@ def texts_of(checkpoint: Path, task: str = "narrative") -> list[TokenisedText]:
 def test_bf16_is_made_of_the_same_file_and_decides_by_its_own(reduced: Path) -> None:
     """One file, two sets of calibration and thresholds, and what the reduced one costs."""
     files = Bundle.open(reduced).precisions("narrative")
-    plain, variant = (scorer_of(reduced, each).metadata for each in ("fp32", "bf16"))
+    plain, variant = (scorer_of(reduced, precision=each).metadata for each in ("fp32", "bf16"))
 
     assert files["bf16"] == files["fp32"] == "narrative.onnx"
     assert variant.precision == "bf16"
@@ -105,9 +98,9 @@ def test_bf16_gives_a_text_the_same_bits_in_every_arrangement(
 ) -> None:
     """Neighbours, order, repeats and threads change nothing, to the last bit."""
     texts = texts_of(checkpoint)
-    runner = scorer_of(reduced, "bf16").runner
+    runner = scorer_of(reduced, precision="bf16").runner
     expected = runner.logits(texts)
-    threads = scorer_of(reduced, "bf16", threads=2).runner
+    threads = scorer_of(reduced, precision="bf16", threads=2).runner
     order = np.random.default_rng(0).permutation(len(texts))
 
     assert np.array_equal(runner.logits([texts[at] for at in order]), expected[order])
@@ -120,7 +113,9 @@ def test_bf16_gives_a_text_the_same_bits_in_every_arrangement(
 def test_bf16_is_close_to_fp32_and_not_equal(reduced: Path, checkpoint: Path) -> None:
     """It really is computed in another precision."""
     texts = texts_of(checkpoint)
-    plain, variant = (scorer_of(reduced, each).runner.logits(texts) for each in ("fp32", "bf16"))
+    plain, variant = (
+        scorer_of(reduced, precision=each).runner.logits(texts) for each in ("fp32", "bf16")
+    )
 
     assert not np.array_equal(plain, variant)
     assert np.abs(plain - variant).max() < 0.1
@@ -151,7 +146,8 @@ def test_recalibrating_fits_every_precision(reduced: Path, tmp_path: Path) -> No
 
     for precision in ("fp32", "bf16"):
         before, after = (
-            scorer_of(folder, precision).metadata for folder in (reduced, tmp_path / "new")
+            scorer_of(folder, precision=precision).metadata
+            for folder in (reduced, tmp_path / "new")
         )
         assert after.recalibration is not None
         assert after.calibration != before.calibration

@@ -19,23 +19,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from batch.cli import main as batch_main
-from exporter.cli import main
 from exporter.publish import export_checkpoint
 from schemas.files import FileFacts
+from tests.exporting import export_classifier
 
 Command = Callable[..., Result]
-
-
-def command(*arguments: str | Path) -> Result:
-    """Run `export-classifier`."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A private key, its public one beside it."""
     path = tmp_path / "ours.key"
-    assert command("keygen", path).exit_code == 0
+    assert export_classifier("keygen", path).exit_code == 0
     return path
 
 
@@ -43,7 +38,7 @@ def key(tmp_path: Path) -> Path:
 def signed(bundle: Path, tmp_path: Path, key: Path) -> Path:
     """A signed copy of the bundle that a test may change."""
     folder = Path(shutil.copytree(bundle, tmp_path / "signed"))
-    result = command("sign", folder, "--key", key)
+    result = export_classifier("sign", folder, "--key", key)
     assert result.exit_code == 0, result.output
     return folder
 
@@ -66,7 +61,7 @@ def refused(tmp_path: Path) -> Callable[..., str]:
             CliRunner().invoke(batch_main, [*run, "--output", str(output), *required]),
             CliRunner().invoke(batch_main, [*run, "--dry-run", *required]),
             CliRunner().invoke(batch_main, ["doctor", "--bundle", str(folder), *required]),
-            command("verify", folder, *required),
+            export_classifier("verify", folder, *required),
         ]
         assert [result.exit_code for result in results] == [exit_code] * 4
         said = {" ".join(result.output.split()) for result in results}
@@ -85,12 +80,12 @@ def test_a_signed_bundle_is_taken(signed: Path, key: Path, tmp_path: Path) -> No
     required = ["--require-signature", str(public(key))]
     scored = CliRunner().invoke(batch_main, [*run, *required])
     doctor = CliRunner().invoke(batch_main, ["doctor", "--bundle", str(signed), *required])
-    verified = command("verify", signed, *required)
+    verified = export_classifier("verify", signed, *required)
 
     assert [scored.exit_code, doctor.exit_code, verified.exit_code] == [0, 0, 0]
     for result in (doctor, verified):
         assert "which is the one required" in result.output
-    assert "--require-signature would check that" in command("verify", signed).output
+    assert "--require-signature would check that" in export_classifier("verify", signed).output
 
 
 def test_an_unsigned_bundle_is_refused(
@@ -106,7 +101,7 @@ def test_an_unsigned_bundle_is_refused(
 def test_another_key_is_refused(signed: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     """With the names of both keys."""
     other = tmp_path / "theirs.key"
-    command("keygen", other)
+    export_classifier("keygen", other)
     said = refused(signed, other)
 
     stored = json.loads((signed / "bundle.json.sig").read_text())
@@ -118,9 +113,9 @@ def test_a_key_id_cannot_be_borrowed(
 ) -> None:
     """What a signature says of its key is not believed."""
     other = tmp_path / "theirs.key"
-    command("keygen", other)
+    export_classifier("keygen", other)
     theirs = Path(shutil.copytree(signed, tmp_path / "theirs"))
-    command("sign", theirs, "--key", other)
+    export_classifier("sign", theirs, "--key", other)
     path = signed / "bundle.json.sig"
     stored = json.loads(path.read_text())
     stored["key_id"] = json.loads((theirs / "bundle.json.sig").read_text())["key_id"]
@@ -180,7 +175,7 @@ def test_a_broken_signature_is_refused(
 def test_a_private_key_is_its_owners_alone(key: Path) -> None:
     """Nobody else may read it, and no second `keygen` replaces it."""
     before = key.read_bytes()
-    again = command("keygen", key)
+    again = export_classifier("keygen", key)
 
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert again.exit_code == 2
@@ -191,7 +186,7 @@ def test_a_private_key_is_its_owners_alone(key: Path) -> None:
 def test_signing_is_repeatable_and_undone_by_nothing_else(signed: Path, key: Path) -> None:
     """The same bundle and key give the same signature, and no other file is touched."""
     before = {path.name: path.read_bytes() for path in signed.iterdir()}
-    command("sign", signed, "--key", key)
+    export_classifier("sign", signed, "--key", key)
 
     assert {path.name: path.read_bytes() for path in signed.iterdir()} == before
 
@@ -200,7 +195,7 @@ def test_a_damaged_bundle_is_not_signed(bundle: Path, key: Path, tmp_path: Path)
     """Nobody should vouch for what was changed."""
     folder = Path(shutil.copytree(bundle, tmp_path / "copy"))
     (folder / "tokenizer.json").write_text("{}")
-    result = command("sign", folder, "--key", key)
+    result = export_classifier("sign", folder, "--key", key)
 
     assert result.exit_code == 1
     assert "changed since the bundle was written" in result.output
@@ -234,10 +229,16 @@ def test_keys_that_are_none_are_wrong_usage(bundle: Path, key: Path, tmp_path: P
     )
     (tmp_path / "notes.txt").write_text("no key")
     results = [
-        (command("verify", bundle, "--require-signature", key), "is a private key"),
-        (command("verify", bundle, "--require-signature", elliptic), "not an Ed25519 public key"),
-        (command("verify", bundle, "--require-signature", tmp_path / "notes.txt"), "not a public"),
-        (command("sign", bundle, "--key", public(key)), "not a private key"),
+        (export_classifier("verify", bundle, "--require-signature", key), "is a private key"),
+        (
+            export_classifier("verify", bundle, "--require-signature", elliptic),
+            "not an Ed25519 public key",
+        ),
+        (
+            export_classifier("verify", bundle, "--require-signature", tmp_path / "notes.txt"),
+            "not a public",
+        ),
+        (export_classifier("sign", bundle, "--key", public(key)), "not a private key"),
     ]
 
     for result, message in results:
@@ -255,7 +256,7 @@ def test_a_locked_key_is_told(bundle: Path, tmp_path: Path) -> None:
             serialization.BestAvailableEncryption(b"secret"),
         )
     )
-    result = command("sign", bundle, "--key", path)
+    result = export_classifier("sign", bundle, "--key", path)
 
     assert result.exit_code == 2
     assert "is locked with a password" in result.output

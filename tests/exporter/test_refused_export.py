@@ -1,0 +1,163 @@
+"""What an export refuses or cannot finish leaves things as they were."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file, save_file
+
+from exporter.publish import export_checkpoint
+from schemas.errors import CheckpointError, ExportError
+from tests.exporting import export_classifier, folder_contents
+
+
+def test_folder_with_other_files_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """A folder that holds something else is not replaced, even if it is a checkpoint."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("dear")
+    before = folder_contents(tmp_path)
+    result = export_classifier(checkpoint, "--output", tmp_path / "notes")
+
+    assert result.exit_code == 1
+    assert "holds files that are not a bundle" in result.output
+    assert folder_contents(tmp_path) == before
+    with pytest.raises(ExportError, match="not a bundle"):
+        export_checkpoint(checkpoint, checkpoint, precisions=["fp32"])
+
+
+def test_bundle_with_other_files_in_it_is_refused(
+    checkpoint: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """What someone put beside a bundle, or a bundle.json of another maker, is not deleted."""
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    (tmp_path / "website").mkdir()
+    (tmp_path / "website" / "bundle.json").write_text('{"entry": "index.js"}')
+    before = folder_contents(tmp_path)
+
+    with pytest.raises(ExportError, match=r"not a bundle: 'notes\.txt'"):
+        export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+    with pytest.raises(ExportError, match=r"not a bundle: 'bundle\.json'"):
+        export_checkpoint(checkpoint, tmp_path / "website", precisions=["fp32"])
+    assert folder_contents(tmp_path) == before
+
+
+def test_damaged_bundle_is_replaced(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """A bundle whose files were changed or lost is still a bundle, and is made whole."""
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "narrative.onnx").write_bytes(b"cut")
+    (tmp_path / "bundle" / "tokenizer.json").unlink()
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+
+    assert folder_contents(tmp_path / "bundle") == folder_contents(bundle)
+
+
+def test_empty_folder_is_filled(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """A folder that was made beforehand is as good as none."""
+    (tmp_path / "bundle").mkdir()
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+
+    assert folder_contents(tmp_path / "bundle") == folder_contents(bundle)
+
+
+def damage_heldout(checkpoint: Path) -> None:
+    """Cut the second task's held-out file short."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty_heldout(checkpoint: Path) -> None:
+    """Leave no held-out row."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+
+
+def foreign_heldout(checkpoint: Path) -> None:
+    """Put another table in place of the held-out rows."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    pq.write_table(pa.table({"text": ["a"]}), path)
+
+
+def unknown_label(checkpoint: Path) -> None:
+    """Give a held-out row a label that the task does not have."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    table = pq.read_table(path)
+    labels = [["nobody"], *table["labels"].to_pylist()[1:]]
+    column = pa.array(labels, pa.list_(pa.string()))
+    pq.write_table(table.set_column(table.column_names.index("labels"), "labels", column), path)
+
+
+def wrong_span(checkpoint: Path) -> None:
+    """Move a held-out entity out of its text."""
+    path = checkpoint / "heldout" / "entity_framing.parquet"
+    table = pq.read_table(path)
+    ends = pa.array([10**6, *table["end"].to_pylist()[1:]], pa.int64())
+    pq.write_table(table.set_column(table.column_names.index("end"), "end", ends), path)
+
+
+def cut_weights(checkpoint: Path) -> None:
+    """Cut the weights short."""
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def nan_weights(checkpoint: Path) -> None:
+    """Make the model give no numbers."""
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["heads.entity_framing.linear.bias"][0] = float("nan")
+    save_file(weights, checkpoint / "model.safetensors")
+
+
+def garbled_tokenizer(checkpoint: Path) -> None:
+    """Overwrite the tokenizer."""
+    (checkpoint / "tokenizer.json").write_text("{}")
+
+
+def unfinished(checkpoint: Path) -> None:
+    """Take away what marks a whole checkpoint."""
+    (checkpoint / "checkpoint.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_heldout,
+        empty_heldout,
+        foreign_heldout,
+        unknown_label,
+        wrong_span,
+        cut_weights,
+        nan_weights,
+        garbled_tokenizer,
+        unfinished,
+    ],
+)
+def test_failed_export_keeps_the_old_bundle(
+    ours: Path, bundle: Path, tmp_path: Path, damage: Any
+) -> None:
+    """An export that fails in any way is a message, keeps the older bundle and leaves no trace."""
+    output = tmp_path / "published"
+    shutil.copytree(bundle, output)
+    before = folder_contents(output)
+    damage(ours)
+    result = export_classifier(ours, "--output", output)
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "Error: " in result.output
+    assert folder_contents(output) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "published"}
+
+
+def test_failed_first_export_leaves_nothing(ours: Path, tmp_path: Path) -> None:
+    """Without an older bundle nothing appears under the name."""
+    damage_heldout(ours)
+
+    with pytest.raises(CheckpointError, match=r"entity_framing\.parquet: cannot be read"):
+        export_checkpoint(ours, tmp_path / "bundle", precisions=["fp32"])
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
