@@ -41,7 +41,7 @@ train: setup ## Train CONFIG into CHECKPOINT; goes on where an earlier run stopp
 	$(BIN)/train-classifier $(CONFIG) --output $(CHECKPOINT) $(TRAIN_FLAGS)
 
 export: setup ## Export CHECKPOINT to BUNDLE, checked against torch
-	$(BIN)/export-classifier $(CHECKPOINT) --output $(BUNDLE)
+	$(BIN)/export-classifier $(CHECKPOINT) --output $(BUNDLE) $(EXPORT_FLAGS)
 
 demo: setup ## Train on samples/, export, score samples/articles.parquet, make the report
 	$(BIN)/train-classifier samples/newsroom.toml --output artifacts/demo-checkpoint
@@ -54,7 +54,7 @@ reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 tes
 	$(BIN)/python -m bench.reuters prepare $(SGML) --output artifacts/reuters/test.parquet
 	$(BIN)/train-classifier bench/reuters.toml --output artifacts/reuters/checkpoint \
 	  --set tasks.topics.data.0.path=$(SGML) $(TRAIN_FLAGS)
-	$(BIN)/export-classifier artifacts/reuters/checkpoint --output artifacts/reuters/bundle
+	$(BIN)/export-classifier artifacts/reuters/checkpoint --output artifacts/reuters/bundle $(EXPORT_FLAGS)
 	$(BIN)/batch-classify artifacts/reuters/test.parquet --task topics \
 	  --bundle artifacts/reuters/bundle --id-column id --gold-column labels \
 	  --output artifacts/reuters/scored --overwrite
