@@ -7,6 +7,8 @@ CHECKPOINT ?= artifacts/checkpoint
 BUNDLE ?= artifacts/bundle
 REUTERS ?= ../shared/data/reuters21578
 ROCK_NEWS ?= ../shared/data/rock-news
+# Tests of a file stay together: they share what is slow to make.
+PYTEST_FLAGS ?= --numprocesses auto --dist loadfile
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
