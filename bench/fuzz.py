@@ -21,6 +21,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -64,7 +65,13 @@ class _Worker:
         self.number, self.since = number, time.monotonic()
         self.pipe.send(number)
 
-    def take(self) -> Outcome:
+    def outcome(self, answered: bool, limit_s: float) -> Outcome | None:
+        """None while it is at its case; one that takes too long is ended."""
+        if answered or not self.process.is_alive():
+            return self._taken()
+        return self._ended(limit_s) if time.monotonic() - self.since > limit_s else None
+
+    def _taken(self) -> Outcome:
         """The outcome of its case, or what became of the process."""
         outcome = self._received()
         if outcome is None:
@@ -83,7 +90,7 @@ class _Worker:
             return None
         return outcome
 
-    def end(self, limit_s: float) -> Outcome:
+    def _ended(self, limit_s: float) -> Outcome:
         """Kill a process that takes too long."""
         self.process.kill()
         self.process.join()
@@ -117,14 +124,20 @@ class _Worker:
             story=json.loads(note.read_text())["story"] if note.exists() else "while it was made",
             said=said[-3000:],
             engine_fell=excused,
+            fell_silently=fell and kind in UNVOUCHED and "Current thread" not in said,
         )
 
 
 def outcomes(
     bench: Bench, numbers: Iterable[int], *, jobs: int, limit_s: float = LIMIT_S
 ) -> Generator[Outcome]:
-    """Run cases on `jobs` processes; yields outcomes as they come. Close it to stop early."""
+    """Run cases on `jobs` processes; yields outcomes as they come. Close it to stop early.
+
+    One over whose graph a process fell without a word is run again in a new process: an engine that
+    wrote over the memory of an old one may have taken along what would have told where it fell.
+    """
     waiting = iter(numbers)
+    again: set[int] = set()
     workers: list[_Worker] = []
     try:
         for index in range(jobs):
@@ -134,12 +147,14 @@ def outcomes(
         while busy := [worker for worker in workers if worker.number is not None]:
             ready = wait([worker.pipe for worker in busy], timeout=0.2)
             for worker in busy:
-                if worker.pipe in ready or not worker.process.is_alive():
-                    yield worker.take()
-                elif time.monotonic() - worker.since > limit_s:
-                    yield worker.end(limit_s)
-                else:
+                outcome = worker.outcome(worker.pipe in ready, limit_s)
+                if outcome is None:
                     continue
+                if outcome.fell_silently and outcome.number not in again:
+                    again.add(outcome.number)
+                    waiting = chain([outcome.number], waiting)
+                else:
+                    yield outcome
                 number = next(waiting, None)
                 if number is not None and not worker.process.is_alive():
                     workers[worker.index] = worker = _Worker(bench, worker.index)  # noqa: PLW2901

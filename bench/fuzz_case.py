@@ -39,6 +39,7 @@ class Outcome:
 
     exit_code: None if it could not be made, or its process was lost. said: the end of stderr.
     engine_fell: an engine took the process down over a graph that nobody vouches for.
+    fell_silently: the process went down over such a graph, and nothing tells where.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Outcome:
     story: str = ""
     said: str = ""
     engine_fell: bool = False
+    fell_silently: bool = False
 
 
 def batch_classify(words: list[str]) -> None:

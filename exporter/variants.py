@@ -14,6 +14,7 @@ from exporter.decision import Decision, choose_decision
 from schemas.config import DecisionConfig
 from schemas.decision import FloatArray, calibrate, decide
 from schemas.metadata import VariantCost, VariantFacts
+from schemas.metrics import Hits
 from schemas.tasks import BoolArray
 from schemas.tokens import TokenisedText
 from schemas.variants import DeviceKind
@@ -61,22 +62,26 @@ def fit_variant(
 ) -> VariantFacts:
     """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
 
+    A threshold moves only where that gains F1: the best place of a step function jumps when a logit
+    moves a little, and would give articles other labels for nothing.
     logits: (rows, labels), of the reference's texts. kept: products that were left in a higher
     precision. device: that ran it.
     """
     own = choose_decision(logits, reference.gold, reference.config)
-    decided = decide(calibrate(logits, own.calibration), own.thresholds)
+    probabilities = calibrate(logits, own.calibration)
+    thresholds = _settled(own.thresholds, probabilities, reference)
+    decided = decide(probabilities, thresholds)
     changed = decided != reference.decided
     drift = np.abs(
         calibrate(logits, reference.decision.calibration)
         - calibrate(reference.logits, reference.decision.calibration)
     )
-    before, after = reference.decision.validation, own.validation
+    before, after = reference.decision.validation, Hits.count(reference.gold, decided).scores()
     return VariantFacts(
-        thresholds=tuple(own.thresholds.tolist()),
+        thresholds=tuple(thresholds.tolist()),
         calibration=own.calibration,
         decision=own.facts,
-        validation=own.validation,
+        validation=after,
         cross_validated=own.cross_validated,
         cost=VariantCost(
             texts=len(logits),
@@ -92,6 +97,23 @@ def fit_variant(
             device=device,
         ),
     )
+
+
+def _settled(thresholds: FloatArray, probabilities: FloatArray, reference: Reference) -> FloatArray:
+    """Those of fp32 instead of the given ones, where they decide the variant's texts as well.
+
+    thresholds: (labels,), chosen on `probabilities`, (rows, labels). A rule that asks for something
+    other than F1 has the last word.
+    """
+    rule, gold, before = reference.config.thresholds, reference.gold, reference.decision.thresholds
+    if rule.objective not in ("f1", "macro_f1"):
+        return thresholds
+    chosen, kept = (Hits.count(gold, decide(probabilities, each)) for each in (thresholds, before))
+    if rule.strategy != "global":
+        return np.where(kept.label_f1() >= chosen.label_f1(), before, thresholds)
+    measure = "micro_f1" if rule.objective == "f1" else "macro_f1"
+    as_good = getattr(kept.scores(), measure) >= getattr(chosen.scores(), measure)
+    return before if as_good else thresholds
 
 
 def gate(cost: VariantCost) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -152,6 +153,24 @@ def test_only_an_engine_may_fall_over_a_graph(fuzz: Callable[..., list[Outcome]]
 
     assert found.kind in UNVOUCHED
     assert found.problems == ("killed its process: SIGABRT",)
+
+
+def killed_at_first(words: list[str]) -> None:
+    """Is gone without a word, but only the first time."""
+    before = Path(words[words.index("--bundle") + 1]).parents[1] / "before"
+    if not before.exists():
+        before.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    vague([])
+
+
+def test_what_fell_without_a_word_is_run_again(fuzz: Callable[..., list[Outcome]]) -> None:
+    """A new process decides; the numbers after it have their turn all the same."""
+    numbers = [TURNS.index("bundle graph"), TURNS.index("bundle graph") + len(TURNS)]
+    first, second = fuzz(numbers, killed_at_first)
+
+    assert [one.number for one in (first, second)] == numbers
+    assert [one.exit_code for one in (first, second)] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from schemas.metadata import PREFIX
 from schemas.tokens import InputArray
 from schemas.variants import Precision
 
-
 NEEDED: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 """What the processor must be able to do; without it OpenVINO would silently compute otherwise."""
 
