@@ -1,7 +1,7 @@
 """Feed thousands of broken inputs to `batch-classify`: no traceback, no hang, no half file.
 
 Seed and number determine what is changed; --only repeats a case over the inputs of the last run,
-because no two exports are the same. Cases run in worker processes. A finding is one that takes too
+whose keys and times are its own. Cases run in worker processes. A finding is one that takes too
 long or takes its process down, a traceback, a wrong exit code, an error without a file's name, and
 an output folder that contradicts itself. Writes bench/results/fuzz.json.
 

@@ -32,6 +32,7 @@ def main() -> None:
     `export-classifier CHECKPOINT --output DIR` is short for `export-classifier export ...`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # tells of every graph it cuts
 
 
 @main.command()

@@ -97,6 +97,7 @@ class _Trial:
 def _ways(model: onnx.ModelProto, trial: _Trial) -> Iterator[tuple[str, ...]]:
     """Which products may be left in bf16: none, then more and more, the most sensitive first."""
     yield ()
+    log.info("int8: looking for the products that 8 bits harm most")
     order = sweep(model, trial.drift)
     for count in _growing(len(order)):
         yield tuple(order[:count])
