@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,9 @@ from trainer.checkpoint import Checkpoint
 
 needs_bf16 = pytest.mark.skipif(
     openvino_problem("bf16") is not None, reason=str(openvino_problem("bf16"))
+)
+needs_int8 = pytest.mark.skipif(
+    openvino_problem("int8") is not None, reason=str(openvino_problem("int8"))
 )
 NUMBERS = np.array([[0.123, 0.456, -0.789, 1.011]], np.float32)
 COST = VariantCost(
@@ -281,6 +285,35 @@ def test_int8_ranges_come_from_texts_and_hold_for_others(
     assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.95
     assert np.array_equal(runner("int8").logits(texts[::-1])[::-1], found)
     assert np.array_equal(runner("int8").logits(texts[3:4])[0], found[3])
+
+
+@needs_int8
+def test_int8_leaves_as_few_products_in_bf16_as_it_may(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first that reaches the wanted share, else the first that passes, else it is left out."""
+    words = [str(checkpoint), "--output", str(tmp_path / "bundle"), "--precision", "int8"]
+    with caplog.at_level("INFO", logger="exporter"):
+        result = CliRunner().invoke(main, words)
+    tries: list[tuple[int, float, bool]] = []
+    for line in caplog.messages:
+        told = re.match(r"int8: (\d+) products in bf16, ([\d.]+) % of the texts have (.*)", line)
+        if told:
+            tries.append((int(told[1]), float(told[2]), told[3] == "other labels"))
+        elif line.startswith("narrative, int8:"):
+            break
+    passing = [number for number, _, passes in tries if passes]
+    wanted = [number for number, share, passes in tries if passes and share <= 0.5]
+
+    assert result.exit_code == 0, result.output
+    numbers = [number for number, _, _ in tries]
+    assert numbers[:2] == [0, 1][: len(numbers)]
+    assert numbers == sorted(set(numbers))
+    assert not wanted or wanted == numbers[-1:]
+    if "int8" in Bundle.open(tmp_path / "bundle").precisions("narrative"):
+        cost = scorer_of(tmp_path / "bundle", precision="int8").metadata.cost
+        assert cost is not None
+        assert len(cost.kept) == [*wanted, *passing][0]
 
 
 def reference(logits: FloatArray, gold: BoolArray, **rule: Any) -> Reference:
