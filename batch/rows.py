@@ -118,7 +118,7 @@ class ChunkReader:
             column = batch.column(name)
             if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
                 column = _as_dates(column, name, file)
-            values = decode_text(column) if is_text(column.type) else column.to_pylist()
+            values = decode_text(column) if is_text(column.type) else _plain_values(column)
             return [
                 None if value is None or isinstance(value, BadText) else str(value)
                 for value in values
@@ -219,6 +219,22 @@ def decode_text(column: pa.Array) -> list[str | None]:
         except UnicodeDecodeError:
             column = _as_binary(column)
     return [None if value is None else _decode(value) for value in column.to_pylist()]
+
+
+def _plain_values(column: pa.Array) -> list[object]:
+    """Values of a column that is no text; None for lists and the like with bytes not UTF-8."""
+    try:
+        values: list[object] = column.to_pylist()
+        return values
+    except UnicodeDecodeError:
+        return [_plain_value(value) for value in column]
+
+
+def _plain_value(value: pa.Scalar) -> object:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return None
 
 
 def gold_lists(column: pa.Array) -> list[list[str] | None]:
