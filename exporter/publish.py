@@ -166,7 +166,14 @@ def _export_task(
         decision.cross_validated.micro_f1,
     )
     reference = Reference(
-        texts, gold, logits, config, decision, files.tokenizer, max_tokens, pad_id
+        texts=texts,
+        gold=gold,
+        logits=logits,
+        config=config,
+        decision=decision,
+        tokenizer=files.tokenizer,
+        max_tokens=max_tokens,
+        pad_id=pad_id,
     )
     return ExportedTask(metadata, probes, reference, path_model)
 
