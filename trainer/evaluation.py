@@ -220,11 +220,11 @@ def ranking_scores(gold: BoolArray, probabilities: FloatArray) -> RankingScores:
     precision = _by_label(average_precision_score, gold, probabilities, _has_gold)
     pairs, flat = gold.ravel(), probabilities.ravel()
     return RankingScores(
-        micro_roc_auc=float(roc_auc_score(pairs, flat)) if _has_both(pairs) else None,
+        micro_roc_auc=_share(roc_auc_score, pairs, flat) if _has_both(pairs) else None,
         macro_roc_auc=_mean(roc_auc),
         roc_auc_labels=sum(value is not None for value in roc_auc),
         micro_average_precision=(
-            float(average_precision_score(pairs, flat)) if _has_gold(pairs) else None
+            _share(average_precision_score, pairs, flat) if _has_gold(pairs) else None
         ),
         macro_average_precision=_mean(precision),
         average_precision_labels=sum(value is not None for value in precision),
@@ -239,9 +239,14 @@ def _by_label(
 ) -> list[float | None]:
     """A metric of each label's column, None where it is not defined."""
     return [
-        float(metric(gold[:, label], probabilities[:, label])) if defined(gold[:, label]) else None
+        _share(metric, gold[:, label], probabilities[:, label]) if defined(gold[:, label]) else None
         for label in range(gold.shape[1])
     ]
+
+
+def _share(metric: Metric, gold: npt.NDArray[np.bool_], probabilities: FloatArray) -> float:
+    """A metric without the last bit that its sum may lie above 1."""
+    return min(float(metric(gold, probabilities)), 1.0)
 
 
 def _has_gold(gold: npt.NDArray[np.bool_]) -> bool:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
@@ -79,8 +79,16 @@ def test_labels_where_ranking_is_undefined_are_left_out_and_counted() -> None:
     assert (found.macro_average_precision, found.average_precision_labels) == (1.0, 2)
 
 
+SUMS_ABOVE_1 = (
+    np.array([[0.125, 0.25, 0.375], [0, 0, 0], [0, 0, 0]], np.float32),
+    np.ones((3, 3), np.bool_),
+)
+"""Every pair is right, and adding up the precisions gives a bit more than 1."""
+
+
 @STEADY
 @given(rows=scored_rows())
+@example(rows=SUMS_ABOVE_1)
 def test_ranking_of_anything_is_a_share_or_nothing(rows: tuple[Floats, Bools]) -> None:
     """Ties, one row, no gold and all gold give numbers in [0, 1] or None, and no warning."""
     probabilities, gold = rows
