@@ -1,4 +1,4 @@
-"""The 8-bit graph of a group of tasks, with as many products left in bf16 as its gate takes."""
+"""The 8-bit graph of a group of tasks, with as few products left in bf16 as its gate allows."""
 
 from __future__ import annotations
 

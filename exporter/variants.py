@@ -63,7 +63,8 @@ def fit_variant(
     """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
 
     A threshold moves only where that gains F1: the best place of a step function jumps when a logit
-    moves a little, and would give articles other labels for nothing.
+    moves a little, and would give articles other labels for nothing. The cross-validated score is
+    that of thresholds chosen afresh in each fold.
     logits: (rows, labels), of the reference's texts. kept: products that were left in a higher
     precision. device: that ran it.
     """

@@ -89,6 +89,15 @@ def running(words: list[str]) -> Iterator[subprocess.Popen[str]]:
         raise
 
 
+def signalled(command: list[str], output: Path, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal after two chunks. Returns the exit code and what was said on stderr."""
+    with running(command) as process:
+        wait_for_chunks(process, output, 2)
+        process.send_signal(number)
+        _, said = process.communicate()
+        return process.returncode, said
+
+
 def test_kills_leave_no_trace(
     corpus: Path, uninterrupted: Path, words: Words, tmp_path: Path, contents: Contents
 ) -> None:
@@ -144,11 +153,7 @@ def test_a_polite_stop_ends_with_exit_4_and_can_be_resumed(
 ) -> None:
     """The scheduler's signal is obeyed between batches."""
     output = tmp_path / "stopped"
-    with running(words(corpus, **OPTIONS, output=output)) as process:
-        wait_for_chunks(process, output, 2)
-        process.send_signal(number)
-        _, said = process.communicate()
-        code = process.returncode
+    code, said = signalled(words(corpus, **OPTIONS, output=output), output, number)
     unfinished = not (output / "run.json").exists()
     score(corpus, **OPTIONS, output=output)
 
@@ -168,11 +173,7 @@ def test_a_falling_library_is_told_and_the_run_can_be_resumed(
 ) -> None:
     """A process that ends with SIGSEGV says in which call it was."""
     output = tmp_path / "fallen"
-    with running(words(corpus, **OPTIONS, output=output)) as process:
-        wait_for_chunks(process, output, 2)
-        process.send_signal(signal.SIGSEGV)
-        _, said = process.communicate()
-        code = process.returncode
+    code, said = signalled(words(corpus, **OPTIONS, output=output), output, signal.SIGSEGV)
     score(corpus, **OPTIONS, output=output)
 
     assert code == -signal.SIGSEGV, said
