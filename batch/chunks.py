@@ -10,14 +10,14 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from batch.gold import gold_matrix
+from batch.corpus.gold import gold_matrix
+from batch.corpus.plan import Chunk, Plan
+from batch.corpus.reader import ChunkReader, Rows
 from batch.options import RunOptions
-from batch.output import OutputFolder
-from batch.parts import prediction_table, quarantine_table
+from batch.output.folder import OutputFolder
+from batch.output.parts import prediction_table, quarantine_table
 from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
-from batch.plan import Chunk, Plan
 from batch.progress import RunProgress
-from batch.rows import ChunkReader, Rows
 from batch.scorer import Scored, Scorer, label_slices
 from batch.stats import RunStats, count_rows
 from batch.stop import StopSwitch

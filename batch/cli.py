@@ -279,7 +279,7 @@ def merge(
     progress = make_progress(log_format)
     with exit_codes(progress):
         from batch.merge import merge as merge_shards
-        from batch.output import OutputFolder
+        from batch.output.folder import OutputFolder
 
         result = merge_shards(shards, OutputFolder(output), progress, overwrite=overwrite)
         progress.note("finished", f"{told(result.counts)}; {len(shards)} shards merged")

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from batch.corpus.plan import Chunk, Plan, chunks_of
+from batch.corpus.reader import ChunkReader
 from batch.machine import free_memory_bytes
 from batch.options import RunOptions
 from batch.packing import Shape, fill
-from batch.plan import Chunk, Plan, chunks_of
-from batch.rows import ChunkReader
 from batch.run import choose_model, open_model, plan_run
 from batch.scorer import LogitRunner, Scorer
 from schemas.text import EMPTY

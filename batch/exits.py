@@ -14,8 +14,8 @@ import click
 from schemas import errors
 
 if TYPE_CHECKING:
+    from batch.output.record import Counts
     from batch.progress import RunProgress
-    from batch.record import Counts
 
 FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.output import RUN_FILE, SHARD_FILE, OutputFolder, differences
+from batch.output.folder import RUN_FILE, SHARD_FILE, OutputFolder, differences
+from batch.output.publish import publish_run
+from batch.output.record import Counts, ShardRecord, Timings, merge_markers
 from batch.progress import RunProgress
-from batch.publish import publish_run
-from batch.record import Counts, ShardRecord, Timings, merge_markers
 from schemas.errors import OutputError, UsageError, listing
 
 

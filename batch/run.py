@@ -10,15 +10,15 @@ from functools import partial
 
 from batch.cache import LogitCache, model_identity
 from batch.chunks import ChunkWorker, do_chunks
+from batch.corpus.gold import check_gold
+from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
 from batch.device import Device, choose_device
-from batch.gold import check_gold
 from batch.options import RunOptions
-from batch.output import OutputFolder
-from batch.plan import Chunk, Plan, chunks_of, make_plan
+from batch.output.folder import OutputFolder
+from batch.output.publish import publish_run
+from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now, run_key
 from batch.precision import choose_precision
 from batch.progress import RunProgress
-from batch.publish import publish_run
-from batch.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now, run_key
 from batch.scorer import TOKENS_PER_BATCH, Scorer, open_scorer
 from batch.signature import open_bundle
 from batch.stop import StopSwitch

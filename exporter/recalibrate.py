@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batch.corpus.reader import ChunkReader
 from batch.device import choose_device
 from batch.options import RunOptions
-from batch.rows import ChunkReader
 from batch.run import plan_run
 from batch.scorer import Scorer, open_scorer
 from batch.session import TaskSession

@@ -14,7 +14,7 @@ import pytest
 from batch.chunks import ChunkWorker, do_chunks
 from batch.device import Device
 from batch.options import RunOptions
-from batch.output import OutputFolder
+from batch.output.folder import OutputFolder
 from batch.progress import JsonProgress
 from batch.run import plan_run
 from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer

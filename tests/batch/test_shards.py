@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from batch.cli import main
+from batch.corpus.plan import chunks_of, make_plan
 from batch.options import RunOptions, Shard
-from batch.plan import chunks_of, make_plan
 from batch.tasks import RunTasks
 
 Write = Callable[..., Path]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from batch.plan import Plan, open_parquet
-from batch.rows import gold_lists
+from batch.corpus.decode import gold_lists
+from batch.corpus.footers import open_parquet
+from batch.corpus.plan import Plan
 from schemas.errors import CorpusError, listing, nearest
 from schemas.tasks import BoolArray, label_matrix
 

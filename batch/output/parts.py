@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.plan import Chunk
-from batch.rows import Rows
+from batch.corpus.plan import Chunk
+from batch.corpus.reader import Rows
 from batch.scorer import Scored, label_slices
 from schemas.errors import OutputError
 from schemas.files import atomic_path

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch.corpus.decode import BadText, as_dates, decode_text, gold_lists, plain_values
+from batch.corpus.footers import PlannedFile, open_parquet
+from batch.corpus.plan import Chunk, Plan
 from batch.options import RunOptions
-from batch.plan import Chunk, Plan, PlannedFile, open_parquet
 from schemas.errors import CorpusError
 from schemas.tables import END, ENTITY, START, is_text
 from schemas.text import Article, ModelText, TextSpec, model_text
 
 READ_BYTES = 16 * 2**20
 READ_ROWS = 1024
-
-
-class BadText(str):
-    """Stands for bytes that are not UTF-8; its value is the reason."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,8 @@ class ChunkReader:
         if name in batch.schema.names:
             column = batch.column(name)
             if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
-                column = _as_dates(column, name, file)
-            values = decode_text(column) if is_text(column.type) else _plain_values(column)
+                column = as_dates(column, name, file)
+            values = decode_text(column) if is_text(column.type) else plain_values(column)
             return [
                 None if value is None or isinstance(value, BadText) else str(value)
                 for value in values
@@ -206,83 +204,6 @@ def _group_of(file: PlannedFile, row: int) -> tuple[int, int]:
         first += file.group_rows[group]
         group += 1
     return group, first
-
-
-def decode_text(column: pa.Array) -> list[str | None]:
-    """Values of a string or binary column; a BadText for bytes that are not UTF-8."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not _is_binary(column.type):
-        try:
-            values: list[str | None] = column.to_pylist()
-            return values
-        except UnicodeDecodeError:
-            column = _as_binary(column)
-    return [None if value is None else _decode(value) for value in column.to_pylist()]
-
-
-def _plain_values(column: pa.Array) -> list[object]:
-    """Values of a column that is no text; None for lists and the like with bytes not UTF-8."""
-    try:
-        values: list[object] = column.to_pylist()
-        return values
-    except UnicodeDecodeError:
-        return [_plain_value(value) for value in column]
-
-
-def _plain_value(value: pa.Scalar) -> object:
-    try:
-        return value.as_py()
-    except UnicodeDecodeError:
-        return None
-
-
-def gold_lists(column: pa.Array) -> list[list[str] | None]:
-    """Gold labels of each row, from a column of lists or of single labels."""
-    if is_text(column.type):
-        return [None if label is None else [label] for label in decode_text(column)]
-    lengths = pc.list_value_length(column).to_pylist()
-    names = iter(decode_text(column.flatten()))
-    return [
-        None if length is None else [name for name in islice(names, length) if name is not None]
-        for length in lengths
-    ]
-
-
-def _decode(value: bytes) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return BadText(
-            f"not UTF-8: byte 0x{value[error.start]:02x} at position {error.start} ({error.reason})"
-        )
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-    )
-
-
-def _as_binary(column: pa.Array) -> pa.Array:
-    views = {
-        pa.string(): pa.binary(),
-        pa.large_string(): pa.large_binary(),
-        pa.string_view(): pa.binary_view(),
-    }
-    return column.view(views[column.type])
-
-
-def _as_dates(column: pa.Array, name: str, file: PlannedFile) -> pa.Array:
-    """Dates and times written out by Arrow: Python has no nanoseconds, and no year 10,000."""
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowException as error:
-        raise CorpusError(
-            f"{file.source.name}: domain column {name!r} is {column.type} and cannot be written "
-            f"out: {error}",
-            hint="name another column with --domain-column",
-        ) from error
 
 
 def _cast(column: pa.Array, field: pa.Field, file: PlannedFile) -> pa.Array:

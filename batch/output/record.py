@@ -11,11 +11,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from batch.corpus.plan import Plan
 from batch.engines import engine_versions
 from batch.options import RunOptions
-from batch.output import OutputFolder
-from batch.parts import part_name
-from batch.plan import Plan
+from batch.output.folder import OutputFolder
+from batch.output.parts import part_name
 from batch.scorer import Scorer
 from batch.stats import RunStats
 from schemas.bundle import Bundle

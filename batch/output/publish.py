@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from batch.output import OutputFolder
+from batch.output.folder import OutputFolder
+from batch.output.record import Counts, RunFacts, Timings, run_record
 from batch.page import write_report
-from batch.record import Counts, RunFacts, Timings, run_record
 from batch.report import JointReport, Report, build_report
 from batch.stats import RunStats
 from schemas.errors import OutputError

@@ -17,9 +17,9 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from batch.marker import Marker
-from batch.parts import part_name, write_part
-from batch.plan import Chunk
+from batch.corpus.plan import Chunk
+from batch.output.marker import Marker
+from batch.output.parts import part_name, write_part
 from batch.stats import RunStats
 from schemas.errors import LockedError, OutputError
 from schemas.files import FileFacts, atomic_path, write_atomic

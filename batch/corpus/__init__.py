@@ -1,0 +1,1 @@
+"""Corpus stage: named inputs become chunks of rows. Must not import `batch.output`."""

@@ -1,0 +1,90 @@
+"""The plan of a run, from Parquet footers alone: which rows make up each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batch.corpus.columns import check_columns, kept_schema
+from batch.corpus.files import find_files
+from batch.corpus.footers import PlannedFile, read_footer
+from batch.options import RunOptions, Shard
+from batch.tasks import RunTasks
+
+CHUNK_BYTES = 64 * 2**20
+"""Uncompressed bytes of a chunk at most, so that rows of megabytes make smaller chunks."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The unit of work and of resuming: `rows` rows of one file from `first_row` on."""
+
+    index: int
+    file: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files, chunks, and the columns that predictions take over from the input.
+
+    kept: schema of those columns under their output names.
+    tasks: what is scored, and the columns of their gold labels.
+    """
+
+    files: tuple[PlannedFile, ...]
+    chunks: tuple[Chunk, ...]
+    kept: pa.Schema
+    tasks: RunTasks
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole corpus."""
+        return sum(file.rows for file in self.files)
+
+
+def make_plan(options: RunOptions, tasks: RunTasks, *, entity_markers: bool) -> Plan:
+    """Read every footer, check the columns, and cut the corpus into chunks.
+
+    entity_markers: the tasks need `entity`, `start` and `end`.
+    Raises CorpusError with the file, the column and the nearest name.
+    """
+    found = find_files(options.corpus, leave_out=options.output)
+    files = tuple(read_footer(source) for source in found)
+    for file in files:
+        check_columns(file, options, tasks, entity_markers=entity_markers)
+    chunks = tuple(_chunks(files, options.chunk_rows))
+    return Plan(files, chunks, kept_schema(files, options, tasks), tasks)
+
+
+def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
+    """The chunks that a shard does; all of them without one.
+
+    Each chunk goes to the shard with the fewest bytes so far. Of equal chunks every n-th goes to
+    the same shard, so that neighbours, which are alike in length and language, are spread; a
+    range each would give one machine all the long ones. Unlike every n-th, bytes stay even where
+    files of different sizes alternate.
+    """
+    if shard is None:
+        return plan.chunks
+    mine, given = [], [0] * shard.of
+    for chunk in plan.chunks:
+        least = given.index(min(given))
+        given[least] += chunk.rows * max(1, round(plan.files[chunk.file].row_bytes))
+        if least == shard.number - 1:
+            mine.append(chunk)
+    return tuple(mine)
+
+
+def _chunks(files: Sequence[PlannedFile], chunk_rows: int) -> Iterator[Chunk]:
+    index = 0
+    for number, file in enumerate(files):
+        size = max(1, min(chunk_rows, int(CHUNK_BYTES / max(file.row_bytes, 1.0))))
+        for first in range(0, file.rows, size):
+            yield Chunk(index, number, first, min(size, file.rows - first))
+            index += 1
+    if index == 0:  # an empty corpus still gives one part, so that readers find the columns
+        yield Chunk(0, 0, 0, 0)
