@@ -13,7 +13,7 @@ from click_default_group import DefaultGroup
 
 from batch.exit_codes import FAILED
 from batch.exits import check_quarantine, exit_codes, show_results, told
-from batch.parameters import Duration, ShardNumber, Size
+from batch.parameters import Duration, ShardNumber, Size, WritablePath
 from batch.stop import StopSwitch, json_message
 from schemas import errors
 
@@ -64,7 +64,7 @@ def main() -> None:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=WritablePath(path_type=Path),
     default=Path("scored"),
     show_default=True,
     help="Folder of the results; the same command resumes in it.",
@@ -165,7 +165,7 @@ def main() -> None:
 )
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WritablePath(path_type=Path, file_okay=False),
     help="Folder in which scores of texts are kept: the same model scores a text once ever.",
 )
 @click.option(
@@ -249,7 +249,7 @@ def run(
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=WritablePath(path_type=Path),
     default=Path("scored"),
     show_default=True,
     help="Folder of the whole; the same command resumes in it.",

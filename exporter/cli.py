@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from click_default_group import DefaultGroup
 
-from exporter.cli_types import WritablePath
+from batch.parameters import WritablePath
 from schemas.errors import NarrascanError, UsageError, listing
 
 if TYPE_CHECKING:

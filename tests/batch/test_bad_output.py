@@ -217,8 +217,13 @@ def test_a_folder_whose_key_is_lost_keeps_its_parts(
     assert score(corpus, output=output, overwrite=True).num_rows == 3
 
 
-STRAYS = ["predictions/part-00007.parquet", "predictions/mine.parquet", "predictions/notes.txt",
-          "predictions/more/part-00000.parquet", "quarantine/part-00000.parquet"]
+STRAYS = [
+    "predictions/part-00007.parquet",
+    "predictions/mine.parquet",
+    "predictions/notes.txt",
+    "predictions/more/part-00000.parquet",
+    "quarantine/part-00000.parquet",
+]
 
 
 @pytest.mark.parametrize("stray", STRAYS)

@@ -194,9 +194,7 @@ def test_shards_of_the_same_files_in_another_order_are_not_merged(
 @pytest.mark.parametrize("field", ["first_row", "source_file", "source_fingerprint", "run_sha256"])
 def test_a_marker_of_other_rows_is_not_merged(runs: Path, tmp_path: Path, field: str) -> None:
     """Also if its own hash is right: a chunk stands for the rows that the plan gives it."""
-    owner = next(
-        runs / number for number in "123" if (runs / number / MARKER).exists()
-    )
+    owner = next(runs / number for number in "123" if (runs / number / MARKER).exists())
     marker = Marker.model_validate_json((owner / MARKER).read_bytes())
     other = 0 if field == "first_row" else "0" * 64
     changed = marker.model_copy(update={"chunk": marker.chunk.model_copy(update={field: other})})
