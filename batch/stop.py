@@ -21,7 +21,7 @@ from types import FrameType
 from batch.exit_codes import STOPPED
 from schemas.errors import StoppedError
 
-GRACE_S = 1.5
+GRACE_S = 1.0
 """Time from a signal or the deadline until the process is ended: together with start-up and exit
 below the two seconds that are promised."""
 

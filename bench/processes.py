@@ -21,7 +21,7 @@ STREAMS = {
 }
 """What becomes of both standard streams, as bash spells it."""
 
-OTHER_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "SSE41"}
+OTHER_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 """Environment that stands in for another processor."""
 
 

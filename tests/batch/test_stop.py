@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from batch.stop import StopSwitch
+from batch.stop import GRACE_S, StopSwitch
 from schemas.errors import StoppedError
 
 Write = Callable[..., Path]
@@ -112,7 +112,7 @@ def test_a_second_signal_ends_at_once(write: Write, words: Words, tmp_path: Path
     code, seconds, said = stopped_while_stuck(program, command, tmp_path / "stuck", signal.SIGINT)
 
     assert code == 4, said
-    assert seconds < 1.4, "the grace period is longer"
+    assert seconds < GRACE_S, "the grace period is longer"
     assert "stopped by SIGINT" in said
 
 
