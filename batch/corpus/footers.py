@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.corpus.files import SourceFile
-from schemas.errors import CorpusError
+from batch.corpus.claims import wrong_claims
+from batch.corpus.source import SourceFile
+from batch.corpus.urls import plain_reason
+from schemas.errors import CorpusError, NarrascanError
+
+ENCRYPTED_HINT = "decrypt it first: keys of encrypted Parquet files cannot be given here"
 
 
 @dataclass(frozen=True)
@@ -30,31 +34,43 @@ class PlannedFile:
 
 
 def open_parquet(source: SourceFile) -> pq.ParquetFile:
-    """Open a file. Raises CorpusError if it is not Parquet, or cut short."""
+    """Open the version of a file that was listed.
+
+    Raises CorpusError if it changed since, cannot be read, is encrypted, is not Parquet, or is cut
+    short.
+    """
+    handle = source.open()
     try:
-        handle = source.path if source.is_local else source.filesystem.open(source.path)
         return pq.ParquetFile(handle)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # a column's name, perhaps
-        raise CorpusError(
-            f"{source.name}: not a readable Parquet file: {first_line(error)}",
-            hint="is it Parquet, and was it copied whole?",
-        ) from error
+    except NarrascanError:
+        raise
+    except Exception as error:  # also what a store raises in the middle, and a column's name
+        handle.close()
+        raise _not_readable(source, error) from error
 
 
 def read_footer(source: SourceFile) -> PlannedFile:
-    """Read the footer of a file. Raises CorpusError if it is not Parquet."""
+    """Read the footer of a file. Raises CorpusError if it is not Parquet, or cannot be true."""
     with open_parquet(source) as file:
         footer = file.metadata
+        try:
+            wrong = next(wrong_claims(footer, source.version.size), None)
+            schema = file.schema_arrow
+        except (OSError, MemoryError, pa.ArrowException, NotImplementedError, ValueError) as error:
+            if _is_about_keys(error):
+                raise _not_readable(source, error) from error
+            raise CorpusError(
+                f"{source.label}: its schema cannot be read: {plain_reason(error, source.path)}",
+                hint="write it again with a current Parquet writer",
+            ) from error
+        if wrong is not None:
+            raise CorpusError(
+                f"{source.label}: not a sound Parquet file: {wrong}",
+                hint="the file is damaged, or made to do harm; write it again",
+            )
         groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
         rows = sum(group.num_rows for group in groups)
         size = sum(group.total_byte_size for group in groups)
-        try:
-            schema = file.schema_arrow
-        except (pa.ArrowException, NotImplementedError) as error:
-            raise CorpusError(
-                f"{source.name}: its schema cannot be read: {first_line(error)}",
-                hint="write it again with a current Parquet writer",
-            ) from error
         return PlannedFile(
             source=source,
             schema=schema.remove_metadata(),
@@ -63,7 +79,39 @@ def read_footer(source: SourceFile) -> PlannedFile:
         )
 
 
+def decode_error(source: SourceFile, what: str, error: Exception) -> CorpusError:
+    """The error for pages that cannot be decoded: changed meanwhile, encrypted, or damaged.
+
+    what: the rows or the column. Raises CorpusError itself if the file changed.
+    """
+    source.check_unchanged()
+    if _is_about_keys(error):
+        return _encrypted(source)
+    return CorpusError(
+        f"{source.label}: {what} cannot be decoded: {plain_reason(error, source.path)}",
+        hint="the file is damaged; write it again",
+    )
+
+
 def first_line(error: Exception) -> str:
-    """First line of a library's message, or the name of its class where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """First line of a library's message in plain words; the name of its class if it has none."""
+    return plain_reason(error)
+
+
+def _not_readable(source: SourceFile, error: Exception) -> CorpusError:
+    if _is_about_keys(error):
+        return _encrypted(source)
+    return CorpusError(
+        f"{source.label}: not a readable Parquet file: {plain_reason(error, source.path)}",
+        hint="is it Parquet, and was it copied whole?",
+    )
+
+
+def _encrypted(source: SourceFile) -> CorpusError:
+    return CorpusError(f"{source.label}: is encrypted", hint=ENCRYPTED_HINT)
+
+
+def _is_about_keys(error: Exception) -> bool:
+    """True for the errors of Arrow that a missing key of an encrypted file causes."""
+    text = str(error).lower()
+    return "crypt" in text and not isinstance(error, MemoryError)

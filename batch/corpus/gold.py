@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch.corpus.decode import gold_lists
-from batch.corpus.footers import open_parquet
+from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
 from schemas.errors import CorpusError, listing, nearest
 from schemas.tasks import BoolArray, label_matrix
@@ -30,11 +30,8 @@ def check_gold(plan: Plan, column: str, labels: Sequence[str]) -> None:
                     _check_rows(gold, first, known, file.source.name, column)
                     first += batch.num_rows
             except (OSError, pa.ArrowException) as error:
-                raise CorpusError(
-                    f"{file.source.name}: gold column {column!r} cannot be decoded from row "
-                    f"{first} on: {error}",
-                    hint="the file is damaged; write it again",
-                ) from error
+                what = f"gold column {column!r} from row {first} on"
+                raise decode_error(file.source, what, error) from error
 
 
 def _check_rows(

@@ -11,7 +11,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from batch.corpus.hashing import fingerprint_file
 from batch.corpus.plan import Plan
+from batch.corpus.urls import redacted
 from batch.engines import engine_versions
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
@@ -144,7 +146,7 @@ class RunFacts(BaseModel):
                 for about in scorer.tasks
             ),
             key=key,
-            corpus=options.corpus,
+            corpus=tuple(map(redacted, options.corpus)),
             bundle_path=str(options.bundle),
             device_asked=options.device,
             device=DeviceFacts(name=device.name, provider=device.provider, why=device.why),
@@ -187,7 +189,7 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
             "max_tokens_per_batch": scorer.runner.tokens_per_batch,
         },
         "inputs": {
-            file.source.name: {"rows": file.rows, "fingerprint": file.source.fingerprint()}
+            file.source.name: {"rows": file.rows, "fingerprint": fingerprint_file(file.source)}
             for file in plan.files
         },
         "engine": {
