@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.corpus.claims import wrong_claims
+from batch.corpus.claims import wrong_claim
 from batch.corpus.source import SourceFile
 from batch.corpus.urls import plain_reason
-from schemas.errors import CorpusError, NarrascanError
+from schemas.errors import CorpusError
 
+TAIL_BYTES = 8
+"""Length of the footer (4 bytes) and the magic number."""
+SIGNATURE_BYTES = 28
+"""Nonce and tag that follow a footer which is readable while columns are encrypted."""
 ENCRYPTED_HINT = "decrypt it first: keys of encrypted Parquet files cannot be given here"
 
 
@@ -41,33 +47,34 @@ def open_parquet(source: SourceFile) -> pq.ParquetFile:
     """
     handle = source.open()
     try:
-        return pq.ParquetFile(handle)
-    except NarrascanError:
-        raise
+        file = pq.ParquetFile(handle)
+        signed = _is_signed(handle, file.metadata)
     except Exception as error:  # also what a store raises in the middle, and a column's name
         handle.close()
         raise _not_readable(source, error) from error
+    if signed:
+        handle.close()
+        raise _encrypted(source)
+    return file
 
 
 def read_footer(source: SourceFile) -> PlannedFile:
     """Read the footer of a file. Raises CorpusError if it is not Parquet, or cannot be true."""
     with open_parquet(source) as file:
         footer = file.metadata
-        try:
-            wrong = next(wrong_claims(footer, source.version.size), None)
-            schema = file.schema_arrow
-        except (OSError, MemoryError, pa.ArrowException, NotImplementedError, ValueError) as error:
-            if _is_about_keys(error):
-                raise _not_readable(source, error) from error
-            raise CorpusError(
-                f"{source.label}: its schema cannot be read: {plain_reason(error, source.path)}",
-                hint="write it again with a current Parquet writer",
-            ) from error
+        wrong = wrong_claim(footer, source.version.size)
         if wrong is not None:
             raise CorpusError(
                 f"{source.label}: not a sound Parquet file: {wrong}",
                 hint="the file is damaged, or made to do harm; write it again",
             )
+        try:
+            schema = file.schema_arrow
+        except (OSError, pa.ArrowException, NotImplementedError, ValueError) as error:
+            raise CorpusError(
+                f"{source.label}: its schema cannot be read: {plain_reason(error, source.path)}",
+                hint="write it again with a current Parquet writer",
+            ) from error
         groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
         rows = sum(group.num_rows for group in groups)
         size = sum(group.total_byte_size for group in groups)
@@ -105,6 +112,13 @@ def _not_readable(source: SourceFile, error: Exception) -> CorpusError:
         f"{source.label}: not a readable Parquet file: {plain_reason(error, source.path)}",
         hint="is it Parquet, and was it copied whole?",
     )
+
+
+def _is_signed(handle: BinaryIO, footer: pq.FileMetaData) -> bool:
+    """True if a signature follows the footer, which is so where only columns are encrypted."""
+    handle.seek(-TAIL_BYTES, io.SEEK_END)
+    footer_bytes = int.from_bytes(handle.read(TAIL_BYTES)[:4], "little")
+    return footer_bytes - footer.serialized_size == SIGNATURE_BYTES
 
 
 def _encrypted(source: SourceFile) -> CorpusError:

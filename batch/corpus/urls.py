@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.registry import available_protocols
+from fsspec.registry import available_protocols, registry
 
 from schemas.errors import CorpusError, NarrascanError, nearest
 from schemas.printable import printable
@@ -115,10 +115,11 @@ def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
 
 def check_protocols(url: str) -> None:
     """Check that every scheme of a URL is known. Raises CorpusError with the nearest."""
+    known = {*available_protocols(), *registry}
     for link in url.split(CHAIN):
         scheme, colon, _ = link.partition("://")
-        if colon and scheme not in available_protocols():
-            close = nearest(scheme, available_protocols())
+        if colon and scheme not in known:
+            close = nearest(scheme, known)
             raise CorpusError(
                 f"{label_of(url)}: unknown protocol {printable(scheme)!r}",
                 hint=f"did you mean {close!r}?" if close else "is it a path? then drop the ://",

@@ -18,7 +18,7 @@ from schemas.errors import CorpusError
 TICK_S = 2.0
 """Coarsest clock of a file system in use (FAT). Two changes within it may leave the same time."""
 CONTENT_FACTS = re.compile(
-    r"etag|md5|crc|sha\d*|checksum|hash|digest|generation|version(id)?|oid|blobid|rev"
+    r"etag|md5|crc\w*|sha\d*|checksum|hash|digest|generation|version(id)?|oid|blobid|rev"
 )
 MODIFIED_FACTS = re.compile(r"mtime|modif\w*|updated|writetime|datetime")
 CREATED_FACTS = re.compile(r"created?|creationtime")
