@@ -11,7 +11,9 @@ from functools import partial
 from batch.cache import LogitCache
 from batch.chunks import ChunkWorker, do_chunks
 from batch.corpus.gold import check_gold
+from batch.corpus.hashing import HashJournal, check_unchanged, fingerprint_file
 from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
+from batch.corpus.versions import CheckStop, never_stop
 from batch.device import Device, choose_device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
@@ -22,10 +24,17 @@ from batch.precision import choose_precision
 from batch.progress import RunProgress
 from batch.scorer import Scorer, open_scorer
 from batch.signature import open_bundle
-from batch.stop import StopCheck, StopSwitch, never_stop
+from batch.stop import StopSwitch
 from batch.tasks import RunTasks, select_tasks
 from schemas.bundle import Bundle
+from schemas.errors import listing
 from schemas.variants import Precision
+
+Fingerprints = dict[str, str]
+"""Fingerprints of the content of the inputs, by name, in their order."""
+
+QUICKLY_HASHED_BYTES = 2_000_000_000
+"""Above it, a line says what the run is doing: a second or two are hashed without one."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +74,33 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
             scorer.runner.cache = stack.enter_context(closing(cache))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = plan_run(options, scorer, switch.check)
+        if (summary := plan.listing.summary()) is not None:
+            progress.note("left_out", summary, count=plan.listing.left_out_count)
         output = OutputFolder(
             options.output, chunks=len(plan.chunks), is_shard=options.shard is not None
         )
         stale = stack.enter_context(output.held(overwrite=options.overwrite))
         if stale is not None:
             progress.note("stale", f"{options.output}: {stale}, exited without releasing the lock")
-        run_identity = _identify(options, plan, identity, model.bundle, switch)
+        fingerprints = _hash_inputs(plan, output, progress, switch)
+        run_identity = RunIdentity.of(
+            options,
+            plan,
+            identity,
+            bundle_sha256=model.bundle.sha256,
+            fingerprints=list(fingerprints.values()),
+        )
         check_gold_labels(options, plan, scorer, switch.check)
         _claim(options, run_identity, output)
         chunks = chunks_of(plan, options.shard)
         worker = ChunkWorker(plan, options, scorer, output, run_identity, progress, switch)
         _finish(chunks, worker, run_identity, output, progress, switch)
+        _check_corpus(plan, fingerprints, progress, switch)
         seconds = time.monotonic() - clock
         timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
         facts = RunFacts.of(options, plan, run_identity.key, scorer)
         counts = _publish(options, facts, plan, chunks, output, timings, progress)
+        output.journal.unlink(missing_ok=True)  # a finished folder holds nothing of how it was made
         if cache is not None:
             progress.note("cache", cache.summary())
     return RunResult(counts, worker.rows, seconds, scorer.runner.device.name)
@@ -122,14 +142,15 @@ def identify_model(model: Model, scorer: Scorer) -> ModelIdentity:
     )
 
 
-def plan_run(options: RunOptions, scorer: Scorer, check_stop: StopCheck = never_stop) -> Plan:
+def plan_run(options: RunOptions, scorer: Scorer, check_stop: CheckStop = never_stop) -> Plan:
     """Plan the corpus for the tasks of a scorer. Raises UsageError or CorpusError."""
     tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
-    return make_plan(options, tasks, entity_markers=scorer.metadata.text.entity_markers)
+    markers = scorer.metadata.text.entity_markers
+    return make_plan(options, tasks, entity_markers=markers, check_stop=check_stop)
 
 
 def check_gold_labels(
-    options: RunOptions, plan: Plan, scorer: Scorer, check_stop: StopCheck = never_stop
+    options: RunOptions, plan: Plan, scorer: Scorer, check_stop: CheckStop = never_stop
 ) -> None:
     """Read the gold labels of a whole corpus, and refuse those that the model does not know.
 
@@ -138,7 +159,7 @@ def check_gold_labels(
     if options.ignore_unknown_gold:
         return
     for task, column in plan.tasks.gold.items():
-        check_gold(plan, column, scorer.labels[task])
+        check_gold(plan, column, scorer.labels[task], check_stop)
 
 
 def _open_cache(
@@ -154,17 +175,31 @@ def _open_cache(
     )
 
 
-def _identify(
-    options: RunOptions, plan: Plan, model: ModelIdentity, bundle: Bundle, switch: StopSwitch
-) -> RunIdentity:
-    """Hash the inputs. A run that is stopped here continues where it was."""
-    fingerprints = []
-    for file in plan.files:
-        switch.check()
-        fingerprints.append(file.source.fingerprint())
-    return RunIdentity.of(
-        options, plan, model, bundle_sha256=bundle.sha256, fingerprints=fingerprints
-    )
+def _hash_inputs(
+    plan: Plan, output: OutputFolder, progress: RunProgress, switch: StopSwitch
+) -> Fingerprints:
+    """Fingerprint of every input by name. A run that is stopped here resumes where it was."""
+    known_bytes = sum(file.source.version.size or 0 for file in plan.files)
+    if known_bytes > QUICKLY_HASHED_BYTES:
+        progress.note("hash", f"hashing {len(plan.files):,} files, {known_bytes / 1e9:,.1f} GB")
+    with HashJournal(output.journal) as journal:
+        return {
+            file.source.name: fingerprint_file(file.source, journal, switch.check)
+            for file in plan.files
+        }
+
+
+def _check_corpus(
+    plan: Plan, fingerprints: Fingerprints, progress: RunProgress, switch: StopSwitch
+) -> None:
+    """See that no input changed while it was read. Raises CorpusError."""
+    added = check_unchanged(plan.listing, fingerprints, switch.check)
+    if added:
+        progress.note(
+            "added",
+            f"{len(added):,} files were added to the corpus since the run began and are not part "
+            f"of it: {listing(added, 3)}",
+        )
 
 
 def _claim(options: RunOptions, identity: RunIdentity, output: OutputFolder) -> None:

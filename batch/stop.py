@@ -37,13 +37,6 @@ HINT = "the same command resumes"
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-StopCheck = Callable[[], None]
-"""Called often by a stage that takes long; raises StoppedError if the run should end."""
-
-
-def never_stop() -> None:
-    """A StopCheck of work that nothing ends early."""
-
 
 def plain_message(message: str) -> str:
     """The last message of a stopped process, as people read it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batch.corpus.hashing import fingerprint_file
 from batch.corpus.reader import ChunkReader
 from batch.device import choose_device
 from batch.options import RunOptions
@@ -110,7 +111,7 @@ def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
             hint=f"labels are read from column {plan.tasks.gold[metadata.task]!r}, text from "
             f"{options.text_column!r}",
         )
-    fingerprints = "\n".join(file.source.fingerprint() for file in plan.files)
+    fingerprints = "\n".join(fingerprint_file(file.source) for file in plan.files)
     return LabelledRows(
         texts=texts,
         gold=label_matrix(

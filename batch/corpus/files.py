@@ -2,122 +2,267 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
 
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import CorpusError, nearest
+from batch.corpus.names import (
+    ICEBERG_FOLDER,
+    ICEBERG_SUFFIX,
+    SUFFIXES,
+    TABLE_FORMATS,
+    check_no_table,
+    partitions_of,
+)
+from batch.corpus.source import SourceFile
+from batch.corpus.tree import Kind, Node, open_tree
+from batch.corpus.urls import (
+    CHAIN,
+    WEB,
+    check_protocols,
+    label_of,
+    library_errors,
+    source_name,
+)
+from batch.corpus.versions import CheckStop, describe_kind, never_stop, remote_version
+from batch.corpus.walk import Candidate, Walk, special_file
+from schemas.errors import CorpusError, listing, nearest
+from schemas.printable import printable
 
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+MAX_LEFT_OUT = 100
+"""Files that are named as left out; the others are counted."""
+NEVER_TWICE = ("/dev/stdin", "/dev/fd/", "/proc/")
+"""Paths that give another content to the next process, so that a run cannot be resumed."""
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """One Parquet file of a corpus.
-
-    name: how predictions name it. path: where `filesystem` finds it.
-    partitions: hive keys and values along its path.
-    """
+class LeftOut:
+    """A file or folder that is not read, and why."""
 
     name: str
-    path: str
-    filesystem: AbstractFileSystem
-    partitions: tuple[tuple[str, str | None], ...]
-
-    @property
-    def is_local(self) -> bool:
-        """True for a file on this machine."""
-        return isinstance(self.filesystem, LocalFileSystem)
-
-    def fingerprint(self) -> str:
-        """What changes when the file does: its sha256, or size and version in an object store."""
-        if self.is_local:
-            with Path(self.path).open("rb") as file:
-                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        facts = self.filesystem.info(self.path)
-        version = [str(facts.get(key)) for key in ("ETag", "etag", "md5Hash", "mtime", "updated")]
-        return f"size:{facts['size']}:" + hashlib.sha256("|".join(version).encode()).hexdigest()
+    reason: str
 
 
-def find_files(corpus: Sequence[str], *, leave_out: Path | None = None) -> list[SourceFile]:
+@dataclass(frozen=True)
+class CorpusListing:
+    """The files of a corpus, and what lies beside them.
+
+    left_out: the first MAX_LEFT_OUT by name. left_out_count: all of them.
+    corpus, output: what was listed, to list it again.
+    """
+
+    files: tuple[SourceFile, ...]
+    left_out: tuple[LeftOut, ...]
+    left_out_count: int
+    corpus: tuple[str, ...] = field(repr=False)
+    output: Path | None
+
+    def summary(self) -> str | None:
+        """One line on what is left out; None if nothing is."""
+        if not self.left_out_count:
+            return None
+        examples = "; ".join(f"{printable(file.name)}: {file.reason}" for file in self.left_out[:3])
+        more = "; ..." if self.left_out_count > 3 else ""
+        return f"left out: {self.left_out_count:,} files or folders ({examples}{more})"
+
+
+def find_files(
+    corpus: Sequence[str], *, leave_out: Path | None = None, check_stop: CheckStop = never_stop
+) -> CorpusListing:
     """List the files of a corpus, in the order given and by name within a folder or glob.
 
-    A file that is named twice counts once. Hidden files and those that start with `_` are left
-    out of folders.
+    A file that is named twice counts once, also through links, unless its partition keys differ.
     leave_out: folder whose files are not part of any folder or glob, because the run writes there.
-    Raises CorpusError if an entry matches nothing.
+    Raises CorpusError if an entry matches nothing, or something cannot be listed.
     """
-    found: dict[str, SourceFile] = {}
+    collected = _Collected()
     for entry in corpus:
-        for file in _expand(entry, leave_out):
-            found.setdefault(file.path, file)
-    return list(found.values())
+        before = len(collected.left_out)
+        if not _collect(entry, leave_out, collected, check_stop):
+            beside = [printable(name) for name in list(collected.left_out)[before:]]
+            more = f"; left out: {listing(beside, 3)}" if beside else ""
+            raise CorpusError(f"{label_of(entry)}: no Parquet files here{more}", hint=_hint(entry))
+    names = sorted(collected.left_out)
+    left_out = tuple(LeftOut(name, collected.left_out[name]) for name in names[:MAX_LEFT_OUT])
+    files = collected.files()
+    return CorpusListing(files, left_out, len(names), tuple(corpus), leave_out)
 
 
-def _expand(entry: str, leave_out: Path | None) -> Iterator[SourceFile]:
+class _Collected:
+    """Files of all entries, each real file once for each set of partition keys."""
+
+    def __init__(self) -> None:
+        self.left_out: dict[str, str] = {}
+        self._sources: dict[str, SourceFile] = {}
+        self._names: dict[tuple[object, str], list[str]] = {}
+
+    def files(self) -> tuple[SourceFile, ...]:
+        return tuple(self._sources.values())
+
+    def note(self, name: str, reason: str) -> None:
+        self.left_out.setdefault(name, reason)
+
+    def add(self, source: SourceFile, real: str) -> None:
+        """Add a file unless it is there already, under this name or through a link.
+
+        The same file under other values of its keys (`day=1`, `day=2`) has other rows, as every
+        reader has it. Where one path has more keys than the other, the more are taken.
+        """
+        names = self._names.setdefault(
+            ("" if source.is_local else source.filesystem, real),
+            [],
+        )
+        for known in (self._sources[name] for name in names):
+            ours, theirs = set(source.partitions), set(known.partitions)
+            if ours <= theirs or theirs <= ours:
+                if theirs < ours:
+                    self._sources[known.name] = replace(known, partitions=source.partitions)
+                if source.name != known.name:
+                    self.note(source.name, f"the same file as {known.name}")
+                return
+        if source.name in self._sources:
+            raise CorpusError(
+                f"{source.label}: two different files have this name, passwords and queries left "
+                "out",
+                hint="score them in runs of their own",
+            )
+        names.append(source.name)
+        self._sources[source.name] = source
+
+    def add_entry(self, sources: list[tuple[SourceFile, str]]) -> None:
+        """Add the files of an entry, each with its real path: first come, first kept; by path."""
+        before = dict(self._sources)
+        for source, real in sources:
+            self.add(source, real)
+        added = [source for name, source in self._sources.items() if name not in before]
+        added.sort(key=lambda source: source.path)
+        self._sources = {name: self._sources[name] for name in before}
+        self._sources |= {source.name: source for source in added}
+
+
+def _collect(
+    entry: str, leave_out: Path | None, collected: _Collected, check_stop: CheckStop
+) -> bool:
+    """Add the files of one entry; False if it stands for none."""
+    filesystem, path = _open_filesystem(entry)
+    is_local = isinstance(filesystem, LocalFileSystem)
+
+    def name_of(below: str) -> str:
+        return source_name(entry, below, filesystem)
+
+    def note(below: str, reason: str) -> None:
+        collected.note(name_of(below.rstrip("/")) + ("/" if below.endswith("/") else ""), reason)
+
+    walk = Walk(
+        tree=open_tree(filesystem, entry),
+        entry=entry,
+        label=lambda below: printable(name_of(below)),
+        leave_out=note,
+        check_stop=check_stop,
+        output=_output_below(path, leave_out) if is_local and leave_out else "",
+    )
+    candidates = _candidates(walk, path)
+    sources = []
+    for candidate in sorted(candidates, key=lambda each: (each.node.is_linked, each.node.path)):
+        check_stop()
+        source = _source(candidate, name_of(candidate.node.path), filesystem, check_stop)
+        sources.append((source, candidate.node.real))
+    collected.add_entry(sources)
+    return bool(candidates)
+
+
+def _open_filesystem(entry: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of an entry, opened afresh: nothing of an earlier listing is remembered."""
     if not entry.strip():
         raise CorpusError("an empty name stands for no corpus", hint="is a shell variable unset?")
-    try:
-        filesystem, path = fsspec.url_to_fs(entry)
-        paths = _matches(filesystem, path)
-    except (OSError, ValueError, ImportError) as error:
-        raise CorpusError(
-            f"{entry}: cannot be listed: {error}",
-            hint="object stores need their fsspec package: s3fs, gcsfs or adlfs",
-        ) from error
-    if leave_out is not None and isinstance(filesystem, LocalFileSystem):
-        paths = _outside(Path(os.path.abspath(leave_out)), path, paths)  # noqa: PTH100
-    if not paths:
-        raise CorpusError(f"{entry}: no Parquet files here", hint=_hint(filesystem, path))
-    for match in paths:
-        name = _name(entry, match, filesystem)
-        _check_name(name)
-        yield SourceFile(name, match, filesystem, _partitions(match))
+    if "://" not in entry and os.path.lexists(entry):  # a path, whatever signs it has
+        return LocalFileSystem(), os.path.abspath(entry)  # noqa: PTH100
+    check_protocols(entry)
+    for link in entry.split(CHAIN)[1:]:
+        _check_archive(link)
+    with library_errors(entry, "cannot be listed"):
+        filesystem, path = fsspec.url_to_fs(entry, skip_instance_cache=True)
+    return filesystem, path
 
 
-def _matches(filesystem: AbstractFileSystem, path: str) -> list[str]:
-    if filesystem.isfile(path):
-        return [path]
-    if filesystem.isdir(path):
-        return sorted(
-            match for match in filesystem.find(path) if _is_data(match.removeprefix(path))
-        )
-    if any(sign in path for sign in "*?["):
-        return sorted({file for match in filesystem.glob(path) for file in _of(filesystem, match)})
-    return []
+def _check_archive(link: str) -> None:
+    """Refuse an archive that is a pipe or a device before it is opened."""
+    path = Path(link.partition("://")[2] if link.startswith(("file://", "local://")) else link)
+    if path.exists() and not path.is_file():
+        raise special_file(label_of(link), describe_kind(path.stat().st_mode))
 
 
-def _of(filesystem: AbstractFileSystem, match: str) -> list[str]:
-    """What one match of a glob stands for: a file, or the files of a folder that is not hidden."""
-    hidden = PurePosixPath(match).name.startswith((".", "_"))
-    return [] if hidden and filesystem.isdir(match) else _matches(filesystem, match)
+def _source(
+    candidate: Candidate, name: str, filesystem: AbstractFileSystem, check_stop: CheckStop
+) -> SourceFile:
+    label, path = printable(name), candidate.node.path
+    _check_name(name)
+    version = candidate.node.version
+    if version is None:
+        with library_errors(path, "cannot be read", label):
+            version = remote_version(filesystem, path, check_stop)
+    return SourceFile(name, path, filesystem, partitions_of(candidate.folders, label), version)
 
 
-def _outside(folder: Path, path: str, matches: list[str]) -> list[str]:
-    """The matches that do not lie in `folder`, unless `path` itself points into it."""
-    if folder in (Path(path), *Path(path).parents):
-        return matches
-    return [match for match in matches if folder not in Path(match).parents]
+def _candidates(walk: Walk, path: str) -> list[Candidate]:
+    """The data files of an entry that is a file, a folder, or a glob."""
+    top = walk.tree.node(path)
+    if top is None:
+        top, pattern = _split_pattern(path, walk)
+        if top is None:
+            return []
+        _check_above(walk, top)
+        return list(walk.glob(top, pattern, folders=walk.entry.endswith("/")))
+    if top.kind is Kind.FOLDER:
+        _check_above(walk, top)
+        return list(walk.folder(top))
+    if top.kind is Kind.SPECIAL or path.startswith(NEVER_TWICE):
+        raise special_file(walk.label(path), top.what or "a stream")
+    return [Candidate(top, ())]
 
 
-def _is_data(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return path.endswith(".parquet") and not any(part.startswith((".", "_")) for part in parts)
+def _split_pattern(path: str, walk: Walk) -> tuple[Node | None, tuple[str, ...]]:
+    """The folder in front of the first part of a path that is a pattern, and the rest of it."""
+    is_web = path.startswith(tuple(f"{scheme}://" for scheme in WEB))
+    signs = "*[" if is_web else "*?["  # in a URL of the web, ? begins the query
+    parts = path.split("/")
+    first = next((n for n, part in enumerate(parts) if any(sign in part for sign in signs)), None)
+    if first is None:
+        return None, ()
+    prefix = "/".join(parts[:first]) or ("/" if path.startswith("/") else "")
+    if is_web:  # which has no folders, only pages with links
+        return Node("", prefix, Kind.FOLDER, prefix), tuple(parts[first:])
+    top = walk.tree.node(prefix)
+    return (top if top and top.kind is Kind.FOLDER else None), tuple(parts[first:])
 
 
-def _name(entry: str, match: str, filesystem: AbstractFileSystem) -> str:
-    if "://" in entry:
-        return str(filesystem.unstrip_protocol(match))
-    if Path(entry).is_absolute():
-        return match
-    return Path(os.path.relpath(match)).as_posix()
+def _check_above(walk: Walk, top: Node) -> None:
+    """Refuse a folder inside a table of a table format, such as one of its partitions."""
+    if "://" in top.path:
+        return
+    filesystem = walk.tree.filesystem
+    for folder in PurePosixPath(top.path).parents:
+        for mark, table_format in TABLE_FORMATS.items():
+            if filesystem.isdir(str(folder / mark)):
+                check_no_table(walk.label(str(folder)), table_format)
+        metadata = str(folder / ICEBERG_FOLDER)
+        if filesystem.isdir(metadata):
+            with suppress(OSError):  # above what was named, not everything may be listed
+                beside = filesystem.ls(metadata, detail=False)
+                if any(str(name).endswith(ICEBERG_SUFFIX) for name in beside):
+                    check_no_table(walk.label(str(folder)), "Iceberg")
+
+
+def _output_below(path: str, output: Path) -> str:
+    """Real path of the run's output folder; "" if `path` itself lies in it."""
+    real, named = os.path.realpath(output), os.path.realpath(path)
+    return "" if os.path.commonpath([real, named]) == real else real
 
 
 def _check_name(name: str) -> None:
@@ -125,32 +270,19 @@ def _check_name(name: str) -> None:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
         raise CorpusError(
-            f"{name!r}: a file name that is not UTF-8 cannot be written into predictions",
+            f"{printable(name)}: a file name that is not UTF-8 cannot be written into predictions",
             hint="rename the file",
         ) from error
 
 
-def _partitions(match: str) -> tuple[tuple[str, str | None], ...]:
-    """Hive keys and values of the folders that a file lies in; of a doubled key the last."""
-    found: dict[str, str | None] = {}
-    for part in PurePosixPath(match).parts[:-1]:
-        key, equals, value = part.partition("=")
-        if equals and key.isidentifier():
-            text = unquote(value)
-            found[key] = None if text == HIVE_NULL else text
-    return tuple(found.items())
-
-
-def _hint(filesystem: AbstractFileSystem, path: str) -> str:
-    if any(sign in path for sign in "*?["):
+def _hint(entry: str) -> str:
+    if any(sign in entry for sign in "*?["):
         return "the glob matches nothing; quote it, so that the shell passes it on as it is"
-    if filesystem.isdir(path):
-        return "a folder is searched for *.parquet; hidden files and those with _ are left out"
-    parent, _, name = path.rpartition("/")
-    siblings = (
-        [p.rpartition("/")[2] for p in filesystem.ls(parent, detail=False)]
-        if (filesystem.isdir(parent))
-        else []
-    )
-    close = nearest(name, siblings)
-    return f"did you mean {close!r}?" if close else "check the path"
+    path = Path(entry)
+    if path.is_dir():
+        return f"a folder is searched for {', '.join(SUFFIXES)}"
+    if "://" not in entry and path.parent.is_dir():
+        close = nearest(path.name, (beside.name for beside in path.parent.iterdir()))
+        if close:
+            return f"did you mean {printable(close)!r}?"
+    return "check the path"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.corpus.files import SourceFile
+from batch.corpus.claims import wrong_claim
+from batch.corpus.source import SourceFile
+from batch.corpus.urls import plain_reason
 from schemas.errors import CorpusError
+
+TAIL_BYTES = 8
+"""Length of the footer (4 bytes) and the magic number."""
+SIGNATURE_BYTES = 28
+"""Nonce and tag that follow a footer which is readable while columns are encrypted."""
+ENCRYPTED_HINT = "decrypt it first: keys of encrypted Parquet files cannot be given here"
 
 
 @dataclass(frozen=True)
@@ -30,31 +40,44 @@ class PlannedFile:
 
 
 def open_parquet(source: SourceFile) -> pq.ParquetFile:
-    """Open a file. Raises CorpusError if it is not Parquet, or cut short."""
+    """Open the version of a file that was listed.
+
+    Raises CorpusError if it changed since, cannot be read, is encrypted, is not Parquet, or is cut
+    short.
+    """
+    handle = source.open()
     try:
-        handle = source.path if source.is_local else source.filesystem.open(source.path)
-        return pq.ParquetFile(handle)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # a column's name, perhaps
-        raise CorpusError(
-            f"{source.name}: not a readable Parquet file: {first_line(error)}",
-            hint="is it Parquet, and was it copied whole?",
-        ) from error
+        file = pq.ParquetFile(handle)
+        signed = _is_signed(handle, file.metadata)
+    except Exception as error:  # also what a store raises in the middle, and a column's name
+        handle.close()
+        raise _not_readable(source, error) from error
+    if signed:
+        handle.close()
+        raise _encrypted(source)
+    return file
 
 
 def read_footer(source: SourceFile) -> PlannedFile:
-    """Read the footer of a file. Raises CorpusError if it is not Parquet."""
+    """Read the footer of a file. Raises CorpusError if it is not Parquet, or cannot be true."""
     with open_parquet(source) as file:
         footer = file.metadata
+        wrong = wrong_claim(footer, source.version.size)
+        if wrong is not None:
+            raise CorpusError(
+                f"{source.label}: not a sound Parquet file: {wrong}",
+                hint="the file is damaged, or made to do harm; write it again",
+            )
+        try:
+            schema = file.schema_arrow
+        except (OSError, pa.ArrowException, NotImplementedError, ValueError) as error:
+            raise CorpusError(
+                f"{source.label}: its schema cannot be read: {plain_reason(error, source.path)}",
+                hint="write it again with a current Parquet writer",
+            ) from error
         groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
         rows = sum(group.num_rows for group in groups)
         size = sum(group.total_byte_size for group in groups)
-        try:
-            schema = file.schema_arrow
-        except (pa.ArrowException, NotImplementedError) as error:
-            raise CorpusError(
-                f"{source.name}: its schema cannot be read: {first_line(error)}",
-                hint="write it again with a current Parquet writer",
-            ) from error
         return PlannedFile(
             source=source,
             schema=schema.remove_metadata(),
@@ -63,7 +86,46 @@ def read_footer(source: SourceFile) -> PlannedFile:
         )
 
 
+def decode_error(source: SourceFile, what: str, error: Exception) -> CorpusError:
+    """The error for pages that cannot be decoded: changed meanwhile, encrypted, or damaged.
+
+    what: the rows or the column. Raises CorpusError itself if the file changed.
+    """
+    source.check_unchanged()
+    if _is_about_keys(error):
+        return _encrypted(source)
+    return CorpusError(
+        f"{source.label}: {what} cannot be decoded: {plain_reason(error, source.path)}",
+        hint="the file is damaged; write it again",
+    )
+
+
 def first_line(error: Exception) -> str:
-    """First line of a library's message, or the name of its class where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """First line of a library's message in plain words; the name of its class if it has none."""
+    return plain_reason(error)
+
+
+def _not_readable(source: SourceFile, error: Exception) -> CorpusError:
+    if _is_about_keys(error):
+        return _encrypted(source)
+    return CorpusError(
+        f"{source.label}: not a readable Parquet file: {plain_reason(error, source.path)}",
+        hint="is it Parquet, and was it copied whole?",
+    )
+
+
+def _is_signed(handle: BinaryIO, footer: pq.FileMetaData) -> bool:
+    """True if a signature follows the footer, which is so where only columns are encrypted."""
+    handle.seek(-TAIL_BYTES, io.SEEK_END)
+    footer_bytes = int.from_bytes(handle.read(TAIL_BYTES)[:4], "little")
+    return footer_bytes - footer.serialized_size == SIGNATURE_BYTES
+
+
+def _encrypted(source: SourceFile) -> CorpusError:
+    return CorpusError(f"{source.label}: is encrypted", hint=ENCRYPTED_HINT)
+
+
+def _is_about_keys(error: Exception) -> bool:
+    """True for the errors of Arrow that a missing key of an encrypted file causes."""
+    text = str(error).lower()
+    return "crypt" in text and not isinstance(error, MemoryError)

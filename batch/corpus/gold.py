@@ -8,15 +8,19 @@ import numpy as np
 import pyarrow as pa
 
 from batch.corpus.decode import gold_lists
-from batch.corpus.footers import open_parquet
+from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
+from batch.corpus.versions import CheckStop, never_stop
 from schemas.errors import CorpusError, listing, nearest
 from schemas.tasks import BoolArray, label_matrix
 
 
-def check_gold(plan: Plan, column: str, labels: Sequence[str]) -> None:
+def check_gold(
+    plan: Plan, column: str, labels: Sequence[str], check_stop: CheckStop = never_stop
+) -> None:
     """Read the gold column of every file and refuse labels that the model does not know.
 
+    check_stop: called for every batch of rows; it may raise.
     Raises CorpusError with file, row and the nearest label: a wrong column shows here, in seconds,
     and not after a night of scoring.
     """
@@ -26,15 +30,13 @@ def check_gold(plan: Plan, column: str, labels: Sequence[str]) -> None:
         with open_parquet(file.source) as opened:
             try:
                 for batch in opened.iter_batches(columns=[column]):
+                    check_stop()
                     gold = gold_lists(batch.column(0))
                     _check_rows(gold, first, known, file.source.name, column)
                     first += batch.num_rows
             except (OSError, pa.ArrowException) as error:
-                raise CorpusError(
-                    f"{file.source.name}: gold column {column!r} cannot be decoded from row "
-                    f"{first} on: {error}",
-                    hint="the file is damaged; write it again",
-                ) from error
+                what = f"gold column {column!r} from row {first} on"
+                raise decode_error(file.source, what, error) from error
 
 
 def _check_rows(

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from batch.corpus.columns import check_columns, kept_schema
-from batch.corpus.files import find_files
+from batch.corpus.files import CorpusListing, find_files
 from batch.corpus.footers import PlannedFile, read_footer
+from batch.corpus.versions import CheckStop, never_stop
 from batch.options import RunOptions, Shard
 from batch.tasks import RunTasks
+from schemas.errors import CorpusError
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed bytes of a chunk at most, so that rows of megabytes make smaller chunks."""
 
+MAX_CHUNKS = 1_000_000
+"""Chunks of a corpus at most: each is an object in memory and a file of the output."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """The unit of work and of resuming: `rows` rows of one file from `first_row` on."""
 
@@ -33,12 +38,14 @@ class Plan:
 
     kept: schema of those columns under their output names.
     tasks: what is scored, and the columns of their gold labels.
+    listing: the files as they were found, and what was left out.
     """
 
     files: tuple[PlannedFile, ...]
     chunks: tuple[Chunk, ...]
     kept: pa.Schema
     tasks: RunTasks
+    listing: CorpusListing
 
     @property
     def rows(self) -> int:
@@ -46,18 +53,29 @@ class Plan:
         return sum(file.rows for file in self.files)
 
 
-def make_plan(options: RunOptions, tasks: RunTasks, *, entity_markers: bool) -> Plan:
+def make_plan(
+    options: RunOptions,
+    tasks: RunTasks,
+    *,
+    entity_markers: bool,
+    check_stop: CheckStop = never_stop,
+) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
     entity_markers: the tasks need `entity`, `start` and `end`.
+    check_stop: called for every file; it may raise.
     Raises CorpusError with the file, the column and the nearest name.
     """
-    found = find_files(options.corpus, leave_out=options.output)
-    files = tuple(read_footer(source) for source in found)
-    for file in files:
+    listing = find_files(options.corpus, leave_out=options.output, check_stop=check_stop)
+    files = []
+    for source in listing.files:
+        check_stop()
+        file = read_footer(source)
         check_columns(file, options, tasks, entity_markers=entity_markers)
+        files.append(file)
+    _check_chunks(files, options.chunk_rows)
     chunks = tuple(_chunks(files, options.chunk_rows))
-    return Plan(files, chunks, kept_schema(files, options, tasks), tasks)
+    return Plan(tuple(files), chunks, kept_schema(files, options, tasks), tasks, listing)
 
 
 def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
@@ -82,9 +100,27 @@ def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
 def _chunks(files: Sequence[PlannedFile], chunk_rows: int) -> Iterator[Chunk]:
     index = 0
     for number, file in enumerate(files):
-        size = max(1, min(chunk_rows, int(CHUNK_BYTES / max(file.row_bytes, 1.0))))
+        size = _rows_a_chunk(file, chunk_rows)
         for first in range(0, file.rows, size):
             yield Chunk(index, number, first, min(size, file.rows - first))
             index += 1
     if index == 0:  # an empty corpus still gives one part, so that readers find the columns
         yield Chunk(0, 0, 0, 0)
+
+
+def _rows_a_chunk(file: PlannedFile, chunk_rows: int) -> int:
+    return max(1, min(chunk_rows, int(CHUNK_BYTES / max(file.row_bytes, 1.0))))
+
+
+def _check_chunks(files: Sequence[PlannedFile], chunk_rows: int) -> None:
+    """Count the chunks before any is made. Raises CorpusError if there are too many."""
+    total = 0
+    for file in files:
+        total += -(-file.rows // _rows_a_chunk(file, chunk_rows))
+        if total > MAX_CHUNKS:
+            raise CorpusError(
+                f"{file.source.label}: its {file.rows:,} rows and those before it make "
+                f"{total:,} chunks, more than {MAX_CHUNKS:,}",
+                hint="take more rows a chunk with --chunk-rows, or score the corpus in several "
+                "runs",
+            )

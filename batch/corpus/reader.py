@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.corpus.decode import BadText, as_dates, decode_text, gold_lists, plain_values
-from batch.corpus.footers import PlannedFile, open_parquet
+from batch.corpus.footers import PlannedFile, decode_error, open_parquet
 from batch.corpus.plan import Chunk, Plan
 from batch.options import RunOptions
 from schemas.errors import CorpusError
@@ -52,7 +52,10 @@ class ChunkReader:
         self._cursor: _Cursor | None = None
 
     def read(self, chunk: Chunk) -> Rows:
-        """Read one chunk. Raises CorpusError if the file's pages cannot be decoded."""
+        """Read one chunk.
+
+        Raises CorpusError if the file's pages cannot be decoded, or it changed since it was listed.
+        """
         file = self._plan.files[chunk.file]
         cursor, self._cursor = self._cursor, None  # one that fails on its way is not used again
         if cursor is None or not cursor.leads_to(chunk):
@@ -75,6 +78,8 @@ class ChunkReader:
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
         whole = whole.combine_chunks()
+        if file.source.is_local:  # a request for each chunk would be too many
+            file.source.check_unchanged()
         self._cursor = cursor
         return Rows(texts, reasons, domains, gold, whole)
 
@@ -184,16 +189,16 @@ class _Cursor:
         try:
             batch: pa.RecordBatch = next(self._batches)
         except StopIteration:
+            self._file.source.check_unchanged()
             raise CorpusError(
-                f"{self._file.source.name}: ends after row {self._row}, its footer says "
+                f"{self._file.source.label}: ends after row {self._row}, its footer says "
                 f"{self._file.rows}",
-                hint="was it changed while it was read?",
-            ) from None
-        except (OSError, pa.ArrowException) as error:
-            raise CorpusError(
-                f"{self._file.source.name}: rows from {self._row} on cannot be decoded: {error}",
                 hint="the file is damaged; write it again",
-            ) from error
+            ) from None
+        except MemoryError:
+            raise  # the chunk is tried again in pieces
+        except Exception as error:  # a store raises errors of its own classes
+            raise decode_error(self._file.source, f"rows from {self._row} on", error) from error
         return batch
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from batch.corpus.plan import Plan
+from batch.corpus.urls import redacted
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunKey
@@ -107,6 +108,15 @@ class TaskFacts(BaseModel):
     gold_column: str | None
 
 
+class LeftOutFile(BaseModel):
+    """A file or folder of the corpus that is not read, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    reason: str
+
+
 class RunFacts(BaseModel):
     """What `run.json` and the report say beside what was counted; known before the first row."""
 
@@ -115,6 +125,9 @@ class RunFacts(BaseModel):
     tasks: tuple[TaskFacts, ...]
     key: RunKey
     corpus: tuple[str, ...]
+    left_out: tuple[LeftOutFile, ...]
+    """The first hundred by name."""
+    left_out_count: int
     bundle_path: str
     device_asked: str
     device: DeviceFacts
@@ -135,7 +148,11 @@ class RunFacts(BaseModel):
                 for about in scorer.tasks
             ),
             key=key,
-            corpus=options.corpus,
+            corpus=tuple(redacted(entry) for entry in options.corpus),
+            left_out=tuple(
+                LeftOutFile(file=one.name, reason=one.reason) for one in plan.listing.left_out
+            ),
+            left_out_count=plan.listing.left_out_count,
             bundle_path=str(options.bundle),
             device_asked=options.device,
             device=DeviceFacts(name=device.name, provider=device.provider, why=device.why),
@@ -200,6 +217,8 @@ def run_record(
         },
         "bundle": {"path": facts.bundle_path, "sha256": facts.key["bundle_sha256"]},
         "inputs": facts.key["inputs"],
+        "left_out": [one.model_dump() for one in facts.left_out],
+        "left_out_count": facts.left_out_count,
         "outputs": {name: found.model_dump() for name, found in outputs.items()},
         "counts": {
             "rows": counts.rows,

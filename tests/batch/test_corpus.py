@@ -96,13 +96,15 @@ def test_a_domain_may_be_of_any_type(
     assert sum(found["rows"] for found in report["domains"].values()) == 3
 
 
-def test_a_doubled_partition_key_gives_one_column(write: Write, score: Score) -> None:
-    """The inner of two folders `k=...` wins, and no column name is written twice."""
-    corpus = write({"text": TEXTS}, "k=1/m/k=2/a.parquet")
-    scored = score(corpus)
+def test_a_doubled_partition_key_with_one_value_gives_one_column(
+    write: Write, score: Score, tmp_path: Path
+) -> None:
+    """No column name is written twice; two values of one key are refused."""
+    write({"text": TEXTS}, "lake/k=1/m/k=1/a.parquet")
+    scored = score(tmp_path / "lake")
 
     assert scored.column_names.count("k") == 1
-    assert scored.column("k").to_pylist() == ["2"] * 3
+    assert scored.column("k").to_pylist() == ["1"] * 3
 
 
 def test_a_file_named_twice_counts_once(lake: Path, score: Score) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from batch.chunks import ChunkWorker, do_chunks
+from batch.corpus.hashing import fingerprint_file
 from batch.device import Device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
@@ -82,7 +83,7 @@ def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
         plan,
         identify_model(model, scorer),
         bundle_sha256=model.bundle.sha256,
-        fingerprints=[file.source.fingerprint() for file in plan.files],
+        fingerprints=[fingerprint_file(file.source) for file in plan.files],
     )
     with folder.held(overwrite=False):
         worker = ChunkWorker(plan, options, scorer, folder, identity, progress, StopSwitch())

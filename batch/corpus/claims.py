@@ -1,0 +1,32 @@
+"""What a Parquet footer claims, compared with the file that it stands in."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+ROWS_A_BYTE = 2**20
+"""Rows that one byte of a file may stand for. A column of one value repeated comes to some hundred
+thousand with the longest row groups and pages that writers make."""
+MAX_COLUMNS = 100_000
+
+
+def wrong_claim(footer: pq.FileMetaData, file_bytes: int | None) -> str | None:
+    """What cannot be true of a file of this size; None for a sound footer.
+
+    Where each column lies is left to Arrow, which checks it before it reads: asking pyarrow for the
+    metadata of an encrypted column ends the process.
+    file_bytes: None where the store does not say, which leaves out what depends on it.
+    """
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    rows = [group.num_rows for group in groups]
+    if footer.num_rows < 0 or any(count < 0 for count in rows):
+        return "it claims a negative number of rows"
+    if sum(rows) != footer.num_rows:
+        return f"it claims {footer.num_rows:,} rows, but its row groups {sum(rows):,}"
+    if any(group.total_byte_size < 0 for group in groups):
+        return "it claims a row group of a negative size"
+    if footer.num_columns > MAX_COLUMNS:
+        return f"it claims {footer.num_columns:,} columns; at most {MAX_COLUMNS:,} are read"
+    if file_bytes is not None and footer.num_rows > file_bytes * ROWS_A_BYTE:
+        return f"it claims {footer.num_rows:,} rows in {file_bytes:,} bytes"
+    return None

@@ -1,0 +1,237 @@
+"""Folders of any file system behind one interface: what lies in a folder, links followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from batch.corpus.urls import label_of, library_errors, plain_reason
+from batch.corpus.versions import FileVersion, describe_kind, local_version
+from schemas.errors import CorpusError
+
+
+class Kind(Enum):
+    """What a name stands for, links followed."""
+
+    FILE = auto()
+    FOLDER = auto()
+    SPECIAL = auto()
+    DANGLING = auto()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A file or folder.
+
+    real: its path with every link resolved. is_linked: it was reached through a link.
+    what: what something special is called. version: of a local file.
+    """
+
+    name: str
+    path: str
+    kind: Kind
+    real: str
+    is_linked: bool = False
+    what: str = ""
+    version: FileVersion | None = None
+
+
+class Tree(Protocol):
+    """The folders that one corpus entry may reach."""
+
+    filesystem: AbstractFileSystem
+
+    def node(self, path: str) -> Node | None:
+        """What lies at a path; None if nothing does. Raises CorpusError if it cannot be seen."""
+
+    def children(self, folder: Node) -> Sequence[Node]:
+        """What lies in a folder, by name. Raises CorpusError if it cannot be listed."""
+
+
+def open_tree(filesystem: AbstractFileSystem, entry: str) -> Tree:
+    """The tree of a corpus entry."""
+    if isinstance(filesystem, LocalFileSystem):
+        return LocalTree(filesystem, entry)
+    flat = type(filesystem).find is not AbstractFileSystem.find
+    if isinstance(filesystem, AsyncFileSystem):
+        flat = type(filesystem)._find is not AsyncFileSystem._find
+    return FlatTree(filesystem, entry) if flat else StoreTree(filesystem, entry)
+
+
+class LocalTree:
+    """Folders of this machine: one `stat` for each name."""
+
+    def __init__(self, filesystem: AbstractFileSystem, entry: str) -> None:
+        self.filesystem = filesystem
+        self._entry = entry
+
+    def node(self, path: str) -> Node | None:
+        try:
+            facts = os.stat(path)  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.lexists(path):
+                raise _dangling(path) from None
+            return None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise _unreadable(path, error) from error
+        real = os.path.realpath(path)
+        return _local_node(PurePosixPath(path).name, path, real, facts, linked=False)
+
+    def children(self, folder: Node) -> Sequence[Node]:
+        nodes = []
+        try:
+            with os.scandir(folder.path) as entries:
+                for entry in entries:
+                    node = self._child(folder, entry)
+                    if node is not None:
+                        nodes.append(node)
+        except OSError as error:
+            raise _unreadable(folder.path, error) from error
+        return sorted(nodes, key=lambda node: node.name)
+
+    def _child(self, folder: Node, entry: os.DirEntry[str]) -> Node | None:
+        link = entry.is_symlink()
+        path = f"{folder.path.rstrip('/')}/{entry.name}"
+        try:
+            facts = entry.stat()
+        except FileNotFoundError:
+            if not link:
+                return None  # deleted while the folder was listed
+            return Node(entry.name, path, Kind.DANGLING, path, is_linked=True)
+        except OSError as error:  # a loop of links, a folder that may be listed but not entered
+            raise _unreadable(path, error) from error
+        real = os.path.realpath(path) if link else f"{folder.real.rstrip('/')}/{entry.name}"
+        return _local_node(entry.name, path, real, facts, linked=link or folder.is_linked)
+
+
+class StoreTree:
+    """Folders of a store that is listed folder by folder.
+
+    fsspec's own `find` leaves out what it may not list, hence one `ls` a folder.
+    """
+
+    def __init__(self, filesystem: AbstractFileSystem, entry: str) -> None:
+        self.filesystem = filesystem
+        self._entry = entry
+
+    def node(self, path: str) -> Node | None:
+        with library_errors(self._entry, "cannot be read"):
+            try:
+                return _store_node(path, self.filesystem.info(path))
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if _is_absent(error):
+                    return None
+                raise
+
+    def children(self, folder: Node) -> Sequence[Node]:
+        with library_errors(self._entry, _what(folder.path)):
+            listed = self.filesystem.ls(folder.path, detail=True)
+        nodes = {}
+        for info in listed:
+            path = str(info["name"])
+            if path.strip("/") != folder.path.strip("/"):  # some list the folder itself
+                node = _store_node(path, info)
+                nodes[node.name] = self._resolved(node) if node.kind is Kind.SPECIAL else node
+        return [nodes[name] for name in sorted(nodes)]
+
+    def _resolved(self, node: Node) -> Node:
+        """What a link stands for: a listing may call links neither files nor folders."""
+        try:
+            resolved = self.node(node.path)
+        except CorpusError:
+            if node.what == "link":
+                raise
+            return node
+        if resolved is None:
+            return Node(node.name, node.path, Kind.DANGLING, node.path, is_linked=True)
+        return Node(
+            node.name, node.path, resolved.kind, node.path, is_linked=True, what=resolved.what
+        )
+
+
+class FlatTree(StoreTree):
+    """Folders of a store whose keys are listed at once, a thousand a request.
+
+    The first folder that is asked for is listed with all that lies below it.
+    """
+
+    def __init__(self, filesystem: AbstractFileSystem, entry: str) -> None:
+        super().__init__(filesystem, entry)
+        self._folders: dict[str, dict[str, Node]] = {}
+
+    def children(self, folder: Node) -> Sequence[Node]:
+        path = folder.path.rstrip("/")
+        if path not in self._folders:
+            with library_errors(self._entry, _what(path)):
+                listed = self.filesystem.find(path, detail=True)
+            self._folders[path] = {}
+            for name, info in listed.items():
+                self._add(path, str(name), info)
+        nodes = self._folders[path]
+        return [nodes[name] for name in sorted(nodes)]
+
+    def _add(self, top: str, path: str, info: Mapping[str, object]) -> None:
+        *folders, name = path[len(top) :].strip("/").split("/")
+        if not name:
+            return
+        at = top
+        for folder in folders:
+            below = f"{at}/{folder}" if at else folder
+            self._folders[at].setdefault(folder, Node(folder, below, Kind.FOLDER, below))
+            self._folders.setdefault(below, {})
+            at = below
+        self._folders[at][name] = _store_node(path, info)
+
+
+def _local_node(name: str, path: str, real: str, facts: os.stat_result, *, linked: bool) -> Node:
+    if stat.S_ISREG(facts.st_mode):
+        return Node(name, path, Kind.FILE, real, linked, version=local_version(facts))
+    if stat.S_ISDIR(facts.st_mode):
+        return Node(name, path, Kind.FOLDER, real, linked)
+    return Node(name, path, Kind.SPECIAL, real, linked, what=describe_kind(facts.st_mode))
+
+
+def _store_node(path: str, info: Mapping[str, object]) -> Node:
+    kinds = {"file": Kind.FILE, "directory": Kind.FOLDER}
+    bare = path.rstrip("/")
+    what = str(info.get("type"))
+    kind = kinds.get(what, Kind.SPECIAL)
+    return Node(
+        bare.rpartition("/")[2], bare if kind is Kind.FOLDER else path, kind, path, what=what
+    )
+
+
+def _is_absent(error: OSError) -> bool:
+    """True if nothing is there; fsspec's HTTP calls every failure "not found", with its cause."""
+    cause = error.__cause__
+    if cause is None or isinstance(cause, KeyError | FileNotFoundError):
+        return True
+    response = getattr(cause, "response", cause)
+    return 404 in (getattr(response, "status", None), getattr(response, "status_code", None))
+
+
+def _what(path: str) -> str:
+    return f"{label_of(path) or '/'} cannot be listed"
+
+
+def _dangling(path: str) -> CorpusError:
+    return CorpusError(
+        f"{label_of(path)}: is a link to something that does not exist",
+        hint="restore what it points to, or remove the link",
+    )
+
+
+def _unreadable(path: str, error: Exception) -> CorpusError:
+    return CorpusError(
+        f"{label_of(path)}: cannot be read: {plain_reason(error)}",
+        hint="nothing is left out silently: make it readable, or name what should be scored",
+    )

@@ -1,0 +1,194 @@
+"""Names and messages without secrets: no password, no query string, no library internals."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import available_protocols, registry
+
+from schemas.errors import CorpusError, NarrascanError, nearest
+from schemas.printable import printable
+
+CHAIN = "::"
+"""What joins the URLs of a chain: `zip://a.parquet::https://host/x.zip`."""
+WEB = frozenset({"http", "https", "sync-http", "sync-https", "webdav", "webhdfs"})
+"""Schemes whose `?` and `#` always begin a query and a fragment; elsewhere a key may have them."""
+ACCOUNT_AFTER_AT = frozenset({"abfs", "abfss", "wasb", "wasbs"})
+"""Schemes that write `container@account`; there `@` alone does not mark a user."""
+PACKAGES = {
+    "fsspec_xrootd": "fsspec-xrootd",
+    "gdrive_fsspec": "gdrive-fsspec",
+    "lakefs_spec": "lakefs-spec",
+    "libarchive": "libarchive-c",
+    "smbclient": "smbprotocol",
+    "tosfs": "tosfs",
+    "yarl": "aiohttp",
+}
+"""Packages that bring a module of another name."""
+SHORTEST_SECRET = 4
+QUERY = re.compile(r"[?#][A-Za-z0-9_.~%-]+=")
+INTERNALS = re.compile(
+    r"[\w./-]+\.(?:cc|cpp|h|hh|cxx):\d+:?|Check failed:?|\bT?[A-Z]\w*Exception:?|\b\w+::\w+[\w:]*"
+)
+
+
+def redacted(url: str) -> str:
+    """A URL, or a chain of them, without user, password, query and fragment; a path unchanged."""
+    return CHAIN.join(_redacted_link(link) for link in url.split(CHAIN))
+
+
+def label_of(url: str) -> str:
+    """A corpus entry as messages name it."""
+    return printable(redacted(url))
+
+
+def without_secrets(text: str, url: str) -> str:
+    """A library's message about `url`, with its secrets replaced by `***`."""
+    for secret in sorted(_secrets(url), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return re.sub(r"\w[\w+.-]*://[^\s'\"<>)]+", lambda match: redacted(match[0]), text)
+
+
+def plain_reason(error: BaseException, url: str = "") -> str:
+    """First line of a library's message, without secrets, paths of its source, or class names.
+
+    An error of the operating system is given in the system's words.
+    """
+    if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    lines = str(error).strip().splitlines()
+    text = INTERNALS.sub("", without_secrets(lines[0], url) if lines else "")
+    text = re.sub(r"\s{2,}", " ", text).strip(" :;,")
+    return printable(text) or type(error).__name__
+
+
+@contextmanager
+def library_errors(url: str, what: str, label: str = "") -> Iterator[None]:
+    """Turn whatever a storage library raises into a CorpusError: "label: what: reason".
+
+    url: what the library was given, secrets included. label: by default the same without them.
+
+    Stores raise errors of their own classes (botocore, paramiko, zipfile), hence every Exception.
+    """
+    try:
+        yield
+    except (NarrascanError, MemoryError):
+        raise
+    except ImportError as error:
+        raise _missing_package(url, error) from error
+    except Exception as error:
+        cause = error.__cause__ or error  # fsspec's HTTP turns every failure into "not found"
+        raise CorpusError(
+            f"{label or label_of(url)}: {what}: {plain_reason(cause, url)}", hint=_hint(error)
+        ) from error
+
+
+def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
+    """How predictions name a file that `filesystem` finds at `path`.
+
+    A URL without its secrets; of a chain all of it, since `zip://a.parquet` alone names a file in
+    any archive. A local path is relative where the entry is.
+    """
+    if isinstance(filesystem, LocalFileSystem):
+        if "://" in entry:
+            return str(filesystem.unstrip_protocol(path))
+        return path if os.path.isabs(entry) else Path(os.path.relpath(path)).as_posix()  # noqa: PTH117
+    first, *rest = entry.split(CHAIN)
+    scheme, colon, _ = first.partition("://")
+    url = str(filesystem.unstrip_protocol(path))
+    if not rest:
+        return redacted(url)
+    bare = url.partition("://")[2] or url
+    if colon:
+        return redacted(CHAIN.join([f"{scheme}://{bare}", *rest]))
+    inner, *rest = rest  # a cache in front of a store has no path of its own
+    return redacted(CHAIN.join([first, f"{inner.partition('://')[0]}://{bare}", *rest]))
+
+
+def check_protocols(url: str) -> None:
+    """Check that every scheme of a URL is known. Raises CorpusError with the nearest."""
+    known = {*available_protocols(), *registry}
+    for link in url.split(CHAIN):
+        scheme, colon, _ = link.partition("://")
+        if colon and scheme not in known:
+            close = nearest(scheme, known)
+            raise CorpusError(
+                f"{label_of(url)}: unknown protocol {printable(scheme)!r}",
+                hint=f"did you mean {close!r}?" if close else "is it a path? then drop the ://",
+            )
+
+
+def _redacted_link(link: str) -> str:
+    scheme, colon, rest = link.partition("://")
+    if not colon:
+        return link
+    if scheme in ("file", "local"):
+        return link
+    rest = _without_user(scheme, rest)
+    ends = [rest.find(sign) for sign in "?#" if sign in rest] if scheme in WEB else []
+    if query := QUERY.search(rest):
+        ends.append(query.start())
+    return f"{scheme}://{rest[: min(ends)] if ends else rest}"
+
+
+def _without_user(scheme: str, rest: str) -> str:
+    """What follows `scheme://`, less `user:password@`; a password may hold `/` and `@`."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        user, _, host = authority.rpartition("@")
+        if scheme in ACCOUNT_AFTER_AT and ":" not in user:
+            return rest
+        return host + rest[len(authority) :]
+    _, colon, port = authority.partition(":")
+    if colon and "@" in rest and not port.isdigit():
+        return rest.rpartition("@")[2]
+    return rest
+
+
+def _secrets(url: str) -> set[str]:
+    """The parts of a URL that `redacted` leaves out, as they stand there and decoded."""
+    parts: set[str] = set()
+    for link in url.split(CHAIN):
+        scheme, colon, rest = link.partition("://")
+        if not colon or scheme in ("file", "local"):
+            continue
+        bare = _without_user(scheme, rest)
+        user = rest[: len(rest) - len(bare)].rstrip("@")
+        query = rest[len(rest) - len(bare) :][len(_redacted_link(f"{scheme}://{bare}")) :]
+        tail = bare[len(_redacted_link(link).partition("://")[2]) :]
+        parts |= {user, *user.split(":", 1), query, tail, tail.lstrip("?#")}
+        parts |= {pair.partition("=")[2] for pair in re.split(r"[?#&]", tail)}
+    parts |= {unquote(part) for part in parts}
+    return {part for part in parts if len(part) >= SHORTEST_SECRET}
+
+
+def _missing_package(url: str, error: ImportError) -> CorpusError:
+    """The package that a protocol needs, by the module whose import failed."""
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    module = (cause.name or "").partition(".")[0]
+    package = PACKAGES.get(module, module.replace("_", "-"))
+    scheme = url.partition("://")[0]
+    if not module:
+        return CorpusError(
+            f"{label_of(url)}: the package for {scheme}:// cannot be imported: "
+            f"{plain_reason(cause, url)}",
+            hint="reinstall that package",
+        )
+    return CorpusError(
+        f"{label_of(url)}: {scheme}:// needs the package {package}, which is not installed",
+        hint=f"pip install {package}",
+    )
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "grant read permission, or score as a user who has it"
+    return "check the name, the network and the credentials"
