@@ -11,12 +11,23 @@ from functools import partial
 from batch.cache import LogitCache, model_identity
 from batch.chunks import ChunkWorker, do_chunks
 from batch.corpus.gold import check_gold
+from batch.corpus.hashing import check_unchanged
 from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
 from batch.device import Device, choose_device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.publish import publish_run
-from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now, run_key
+from batch.output.record import (
+    Counts,
+    Key,
+    RunFacts,
+    ShardRecord,
+    Timings,
+    fingerprints,
+    merge_markers,
+    now,
+    run_key,
+)
 from batch.precision import choose_precision
 from batch.progress import RunProgress
 from batch.scorer import TOKENS_PER_BATCH, Scorer, open_scorer
@@ -24,6 +35,7 @@ from batch.signature import open_bundle
 from batch.stop import StopSwitch
 from batch.tasks import RunTasks, select_tasks
 from schemas.bundle import Bundle
+from schemas.errors import listing
 from schemas.variants import EngineName, Precision
 
 
@@ -62,6 +74,8 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             scorer.runner.cache = stack.enter_context(closing(cache))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = plan_run(options, scorer)
+        if (left_out := plan.listing.summary()) is not None:
+            progress.note("left_out", left_out, count=plan.listing.left_out_count)
         output = OutputFolder(options.output, is_shard=options.shard is not None)
         with output.held(overwrite=options.overwrite) as stale:
             if stale is not None:
@@ -71,6 +85,7 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             chunks = chunks_of(plan, options.shard)
             worker = ChunkWorker(plan, options, scorer, output, progress, switch)
             _finish(chunks, worker, output, progress)
+            _check_corpus(plan, key, progress, switch)
             seconds = time.monotonic() - clock
             timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
             facts = RunFacts.of(options, plan, key, scorer)
@@ -155,6 +170,17 @@ def _finish(
         do_chunks(worker, todo, progress)
     finally:
         progress.close()
+
+
+def _check_corpus(plan: Plan, key: Key, progress: RunProgress, switch: StopSwitch) -> None:
+    """Check that the corpus is still what was planned. Raises CorpusError if a file changed."""
+    added = check_unchanged(plan.listing, fingerprints(key), switch.check)
+    if added:
+        progress.note(
+            "added",
+            f"added to the corpus since the run began, and not scored: {listing(added, 3)}",
+            count=len(added),
+        )
 
 
 def _publish(

@@ -118,8 +118,20 @@ class TaskFacts(BaseModel):
     gold_column: str | None
 
 
+class LeftOutFacts(BaseModel):
+    """A file or folder of the corpus that was not read, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    reason: str
+
+
 class RunFacts(BaseModel):
-    """What `run.json` and the report say beside what was counted; known before the first row."""
+    """What `run.json` and the report say beside what was counted; known before the first row.
+
+    left_out: the first of the files that were not read. left_out_count: all of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -130,6 +142,8 @@ class RunFacts(BaseModel):
     device_asked: str
     device: DeviceFacts
     max_quarantined: float
+    left_out: tuple[LeftOutFacts, ...] = ()
+    left_out_count: int = 0
 
     @classmethod
     def of(cls, options: RunOptions, plan: Plan, key: Key, scorer: Scorer) -> Self:
@@ -151,6 +165,10 @@ class RunFacts(BaseModel):
             device_asked=options.device,
             device=DeviceFacts(name=device.name, provider=device.provider, why=device.why),
             max_quarantined=options.max_quarantined,
+            left_out=tuple(
+                LeftOutFacts(file=left.name, reason=left.reason) for left in plan.listing.left_out
+            ),
+            left_out_count=plan.listing.left_out_count,
         )
 
 
@@ -201,6 +219,15 @@ def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> 
     }
 
 
+def fingerprints(key: Key) -> dict[str, str]:
+    """The fingerprint of every input, by name."""
+    inputs = key["inputs"]
+    assert isinstance(inputs, dict)
+    return {
+        name: str(facts["fingerprint"]) for name, facts in inputs.items() if isinstance(facts, dict)
+    }
+
+
 def merge_markers(
     output: OutputFolder, chunks: Iterable[int]
 ) -> tuple[RunStats, dict[str, FileFacts]]:
@@ -236,6 +263,8 @@ def run_record(
         },
         "bundle": {"path": facts.bundle_path, "sha256": facts.key["bundle_sha256"]},
         "inputs": facts.key["inputs"],
+        "left_out": [left.model_dump() for left in facts.left_out],
+        "left_out_count": facts.left_out_count,
         "outputs": {name: found.model_dump() for name, found in outputs.items()},
         "counts": {
             "rows": counts.rows,
