@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batch.corpus.hashing import fingerprint_file
+from batch.corpus.hashing import check_unchanged, fingerprint_file
 from batch.corpus.reader import ChunkReader
+from batch.corpus.urls import label_of
 from batch.device import choose_device
 from batch.options import RunOptions
 from batch.run import check_gold_labels, plan_run
@@ -96,6 +97,8 @@ def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
     metadata = scorer.metadata
     plan = plan_run(options, scorer)
     check_gold_labels(options, plan, scorer)
+    if (left_out := plan.listing.summary()) is not None:
+        log.warning("%s", left_out)
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
     texts: list[ModelText] = []
     gold: list[list[str]] = []
@@ -107,17 +110,18 @@ def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
                 gold.append(names)
     if not texts:
         raise DataError(
-            f"{', '.join(options.corpus)}: no row has text and labels",
+            f"{', '.join(map(label_of, options.corpus))}: no row has text and labels",
             hint=f"labels are read from column {plan.tasks.gold[metadata.task]!r}, text from "
             f"{options.text_column!r}",
         )
-    fingerprints = "\n".join(fingerprint_file(file.source) for file in plan.files)
+    fingerprints = {file.source.name: fingerprint_file(file.source) for file in plan.files}
+    check_unchanged(plan.listing, fingerprints)
     return LabelledRows(
         texts=texts,
         gold=label_matrix(
-            gold, metadata.labels, source=options.corpus[0], ignore_unknown=True
+            gold, metadata.labels, source=label_of(options.corpus[0]), ignore_unknown=True
         ),  # those that may not be unknown were refused above
-        data_sha256=hashlib.sha256(fingerprints.encode()).hexdigest(),
+        data_sha256=hashlib.sha256("\n".join(fingerprints.values()).encode()).hexdigest(),
         left_out=plan.rows - len(texts),
     )
 

@@ -15,6 +15,8 @@ def printable(text: str) -> str:
     A line break becomes `\\n`, an escape sequence starts with `\\x1b`, so that neither can forge a
     log line. Letters of every alphabet stay as they are.
     """
+    if text.isprintable():  # nearly every text, and many times faster
+        return text
     return "".join(map(_escaped, text))
 
 

@@ -118,7 +118,7 @@ def _is_signed(handle: BinaryIO, footer: pq.FileMetaData) -> bool:
     """True if a signature follows the footer, which is so where only columns are encrypted."""
     handle.seek(-TAIL_BYTES, io.SEEK_END)
     footer_bytes = int.from_bytes(handle.read(TAIL_BYTES)[:4], "little")
-    return footer_bytes - footer.serialized_size == SIGNATURE_BYTES
+    return bool(footer_bytes - footer.serialized_size == SIGNATURE_BYTES)
 
 
 def _encrypted(source: SourceFile) -> CorpusError:

@@ -57,6 +57,8 @@ class FileVersion:
 
     def check(self, now: FileVersion, label: str) -> None:
         """Compare with the version of later. Raises CorpusError if a fact of both differs."""
+        if now.facts == self.facts:
+            return
         later = dict(now.facts)
         changed = [
             f"{name} {value} became {later[name]}"

@@ -118,7 +118,10 @@ class LeftOutFile(BaseModel):
 
 
 class RunFacts(BaseModel):
-    """What `run.json` and the report say beside what was counted; known before the first row."""
+    """What `run.json` and the report say beside what was counted; known before the first row.
+
+    left_out: the first of the files that were not read. left_out_count: all of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

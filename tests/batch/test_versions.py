@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import threading
 import time
@@ -15,7 +16,9 @@ from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
@@ -27,6 +30,8 @@ from batch.corpus.reader import ChunkReader
 from batch.corpus.source import SourceFile
 from batch.corpus.versions import remote_version
 from batch.options import RunOptions
+from batch.progress import JsonProgress
+from batch.run import run
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError
 from schemas.text import TextSpec
@@ -172,7 +177,7 @@ def test_files_that_are_added_are_reported(corpus: Path, write: Write) -> None:
     assert check_unchanged(listing, fingerprints) == (str(late),)
 
 
-class SizeOnly(LocalFileSystem):
+class SizeOnly(LocalFileSystem):  # type: ignore[misc]
     """A store that says nothing of a file but its size."""
 
     protocol = "sizeonly"
@@ -363,3 +368,84 @@ def test_a_file_of_the_web_that_changes_is_noticed(web: str, corpus: Path, chang
         check_unchanged(listing, fingerprints)
 
     assert "secret" not in str(error.value)
+
+
+class ChangeOnce(JsonProgress):
+    """Does something when the first rows are scored, as another program might at that moment."""
+
+    def __init__(self, change: Callable[[], None]) -> None:
+        super().__init__()
+        self._change = change
+
+    def advance(self, rows: int, tokens: int) -> None:
+        change, self._change = self._change, lambda: None
+        change()
+        super().advance(rows, tokens)
+
+
+def run_and_change(bundle: Path, corpus: str, output: Path, change: Callable[[], None]) -> None:
+    options = RunOptions((corpus,), "narrative", bundle, output, device="cpu", chunk_rows=4)
+    run(options, ChangeOnce(change))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_whose_corpus_changes_is_not_published(
+    bundle: Path, write: Write, tmp_path: Path, change: Change
+) -> None:
+    """Whichever file changes, one that is read already, is being read, or comes later."""
+    for changed in "ab":
+        days, output = tmp_path / f"days-{changed}", tmp_path / f"scored-{changed}"
+        for name in "ab":
+            write({"text": TEXTS * 20}, f"{days.name}/{name}.parquet")
+        file = days / f"{changed}.parquet"
+        with pytest.raises(CorpusError, match=r"changed since the run|when the run began"):
+            run_and_change(bundle, str(days), output, functools.partial(change, file))
+
+        assert not (output / "run.json").exists()
+
+
+def test_a_file_that_is_added_while_a_run_works_is_named(
+    bundle: Path, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run is finished without it and says so."""
+    first = write({"text": TEXTS * 4}, "days/a.parquet")
+    content = first.read_bytes()
+    late = first.with_name("b.parquet")
+    run_and_change(bundle, str(first.parent), tmp_path / "out", lambda: _write(late, content))
+
+    assert (tmp_path / "out" / "run.json").exists()
+    assert f"not scored: '{late}'" in capsys.readouterr().err
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def test_secrets_of_a_url_reach_no_file_of_the_output(
+    web: str, batch_classify: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Neither `run.json`, the key, markers nor rows; nor the log."""
+    url = web.replace("http://", "http://user:passw0rd@")
+    result = batch_classify(url, output=tmp_path / "out", log_format="json")
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    parts = pq.read_table(tmp_path / "out" / "predictions")
+
+    assert result.exit_code == 0, result.output
+    assert set(parts.column("source_file").to_pylist()) == {web.partition("?")[0]}
+    for content in [*(path.read_bytes() for path in files), result.output.encode()]:
+        assert b"passw0rd" not in content
+        assert b"X-Signature" not in content
+
+
+def test_what_is_left_out_stands_in_the_log_and_in_the_record(
+    write: Write, batch_classify: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Whoever misses rows finds the file and the reason."""
+    write({"text": TEXTS}, "days/a.parquet")
+    (tmp_path / "days" / "b.csv").touch()
+    result = batch_classify(tmp_path / "days", output=tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+
+    assert "left out: 1 files or folders" in result.stderr
+    assert record["left_out_count"] == 1
+    assert [left["file"] for left in record["left_out"]] == [str(tmp_path / "days" / "b.csv")]
