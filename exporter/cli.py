@@ -104,6 +104,7 @@ def inspect(path: Path, as_json: bool) -> None:
       export-classifier inspect artifacts/bundle/narrative.onnx --json
     """
     with _told():
+        from batch.graph_file import GraphFile
         from exporter.card import model_card
         from exporter.inspection import BundleReport, read_metadata
 
@@ -111,7 +112,7 @@ def inspect(path: Path, as_json: bool) -> None:
             report = BundleReport.of(path)
             shown = report.model_dump_json(indent=1) if as_json else report.text()
         else:
-            tasks = read_metadata(path)
+            tasks = read_metadata(GraphFile.of_path(path))
             shown = _as_json(tasks) if as_json else model_card(tasks)
     click.echo(shown)
 

@@ -29,7 +29,9 @@ Sampling = Literal["none", "repeat_factor", "class_aware"]
 
 class _Section(BaseModel):
     # `use_attribute_docstrings`: docs/config.md is made from the text below each field.
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class EncoderConfig(_Section):
