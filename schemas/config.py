@@ -221,7 +221,7 @@ class TrainingRun(_Section):
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, strict=True)
     """Version of this layout."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random."""
     encoder: EncoderConfig = EncoderConfig()
     """The shared encoder."""

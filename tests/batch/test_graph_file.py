@@ -69,7 +69,8 @@ def plain_model() -> bytes:
         [helper.make_node("Relu", ["x"], ["logits"])], "g", [ends[0]], ends[1:]
     )
     opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize("start", [b"", b"\n", b"\xef\xbb\xbf"])
