@@ -166,7 +166,8 @@ def main() -> None:
 @click.option(
     "--cache",
     type=NamedPath(file_okay=False),
-    help="Folder in which scores of texts are kept: the same model scores a text once ever.",
+    help="Folder in which scores of texts are kept: the same model scores a text once ever. With "
+    "--require-signature nobody else may be able to write to it.",
 )
 @click.option(
     "--cache-size",

@@ -136,6 +136,7 @@ def _open_cache(
         identity,
         max_bytes=options.cache_bytes,
         note=partial(progress.note, "cache"),
+        is_private=options.require_signature is not None,
     )
 
 

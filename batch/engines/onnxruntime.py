@@ -111,6 +111,7 @@ def _open(engine: Any, graph: GraphFile, device: Device, threads: int) -> Any:
             sess_options=options,
             providers=[(device.provider, provider_options(device))],
             enable_fallback=0,
+            read_config_from_model=0,  # nor a variable let the file choose its own options
         )
     except Exception as error:  # onnxruntime has no common base class for its errors
         raise BundleError(
