@@ -196,7 +196,7 @@ def test_a_cpu_is_refused_and_auto_passes_over_fp16(halved: Path) -> None:
     """A CPU would compute it in fp32; CUDA takes it, and takes nothing that is for a CPU."""
     bundle, cpu = Bundle.open(halved), choose_device("cpu")
 
-    with pytest.raises(DeviceError, match="--precision fp16 cannot be had: it is for CUDA"):
+    with pytest.raises(DeviceError, match="--precision fp16 is not available: it is for CUDA"):
         choose_precision(bundle, GROUP, cpu, "fp16")
     assert choose_precision(bundle, GROUP, cpu, "auto") == "fp32"
     assert choose_precision(bundle, GROUP, CUDA, "auto") == "fp16"
