@@ -8,7 +8,6 @@ cache gives the very bits of a run without it or nothing. No fault of the cache 
 from __future__ import annotations
 
 import hashlib
-import platform
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from filelock import FileLock
 
+from batch.private_folder import make_private, require_private
 from schemas.decision import FloatArray
 from schemas.tokens import IdArray
 
@@ -27,6 +27,12 @@ BUSY_TIMEOUT_S = 30
 CHECKSUM_BYTES = 8
 ENTRIES_AT_ONCE = 64
 """Entries added before room is made for them: how far the file may grow beyond its size."""
+
+FILES = ("lock", "logits-*")
+"""What a cache has in its folder, journals included."""
+
+LOCK_MODE = 0o644
+"""Of the lock file whatever the umask, as SQLite makes its own files."""
 
 LAYOUT = 1
 """`user_version` of the database; a file of another layout is replaced."""
@@ -71,11 +77,22 @@ class LogitCache:
 
     identity: of the model. max_bytes: of the file, which has a journal of a few megabytes beside it
     while it is open; what was used longest ago goes first.
-    note: is told once about each fault, after which the run goes on without what was lost.
+    note: called once for each fault, after which the run continues without what was lost.
+    is_private: whoever may write to the folder decides the scores, so that nobody else may. Raises
+    UsageError where someone can.
     """
 
-    def __init__(self, folder: Path, identity: bytes, *, max_bytes: int, note: Note) -> None:
-        self._folder, self._identity = folder, identity
+    def __init__(
+        self,
+        folder: Path,
+        identity: bytes,
+        *,
+        max_bytes: int,
+        note: Note,
+        is_private: bool = False,
+    ) -> None:
+        self._folder = require_private(folder, FILES) if is_private else folder
+        self._identity = identity
         self._max_bytes, self._note = max_bytes, note
         self._asked = self._found = 0
         self._hits: list[bytes] = []
@@ -186,8 +203,8 @@ def _open_newest(folder: Path, *, renew: bool) -> sqlite3.Connection:
     A new one never has an old name: a run that still has the old file open would remove the new
     one's journal when it ends.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock", timeout=BUSY_TIMEOUT_S):
+    make_private(folder)
+    with FileLock(folder / "lock", timeout=BUSY_TIMEOUT_S, mode=LOCK_MODE):
         stems = (path.stem.removeprefix("logits-") for path in folder.glob("logits-*.sqlite"))
         numbers = {int(stem) for stem in stems if stem.isdecimal()}
         number = max(numbers, default=0) + renew
@@ -261,13 +278,3 @@ def _unsealed(key: bytes, row: tuple[object] | None) -> bytes | None:
     if not isinstance(value, bytes) or _sealed(key, value[CHECKSUM_BYTES:]) != value:
         return None
     return value[CHECKSUM_BYTES:]
-
-
-def _processor() -> str:
-    """Name and instruction sets of the processor: engines choose their arithmetic by them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))

@@ -13,23 +13,25 @@ from click_default_group import DefaultGroup
 
 from batch.exit_codes import FAILED
 from batch.exits import check_quarantine, exit_codes, show_results, told
-from batch.parameters import Duration, ShardNumber, Size, WritablePath
+from batch.parameters import (
+    MAX_CHUNK_ROWS,
+    MAX_THREADS,
+    MAX_TOKENS_PER_BATCH,
+    Duration,
+    EnvironmentOption,
+    NamedPath,
+    ShardNumber,
+    Share,
+    Size,
+    WritablePath,
+    require_signature,
+)
 from batch.stop import StopSwitch, json_message
 from schemas import errors
 
 if TYPE_CHECKING:
     from batch.options import RunOptions
     from batch.progress import RunProgress
-
-
-require_signature = click.option(
-    "--require-signature",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    envvar="NARRASCAN_REQUIRE_SIGNATURE",
-    show_envvar=True,
-    metavar="PUBLIC_KEY",
-    help="Refuse a bundle that this key did not sign, or that was changed since.",
-)
 
 
 @click.group(cls=DefaultGroup, default="run", default_if_no_args=False)
@@ -55,7 +57,8 @@ def main() -> None:
 )
 @click.option(
     "--bundle",
-    type=click.Path(path_type=Path, file_okay=False),
+    cls=EnvironmentOption,
+    type=NamedPath(file_okay=False),
     envvar="NARRASCAN_BUNDLE",
     default=Path("artifacts/bundle"),
     show_default=True,
@@ -64,7 +67,7 @@ def main() -> None:
 )
 @click.option(
     "--output",
-    type=WritablePath(path_type=Path),
+    type=WritablePath(),
     default=Path("scored"),
     show_default=True,
     help="Folder of the results; the same command resumes in it.",
@@ -84,14 +87,14 @@ def main() -> None:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_THREADS),
     default=0,
     show_default=True,
     help="Engine threads; 0 uses every core. Scores do not depend on it.",
 )
 @click.option(
     "--chunk-rows",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_CHUNK_ROWS),
     default=4096,
     show_default=True,
     help="Rows of a part at most: what a stopped run may have to do again. On CUDA, whose batches "
@@ -99,7 +102,7 @@ def main() -> None:
 )
 @click.option(
     "--max-tokens-per-batch",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_TOKENS_PER_BATCH),
     help="Size of a batch, rows times tokens.  [default: 512 on a CPU, 8192 on CUDA]",
 )
 @click.option(
@@ -146,7 +149,7 @@ def main() -> None:
 )
 @click.option(
     "--max-quarantined",
-    type=click.FloatRange(0.0, 1.0),
+    type=Share(),
     default=0.01,
     show_default=True,
     metavar="SHARE",
@@ -165,8 +168,9 @@ def main() -> None:
 )
 @click.option(
     "--cache",
-    type=WritablePath(path_type=Path, file_okay=False),
-    help="Folder in which scores of texts are kept: the same model scores a text once ever.",
+    type=WritablePath(file_okay=False),
+    help="Folder in which scores of texts are kept: the same model scores a text once ever. With "
+    "--require-signature nobody else may be able to write to it.",
 )
 @click.option(
     "--cache-size",
@@ -244,12 +248,10 @@ def run(
 
 
 @main.command()
-@click.argument(
-    "shards", nargs=-1, required=True, metavar="SHARD_DIR...", type=click.Path(path_type=Path)
-)
+@click.argument("shards", nargs=-1, required=True, metavar="SHARD_DIR...", type=NamedPath())
 @click.option(
     "--output",
-    type=WritablePath(path_type=Path),
+    type=WritablePath(),
     default=Path("scored"),
     show_default=True,
     help="Folder of the whole; the same command resumes in it.",
@@ -299,7 +301,8 @@ def merge(
 @main.command()
 @click.option(
     "--bundle",
-    type=click.Path(path_type=Path, file_okay=False),
+    cls=EnvironmentOption,
+    type=NamedPath(file_okay=False),
     envvar="NARRASCAN_BUNDLE",
     help="Bundle to check too.  [default: artifacts/bundle, if there]",
 )

@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import DeviceError, UsageError
+from schemas.printable import printable
 from schemas.variants import DeviceKind
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+_MULTIPROCESSORS, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76
+"""Of CUdevice_attribute in cuda.h."""
 _DEVICE = re.compile(r"(cpu|cuda)(?::(\d+))?")
 
 
@@ -116,9 +119,39 @@ def cuda_problem(index: int = 0) -> str | None:
     return _driver_problem(index) or _library_problem(engine)
 
 
+def gpu_model(device: Device) -> str | None:
+    """Design of a GPU: which kernels libraries choose, and so the bits of scores, depends on it.
+
+    None for a CPU. Two GPUs of one model are the same; slices of one (MIG) are not.
+    Raises DeviceError if the driver does not answer.
+    """
+    if device.kind == "cpu":
+        return None
+    problem = _driver_problem(device.index)
+    driver = None if problem else _driver()
+    handle, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
+    if driver is None or driver.cuDeviceGet(ctypes.byref(handle), device.index):
+        reason = problem or "the driver does not know it"
+        raise DeviceError(f"{device.name}: its model cannot be read: {reason}")
+    driver.cuDeviceGetName(name, len(name), handle)
+    numbers = []
+    for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _MULTIPROCESSORS):
+        value = ctypes.c_int(0)
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle)
+        numbers.append(value.value)
+    major, minor, multiprocessors = numbers
+    shown = printable(name.value.decode("utf-8", "replace"))
+    return f"{shown}, compute capability {major}.{minor}, {multiprocessors} multiprocessors"
+
+
+def _driver() -> Any:
+    """The NVIDIA driver's library. Raises OSError if it is missing."""
+    return ctypes.CDLL("libcuda.so.1" if os.name != "nt" else "nvcuda.dll")
+
+
 def _driver_problem(index: int) -> str | None:
     try:
-        driver = ctypes.CDLL("libcuda.so.1" if os.name != "nt" else "nvcuda.dll")
+        driver = _driver()
     except OSError as error:
         return f"the NVIDIA driver is missing ({error})"
     status = driver.cuInit(0)
@@ -140,9 +173,4 @@ def _library_problem(engine: Any) -> str | None:
             ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         return f"a CUDA library is missing ({error})"
-    return None
-
-
-def gpu_model(device: Device) -> str | None:
-    """STUB."""
     return None

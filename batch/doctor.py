@@ -108,7 +108,7 @@ def _openvino() -> Iterator[Finding]:
     yield Finding("ok", "openvino", f"{version('openvino')}; runs {runs}")
     for each, problem in problems.items():
         if problem is not None:
-            yield Finding("note", "openvino", f"{each} cannot be had: {problem}")
+            yield Finding("note", "openvino", f"{each} is not available: {problem}")
 
 
 def _bundle(folder: Path, public_key: Path | None) -> Iterator[Finding]:

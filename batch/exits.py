@@ -60,7 +60,7 @@ def show_results(output: Path) -> None:
 
 def check_quarantine(counts: Counts, allowed: float, output: Path, progress: RunProgress) -> None:
     """Exit with 3 if a greater share of the rows than `allowed` was quarantined."""
-    if counts.quarantined_share > allowed:
+    if not counts.quarantined_share <= allowed:  # where `allowed` is no number, nothing is
         progress.note(
             "quarantine",
             f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from batch.cgroup import read_limits
@@ -24,6 +27,91 @@ FEATURES = {
     "sve": "SVE",
 }
 """Instructions for which engines have code of their own, by the kernel's name for them."""
+
+IDENTITY_FIELDS = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "CPU implementer",
+    "CPU architecture",
+    "CPU variant",
+    "CPU part",
+)
+"""Lines of /proc/cpuinfo that name a processor design, of x86 and of ARM. The model name is not
+among them: one design is sold, and virtualised, under many."""
+
+VECTOR_FLAGS = {
+    "flags": re.compile(r"(?:s?sse\d|avx|amx|fma|f16c|xop|gfni)\w*|pni"),
+    "Features": re.compile(r"(?:asimd|fphp|sve|sme|bf16|i8mm)\w*"),
+}
+"""Instruction sets that engines and NumPy have kernels for, of x86 and of ARM, by the kernel's name
+for their list. Its other flags, such as those of mitigations, change with an update and choose no
+code."""
+
+ENVIRONMENT = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_CPU_ISA_HINTS",
+    "DNNL_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "OV_CPU_MAX_ISA",
+    "OV_CPU_LEGACY_ATTN",
+    "ORT_MLAS_QKGEMM_S8_APPROX_VNNI",
+    "ORT_DISABLE_FLASH_ATTENTION",
+    "ORT_DISABLE_FUSED_ATTENTION",
+    "ORT_DISABLE_FUSED_CROSS_ATTENTION",
+    "ORT_DISABLE_MEMORY_EFFICIENT_ATTENTION",
+    "ORT_DISABLE_TRT_FLASH_ATTENTION",
+    "ORT_ENABLE_CUDNN_FLASH_ATTENTION",
+    "ORT_ENABLE_LEAN_ATTENTION",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "OPENBLAS_CORETYPE",
+    "GLIBC_TUNABLES",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
+"""Variables by which oneDNN (in OpenVINO), OpenVINO, onnxruntime, NumPy, glibc and CUDA choose
+other code than the processor's own: from their documentation, and from what their libraries read.
+"""
+
+
+def processor_class(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> str:
+    """What decides which code computes scores on this processor, in one line.
+
+    Its design, the vector instructions that it has, and the variables that choose among them. Two
+    machines with the same line run the same code; after an update of the kernel the line is the
+    same. root: where `proc` is mounted.
+    """
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        design = [platform.processor()]
+    else:
+        design = _design(lines)
+    chosen = [
+        f"{name}={value}" for name in ENVIRONMENT if (value := environment.get(name, "").strip())
+    ]
+    return "; ".join([platform.machine(), *design, *chosen])
+
+
+def _design(lines: list[str]) -> list[str]:
+    """Designs of the cores, which may differ, and the vector instructions of all of them."""
+    split = (line.partition(":") for line in lines)
+    fields = [(name.strip(), value.strip()) for name, _, value in split]
+    named = {name: {value for key, value in fields if key == name} for name in IDENTITY_FIELDS}
+    vectors = sorted(
+        {
+            flag
+            for key, value in dict.fromkeys(fields)
+            if key in VECTOR_FLAGS
+            for flag in value.split()
+            if VECTOR_FLAGS[key].fullmatch(flag)
+        }
+    )
+    designs = [f"{name} {','.join(sorted(values))}" for name, values in named.items() if values]
+    return [*designs, " ".join(vectors)]
 
 
 def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
@@ -63,10 +151,3 @@ def free_memory_bytes(root: Path = Path("/")) -> int | None:
         lines = []
     found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     return min(found, default=None)
-
-
-def processor_class() -> str:
-    """STUB."""
-    import os
-
-    return ", ".join(cpu_features()) + os.environ.get("ONEDNN_MAX_CPU_ISA", "")

@@ -1,19 +1,19 @@
-"""What an ONNX file may not do: keep weights in other files, which no hash vouches for.
+"""What the bytes of an ONNX file must be: a model with a graph, whose weights all lie inside.
 
-Reads just enough of the file's protobuf wire format (developers.google.com/protocol-buffers/docs/
-encoding) to find every tensor, so that scoring needs no ONNX package. Handing onnxruntime the bytes
-instead would not help: it then looks for external files in the working folder.
+Reads just enough of the protobuf wire format (developers.google.com/protocol-buffers/docs/encoding)
+to find every tensor, so that scoring needs no ONNX package. Bytes are checked and never a path:
+engines get the very bytes that were checked. They would look for external data in the working
+folder, and some would take a file of another format for its own and load the weights beside it.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from schemas.errors import BundleError
+from schemas.printable import printable
 
 Message: TypeAlias = Mapping[int, str]
 """By field number, the kind of message in a field; fields that can hold no tensor are left out."""
@@ -38,6 +38,12 @@ MESSAGES: Mapping[str, Message] = {
 
 TENSOR_NAME, EXTERNAL_DATA, DATA_LOCATION = 8, 13, 14
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+REQUIRED: Mapping[tuple[int, int], str] = {
+    (1, VARINT): "ir_version",
+    (7, BYTES): "graph",
+    (8, BYTES): "opset_import",
+}
+"""Fields that every ONNX model has, by number and wire type."""
 MAX_DEPTH = 100
 """Messages inside each other at most, as in protobuf's own readers."""
 
@@ -47,6 +53,7 @@ class Field:
     """One field of a message. value: a number. start, end: where bytes lie in the file."""
 
     number: int
+    wire: int
     value: int
     start: int
     end: int
@@ -56,38 +63,43 @@ class _MalformedError(ValueError):
     """The bytes are not a protobuf message."""
 
 
-def refuse_external_data(path: Path) -> None:
-    """Raise BundleError if any tensor of an ONNX file lies outside of it, or if it is not ONNX.
+def check_onnx(content: bytes, label: str) -> None:
+    """Raise BundleError unless these bytes are an ONNX model without external data.
 
-    Tensors of sub-graphs, attributes, functions and training graphs count, sparse ones too. The
-    file is mapped and not read: weights are skipped over.
+    Tensors of sub-graphs, attributes, functions and training graphs count, sparse ones too; weights
+    are skipped over. label: name of the file for messages.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check(memoryview(data), path)
-    except (_MalformedError, ValueError) as error:  # an empty file cannot be mapped
+        with memoryview(content) as data:
+            _require_model(data)
+            _refuse_external_data(data, label)
+    except _MalformedError as error:
         raise BundleError(
-            f"{path}: not an ONNX file: {error}", hint="is it a file made by export-classifier?"
+            f"{label}: not an ONNX file: {error}", hint="is it a file made by export-classifier?"
         ) from error
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _check(data: memoryview, path: Path) -> None:
-    with data:
-        for start, end in _tensors(data, 0, len(data), "Model", 0):
-            name, outside = "", False
-            for field in _fields(data, start, end):
-                if field.number == TENSOR_NAME:
-                    name = bytes(data[field.start : field.end]).decode("utf-8", "replace")
-                outside |= field.number == EXTERNAL_DATA
-                outside |= field.number == DATA_LOCATION and field.value != 0
-            if outside:
-                raise BundleError(
-                    f"{path}: tensor {name[:80]!r} lies in another file (external data), which "
-                    "nothing vouches for",
-                    hint="save the model as one file, or export the checkpoint again",
-                )
+def _require_model(data: memoryview) -> None:
+    present = {(field.number, field.wire) for field in _fields(data, 0, len(data))}
+    missing = [name for field, name in REQUIRED.items() if field not in present]
+    if missing:
+        raise _MalformedError(f"it has no {missing[0]}")
+
+
+def _refuse_external_data(data: memoryview, label: str) -> None:
+    for start, end in _tensors(data, 0, len(data), "Model", 0):
+        name, outside = "", False
+        for field in _fields(data, start, end):
+            if field.number == TENSOR_NAME:
+                name = bytes(data[field.start : field.end]).decode("utf-8", "replace")
+            outside |= field.number == EXTERNAL_DATA
+            outside |= field.number == DATA_LOCATION and field.value != 0
+        if outside:
+            raise BundleError(
+                f"{label}: tensor '{printable(name[:80])}' lies in another file (external data), "
+                "for which no hash is listed",
+                hint="save the model as one file, or export the checkpoint again",
+            )
 
 
 def _tensors(
@@ -125,7 +137,7 @@ def _fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
             raise _MalformedError(f"wire type {wire} before byte {at}")
         if at > end:
             raise _MalformedError(f"field {number} reaches over its message at byte {first}")
-        yield Field(number, value, first, at)
+        yield Field(number, wire, value, first, at)
 
 
 def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:

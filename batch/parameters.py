@@ -1,11 +1,17 @@
-"""Types of command-line options: durations, sizes, shards, paths to write to."""
+"""Values of the command line that need reading: paths, numbers, durations, sizes, shards.
+
+What is senseless is wrong usage (exit 2) and never the same as an option that was left out: blank
+paths, environment variables that are set to nothing, numbers that are none or beyond any machine.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +22,60 @@ from schemas.paths import require_local
 if TYPE_CHECKING:
     from batch.options import Shard
 
+MAX_THREADS = 4096
+MAX_CHUNK_ROWS = 10_000_000
+MAX_TOKENS_PER_BATCH = 2**24
+"""Beyond what any machine can use: a slip of the finger, and not a wish."""
+LEAST_SIZE, MAX_SIZE = 10**6, 10**15
+"""Bytes: below, nothing fits; above, there is no such disk."""
+
 _SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
+
+
+class NamedPath(click.Path):
+    """A path that is not blank: an empty one would mean the working folder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value).strip():
+            self.fail("a path is expected, and it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class EnvironmentOption(click.Option):
+    """An option whose environment variable, where it is set, must say something.
+
+    click takes a variable that is set to nothing for one that is not set, so that a signature would
+    silently not be required where a deployment lost the value.
+    """
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        names: Sequence[str] = [self.envvar] if isinstance(self.envvar, str) else self.envvar or ()
+        for name in names:
+            if not os.environ.get(name, "set").strip():
+                raise click.UsageError(
+                    f"the environment variable {name} is set and empty\nhint: give it the value "
+                    f"of {self.opts[0]}, or unset it",
+                    ctx,
+                )
+        return super().resolve_envvar_value(ctx)
+
+
+class Share(click.FloatRange):
+    """A number from 0 to 1."""
+
+    name = "share"
+
+    def __init__(self) -> None:
+        super().__init__(0.0, 1.0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        share = super().convert(value, param, ctx)
+        if math.isnan(share):  # it is neither below 0 nor above 1
+            self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
+        return share
 
 
 class Duration(click.ParamType[float]):
@@ -41,25 +100,21 @@ class Size(click.ParamType[int]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        from pydantic import ByteSize, NonNegativeInt, TypeAdapter, ValidationError
+        from pydantic import ByteSize, TypeAdapter, ValidationError
 
         try:
-            size = TypeAdapter(ByteSize).validate_python(value)
-            return TypeAdapter(NonNegativeInt).validate_python(int(size))
-        except ValidationError:
+            size = int(TypeAdapter(ByteSize).validate_python(value))
+        except (ValidationError, OverflowError):
             self.fail(f"{value!r} is not a size; write 500MB or 2GB", param, ctx)
+        if not LEAST_SIZE <= size <= MAX_SIZE:
+            self.fail(f"{value!r} is not between 1MB and 1PB; write 500MB or 2GB", param, ctx)
+        return size
 
 
-class WritablePath(click.Path[Path]):
+class WritablePath(NamedPath):
     """Local path that a command writes to; a URL is a usage error, not a folder called `s3:`."""
 
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Path:
-        """Check what the user wrote before anything else happens."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         name = param.opts[-1] if isinstance(param, click.Option) else "path"
         try:
             path = require_local(os.fspath(value), name)
@@ -82,3 +137,15 @@ class ShardNumber(click.ParamType["Shard"]):
         if match is None or int(match[1]) > int(match[2]):
             self.fail(f"{value!r} is not a shard; of eight, write 1/8 to 8/8", param, ctx)
         return Shard(int(match[1]), int(match[2]))
+
+
+require_signature = click.option(
+    "--require-signature",
+    cls=EnvironmentOption,
+    type=NamedPath(dir_okay=False, exists=True),
+    envvar="NARRASCAN_REQUIRE_SIGNATURE",
+    show_envvar=True,
+    metavar="PUBLIC_KEY",
+    help="Refuse a bundle that this key did not sign, or that was changed since.",
+)
+"""The same for every command that opens a bundle."""

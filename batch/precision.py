@@ -25,12 +25,12 @@ def choose_precision(
         )
     for precision in PRECISIONS:
         if precision == requested:
-            bundle.onnx(tasks, precision)
+            bundle.graph_name(tasks, precision)
             problem = precision_problem(precision, device)
             if problem is not None:
                 raise DeviceError(
-                    f"--precision {precision} cannot be had: {problem}",
-                    hint="use --precision auto, or mend the installation",
+                    f"--precision {precision} is not available: {problem}",
+                    hint="use --precision auto, or repair the installation",
                 )
             return precision
     raise UsageError(f"--precision {requested!r}: expected auto or one of {listing(PRECISIONS)}")

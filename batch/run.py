@@ -172,6 +172,7 @@ def _open_cache(
         identity.digest(),
         max_bytes=options.cache_bytes,
         note=partial(progress.note, "cache"),
+        is_private=options.require_signature is not None,
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,12 @@ from batch.cache import LogitCache
 from batch.device import Device
 from batch.packing import BatchShapes, PackedBatch
 from batch.pipeline import make_ahead
-from batch.session import TaskSession
+from batch.session import TaskSession, open_session
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray, calibrate, decide
 from schemas.errors import BundleError, listing
 from schemas.metadata import ArtefactMetadata
+from schemas.printable import one_line, printable
 from schemas.tasks import BoolArray
 from schemas.text import ModelText
 from schemas.tokens import IdArray, TextTokenizer, TokenisedText
@@ -56,12 +56,12 @@ def _ignore(rows: int, tokens: int) -> None:
     """An OnBatch that does nothing."""
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Open a tokenizer.json. Raises BundleError."""
+def load_tokenizer(content: bytes, label: str) -> Tokenizer:
+    """Open the content of a tokenizer.json. Raises BundleError. label: its path, for messages."""
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(content)
     except Exception as error:  # the Rust side raises plain Exception
-        raise BundleError(f"{path}: not a tokenizer file: {error}") from error
+        raise BundleError(f"{label}: not a tokenizer file: {one_line(error)}") from error
 
 
 class LogitRunner:
@@ -87,7 +87,7 @@ class LogitRunner:
         self.device = session.device
         self.engine = session.engine
         self.streams = session.streams
-        self.path = session.path
+        self.graph = session.graph
         self._session = session
         self.cache: LogitCache | None = None
         self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
@@ -98,7 +98,7 @@ class LogitRunner:
             return list(self._tokenizer.encode(texts))
         except OverflowError as error:
             raise BundleError(
-                f"{self.path.parent}: its tokenizer numbers a token too high: {error}",
+                f"{self.graph.label}: its tokenizer numbers a token too high: {error}",
                 hint="export the checkpoint again",
             ) from error
 
@@ -191,7 +191,8 @@ class Scorer:
         logits = self.runner.logits(tokenised, on_batch=on_batch)
         if not np.isfinite(logits).all():
             raise BundleError(
-                f"{self.runner.path}: logits of {listing(self.labels)} are not finite numbers",
+                f"{self.runner.graph.label}: logits of {listing(self.labels)} are not finite "
+                "numbers",
                 hint="it is damaged; export the checkpoint again",
             )
         probabilities = np.empty_like(logits)
@@ -223,27 +224,23 @@ def open_scorer(
     Raises UsageError for an unknown task or tasks that share no graph, BundleError if a
     file was changed, or if the tokenizer is not the one that the graph was exported with.
     """
-    session = TaskSession(
-        bundle.onnx(tasks, precision),
-        device,
-        threads=threads,
-        precision=precision,
-        engine=engine,
-        tasks=tasks if isinstance(tasks, tuple) and len(tasks) > 1 else (),
+    session, described = open_session(
+        bundle, tasks, device, precision=precision, engine=engine, threads=threads
     )
-    described = session.task_metadata()
     metadata = described[0]
-    path = bundle.tokenizer()
-    found = bundle.manifest.files[path.name].sha256
-    if found != metadata.tokenizer_sha256:
+    tokenizer = bundle.files.tokenizer
+    label = printable(str(tokenizer))
+    content = bundle.read_tokenizer()
+    sha256 = bundle.manifest.files[tokenizer.name].sha256
+    if sha256 != metadata.tokenizer_sha256:
         raise BundleError(
-            f"{path}: is not the tokenizer that task {metadata.task!r} was exported with: sha256 "
-            f"{found[:12]}..., expected {metadata.tokenizer_sha256[:12]}...",
+            f"{label}: is not the tokenizer that task {metadata.task!r} was exported with: sha256 "
+            f"{sha256[:12]}..., expected {printable(metadata.tokenizer_sha256[:12])}...",
             hint="take graph and tokenizer from the same bundle",
         )
     runner = LogitRunner(
         session,
-        load_tokenizer(path),
+        load_tokenizer(content, label),
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
         tokens_per_batch=tokens_per_batch,

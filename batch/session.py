@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from batch.device import Device
 from batch.engines import open_engine, open_fastest
-from batch.onnx_file import refuse_external_data
+from batch.graph_file import GraphFile
+from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
-from schemas.metadata import ArtefactMetadata, shared_from_props
+from schemas.metadata import ArtefactMetadata, check_shared, check_task, shared_from_props
+from schemas.printable import one_line
 from schemas.tokens import InputArray
 from schemas.variants import EngineName, Precision
 
@@ -39,7 +39,7 @@ class TaskSession:
 
     def __init__(
         self,
-        path: Path,
+        graph: GraphFile,
         device: Device,
         *,
         threads: int = 0,
@@ -47,16 +47,15 @@ class TaskSession:
         tasks: tuple[str, ...] = (),
         engine: EngineName | None = None,
     ) -> None:
-        refuse_external_data(path)
-        self.path = path
+        self.graph = graph
         self.device = device
         self.precision = precision
         self._tasks = tasks
         self._outputs = [task_logits(task) for task in tasks] or [LOGITS]
         self.engine, self._engine = (
-            open_fastest(path, device, precision=precision, threads=threads)
+            open_fastest(graph, device, precision=precision, threads=threads)
             if engine is None
-            else (engine, open_engine(path, device, engine, precision=precision, threads=threads))
+            else (engine, open_engine(graph, device, engine, precision=precision, threads=threads))
         )
         self.streams = self._engine.streams
         self._columns = self._engine.columns
@@ -66,15 +65,15 @@ class TaskSession:
 
         Raises BundleError if that is missing or not valid, or if the file is not for it.
         """
-        metadata = ArtefactMetadata.from_props(self._engine.props, source=str(self.path))
+        metadata = ArtefactMetadata.from_props(self._engine.props, source=self.graph.label)
         return self._in_this_precision(metadata, LOGITS)
 
     def described(self) -> dict[str, ArtefactMetadata]:
         """What the file says of every task that it has, by task; raises as `metadata` does."""
-        shared = shared_from_props(self._engine.props, source=str(self.path))
+        shared = shared_from_props(self._engine.props, source=self.graph.label)
         if shared:
             return shared
-        metadata = ArtefactMetadata.from_props(self._engine.props, source=str(self.path))
+        metadata = ArtefactMetadata.from_props(self._engine.props, source=self.graph.label)
         return {metadata.task: metadata}
 
     def task_metadata(self) -> tuple[ArtefactMetadata, ...]:
@@ -85,12 +84,24 @@ class TaskSession:
         missing = [task for task in self._tasks if task not in stored]
         if missing:
             raise BundleError(
-                f"{self.path}: says nothing of task {missing[0]!r}",
+                f"{self.graph.label}: says nothing of task {missing[0]!r}",
                 hint="export the checkpoint again",
             )
-        return tuple(
+        tasks = tuple(
             self._in_this_precision(stored[task], task_logits(task)) for task in self._tasks
         )
+        check_shared(tasks, source=self.graph.label)
+        return tasks
+
+    def metadata_of(self, tasks: tuple[str, ...]) -> tuple[ArtefactMetadata, ...]:
+        """What the file says of the tasks that a manifest maps to it; raises as `metadata` does.
+
+        Raises BundleError too if it is the file of another task.
+        """
+        described = self.task_metadata()
+        for task, metadata in zip(tasks, described, strict=True):
+            check_task(metadata, task, source=self.graph.label)
+        return described
 
     def run(self, input_ids: InputArray, attention_mask: InputArray) -> FloatArray:
         """Both (rows, seq) int64. May be called from several threads at once.
@@ -104,8 +115,8 @@ class TaskSession:
             raise
         except Exception as error:  # engines have no common base class for their errors
             raise BundleError(
-                f"{self.path}: cannot be run on {self.device.name} with {input_ids.shape[0]} rows "
-                f"of {input_ids.shape[1]} tokens: {error}",
+                f"{self.graph.label}: cannot be run on {self.device.name} with "
+                f"{input_ids.shape[0]} rows of {input_ids.shape[1]} tokens: {one_line(error)}",
                 hint="export the checkpoint again; if memory ran out, lower --max-tokens-per-batch",
             ) from error
         for output, logits in zip(self._outputs, found, strict=True):
@@ -117,8 +128,8 @@ class TaskSession:
         columns = self._columns.get(output, 0)
         if logits.ndim != 2 or len(logits) != rows or columns not in (0, logits.shape[1]):
             raise BundleError(
-                f"{self.path}: {output} has the shape {logits.shape} for {rows} rows and {columns} "
-                "labels",
+                f"{self.graph.label}: {output} has the shape {logits.shape} for {rows} rows and "
+                f"{columns} labels",
                 hint="export the checkpoint again",
             )
 
@@ -126,7 +137,7 @@ class TaskSession:
         columns = self._columns.get(output, 0)
         if columns != len(metadata.labels):
             raise BundleError(
-                f"{self.path}: the graph has {columns} outputs and its metadata "
+                f"{self.graph.label}: the graph has {columns} outputs and its metadata "
                 f"{len(metadata.labels)} labels",
                 hint="export the checkpoint again",
             )
@@ -134,6 +145,31 @@ class TaskSession:
             return metadata.at(self.precision)
         except KeyError:
             raise BundleError(
-                f"{self.path}: is in {metadata.precision} and not for {self.precision}",
+                f"{self.graph.label}: is in {metadata.precision} and not for {self.precision}",
                 hint="export the checkpoint again",
             ) from None
+
+
+def open_session(
+    bundle: Bundle,
+    tasks: str | tuple[str, ...],
+    device: Device,
+    *,
+    precision: Precision,
+    engine: EngineName | None = None,
+    threads: int = 0,
+) -> tuple[TaskSession, tuple[ArtefactMetadata, ...]]:
+    """Open the graph of a task of a bundle, or of tasks that share one, and what it says of each.
+
+    Raises UsageError for what the bundle does not have, else as `TaskSession` and `metadata_of` do.
+    """
+    names = (tasks,) if isinstance(tasks, str) else tasks
+    session = TaskSession(
+        GraphFile.of_bundle(bundle, names, precision),
+        device,
+        threads=threads,
+        precision=precision,
+        engine=engine,
+        tasks=names if len(names) > 1 else (),
+    )
+    return session, session.metadata_of(names)

@@ -11,16 +11,21 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.bundle import Bundle, BundleFiles
 from schemas.errors import BundleError, UsageError
+from schemas.metadata import validation_problems
+from schemas.printable import one_line, printable
+from schemas.regular_file import read_regular_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 INSTALL = "pip install 'narrascan[sign]'"
 KEY_ID_CHARS = 16
+MAX_SIGNATURE_BYTES = 10_000
+MAX_KEY_BYTES = 100_000
 
 
 class Signature(BaseModel):
@@ -29,8 +34,8 @@ class Signature(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     algorithm: Literal["ed25519"] = "ed25519"
-    key_id: str
-    """Of the public key; it only tells people which key it was."""
+    key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """Of the public key; it only names the key for people."""
     signature: str
     """64 bytes in base64, over the bytes of `bundle.json` and nothing else."""
 
@@ -57,12 +62,21 @@ def open_bundle(folder: Path, public_key: Path | None) -> Bundle:
 def read_signature(files: BundleFiles) -> Signature | None:
     """The signature beside a manifest, not checked, or None where there is none."""
     try:
-        return Signature.model_validate_json(files.signature.read_bytes())
+        content = read_regular_file(files.signature, max_bytes=MAX_SIGNATURE_BYTES)
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except OSError as error:
         raise BundleError(
-            f"{files.signature}: not a signature: {error}", hint="sign the bundle again"
+            f"{printable(str(files.signature))}: cannot be read: {error.strerror}",
+            hint="sign the bundle again",
+        ) from error
+    try:
+        return Signature.model_validate_json(content)
+    except ValidationError as error:
+        raise BundleError(
+            f"{printable(str(files.signature))}: not a signature: "
+            f"{validation_problems(error, 'signature')}",
+            hint="sign the bundle again",
         ) from error
 
 
@@ -74,7 +88,8 @@ def check_signature(manifest: bytes, files: BundleFiles, key: Ed25519PublicKey) 
     wanted = key_id(key)
     if stored is None:
         raise BundleError(
-            f"{files.folder}: is not signed, and a signature by key {wanted} is required",
+            f"{printable(str(files.folder))}: is not signed, and a signature by key {wanted} is "
+            "required",
             hint="`export-classifier sign` signs it",
         )
     try:
@@ -82,12 +97,12 @@ def check_signature(manifest: bytes, files: BundleFiles, key: Ed25519PublicKey) 
     except (InvalidSignature, ValueError) as error:
         if stored.key_id != wanted:
             raise BundleError(
-                f"{files.folder}: is signed by key {stored.key_id}, and a signature by key "
-                f"{wanted} is required",
+                f"{printable(str(files.folder))}: is signed by key {stored.key_id}, and a "
+                f"signature by key {wanted} is required",
                 hint="name the public key of whoever signed it, if you trust them",
             ) from error
         raise BundleError(
-            f"{files.manifest}: changed since it was signed by key {wanted}",
+            f"{printable(str(files.manifest))}: changed since it was signed by key {wanted}",
             hint="copy the bundle again, or have it signed again by someone who checked it",
         ) from error
 
@@ -107,21 +122,22 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
         raise UsageError(f"signatures need the package cryptography: {error}", hint=INSTALL) from (
             error
         )
+    shown = printable(str(path))
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path, max_bytes=MAX_KEY_BYTES)
         if b"PRIVATE KEY" in content:
             raise UsageError(
-                f"{path}: is a private key; checking takes the public one",
+                f"{shown}: is a private key; checking takes the public one",
                 hint="keep this file to yourself, and give its .pub file away",
             )
         key = load_pem_public_key(content)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{shown}: cannot be read: {error.strerror}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(
-            f"{path}: not a public key in PEM: {error}",
+            f"{shown}: not a public key in PEM: {one_line(error)}",
             hint="`export-classifier keygen` makes a pair of keys",
         ) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(f"{path}: is a {type(key).__name__}, not an Ed25519 public key")
+        raise UsageError(f"{shown}: is a {type(key).__name__}, not an Ed25519 public key")
     return key

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from batch.device import Device
-from batch.session import TaskSession
+from batch.session import open_session
 from schemas.bundle import Bundle
 from schemas.errors import UsageError, listing, nearest
 from schemas.tables import GOLD_PREFIX, reserved_columns, task_columns
@@ -102,8 +102,8 @@ def _refuse_different_texts(bundle: Bundle, tasks: tuple[str, ...]) -> None:
     cpu = Device("cpu", 0, "to read what files say of themselves")
     readers: dict[TextSpec, list[str]] = {}
     for task in tasks:
-        text = TaskSession(bundle.onnx(task, "fp32"), cpu, threads=1).metadata().text
-        readers.setdefault(text, []).append(task)
+        _, (metadata,) = open_session(bundle, task, cpu, precision="fp32", threads=1)
+        readers.setdefault(metadata.text, []).append(task)
     if len(readers) > 1:
         parts = "; ".join(f"{listing(names)}: {_reads(text)}" for text, names in readers.items())
         runs = ", then ".join(f"--task {','.join(names)}" for names in readers.values())

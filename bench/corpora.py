@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ import polars as pl
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch.graph_file import GraphFile
 from exporter.graph import embed_metadata
-from exporter.inspection import read_metadata
+from exporter.inspection import metadata_of
 from exporter.publish import export_checkpoint
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import load_config
@@ -70,13 +70,13 @@ def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) ->
     """A copy of one task of a bundle that reads longer texts; the graphs are the same."""
     opened, ours = Bundle.open(bundle), BundleFiles(folder)
     folder.mkdir(parents=True)
-    shutil.copyfile(opened.tokenizer(), ours.tokenizer)
+    ours.tokenizer.write_bytes(opened.read_tokenizer())
     files = opened.manifest.tasks[task]
-    for precision, name in files.items():
+    for name in files.values():
         graph = folder / name
         if not graph.exists():
-            shutil.copyfile(opened.onnx(task, precision), graph)
-            metadata = read_metadata(graph)[task]
+            graph.write_bytes(opened.read(name))
+            metadata = metadata_of(GraphFile.of_path(graph), task)
             embed_metadata(graph, metadata.model_copy(update={"max_tokens": max_tokens}))
     names = dict.fromkeys([ours.tokenizer.name, *files.values()])
     manifest = BundleManifest(
@@ -96,7 +96,7 @@ def pretend_bf16(bundle: Path) -> None:
     numbers = set(VariantCost.model_fields) - {"kept", "device"}
     free = VariantCost.model_validate({**dict.fromkeys(numbers, 0), "kept": ()})
     for task in stored.tasks:
-        about = read_metadata(files.onnx(task))[task]
+        about = metadata_of(GraphFile.of_path(files.onnx(task)), task)
         variant = VariantFacts(
             thresholds=about.thresholds,
             calibration=about.calibration,

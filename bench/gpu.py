@@ -163,7 +163,7 @@ def run(bundle: Bundle, checkpoint: Path, task: str, rows: int, rounds: int, siz
     device, contenders = choose_device("cuda"), dict[str, Contender]()
     for each in PRECISIONS:
         scorer = open_scorer(bundle, task, device, precision=each)
-        pipeline = theirs(scorer, checkpoint, bundle.tokenizer(), device, size)
+        pipeline = theirs(scorer, checkpoint, bundle.files.tokenizer, device, size)
         contenders |= {f"narrascan {each}": ours(scorer), f"transformers.pipeline {each}": pipeline}
     return Record(
         gpu=torch.cuda.get_device_name(0),

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.precision import precision_problem
 from batch.scorer import LogitRunner
 from batch.session import TaskSession
@@ -116,7 +117,7 @@ def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, Logi
         trace_graph(model.joint(group)).write(files)
         path = files.shared(group[0]) if number > 1 else files.onnx(group[0])
         session = TaskSession(
-            path,
+            GraphFile.of_path(path),
             choose_device("cpu"),
             threads=threads,
             precision=precision,

@@ -24,13 +24,14 @@ import polars as pl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.precision import precision_problem
 from batch.scorer import load_tokenizer
 from bench.contender import MAX_TOKENS
 from bench.corpora import long_corpus, news_corpus, widened_bundle
 from bench.machine import Machine, forward_mflops
 from bench.throughput_page import Results, Variant, write_page
-from exporter.inspection import read_metadata
+from exporter.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.metadata import ArtefactMetadata
 from schemas.text import ModelText
@@ -154,7 +155,8 @@ def main(
 
 
 def _facts(bundle: Bundle, task: str, precision: Precision) -> ArtefactMetadata:
-    return read_metadata(bundle.onnx(task, precision))[task].at(precision)
+    graph = GraphFile.of_bundle(bundle, task, precision)
+    return metadata_of(graph, task).at(precision)
 
 
 def _peer_model(facts: ArtefactMetadata, folder: Path) -> Path:
@@ -173,9 +175,8 @@ def _corpus(name: str, work: Path, bundle: Path, texts: int) -> Corpus:
     frame: pl.DataFrame = CORPORA[name](rows, np.random.default_rng(0))
     path = work / f"{name}.parquet"
     frame.write_parquet(path)
-    tokenizer = TextTokenizer(
-        load_tokenizer(Bundle.open(bundle).tokenizer()), max_tokens=MAX_TOKENS
-    )
+    content = Bundle.open(bundle).read_tokenizer()
+    tokenizer = TextTokenizer(load_tokenizer(content, str(bundle)), max_tokens=MAX_TOKENS)
     encoded = tokenizer.encode([ModelText(text, cut=False) for text in frame["text"]])
     return Corpus(name, path, tuple(len(text.ids) for text in encoded))
 

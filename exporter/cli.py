@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 import click
 from click_default_group import DefaultGroup
 
-from batch.parameters import WritablePath
+from batch.parameters import NamedPath, WritablePath, require_signature
 from schemas.errors import NarrascanError, UsageError, listing
 
 if TYPE_CHECKING:
     from schemas.metadata import ArtefactMetadata
     from schemas.variants import Precision
 
-OUTPUT_FOLDER = WritablePath(path_type=Path, file_okay=False)
-EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
-EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+EXISTING_FOLDER = NamedPath(file_okay=False, exists=True)
+EXISTING_FILE = NamedPath(dir_okay=False, exists=True)
 
 
 @click.group(cls=DefaultGroup, default="export", default_if_no_args=False)
@@ -41,7 +40,7 @@ def main() -> None:
 @click.argument("checkpoint", type=EXISTING_FOLDER)
 @click.option(
     "--output",
-    type=OUTPUT_FOLDER,
+    type=WritablePath(file_okay=False),
     default=Path("artifacts/bundle"),
     show_default=True,
     help="Folder of the bundle; an older bundle there is replaced.",
@@ -93,7 +92,7 @@ def export(
 
 
 @main.command()
-@click.argument("path", metavar="FILE|BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", metavar="FILE|BUNDLE", type=NamedPath(exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
 def inspect(path: Path, as_json: bool) -> None:
     """Show what an ONNX FILE, or every file of a BUNDLE, says of itself.
@@ -106,6 +105,7 @@ def inspect(path: Path, as_json: bool) -> None:
       export-classifier inspect artifacts/bundle/narrative.onnx --json
     """
     with _told():
+        from batch.graph_file import GraphFile
         from exporter.card import model_card
         from exporter.inspection import BundleReport, read_metadata
 
@@ -113,19 +113,14 @@ def inspect(path: Path, as_json: bool) -> None:
             report = BundleReport.of(path)
             shown = report.model_dump_json(indent=1) if as_json else report.text()
         else:
-            tasks = read_metadata(path)
+            tasks = read_metadata(GraphFile.of_path(path))
             shown = _as_json(tasks) if as_json else model_card(tasks)
     click.echo(shown)
 
 
 @main.command()
 @click.argument("bundle", type=EXISTING_FOLDER)
-@click.option(
-    "--require-signature",
-    type=EXISTING_FILE,
-    metavar="PUBLIC_KEY",
-    help="Refuse a bundle that this key did not sign, or that was changed since.",
-)
+@require_signature
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a check.")
 def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
     """Check BUNDLE again, on any machine, without its checkpoint and without torch.
@@ -167,7 +162,7 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
 )
 @click.option(
     "--output",
-    type=OUTPUT_FOLDER,
+    type=WritablePath(file_okay=False),
     help="Folder of the new bundle.  [default: BUNDLE itself is replaced]",
 )
 @click.option("--text-column", default="text", show_default=True, help="Column of the body.")
@@ -240,7 +235,7 @@ def recalibrate(
 
 
 @main.command()
-@click.argument("key", type=WritablePath(path_type=Path, dir_okay=False))
+@click.argument("key", type=WritablePath(dir_okay=False))
 def keygen(key: Path) -> None:
     """Make a private KEY to sign bundles with, and KEY.pub to check them with.
 

@@ -100,7 +100,7 @@ def embed_shared_metadata(graph: Path, tasks: Sequence[ArtefactMetadata]) -> Non
 
 
 def _embed(graph: Path, props: dict[str, str], named: str) -> None:
-    model = onnx.load(graph)
+    model = onnx.load(graph, load_external_data=False)
     onnx.helper.set_model_props(model, props)
     model.doc_string = f"narrascan: {named}"
     onnx.checker.check_model(model)

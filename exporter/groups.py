@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from batch.graph_file import GraphFile
 from batch.session import TaskSession
 from exporter.devices import checking_device
 from exporter.variants import Reference
@@ -35,13 +36,15 @@ def other_bits(
     names = tuple(references)
     first = references[names[0]]
     device, path = checking_device(precision), files.shared(names[0], precision)
-    together = first.runner(TaskSession(path, device, precision=precision, tasks=names))
+    graph = GraphFile.of_path(path)
+    together = first.runner(TaskSession(graph, device, precision=precision, tasks=names))
     some = first.texts[:MAX_TEXTS]
     found = together.logits(some)
     ends = np.cumsum([reference.gold.shape[1] for reference in references.values()])
     for task, shared in zip(names, np.split(found, ends[:-1], axis=1), strict=True):
         own = files.onnx(task, precision)
-        alone = first.runner(TaskSession(own, device, precision=precision)).logits(some)
+        session = TaskSession(GraphFile.of_path(own), device, precision=precision)
+        alone = first.runner(session).logits(some)
         if not np.array_equal(alone, shared):
             return (
                 f"{path.name}: logits of task {task!r} differ from those of {own.name} by up to "

@@ -7,10 +7,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.session import TaskSession
 from batch.signature import Signature, read_signature
 from exporter.card import model_card
 from schemas.bundle import Bundle
+from schemas.errors import BundleError, listing
 from schemas.files import FileFacts
 from schemas.metadata import ArtefactMetadata
 from schemas.tasks import TaskName
@@ -38,7 +40,7 @@ class BundleReport(BaseModel):
             signature=read_signature(bundle.files),
             files=bundle.manifest.files,
             tasks={
-                task: read_metadata(bundle.onnx(task, "fp32"))[task]
+                task: metadata_of(GraphFile.of_bundle(bundle, task, "fp32"), task)
                 for task in bundle.manifest.tasks
             },
         )
@@ -64,6 +66,18 @@ class BundleReport(BaseModel):
         )
 
 
-def read_metadata(path: Path) -> dict[str, ArtefactMetadata]:
+def read_metadata(graph: GraphFile) -> dict[str, ArtefactMetadata]:
     """What an ONNX file says of its tasks. Raises BundleError for a file that says nothing."""
-    return TaskSession(path, choose_device("cpu")).described()
+    return TaskSession(graph, choose_device("cpu")).described()
+
+
+def metadata_of(graph: GraphFile, task: str) -> ArtefactMetadata:
+    """What an ONNX file says of a task. Raises BundleError if it says nothing of that one."""
+    described = read_metadata(graph)
+    if task not in described:
+        raise BundleError(
+            f"{graph.label}: is listed for task {task!r}, and its metadata is that of task "
+            f"{listing(described)}",
+            hint="export the checkpoint again",
+        )
+    return described[task]

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.session import TaskSession
 from exporter.graph import GroupGraph
 from exporter.quantise import left_in_bf16, quantise, sweep
@@ -87,11 +88,10 @@ class _Trial:
         return max(distances)
 
     def _logits(self, model: onnx.ModelProto, task: str, texts: list[TokenisedText]) -> FloatArray:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "tried.onnx")
-            onnx.save(GroupGraph(model, self.tasks).cut(task), path)
-            session = TaskSession(path, choose_device("cpu"), precision="int8")
-            return self.references[task].runner(session).logits(texts)
+        cut = GroupGraph(model, self.tasks).cut(task)
+        graph = GraphFile("tried.onnx", "tried.onnx", cut.SerializeToString)
+        session = TaskSession(graph, choose_device("cpu"), precision="int8")
+        return self.references[task].runner(session).logits(texts)
 
 
 def _ways(model: onnx.ModelProto, trial: _Trial) -> Iterator[tuple[str, ...]]:

@@ -70,7 +70,7 @@ def record_probes(
         max_logit_difference=worst,
         bound=max(MARGIN * worst, LEAST_BOUND),
     )
-    return Probes(runner.path.name, task, texts, tokenised, recorded), portability
+    return Probes(runner.graph.name, task, texts, tokenised, recorded), portability
 
 
 def _alone(

@@ -11,6 +11,7 @@ import numpy as np
 
 from batch.device import choose_device
 from batch.engines import slower_engines
+from batch.graph_file import GraphFile
 from batch.scorer import LogitRunner, load_tokenizer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
@@ -24,13 +25,14 @@ from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import apply_settings
 from exporter.variants import Reference
 from exporter.verify import verify
-from schemas.bundle import Bundle, BundleFiles, BundleManifest
+from schemas.bundle import MAX_FILE_BYTES, Bundle, BundleFiles, BundleManifest
 from schemas.config import DecisionConfig
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
-from schemas.files import FileFacts, atomic_folder
+from schemas.files import FileFacts, atomic_folder, content_facts
 from schemas.metadata import ArtefactMetadata, ArtefactMetrics, Verification
 from schemas.probes import write_probes
+from schemas.regular_file import read_regular_file
 from schemas.tasks import BoolArray
 from schemas.text import ModelText, model_text
 from schemas.tokens import TokenisedText
@@ -115,8 +117,9 @@ def _export_task(
     about = checkpoint.info.tasks[task]
     max_tokens, pad_id = checkpoint.info.max_tokens, checkpoint.info.pad_id
     path_model = checkpoint.model.path(task)
-    session = TaskSession(files.onnx(task), choose_device("cpu"))
-    tokenizer = load_tokenizer(files.tokenizer)
+    session = TaskSession(GraphFile.of_path(files.onnx(task)), choose_device("cpu"))
+    tokenizer_json = read_regular_file(files.tokenizer, max_bytes=MAX_FILE_BYTES)
+    tokenizer = load_tokenizer(tokenizer_json, str(files.tokenizer))
     runner = LogitRunner(session, tokenizer, max_tokens=max_tokens, pad_id=pad_id)
     texts, logits, gold = _run_heldout(checkpoint, task, runner)
     decision = choose_decision(logits, gold, config)
@@ -142,7 +145,7 @@ def _export_task(
         max_tokens=max_tokens,
         pad_id=pad_id,
         text=about.text,
-        tokenizer_sha256=FileFacts.of(files.tokenizer).sha256,
+        tokenizer_sha256=content_facts(tokenizer_json).sha256,
         encoder=checkpoint.info.encoder,
         training=about.training,
         metrics=ArtefactMetrics(
@@ -171,7 +174,7 @@ def _export_task(
         logits=logits,
         config=config,
         decision=decision,
-        tokenizer=files.tokenizer,
+        tokenizer_json=tokenizer_json,
         max_tokens=max_tokens,
         pad_id=pad_id,
     )
@@ -203,7 +206,7 @@ def _verify_all(
 def _other_engines(session: TaskSession) -> list[TaskSession]:
     """The same file by every other engine that can run it here."""
     return [
-        TaskSession(session.path, session.device, engine=engine)
+        TaskSession(session.graph, session.device, engine=engine)
         for engine in slower_engines(session.engine, "fp32", session.device)
     ]
 

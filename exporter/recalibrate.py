@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,15 +13,16 @@ from batch.corpus.hashing import check_unchanged, fingerprint_file
 from batch.corpus.reader import ChunkReader
 from batch.corpus.urls import label_of
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.options import RunOptions
 from batch.run import check_gold_labels, plan_run
 from batch.scorer import Scorer, open_scorer
-from batch.session import TaskSession
+from batch.session import open_session
 from exporter.card import model_card
 from exporter.decision import choose_decision
 from exporter.devices import checking_device
 from exporter.graph import embed_metadata, embed_shared_metadata
-from exporter.inspection import read_metadata
+from exporter.inspection import metadata_of, read_metadata
 from exporter.publish import open_again, refuse_foreign
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import change_decision
@@ -140,7 +140,7 @@ def _reference(
         logits=logits,
         config=config,
         decision=choose_decision(logits, rows.gold, config),
-        tokenizer=bundle.tokenizer(),
+        tokenizer_json=bundle.read_tokenizer(),
         max_tokens=scorer.metadata.max_tokens,
         pad_id=scorer.metadata.pad_id,
     )
@@ -189,12 +189,10 @@ def _variant(bundle: Bundle, task: str, precision: Precision, reference: Referen
     It is run where an export on this machine would check it.
     Raises DeviceError if this machine cannot run it, ExportError if it does not pass its gate.
     """
-    path = bundle.onnx(task, precision)
     device = checking_device(precision)
     if device.kind != ONLY_ON[precision]:
         log.info("%s in %s: fitted on what the CPU makes of it (%s)", task, precision, device.why)
-    session = TaskSession(path, device, precision=precision)
-    before = session.metadata()
+    session, (before,) = open_session(bundle, task, device, precision=precision)
     assert before.cost is not None
     logits = reference.runner(session).logits(reference.texts)
     facts = fit_variant(reference, logits, kept=before.cost.kept, device=device.kind)
@@ -218,7 +216,7 @@ def _write(
 ) -> None:
     """Copy the bundle, and write anew what calibration and thresholds have a part in."""
     for name in bundle.manifest.files:
-        shutil.copyfile(bundle.files.folder / name, files.folder / name)
+        (files.folder / name).write_bytes(bundle.read(name))
     for precision, metadata in after.items():
         embed_metadata(files.onnx(task, precision), metadata)
     for graph in bundle.manifest.shared:
@@ -232,7 +230,10 @@ def _write(
         after=decision.after,
         gold=reference.gold,
     )
-    tasks = {each: read_metadata(files.onnx(each))[each] for each in bundle.manifest.tasks}
+    tasks = {
+        each: metadata_of(GraphFile.of_path(files.onnx(each)), each)
+        for each in bundle.manifest.tasks
+    }
     diagrams = {each: diagram_path(files.folder, each).name for each in tasks}
     shared = {graph.files["fp32"]: graph.tasks for graph in bundle.manifest.shared}
     files.card.write_text(model_card(tasks, diagrams, shared), encoding="utf-8")
@@ -248,5 +249,5 @@ def _write_shared(
     for precision, metadata in after.items():
         if precision in graph.files:
             path = files.folder / graph.files[precision]
-            stored = {**read_metadata(path), metadata.task: metadata}
+            stored = {**read_metadata(GraphFile.of_path(path)), metadata.task: metadata}
             embed_shared_metadata(path, [stored[task] for task in graph.tasks])

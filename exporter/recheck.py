@@ -15,17 +15,18 @@ from batch.device import choose_device
 from batch.doctor import signature_finding
 from batch.engines import slower_engines
 from batch.findings import Finding
+from batch.graph_file import GraphFile
 from batch.machine import engine_and_cpu
-from batch.onnx_file import refuse_external_data
 from batch.precision import precision_problem
 from batch.scorer import LogitRunner, Scorer, open_scorer
 from batch.signature import open_bundle
 from exporter.devices import checking_device
-from exporter.inspection import read_metadata
+from exporter.inspection import metadata_of
 from exporter.repeatable import rearranged
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import NarrascanError, UsageError
+from schemas.printable import printable
 from schemas.probes import Probes, read_probes
 from schemas.variants import Precision
 
@@ -57,7 +58,7 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
     changed = 0
     for name in bundle.manifest.files:
         try:
-            bundle.checked(name)
+            bundle.read(name)
         except NarrascanError as error:
             changed += 1
             yield Finding.of_error("files", error)
@@ -68,12 +69,13 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
     known = {files.manifest.name, files.signature.name, *bundle.manifest.files}
     for path in sorted(files.folder.iterdir()):
         if path.name not in known:
-            yield Finding("note", "files", f"{path.name}: is none of the bundle's, and not used")
+            text = f"{printable(path.name)}: is none of the bundle's, and not used"
+            yield Finding("note", "files", text)
 
 
 def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
     """One task, from what its file may hold to the bits of its scores. Raises NarrascanError."""
-    refuse_external_data(bundle.onnx(task, "fp32"))
+    GraphFile.of_bundle(bundle, task, "fp32").content()
     yield Finding("ok", task, "the graph is one file, without external data")
     scorer = open_scorer(bundle, task, choose_device("cpu"), precision="fp32", threads=1)
     yield Finding(
@@ -112,10 +114,10 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
 
 def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
     """A reduced precision of the task: its file, and its scores where this machine can run it."""
-    task, path = probes.task, bundle.onnx(probes.task, precision)
-    about = read_metadata(path).get(task)  # refuses external data too
-    if about is None or precision not in (about.precision, *about.variants):
-        text = f"{precision}: {path.name} says nothing of it"
+    task, graph = probes.task, GraphFile.of_bundle(bundle, probes.task, precision)
+    about = metadata_of(graph, task)
+    if precision not in (about.precision, *about.variants):
+        text = f"{precision}: {graph.name} says nothing of it"
         return Finding("problem", task, text, "export the checkpoint again")
     device = checking_device(precision)
     problem = precision_problem(precision, device)
@@ -123,7 +125,7 @@ def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
         return Finding(
             "note",
             task,
-            f"{precision}: {path.name} is one file with valid metadata; its scores cannot be "
+            f"{precision}: {graph.name} is one file with valid metadata; its scores cannot be "
             f"checked here: {problem}",
         )
     runner = open_scorer(bundle, task, device, precision=precision).runner
@@ -135,7 +137,8 @@ def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
 
 def _probes_of(bundle: Bundle, task: str) -> Probes | None:
     name = bundle.manifest.tasks[task]["fp32"]
-    kept = read_probes(bundle.checked(bundle.files.probes.name))
+    path = bundle.files.probes
+    kept = read_probes(bundle.read(path.name), printable(str(path)))
     return next((one for one in kept if (one.file, one.task) == (name, task)), None)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from batch.device import choose_device, cuda_problem
 from batch.engines import engine_problem
+from batch.graph_file import GraphFile
 from batch.machine import cpu_features
 from batch.precision import precision_problem
 from batch.scorer import LogitRunner
@@ -245,7 +246,8 @@ class Reducer:
         """Costs of a task's variant, or None where it may not be published."""
         texts, device = reference.texts, checking_device(precision)
         try:
-            session = TaskSession(self._files.onnx(task, precision), device, precision=precision)
+            graph = GraphFile.of_path(self._files.onnx(task, precision))
+            session = TaskSession(graph, device, precision=precision)
         except BundleError as error:  # its engine lacks an operation
             log.info("%s, %s: left out: %s", task, precision, error)
             return None
@@ -263,7 +265,8 @@ class Reducer:
         problem = gate(facts.cost) or _depends_on_neighbours(runner, texts, logits)
         speed = math.inf
         if device.kind == ONLY_ON[precision]:
-            plain = reference.runner(TaskSession(self._files.onnx(task), device))
+            graph = GraphFile.of_path(self._files.onnx(task))
+            plain = reference.runner(TaskSession(graph, device))
             speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
         log.info(
             "%s, %s: %s, changes the labels of %.2f %% of the texts, drift at most %.4f%s",

@@ -6,10 +6,11 @@ import base64
 import os
 from pathlib import Path
 
-from batch.signature import INSTALL, Signature, key_id
+from batch.signature import INSTALL, MAX_KEY_BYTES, Signature, key_id
 from schemas.bundle import Bundle
 from schemas.errors import UsageError
 from schemas.files import write_atomic
+from schemas.regular_file import read_regular_file
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -69,7 +70,8 @@ def sign_bundle(folder: Path, private_key: Path) -> Signature:
 
 def _load_private_key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        content = read_regular_file(path, max_bytes=MAX_KEY_BYTES)
+        key = serialization.load_pem_private_key(content, password=None)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except TypeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -30,20 +29,23 @@ TIMED_TEXTS = 256
 
 @dataclass(frozen=True)
 class Reference:
-    """What fp32 says of a task's held-out texts. logits, gold: (rows, labels)."""
+    """What fp32 says of a task's held-out texts. logits, gold: (rows, labels).
+
+    tokenizer_json: content of that file.
+    """
 
     texts: list[TokenisedText]
     gold: BoolArray
     logits: FloatArray
     config: DecisionConfig
     decision: Decision
-    tokenizer: Path
+    tokenizer_json: bytes
     max_tokens: int
     pad_id: int
 
     def runner(self, session: TaskSession) -> LogitRunner:
         """Run the same texts by another session."""
-        tokenizer = load_tokenizer(self.tokenizer)
+        tokenizer = load_tokenizer(self.tokenizer_json, "tokenizer.json")
         return LogitRunner(session, tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
 
     @property

@@ -63,14 +63,14 @@ def verify(
         decisions += ours.size
     if worst > tolerance:
         raise ExportError(
-            f"{session.path.name}: a logit differs from torch by {worst:.2e} in a batch of shape "
+            f"{session.graph.name}: a logit differs from torch by {worst:.2e} in a batch of shape "
             f"{worst_shape}, tolerance {tolerance:.0e}; it is not published",
             hint="this architecture may need a newer optimum; please report it with the model type",
         )
     share = differing / decisions
     if share > max_differing:
         raise ExportError(
-            f"{session.path.name}: {share:.2%} of the decisions differ from torch, at most "
+            f"{session.graph.name}: {share:.2%} of the decisions differ from torch, at most "
             f"{max_differing:.2%} may; it is not published"
         )
     return Verification(

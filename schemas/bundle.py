@@ -1,4 +1,9 @@
-"""The bundle folder: its layout, and the check that no file in it was changed."""
+"""The bundle folder: its layout, and its files as the very bytes that the manifest vouches for.
+
+Nothing outside this module opens a file of a bundle. A file is read once into memory, its hash is
+taken there, and those bytes are what is used: a file that is replaced after the check changes
+nothing, and no engine gets a path beside which other files can lie.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,37 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import BundleError, UsageError, listing, nearest
-from schemas.files import FileFacts
-from schemas.metadata import SCHEMA_VERSION, check_version
+from schemas.files import FileFacts, content_facts
+from schemas.metadata import SCHEMA_VERSION, check_version, validation_problems
+from schemas.printable import printable
+from schemas.regular_file import open_regular_file, read_regular_file
 from schemas.tasks import TaskName
 from schemas.variants import OWN_FILE, Precision
 
 ALL_TASKS = "all"
 """Stands for every task of a bundle, unless one has that name."""
+
+MAX_MANIFEST_BYTES = 4_000_000
+"""Size of `bundle.json` at most; that of a bundle of a hundred tasks has a tenth of it."""
+MAX_FILE_BYTES = 2**31 - 1
+"""Size of a file of a bundle at most: no reader of protobuf takes more."""
+
+
+def _check_file_name(name: str) -> str:
+    """A plain name, which leads to no other folder on any system."""
+    plain = PurePosixPath(name).name == PureWindowsPath(name).name == name
+    if not name or name == ".." or not plain or printable(name) != name:
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_check_file_name)]
 
 
 class SharedGraph(BaseModel):
@@ -25,8 +49,8 @@ class SharedGraph(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks: tuple[TaskName, ...]
-    files: dict[Precision, str]
+    tasks: tuple[TaskName, ...] = Field(min_length=2)
+    files: dict[Precision, FileName] = Field(min_length=1)
     """File names by precision; the fastest first, as measured at the export."""
 
 
@@ -36,12 +60,28 @@ class BundleManifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
-    tasks: dict[TaskName, dict[Precision, str]]
+    tasks: dict[TaskName, dict[Precision, FileName]] = Field(min_length=1)
     """File names of each task by precision; the fastest first, as measured at the export."""
     shared: tuple[SharedGraph, ...] = ()
     """One for each two or more tasks that read the same text; no task is in two."""
-    files: dict[str, FileFacts]
+    files: dict[FileName, FileFacts]
     """Every file of the bundle but `bundle.json` itself."""
+
+    @model_validator(mode="after")
+    def _names_what_it_lists(self) -> Self:
+        graphs = [*self.tasks.values(), *(graph.files for graph in self.shared)]
+        for name in [name for files in graphs for name in files.values()]:
+            if name not in self.files:
+                raise ValueError(f"file {name!r} is not listed under files")
+        if any("fp32" not in files for files in graphs):
+            raise ValueError("a graph has no fp32 file, from which every other precision is made")
+        shared = [task for graph in self.shared for task in graph.tasks]
+        for task in shared:
+            if task not in self.tasks:
+                raise ValueError(f"task {task!r} of a shared graph is not listed under tasks")
+            if shared.count(task) > 1:
+                raise ValueError(f"task {task!r} is listed twice under shared")
+        return self
 
 
 @dataclass(frozen=True)
@@ -106,10 +146,10 @@ class Bundle:
         """
         files = BundleFiles(folder)
         try:
-            raw = files.manifest.read_bytes()
+            raw = read_regular_file(files.manifest, max_bytes=MAX_MANIFEST_BYTES)
         except OSError as error:
             raise BundleError(
-                f"{folder}: no bundle here ({files.manifest.name} cannot be read: "
+                f"{printable(str(folder))}: no bundle here ({files.manifest.name} cannot be read: "
                 f"{error.strerror})",
                 hint="make one with `export-classifier CHECKPOINT --output DIR`, or name another "
                 "with --bundle",
@@ -148,73 +188,92 @@ class Bundle:
             if set(names) <= set(graph.tasks):
                 return graph.files
         raise UsageError(
-            f"{self.files.folder}: has no file that tasks {listing(names)} share",
+            f"{printable(str(self.files.folder))}: has no file that tasks {listing(names)} share",
             hint="run batch-classify for one task at a time",
         )
 
-    def onnx(self, tasks: str | tuple[str, ...], precision: Precision) -> Path:
-        """The checked graph of a task, or the one that tasks share.
+    def graph_name(self, tasks: str | tuple[str, ...], precision: Precision) -> str:
+        """File name of the graph of a task, or of the one that tasks share.
 
-        Raises UsageError as `precisions` does, or for a precision that is not in the bundle, and
-        BundleError for a changed file.
+        Raises UsageError as `precisions` does, or for a precision that is not in the bundle.
         """
-        found = self.precisions(tasks)
-        if precision not in found:
+        files = self.precisions(tasks)
+        if precision not in files:
             names = (tasks,) if isinstance(tasks, str) else tasks
-            named = f"task{'s' if len(names) > 1 else ''} {listing(names)}"
+            plural = "s" if len(names) > 1 else ""
             raise UsageError(
-                f"precision {precision}: {self.files.folder} has {named} in {listing(found)} only",
+                f"precision {precision}: {printable(str(self.files.folder))} has task{plural} "
+                f"{listing(names)} in {listing(files)} only",
                 hint="use --precision auto, or export the checkpoint again",
             )
-        return self.checked(found[precision])
+        return files[precision]
 
-    def tokenizer(self) -> Path:
-        """The checked tokenizer file."""
-        return self.checked(self.files.tokenizer.name)
+    def read(self, name: str) -> bytes:
+        """Content of a file that is listed and unchanged; the hash is that of these very bytes.
+
+        Raises BundleError for any other. The size is compared before the first byte is read.
+        """
+        path = self.files.folder / name
+        shown = printable(str(path))
+        listed = self.manifest.files.get(name)
+        if listed is None:
+            raise BundleError(
+                f"{printable(str(self.files.manifest))}: file {name!r} is not listed",
+                hint="export the checkpoint again",
+            )
+        try:
+            with open_regular_file(path) as opened:
+                if opened.size != listed.bytes or opened.size > MAX_FILE_BYTES:
+                    raise _changed(shown, listed, f"{opened.size:,} bytes")
+                content = opened.read()
+        except OSError as error:
+            raise BundleError(
+                f"{shown}: cannot be read: {error.strerror}", hint="export the checkpoint again"
+            ) from error
+        if (now := content_facts(content)) != listed:
+            raise _changed(shown, listed, f"sha256 {now.sha256[:12]}...")
+        return content
+
+    def read_tokenizer(self) -> bytes:
+        """Content of the tokenizer file, checked as by `read`."""
+        return self.read(self.files.tokenizer.name)
 
     def check_all(self) -> None:
         """Compare every file with the manifest. Raises BundleError at the first that differs."""
         for name in self.manifest.files:
-            self.checked(name)
-
-    def checked(self, name: str) -> Path:
-        """The path of a file that is listed and unchanged. Raises BundleError for any other."""
-        path = self.files.folder / name
-        stored = self.manifest.files.get(name)
-        if stored is None or Path(name).name != name:
-            raise BundleError(f"{self.files.manifest}: file {name!r} is not listed")
-        try:
-            found = FileFacts.of(path)
-        except OSError as error:
-            raise BundleError(
-                f"{path}: cannot be read: {error.strerror}", hint="export the checkpoint again"
-            ) from error
-        if found != stored:
-            raise BundleError(
-                f"{path}: changed since the bundle was written: sha256 {found.sha256[:12]}... "
-                f"({found.bytes} bytes), expected {stored.sha256[:12]}... ({stored.bytes} bytes)",
-                hint="export the checkpoint again, or copy the bundle again",
-            )
-        return path
+            self.read(name)
 
     def _require(self, task: str) -> None:
         if task not in self.manifest.tasks:
             close = nearest(task, self.manifest.tasks)
             raise UsageError(
-                f"unknown task {task!r}: {self.files.folder} has {listing(self.manifest.tasks)}",
+                f"unknown task {task!r}: {printable(str(self.files.folder))} has "
+                f"{listing(self.manifest.tasks)}",
                 hint=f"did you mean {close!r}?" if close else "name one of those with --task",
             )
 
 
+def _changed(path: str, listed: FileFacts, now: str) -> BundleError:
+    return BundleError(
+        f"{path}: changed since the bundle was written: {now}, expected {listed.bytes:,} bytes "
+        f"with sha256 {printable(listed.sha256[:12])}...",
+        hint="export the checkpoint again, or copy the bundle again",
+    )
+
+
 def _parse_manifest(raw: bytes, path: Path) -> BundleManifest:
+    shown = printable(str(path))
     try:
         stored = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: not JSON: {error}", hint="copy the bundle again") from error
+        raise BundleError(f"{shown}: not JSON: {error}", hint="copy the bundle again") from error
     if not isinstance(stored, dict):
-        raise BundleError(f"{path}: a JSON object is expected, not {type(stored).__name__}")
-    check_version(stored.get("schema_version"), source=str(path))
+        raise BundleError(f"{shown}: a JSON object is expected, not {type(stored).__name__}")
+    check_version(stored.get("schema_version"), source=shown)
     try:
         return BundleManifest.model_validate(stored)
     except ValidationError as error:
-        raise BundleError(f"{path}: not a valid manifest: {error}") from error
+        raise BundleError(
+            f"{shown}: not a valid manifest: {validation_problems(error, 'manifest')}",
+            hint="export the checkpoint again",
+        ) from error

@@ -29,7 +29,9 @@ Sampling = Literal["none", "repeat_factor", "class_aware"]
 
 class _Section(BaseModel):
     # `use_attribute_docstrings`: docs/config.md is made from the text below each field.
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class EncoderConfig(_Section):
@@ -219,7 +221,7 @@ class TrainingRun(_Section):
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, strict=True)
     """Version of this layout."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random."""
     encoder: EncoderConfig = EncoderConfig()
     """The shared encoder."""

@@ -22,7 +22,7 @@ CalibrationChoice = Literal["auto", CalibrationMethod]
 class Knots(BaseModel):
     """A label's piecewise linear way from logit to probability, constant outside its ends."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     logits: tuple[FiniteFloat, ...] = Field(min_length=2)
     """Strictly rising."""
@@ -68,7 +68,7 @@ class Calibration(BaseModel):
       scale and bias of `platt` for the others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: CalibrationMethod
     scale: tuple[Annotated[FiniteFloat, Field(gt=0.0)], ...]

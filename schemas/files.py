@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 FOLDER_CANNOT_SYNC = frozenset(
     {
@@ -55,7 +55,7 @@ class FileFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
-    bytes: int
+    bytes: int = Field(ge=0)
 
     @classmethod
     def of(cls, path: Path) -> FileFacts:
@@ -63,6 +63,11 @@ class FileFacts(BaseModel):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(sha256=digest, bytes=path.stat().st_size)
+
+
+def content_facts(content: bytes) -> FileFacts:
+    """The facts of a file whose content was read already."""
+    return FileFacts(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
 def sync(path: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from schemas.decision import Calibration, CalibrationChoice, FloatArray, Probability
 from schemas.errors import BundleError
 from schemas.metrics import Scores
+from schemas.printable import printable
 from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.text import TextSpec
 from schemas.thresholds import ThresholdRule
@@ -26,7 +27,7 @@ TASK_KEY = "task."
 class EncoderFacts(BaseModel):
     """Which encoder an artefact was made from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: str
     model_type: str
@@ -38,7 +39,7 @@ class EncoderFacts(BaseModel):
 class TrainingFacts(BaseModel):
     """Where an artefact comes from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     config_sha256: str
     data_sha256: str
@@ -53,7 +54,7 @@ class TrainingFacts(BaseModel):
 class Verification(BaseModel):
     """How far the ONNX file and the torch model were found apart, on real texts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     texts: int
     shapes: int
@@ -67,7 +68,7 @@ class Verification(BaseModel):
 class CalibrationQuality(BaseModel):
     """How far probabilities were from what was so, each in label order; 0 is best."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     ece: tuple[Probability, ...]
     """Expected calibration error: mean distance between the mean probability of a bin and its share
@@ -79,7 +80,7 @@ class CalibrationQuality(BaseModel):
 class DecisionFacts(BaseModel):
     """How calibration and thresholds were chosen on the held-out texts; tuples in label order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     calibration: CalibrationChoice
     """What was asked for; the calibration itself says what was fitted."""
@@ -100,7 +101,7 @@ class DecisionFacts(BaseModel):
 class Portability(BaseModel):
     """How far logits may be from those of the export on another kind of machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     texts: int
     """Probes that were run; the bundle keeps them with their logits."""
@@ -119,7 +120,7 @@ class Recalibration(BaseModel):
     What was measured against torch stays as it was; the graph is the same.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data_sha256: str
     """Over the hashes of the files, in their order."""
@@ -132,7 +133,7 @@ class Recalibration(BaseModel):
 class ArtefactMetrics(BaseModel):
     """What was measured of an artefact before it was published."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     validation: Scores
     """On the held-out texts that thresholds and calibration were found on: mostly too high."""
@@ -145,7 +146,7 @@ class ArtefactMetrics(BaseModel):
 class VariantCost(BaseModel):
     """What a reduced precision costs on the held-out texts, against fp32 with its own decision."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     texts: int
     drift_max: float
@@ -168,7 +169,7 @@ class VariantCost(BaseModel):
 class VariantFacts(BaseModel):
     """How a file decides when it is run in a reduced precision, fitted on that very variant."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     thresholds: tuple[Probability, ...]
     calibration: Calibration
@@ -183,7 +184,7 @@ class VariantFacts(BaseModel):
 class ArtefactMetadata(BaseModel):
     """Everything a scorer needs beside the graph and the tokenizer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA_VERSION
     task: TaskName
@@ -279,12 +280,9 @@ class ArtefactMetadata(BaseModel):
         try:
             return cls.model_validate(stored)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'metadata'}: {problem['msg']}"
-                for problem in error.errors()
-            )
             raise BundleError(
-                f"{source}: metadata is not valid: {problems}", hint="export the checkpoint again"
+                f"{source}: metadata is not valid: {validation_problems(error, 'metadata')}",
+                hint="export the checkpoint again",
             ) from error
 
 
@@ -298,9 +296,46 @@ def shared_from_props(props: Mapping[str, str], *, source: str) -> dict[str, Art
     found = {}
     for key, stored in _read_props(props, source).items():
         if key.startswith(TASK_KEY) and isinstance(stored, dict):
-            metadata = ArtefactMetadata._of(stored, source=f"{source}: {PREFIX}{key}")
-            found[metadata.task] = metadata
+            task = key.removeprefix(TASK_KEY)
+            metadata = ArtefactMetadata._of(stored, source=f"{source}: {printable(PREFIX + key)}")
+            check_task(metadata, task, source=f"{source}: {printable(PREFIX + key)}")
+            found[task] = metadata
     return found
+
+
+def check_task(metadata: ArtefactMetadata, task: str, *, source: str) -> None:
+    """Refuse what a file says of another task than the one that it was opened for (BundleError)."""
+    if metadata.task != task:
+        raise BundleError(
+            f"{source}: is listed for task {printable(task)!r}, and its metadata is that of task "
+            f"{metadata.task!r}",
+            hint="export the checkpoint again",
+        )
+
+
+def check_shared(tasks: Sequence[ArtefactMetadata], *, source: str) -> None:
+    """Refuse tasks that cannot have been exported as one graph (BundleError).
+
+    They are scored by the same token ids in the same batches, so that all of them must have been
+    exported for the same text, tokenizer and padding.
+    """
+    for name in ("text", "max_tokens", "pad_id", "tokenizer_sha256", "precision"):
+        first, *others = tasks
+        for other in others:
+            if getattr(first, name) != getattr(other, name):
+                raise BundleError(
+                    f"{source}: tasks {first.task!r} and {other.task!r} share this graph and "
+                    f"differ in {name}: {getattr(first, name)!r} and {getattr(other, name)!r}",
+                    hint="export the checkpoint again",
+                )
+
+
+def validation_problems(error: ValidationError, whole: str) -> str:
+    """Every problem that pydantic names, with its key; `whole` names the document itself."""
+    return "; ".join(
+        printable(f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}")
+        for problem in error.errors()
+    )
 
 
 def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
@@ -312,7 +347,7 @@ def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
                 stored[key.removeprefix(PREFIX)] = json.loads(value)
             except (ValueError, RecursionError) as error:
                 raise BundleError(
-                    f"{source}: metadata {key} is not JSON: {value[:80]!r}",
+                    f"{source}: metadata {printable(key)} is not JSON: {value[:80]!r}",
                     hint="export the checkpoint again",
                 ) from error
     if not stored:

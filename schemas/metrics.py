@@ -22,7 +22,7 @@ class Scores(BaseModel):
     over rows, where a row without gold and without predicted labels counts as 1.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     rows: int
     micro_f1: float

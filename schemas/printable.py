@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return "".join(map(_escaped, text))
 
 
+def one_line(error: Exception) -> str:
+    """An error of a library as it may stand in a message: printable, its lines joined."""
+    return printable(" ".join(str(error).split()))
+
+
 def _escaped(character: str) -> str:
     if unicodedata.category(character) not in ESCAPED_CATEGORIES:
         return character

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
+from schemas.printable import one_line
 from schemas.text import ModelText
 from schemas.tokens import TokenisedText
 
@@ -58,17 +59,20 @@ def write_probes(path: Path, probes: Sequence[Probes]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=PROBE_SCHEMA), path, compression="zstd")
 
 
-def read_probes(path: Path) -> list[Probes]:
-    """Read what `write_probes` wrote. Raises BundleError for another file."""
+def read_probes(content: bytes, label: str) -> list[Probes]:
+    """Read what `write_probes` wrote. Raises BundleError for another file.
+
+    label: its path, for messages.
+    """
     try:
-        rows = pq.read_table(path, schema=PROBE_SCHEMA).to_pylist()
+        rows = pq.read_table(pa.BufferReader(content), schema=PROBE_SCHEMA).to_pylist()
         return [
             _probes(file, task, list(group))
             for (file, task), group in groupby(rows, key=lambda row: (row["file"], row["task"]))
         ]
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise BundleError(
-            f"{path}: not a file of probes: {error}", hint="export the checkpoint again"
+            f"{label}: not a file of probes: {one_line(error)}", hint="export the checkpoint again"
         ) from error
 
 

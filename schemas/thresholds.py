@@ -32,7 +32,9 @@ _USED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
 class ThresholdRule(BaseModel):
     """How the thresholds of a task are chosen on its held-out rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     strategy: Literal["fixed", "global", "per_label", "shrunk"] = "shrunk"
     """`fixed`: the value of `fixed` for every label. `global`: one for the task. `per_label`: one a

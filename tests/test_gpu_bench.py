@@ -77,7 +77,7 @@ def test_both_sides_score_the_same_texts(bundle: Path, checkpoint: Path) -> None
     scorer = open_scorer(opened, "narrative", device, precision="fp32")
     texts = ["Aid is wasted by officials.", "Talks now, or war for ever. " * 60]
     own = gpu.ours(scorer)(texts)
-    other = gpu.theirs(scorer, checkpoint, opened.tokenizer(), device, 2)(texts)
+    other = gpu.theirs(scorer, checkpoint, opened.files.tokenizer, device, 2)(texts)
 
     assert isinstance(own, Scored)
     assert isinstance(other, list)

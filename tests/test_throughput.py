@@ -11,11 +11,12 @@ import pytest
 from matplotlib import image
 from transformers import AutoModelForSequenceClassification
 
+from batch.graph_file import GraphFile
 from bench.corpora import long_corpus, news_corpus, widened_bundle
 from bench.machine import Machine
 from bench.throughput import Contender, Corpus
 from bench.throughput_page import Results, Variant, write_page
-from exporter.inspection import read_metadata
+from exporter.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.metadata import VariantCost
 from tests.tiny import make_encoder, make_tokenizer
@@ -107,6 +108,9 @@ def test_widened_bundle_is_the_same_but_for_its_length(bundle: Path, tmp_path: P
     """It reads more tokens of a text and decides by the same numbers."""
     wide = widened_bundle(bundle, "narrative", tmp_path / "wide", max_tokens=100)
     Bundle.open(wide).check_all()
-    before, after = (read_metadata(one / "narrative.onnx")["narrative"] for one in (bundle, wide))
+    before, after = (
+        metadata_of(GraphFile.of_path(one / "narrative.onnx"), "narrative")
+        for one in (bundle, wide)
+    )
 
     assert after == before.model_copy(update={"max_tokens": 100})

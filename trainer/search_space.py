@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ def _parse(text: str) -> Dimension:
 
 def _range(key: str, log: str | None, low_text: str, high_text: str) -> Range:
     low, high = float(low_text), float(high_text)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{low_text}..{high_text} has an end that is not a finite number")
     if low >= high:
         raise ValueError(f"{low_text} is not below {high_text}")
     if log and low <= 0:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Protocol
 
 from batch.device import Device, installed_engines
 from batch.engines.openvino import openvino_problem
+from batch.graph_file import GraphFile
 from batch.pipeline import is_out_of_memory
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
@@ -65,7 +65,7 @@ def engine_problem(engine: EngineName, precision: Precision) -> str | None:
 
 
 def open_fastest(
-    path: Path, device: Device, *, precision: Precision, threads: int = 0
+    graph: GraphFile, device: Device, *, precision: Precision, threads: int = 0
 ) -> tuple[EngineName, EngineSession]:
     """Open a graph with the fastest engine that can, as `open_engine` does.
 
@@ -75,16 +75,16 @@ def open_fastest(
     *others, last = usable_engines(precision, device) or ENGINES[precision]
     for engine in others:
         try:
-            return engine, open_engine(path, device, engine, precision=precision, threads=threads)
+            return engine, open_engine(graph, device, engine, precision=precision, threads=threads)
         except BundleError as error:
             if is_out_of_memory(error):  # another night it would be the faster one again
                 raise
             log.debug("%s", error)
-    return last, open_engine(path, device, last, precision=precision, threads=threads)
+    return last, open_engine(graph, device, last, precision=precision, threads=threads)
 
 
 def open_engine(
-    path: Path, device: Device, engine: EngineName, *, precision: Precision, threads: int = 0
+    graph: GraphFile, device: Device, engine: EngineName, *, precision: Precision, threads: int = 0
 ) -> EngineSession:
     """Open a graph with an engine, to be run in a precision.
 
@@ -95,10 +95,10 @@ def open_engine(
     if engine == "openvino":
         from batch.engines.openvino import OpenvinoSession
 
-        return OpenvinoSession(path, device, precision=precision, threads=threads)
+        return OpenvinoSession(graph, device, precision=precision, threads=threads)
     from batch.engines.onnxruntime import OnnxruntimeSession
 
-    return OnnxruntimeSession(path, device, threads=threads)
+    return OnnxruntimeSession(graph, device, threads=threads)
 
 
 def engine_versions(engine: EngineName) -> dict[str, str]:

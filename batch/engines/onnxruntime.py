@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from batch.cores import streams_of, usable_cores
 from batch.device import Device, import_engine
 from batch.engines.buffers import BoundBuffers
 from batch.engines.spares import Spares
+from batch.graph_file import GraphFile
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
+from schemas.printable import one_line
 from schemas.tokens import InputArray
 
 
 class OnnxruntimeSession:
     """See `batch.engines.EngineSession`."""
 
-    def __init__(self, path: Path, device: Device, *, threads: int) -> None:
-        self._path = path
+    def __init__(self, graph: GraphFile, device: Device, *, threads: int) -> None:
+        self._label = graph.label
         engine = import_engine()
         threads = threads or usable_cores()
         # A GPU is kept busy by one large batch after the other.
         self.streams = streams_of(threads) if device.kind == "cpu" else 1
         # Whoever runs a batch is a thread too; the others help all of them.
-        self._session = _open(engine, path, device, threads - self.streams + 1)
+        self._session = _open(engine, graph, device, threads - self.streams + 1)
         got = self._session.get_providers()[0]
         if got != device.provider:
             raise DeviceError(
-                f"{path}: asked for {device.provider}, got {got}",
+                f"{graph.label}: asked for {device.provider}, got {got}",
                 hint="`batch-classify doctor` checks the installation",
             )
         columns = self.columns
@@ -47,7 +48,7 @@ class OnnxruntimeSession:
             props: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
             raise BundleError(
-                f"{self._path}: its metadata is not UTF-8: {error}",
+                f"{self._label}: its metadata is not UTF-8: {error}",
                 hint="export the checkpoint again",
             ) from error
         return props
@@ -88,7 +89,7 @@ def _columns(shape: Sequence[object]) -> int:
     return shape[-1] if shape and isinstance(shape[-1], int) else 0
 
 
-def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:
+def _open(engine: Any, graph: GraphFile, device: Device, threads: int) -> Any:
     options = engine.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -98,20 +99,25 @@ def _open(engine: Any, path: Path, device: Device, threads: int) -> Any:
     options.enable_mem_pattern = False
     # Threads that spin between batches would take the core that reads and tokenises.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Its other format has its own ways to external data.
+    # Bytes of its other format are not what was checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    content = graph.content()
     try:
         # `enable_fallback=0`: a provider that fails must not be replaced by the CPU. Node-level
         # `session.disable_cpu_ep_fallback` would refuse every dynamic graph, because onnxruntime
         # keeps shape arithmetic on the CPU on purpose.
-        return engine.InferenceSession(
-            str(path),
+        session = engine.InferenceSession(
+            content,
             sess_options=options,
             providers=[(device.provider, provider_options(device))],
             enable_fallback=0,
+            read_config_from_model=0,  # nor a variable let the file choose its own options
         )
     except Exception as error:  # onnxruntime has no common base class for its errors
         raise BundleError(
-            f"{path}: onnxruntime cannot open it on {device.name}: {error}",
+            f"{graph.label}: onnxruntime cannot open it on {device.name}: {one_line(error)}",
             hint="is it an ONNX file made by export-classifier?",
         ) from error
+    # It keeps the file to open it again with other providers, which nobody does here.
+    session._model_bytes = None
+    return session

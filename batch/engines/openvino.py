@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy as np
 from batch.cores import streams_of, usable_cores
 from batch.device import Device
 from batch.engines.spares import Spares
+from batch.graph_file import GraphFile
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.metadata import PREFIX
+from schemas.printable import one_line
 from schemas.tokens import InputArray
 from schemas.variants import Precision
 
@@ -36,26 +38,28 @@ def openvino_problem(precision: Precision) -> str | None:
 class OpenvinoSession:
     """See `batch.engines.EngineSession`."""
 
-    def __init__(self, path: Path, device: Device, *, precision: Precision, threads: int) -> None:
+    def __init__(
+        self, graph: GraphFile, device: Device, *, precision: Precision, threads: int
+    ) -> None:
         if device.kind != "cpu":
             raise DeviceError(
-                f"{path}: precision {precision} is for a CPU, not for {device.name}",
+                f"{graph.label}: precision {precision} is for a CPU, not for {device.name}",
                 hint="use --device cpu, or --precision fp32",
             )
         problem = openvino_problem(precision)
         if problem is not None:
             raise DeviceError(
-                f"{path}: precision {precision} cannot be had: {problem}",
+                f"{graph.label}: precision {precision} is not available: {problem}",
                 hint="pip install 'narrascan[openvino]', or use --precision fp32",
             )
         threads = threads or usable_cores()
         self.streams = streams_of(threads)
-        compiled, model = _compile(path, precision, threads, self.streams)
+        compiled, model = _compile(graph, precision, threads, self.streams)
         self._requests: Spares[Any] = Spares(compiled.create_infer_request)
         self._columns = {
             output.get_any_name(): _columns(output.get_partial_shape()) for output in model.outputs
         }
-        self._props = _read_props(model, path)
+        self._props = _read_props(model, graph)
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -113,7 +117,7 @@ def _inference_precision(core: Any, precision: Precision) -> str:
     return "bf16"
 
 
-def _compile(path: Path, precision: Precision, threads: int, streams: int) -> tuple[Any, Any]:
+def _compile(graph: GraphFile, precision: Precision, threads: int, streams: int) -> tuple[Any, Any]:
     core = _core()
     # The first array that OpenVINO sees sets up its bridge to NumPy. Two threads that do it at the
     # same time wait for each other forever: one holds the GIL, the other the bridge's lock.
@@ -124,14 +128,29 @@ def _compile(path: Path, precision: Precision, threads: int, streams: int) -> tu
         "NUM_STREAMS": streams,
         "ENABLE_CPU_PINNING": False,  # other processes share the cores
     }
+    stream = io.BytesIO(graph.content())
     try:
-        model = core.read_model(str(path))
+        model = _read_onnx(stream)
         return core.compile_model(model, "CPU", settings), model
     except Exception as error:  # OpenVINO raises RuntimeError for everything
         raise BundleError(
-            f"{path}: OpenVINO cannot open it: {error}",
+            f"{graph.label}: OpenVINO cannot open it: {one_line(error)}",
             hint="is it an ONNX file made by export-classifier?",
         ) from error
+
+
+def _read_onnx(stream: io.BytesIO) -> Any:
+    """Read a model as ONNX and as nothing else. Closes the stream.
+
+    `Core.read_model` would look at the content and take it for whatever format it begins like: an
+    OpenVINO IR under any name loads its weights from the `.bin` beside it, which no hash covers.
+    """
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("onnx")
+    loaded = frontend.load(stream)
+    stream.close()  # frees the file before the weights are copied once more
+    return frontend.convert(loaded)
 
 
 def _columns(shape: Any) -> int:
@@ -141,7 +160,7 @@ def _columns(shape: Any) -> int:
     return int(shape[-1].get_length())
 
 
-def _read_props(model: Any, path: Path) -> dict[str, str]:
+def _read_props(model: Any, graph: GraphFile) -> dict[str, str]:
     """OpenVINO files the metadata of an ONNX file under `framework`.
 
     Raises BundleError if it is not text.
@@ -152,6 +171,6 @@ def _read_props(model: Any, path: Path) -> dict[str, str]:
         stored: Mapping[str, str] = model.get_rt_info("framework").value
     except UnicodeDecodeError as error:
         raise BundleError(
-            f"{path}: its metadata is not UTF-8: {error}", hint="export the checkpoint again"
+            f"{graph.label}: its metadata is not UTF-8: {error}", hint="export the checkpoint again"
         ) from error
     return {key: value for key, value in stored.items() if key.startswith(PREFIX)}

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from batch.device import Device, installed_engines
 from batch.engines.onnxruntime import OnnxruntimeSession
 from batch.engines.openvino import OpenvinoSession
+from batch.graph_file import GraphFile
 from schemas.errors import BundleError
 
 Write = Callable[..., Path]
@@ -170,7 +171,7 @@ def test_a_graph_may_leave_open_how_many_labels_it_has(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
     )
     more = {"precision": "fp32"} if engine is OpenvinoSession else {}
-    session = engine(path, Device("cpu", 0, "a test"), threads=1, **more)
+    session = engine(GraphFile.of_path(path), Device("cpu", 0, "a test"), threads=1, **more)
 
     assert session.columns == {"logits": 0}
 
@@ -184,7 +185,7 @@ def test_metadata_that_is_no_text_is_told(bundle: Path, tmp_path: Path, engine: 
     more = {"precision": "fp32"} if engine is OpenvinoSession else {}
 
     with pytest.raises(BundleError, match=r"narrative\.onnx: its metadata is not UTF-8"):
-        dict(engine(path, Device("cpu", 0, "a test"), threads=1, **more).props)
+        dict(engine(GraphFile.of_path(path), Device("cpu", 0, "a test"), threads=1, **more).props)
 
 
 @pytest.mark.parametrize(

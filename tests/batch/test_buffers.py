@@ -10,6 +10,7 @@ import pytest
 from batch.cli import main
 from batch.device import CPU_PROVIDER, Device, import_engine
 from batch.engines.onnxruntime import OnnxruntimeSession, provider_options
+from batch.graph_file import GraphFile
 from schemas.bundle import Bundle
 
 CPU = Device("cpu", 0, "for tests")
@@ -18,9 +19,10 @@ SHAPES = [(3, 16), (1, 40), (3, 16), (2, 40), (1, 40), (3, 16)]
 
 
 @pytest.fixture(scope="module")
-def graph(joint_bundle: Path) -> Path:
+def graph(joint_bundle: Path) -> GraphFile:
     """The file that three tasks share."""
-    return Bundle.open(joint_bundle).onnx(("roles", "site", "narrative"), "fp32")
+    tasks = ("roles", "site", "narrative")
+    return GraphFile.of_bundle(Bundle.open(joint_bundle), tasks, "fp32")
 
 
 def batch(number: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -32,10 +34,10 @@ def batch(number: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("outputs", [OUTPUTS, OUTPUTS[2:], OUTPUTS[1::-1]], ids=len)
-def test_bound_buffers_give_the_bits_of_a_plain_run(graph: Path, outputs: list[str]) -> None:
+def test_bound_buffers_give_the_bits_of_a_plain_run(graph: GraphFile, outputs: list[str]) -> None:
     """With shapes that come and go, for all outputs, for one, and in another order."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
-    plain = import_engine().InferenceSession(str(graph), providers=[CPU_PROVIDER])
+    plain = import_engine().InferenceSession(graph.content(), providers=[CPU_PROVIDER])
 
     for number, shape in enumerate(SHAPES):
         input_ids, attention_mask = batch(number, shape)
@@ -48,7 +50,7 @@ def test_bound_buffers_give_the_bits_of_a_plain_run(graph: Path, outputs: list[s
             assert np.array_equal(one, other)
 
 
-def test_buffers_are_taken_once_for_each_shape(graph: Path) -> None:
+def test_buffers_are_taken_once_for_each_shape(graph: GraphFile) -> None:
     """Six batches of three shapes, three pairs of buffers."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     for number, shape in enumerate(SHAPES):
@@ -58,7 +60,7 @@ def test_buffers_are_taken_once_for_each_shape(graph: Path) -> None:
     assert len(buffers) == len(set(SHAPES))
 
 
-def test_results_outlive_the_next_batch(graph: Path) -> None:
+def test_results_outlive_the_next_batch(graph: GraphFile) -> None:
     """What was returned is a copy of the buffer, not a view of it."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     (first,) = session.run(*batch(0, (3, 16)), OUTPUTS[:1])
@@ -69,7 +71,7 @@ def test_results_outlive_the_next_batch(graph: Path) -> None:
     assert not np.array_equal(first, second)
 
 
-def test_inputs_need_not_lie_in_one_piece(graph: Path) -> None:
+def test_inputs_need_not_lie_in_one_piece(graph: GraphFile) -> None:
     """Every second row of an array scores as those rows do."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     input_ids, attention_mask = batch(0, (6, 16))

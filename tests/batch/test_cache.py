@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +21,7 @@ from click.testing import Result
 from batch.cache import LogitCache
 from schemas.decision import FloatArray
 from schemas.tokens import IdArray
+from tests.exporting import export_classifier
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -334,3 +337,143 @@ def test_a_size_that_cannot_be_is_wrong_usage(
 
     assert result.exit_code == 2
     assert "write 500MB or 2GB" in result.stderr
+
+
+@pytest.fixture
+def strict(
+    bundle: Path, write: Write, batch_classify: Command, tmp_path: Path
+) -> Callable[..., Result]:
+    """Scores with a cache and a bundle that is signed, whose signature is required."""
+    key = tmp_path / "key"
+    signed = Path(shutil.copytree(bundle, tmp_path / "signed"))
+    export_classifier("keygen", key)
+    export_classifier("sign", signed, "--key", key)
+    corpus = write({"text": ["Aid is wasted by officials."]})
+
+    def strict(cache: Path) -> Result:
+        return batch_classify(
+            corpus,
+            **OPTIONS,
+            bundle=signed,
+            require_signature=key.with_name("key.pub"),
+            cache=cache,
+            output=tmp_path / "scored",
+            overwrite=True,
+        )
+
+    return strict
+
+
+def test_a_new_cache_is_its_owners_alone(
+    strict: Callable[..., Result], opened: Callable[..., LogitCache], tmp_path: Path
+) -> None:
+    """Whatever the umask says, with a required signature and without; so are folders above."""
+    before = os.umask(0)
+    try:
+        opened()
+        result = strict(tmp_path / "new" / "deep")
+    finally:
+        os.umask(before)
+
+    assert result.exit_code == 0, result.output
+    for folder in ("cache", "new", "new/deep"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
+    again = strict(tmp_path / "new" / "deep")
+    assert again.exit_code == 0, again.output
+    assert "cache: 1 of 1 texts were known" in again.stderr
+
+
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+@pytest.mark.parametrize("which", ["lock", "logits-0.sqlite", ".", ".."])
+def test_a_cache_that_others_may_change_decides_no_signed_score(
+    strict: Callable[..., Result], tmp_path: Path, which: str, mode: int
+) -> None:
+    """The folder, a file in it, or the folder above; the hint takes the right away."""
+    cache = tmp_path / "above" / "cache"
+    assert strict(cache).exit_code == 0
+    shutil.rmtree(tmp_path / "scored")
+    path = (cache / which).resolve()
+    path.chmod(path.stat().st_mode | mode)
+    refused = strict(cache)
+
+    assert refused.exit_code == 2, refused.output
+    assert f"{path}: others may write to it" in refused.stderr
+    assert f"hint: chmod go-w {path}" in refused.stderr
+    assert not (tmp_path / "scored").exists()
+    subprocess.run(["chmod", "go-w", str(path)], check=True)
+    assert strict(cache).exit_code == 0
+
+
+def test_journals_of_a_cache_count_too(strict: Callable[..., Result], tmp_path: Path) -> None:
+    """What stands in one becomes part of the database."""
+    cache = tmp_path / "cache"
+    assert strict(cache).exit_code == 0
+    journal = cache / "logits-0.sqlite-wal"
+    journal.touch()
+    journal.chmod(0o666)
+    result = strict(cache)
+
+    assert result.exit_code == 2
+    assert f"{journal}: others may write to it" in result.stderr
+
+
+def test_links_in_a_cache_are_refused(strict: Callable[..., Result], tmp_path: Path) -> None:
+    """They may lead to what someone else writes."""
+    cache = tmp_path / "cache"
+    assert strict(cache).exit_code == 0
+    path = only_file(cache)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    result = strict(cache)
+
+    assert result.exit_code == 2
+    assert f"{path}: is neither a file nor a folder" in result.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("which", ["logits-0.sqlite", "."])
+def test_a_cache_of_another_user_is_refused(
+    strict: Callable[..., Result], tmp_path: Path, which: str
+) -> None:
+    """Whatever its mode says: the owner may change that."""
+    cache = tmp_path / "cache"
+    assert strict(cache).exit_code == 0
+    os.chown(cache / which, 12345, -1)
+    result = strict(cache)
+
+    assert result.exit_code == 2
+    assert "belongs to another user (uid 12345)" in result.stderr
+
+
+def test_a_link_to_a_private_cache_is_followed(
+    strict: Callable[..., Result], tmp_path: Path
+) -> None:
+    """What it leads to is what is checked and used."""
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    assert strict(tmp_path / "link").exit_code == 0
+    assert only_file(tmp_path / "real")
+
+
+def test_a_cache_that_cannot_be_checked_is_refused(strict: Callable[..., Result]) -> None:
+    """Where a signature is required; else a run continues without it."""
+    result = strict(Path("/proc/no/such/cache"))
+
+    assert result.exit_code == 2
+    assert "cannot be checked, as --require-signature asks" in result.stderr
+
+
+def test_without_a_required_signature_a_shared_cache_is_used(
+    write: Write, batch_classify: Command, tmp_path: Path
+) -> None:
+    """A team may share one."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    corpus = write({"text": ["Aid is wasted by officials."]})
+    for output in ("first", "second"):
+        result = batch_classify(corpus, **OPTIONS, cache=cache, output=tmp_path / output)
+        assert result.exit_code == 0, result.output
+
+    assert "cache: 1 of 1 texts were known" in result.stderr

@@ -16,6 +16,7 @@ from batch.cores import MOST_STREAMS, streams_of
 from batch.device import Device, choose_device
 from batch.engines import engine_problem, open_engine, open_fastest, usable_engines
 from batch.engines.spares import Spares
+from batch.graph_file import GraphFile
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from schemas.bundle import Bundle
@@ -38,10 +39,10 @@ from pathlib import Path
 import numpy as np
 from batch.device import choose_device
 from batch.engines import open_engine
+from batch.graph_file import GraphFile
 
-session = open_engine(
-    Path(sys.argv[1]), choose_device("cpu"), sys.argv[2], precision="fp32", threads=8
-)
+graph = GraphFile.of_path(Path(sys.argv[1]))
+session = open_engine(graph, choose_device("cpu"), sys.argv[2], precision="fp32", threads=8)
 sys.setswitchinterval(1e-6)  # threads take turns wherever they can
 start = threading.Barrier(8)
 done = []
@@ -61,16 +62,16 @@ print(len(done), len(set(done)))
 def runner(bundle: Path, engine: EngineName, precision: Precision, threads: int) -> LogitRunner:
     """The task `narrative` by an engine, with batches of few rows."""
     opened = Bundle.open(bundle)
-    graph = opened.onnx("narrative", "fp32")
+    graph = GraphFile.of_bundle(opened, "narrative", "fp32")
     session = TaskSession(graph, CPU, threads=threads, precision=precision, engine=engine)
-    tokenizer = load_tokenizer(opened.tokenizer())
+    tokenizer = load_tokenizer(opened.read_tokenizer(), "tokenizer.json")
     return LogitRunner(session, tokenizer, max_tokens=128, pad_id=0, tokens_per_batch=64)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_the_first_batches_may_come_at_the_same_time(bundle: Path, engine: str) -> None:
     """Eight threads that begin together all get an answer, the same one."""
-    graph = Bundle.open(bundle).onnx("narrative", "fp32")
+    graph = bundle / "narrative.onnx"
     result = subprocess.run(
         [sys.executable, "-c", FIRST_BATCHES, str(graph), engine],
         capture_output=True,
@@ -139,7 +140,7 @@ def test_what_failed_is_not_lent_again() -> None:
 
 def test_many_threads_share_few_streams(bundle: Path) -> None:
     """Where there are more cores than batches at a time, they help each other."""
-    graph = Bundle.open(bundle).onnx("narrative", "fp32")
+    graph = GraphFile.of_bundle(Bundle.open(bundle), "narrative", "fp32")
     session = open_engine(graph, CPU, "onnxruntime", precision="fp32", threads=MOST_STREAMS + 4)
     ones = np.ones((2, 16), np.int64)
     (expected,) = session.run(ones, ones, ["logits"])
@@ -178,7 +179,7 @@ def test_a_graph_that_openvino_cannot_open_goes_to_onnxruntime(tmp_path: Path) -
     path = tmp_path / "graph.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
 
-    engine, session = open_fastest(path, CPU, precision="fp32", threads=1)
+    engine, session = open_fastest(GraphFile.of_path(path), CPU, precision="fp32", threads=1)
     ones = np.ones((2, 3), np.int64)
 
     assert engine == "onnxruntime"

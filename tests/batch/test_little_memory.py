@@ -20,7 +20,7 @@ from batch.output.identity import RunIdentity
 from batch.progress import JsonProgress
 from batch.run import Model, identify_model, plan_run
 from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
-from batch.session import TaskSession
+from batch.session import open_session
 from batch.stop import StopSwitch
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
@@ -63,9 +63,9 @@ class NarrowRunner(LogitRunner):
 def narrow(bundle: Path) -> Scorer:
     """The tiny bundle's task `narrative`, with memory for five texts at once."""
     opened = Bundle.open(bundle)
-    session = TaskSession(opened.onnx("narrative", "fp32"), Device("cpu", 0, "test"), threads=1)
-    metadata = session.metadata()
-    tokenizer = load_tokenizer(opened.tokenizer())
+    cpu = Device("cpu", 0, "test")
+    session, (metadata,) = open_session(opened, "narrative", cpu, precision="fp32", threads=1)
+    tokenizer = load_tokenizer(opened.read_tokenizer(), "tokenizer.json")
     runner = NarrowRunner(
         session, tokenizer, max_tokens=metadata.max_tokens, pad_id=metadata.pad_id
     )

@@ -10,7 +10,9 @@ import pytest
 
 from batch.cgroup import read_limits
 from batch.cores import allowed_cores, usable_cores
-from batch.machine import cpu_features, free_memory_bytes
+from batch.device import Device, cuda_problem, gpu_model
+from batch.machine import ENVIRONMENT, cpu_features, free_memory_bytes, processor_class
+from schemas.errors import DeviceError
 
 GB = 10**9
 
@@ -137,3 +139,91 @@ def test_processor_features_are_named(tmp_path: Path, cpuinfo: str, expected: in
 
     assert len(cpu_features(root)) == expected
     assert ("AVX-512 VNNI" in cpu_features(root)) == ("avx512_vnni" in cpuinfo)
+
+
+X86 = """processor : 0
+vendor_id : GenuineIntel
+cpu family : 6
+model : 207
+model name : Intel(R) Xeon(R) Processor
+stepping : 2
+microcode : 0x1
+cpu MHz : 2100.000
+flags : fpu sse2 avx2 avx512f smep ibrs flush_l1d
+bugs : spectre_v1
+"""
+ARM = """processor : 0
+Features : fp asimd sve
+CPU implementer : 0x41
+CPU part : 0xd40
+processor : 1
+Features : fp asimd sve
+CPU implementer : 0x41
+CPU part : 0xd46
+"""
+
+
+def class_of(root: Path, cpuinfo: str, **environment: str) -> str:
+    """The class of a processor that the kernel describes so."""
+    return processor_class(tree(root, {"proc/cpuinfo": cpuinfo}), environment)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("Xeon(R) Processor", "Xeon(R) Gold 6430"),
+        ("ibrs flush_l1d", "ibrs_enhanced"),
+        ("2100.000", "3000.000"),
+        ("0x1", "0x2b000603"),
+        ("spectre_v1", "spectre_v1 bhi"),
+        ("avx2 avx512f", "avx512f avx2"),
+    ],
+    ids=str,
+)
+def test_a_processor_class_outlives_updates_and_names(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
+    """Mitigations, microcode, clock and the name it is sold under choose no code."""
+    assert class_of(tmp_path, X86) == class_of(tmp_path, X86.replace(*change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("model : 207", "model : 106"), ("GenuineIntel", "AuthenticAMD"), (" avx512f", "")],
+    ids=str,
+)
+def test_another_design_is_another_class(tmp_path: Path, change: tuple[str, str]) -> None:
+    """By vendor, by model, and by vector instructions that a virtual machine hides."""
+    assert class_of(tmp_path, X86) != class_of(tmp_path, X86.replace(*change))
+
+
+def test_all_kinds_of_cores_make_an_arm_class(tmp_path: Path) -> None:
+    """A thread may run on either."""
+    found = class_of(tmp_path, ARM)
+
+    assert "CPU part 0xd40,0xd46" in found
+    assert found.endswith("asimd sve")
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_variables_that_choose_code_are_part_of_the_class(tmp_path: Path, name: str) -> None:
+    """Set to nothing is not set; nothing else of the environment counts."""
+    plain = class_of(tmp_path, X86)
+
+    assert class_of(tmp_path, X86, **{name: "AVX2"}) == f"{plain}; {name}=AVX2"
+    assert class_of(tmp_path, X86, **{name: ""}, PATH="/bin", ONEDNN_VERBOSE="1") == plain
+
+
+def test_this_processor_has_a_class_where_the_kernel_tells_nothing(tmp_path: Path) -> None:
+    """Outside of Linux."""
+    assert processor_class(tmp_path, {})
+
+
+def test_a_gpu_has_a_model_and_a_cpu_has_none() -> None:
+    """Its name and compute capability, or an error that names what is missing."""
+    assert gpu_model(Device("cpu", 0, "test")) is None
+    if cuda_problem() is None:
+        assert "compute capability" in str(gpu_model(Device("cuda", 0, "test")))
+    else:
+        with pytest.raises(DeviceError, match="cuda:99: its model cannot be read"):
+            gpu_model(Device("cuda", 99, "test"))

@@ -32,6 +32,7 @@ from batch.corpus.versions import remote_version
 from batch.options import RunOptions
 from batch.progress import JsonProgress
 from batch.run import run
+from batch.stop import StopSwitch
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError
 from schemas.text import TextSpec
@@ -385,7 +386,7 @@ class ChangeOnce(JsonProgress):
 
 def run_and_change(bundle: Path, corpus: str, output: Path, change: Callable[[], None]) -> None:
     options = RunOptions((corpus,), "narrative", bundle, output, device="cpu", chunk_rows=4)
-    run(options, ChangeOnce(change))
+    run(options, ChangeOnce(change), StopSwitch())
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -14,9 +14,10 @@ from onnx import TensorProto
 from tokenizers import Tokenizer
 
 from batch.device import Device, choose_device
+from batch.graph_file import GraphFile
 from batch.precision import choose_precision
 from batch.scorer import open_scorer
-from batch.session import TaskSession
+from batch.session import TaskSession, open_session
 from exporter import reduce
 from exporter.cli import main
 from exporter.devices import checking_device
@@ -94,7 +95,9 @@ def test_every_layer_is_fused_and_close_to_torch(
     attention_mask = np.ones_like(input_ids)
     for row, length in ((1, 10), (2, 1)):
         input_ids[row, length:], attention_mask[row, length:] = 0, 0
-    session = TaskSession(tmp_path / "fp16.onnx", choose_device("cpu"), tasks=("a", "b"))
+    session = TaskSession(
+        GraphFile.of_path(tmp_path / "fp16.onnx"), choose_device("cpu"), tasks=("a", "b")
+    )
     found = session.run(input_ids, attention_mask)
     with torch.inference_mode():
         expected = joint(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
@@ -172,8 +175,9 @@ def test_a_reader_of_the_file_is_told_where_it_was_measured(halved: Path) -> Non
 
 def metadata_of(bundle: Bundle, task: str) -> ArtefactMetadata:
     """What the fp16 file of a task says of itself."""
-    path = bundle.onnx(task, "fp16")
-    return TaskSession(path, choose_device("cpu"), precision="fp16").metadata()
+    cpu = choose_device("cpu")
+    _, (metadata,) = open_session(bundle, task, cpu, precision="fp16")
+    return metadata
 
 
 def test_joint_and_cut_files_have_the_same_bits(halved: Path) -> None:
@@ -192,7 +196,7 @@ def test_a_cpu_is_refused_and_auto_passes_over_fp16(halved: Path) -> None:
     """A CPU would compute it in fp32; CUDA takes it, and takes nothing that is for a CPU."""
     bundle, cpu = Bundle.open(halved), choose_device("cpu")
 
-    with pytest.raises(DeviceError, match="--precision fp16 cannot be had: it is for CUDA"):
+    with pytest.raises(DeviceError, match="--precision fp16 is not available: it is for CUDA"):
         choose_precision(bundle, GROUP, cpu, "fp16")
     assert choose_precision(bundle, GROUP, cpu, "auto") == "fp32"
     assert choose_precision(bundle, GROUP, CUDA, "auto") == "fp16"

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from batch.device import Device
 from batch.engines.openvino import openvino_problem
+from batch.graph_file import GraphFile
 from batch.session import TaskSession
 from exporter.graph import OPSET, trace_graph
 from schemas.bundle import BundleFiles
@@ -146,11 +147,11 @@ def test_shared_graph_gives_the_same_bits(exported: tuple[TaskPath, Path]) -> No
     cpu, names, labels = Device("cpu", 0, "test"), ("other", "topics"), {"other": 7, "topics": 3}
 
     for precision in precisions_here(path_model.config.model_type):
-        shared = graph.with_name("shared-other.onnx")
+        shared = GraphFile.of_path(graph.with_name("shared-other.onnx"))
         together = TaskSession(shared, cpu, threads=1, precision=precision, tasks=names)
         alone = [
-            TaskSession(graph.with_name(f"{task}.onnx"), cpu, threads=1, precision=precision)
-            for task in names
+            TaskSession(GraphFile.of_path(path), cpu, threads=1, precision=precision)
+            for path in (graph.with_name(f"{task}.onnx") for task in names)
         ]
         picked = TaskSession(shared, cpu, threads=1, precision=precision, tasks=("topics",))
         for shape in [(64, 32), (31, 64), (16, 128)]:

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from batch.cli import main as batch_main
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.scorer import Scorer
 from batch.session import TaskSession
 from exporter.calibrate import cross_fitted, fit_calibration
@@ -331,7 +332,9 @@ def test_command_tells_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
 def test_file_scores_with_its_tokenizer_alone(bundle: Path, tmp_path: Path) -> None:
     """Without manifest and card, a file and its tokenizer are enough."""
     shutil.copy(bundle / "narrative.onnx", tmp_path)
-    metadata = TaskSession(tmp_path / "narrative.onnx", choose_device("cpu")).metadata()
+    metadata = TaskSession(
+        GraphFile.of_path(tmp_path / "narrative.onnx"), choose_device("cpu")
+    ).metadata()
 
     assert metadata == scorer_of(bundle, "narrative").metadata
 

@@ -25,7 +25,7 @@ from exporter.repeatable import rearranged
 from schemas.bundle import Bundle
 from schemas.files import FileFacts
 from schemas.metadata import ArtefactMetadata
-from schemas.probes import read_probes, write_probes
+from schemas.probes import Probes, read_probes, write_probes
 from schemas.text import ENTITY_START
 from tests.exporting import export_classifier
 from tests.tiny import sample_rows
@@ -171,7 +171,7 @@ def test_a_score_that_depends_on_its_neighbours_is_a_problem(ours: Path) -> None
 
 def test_other_tokens_are_a_problem(ours: Path) -> None:
     """As another version of the tokenizers library might make them."""
-    kept = read_probes(ours / "probes.parquet")
+    kept = probes_of(ours)
     kept[0].tokenised[3].ids[1] += 1
     write_probes(ours / "probes.parquet", kept)
     vouch(ours)
@@ -191,6 +191,11 @@ def test_another_tokenizer_is_a_problem(ours: Path) -> None:
     assert all("is not the tokenizer that task" in text for text in found)
 
 
+def probes_of(bundle: Path) -> list[Probes]:
+    """The probes of a bundle."""
+    return read_probes((bundle / "probes.parquet").read_bytes(), "probes.parquet")
+
+
 def triples(text: str) -> set[tuple[str, ...]]:
     """Words of a text that follow each other, by three."""
     words = text.lower().split()
@@ -199,7 +204,7 @@ def triples(text: str) -> set[tuple[str, ...]]:
 
 def test_probes_are_no_ones_texts(bundle: Path, checkpoint: Path) -> None:
     """Random pieces of the vocabulary, short to too long; an entity is marked where one must be."""
-    kept = {one.task: one for one in read_probes(bundle / "probes.parquet")}
+    kept = {one.task: one for one in probes_of(bundle)}
     known = {words for text in sample_rows("train")["text"] for words in triples(text)}
 
     for one in kept.values():
@@ -228,7 +233,7 @@ def test_rearranged_rows_keep_their_places(bundle: Path) -> None:
     runner: LogitRunner = open_scorer(
         Bundle.open(bundle), TASKS[0], choose_device("cpu"), precision="fp32"
     ).runner
-    texts = read_probes(bundle / "probes.parquet")[0].tokenised
+    texts = probes_of(bundle)[0].tokenised
     expected = runner.logits(texts)
 
     assert len({row.tobytes() for row in expected}) == len(expected)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from batch.device import choose_device
 from batch.engines.openvino import openvino_problem
+from batch.graph_file import GraphFile
 from batch.precision import choose_precision
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
@@ -264,11 +265,12 @@ def test_int8_ranges_come_from_texts_and_hold_for_others(
     quantise(plain, tmp_path / "int8.onnx", [text.ids for text in texts[:16]])
     assert quantised_products(onnx.load(tmp_path / "int8.onnx"))
     opened = Checkpoint.open(checkpoint)
-    tokenizer = load_tokenizer(opened.files.tokenizer)
+    tokenizer = load_tokenizer(opened.files.tokenizer.read_bytes(), "tokenizer.json")
     shutil.copyfile(plain, tmp_path / "fp32.onnx")
 
     def runner(name: Precision) -> LogitRunner:
-        session = TaskSession(tmp_path / f"{name}.onnx", choose_device("cpu"), precision=name)
+        graph = GraphFile.of_path(tmp_path / f"{name}.onnx")
+        session = TaskSession(graph, choose_device("cpu"), precision=name)
         return LogitRunner(
             session, tokenizer, max_tokens=opened.info.max_tokens, pad_id=opened.info.pad_id
         )

@@ -72,7 +72,7 @@ def reference_of(bundle: Path, task: str) -> Reference:
         logits=logits,
         config=config,
         decision=choose_decision(logits, gold, config),
-        tokenizer=bundle / "tokenizer.json",
+        tokenizer_json=(bundle / "tokenizer.json").read_bytes(),
         max_tokens=scorer.metadata.max_tokens,
         pad_id=scorer.metadata.pad_id,
     )

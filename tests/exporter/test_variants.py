@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ def reference(logits: FloatArray, gold: BoolArray, **rule: Any) -> Reference:
     """Held-out texts of which only logits and gold labels matter."""
     config = DecisionConfig(thresholds=ThresholdRule(**rule))
     decision = choose_decision(logits, gold, config)
-    return Reference([], gold, logits, config, decision, Path("none"), max_tokens=8, pad_id=0)
+    return Reference([], gold, logits, config, decision, b"", max_tokens=8, pad_id=0)
 
 
 def some_logits() -> tuple[FloatArray, BoolArray]:

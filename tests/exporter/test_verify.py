@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from batch.device import choose_device
+from batch.graph_file import GraphFile
 from batch.scorer import LogitRunner, load_tokenizer
 from batch.session import TaskSession
 from exporter.graph import trace_graph
@@ -71,10 +72,10 @@ def exported(checkpoint: Path, tmp_path: Path) -> Exported:
     about = opened.info.tasks["narrative"]
     path_model = opened.model.path("narrative")
     write_narrative(opened.model, tmp_path / "narrative.onnx")
-    session = TaskSession(tmp_path / "narrative.onnx", choose_device("cpu"))
+    session = TaskSession(GraphFile.of_path(tmp_path / "narrative.onnx"), choose_device("cpu"))
     runner = LogitRunner(
         session,
-        load_tokenizer(opened.files.tokenizer),
+        load_tokenizer(opened.files.tokenizer.read_bytes(), "tokenizer.json"),
         max_tokens=opened.info.max_tokens,
         pad_id=opened.info.pad_id,
     )
@@ -151,20 +152,22 @@ def test_nan_on_both_sides_does_not_pass(exported: Exported, tmp_path: Path) -> 
     with torch.no_grad():
         exported.embeddings[RARE] = float("nan")
     write_narrative(exported.model, tmp_path / "broken.onnx")
-    exported.session = TaskSession(tmp_path / "broken.onnx", choose_device("cpu"))
+    exported.session = TaskSession(
+        GraphFile.of_path(tmp_path / "broken.onnx"), choose_device("cpu")
+    )
 
     for place in PLACES:
         with pytest.raises(ExportError, match="a logit differs"):
             exported.verify(with_one_rare_token(place))
 
 
-def test_differing_decisions_are_counted(exported: Exported) -> None:
+def test_differing_decisions_are_counted(exported: Exported, tmp_path: Path) -> None:
     """Differences below the tolerance of logits can still fail by the decisions they turn."""
     with torch.no_grad():  # every row then has a logit of about its bias
         for name in ("linear.weight", "linear.bias", "value.weight"):
             exported.path_model.get_parameter(f"head.{name}").zero_()
-    write_narrative(exported.model, exported.session.path)
-    exported.session = TaskSession(exported.session.path, choose_device("cpu"))
+    write_narrative(exported.model, tmp_path / "narrative.onnx")
+    exported.session = TaskSession(exported.session.graph, choose_device("cpu"))
     with torch.no_grad():
         exported.path_model.get_parameter("head.linear.bias").fill_(-5e-5)
 

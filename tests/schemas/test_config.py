@@ -1,6 +1,7 @@
 """What the training config promises."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,3 +250,50 @@ def test_hash_names_the_settings(tmp_path: Path) -> None:
 
     assert load(tmp_path, SHORT, "seed=7").sha256() == written
     assert load(tmp_path, SHORT, "seed=8").sha256() != written
+
+
+FLOAT_KEYS = [
+    "encoder.dropout",
+    "train.learning_rate",
+    "train.head_rate",
+    "train.weight_decay",
+    "train.warmup_share",
+    "train.clip_norm",
+    "train.dropout",
+    "train.token_dropout",
+    "train.mixing_power",
+    "train.save_every_s",
+    "tasks.topics.sampling_threshold",
+    "tasks.topics.loss.parameters.gamma",
+    "tasks.topics.data.0.validation_share",
+    "tasks.topics.decision.thresholds.fixed",
+    "tasks.topics.decision.thresholds.floor",
+    "tasks.topics.decision.thresholds.false_positive_cost",
+    "tasks.topics.decision.thresholds.false_negative_cost",
+    "tasks.topics.decision.thresholds.shrinkage_rows",
+]
+
+
+@pytest.mark.parametrize("key", FLOAT_KEYS)
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "1e400"])
+def test_a_number_is_finite(tmp_path: Path, key: str, value: str) -> None:
+    """NaN compares with no bound, and infinity passes those that have one side only."""
+    assert key in problems(tmp_path, SHORT, f"{key}={value}")
+
+
+def test_every_float_of_the_config_was_tried() -> None:
+    """A new one joins the list above."""
+    floats = [key for key, schema in _leaves(TrainingRun.model_json_schema()) if "number" in schema]
+    tried = {key.rpartition(".")[2] for key in FLOAT_KEYS} - {"gamma"} | {"parameters"}
+
+    assert set(floats) == tried
+
+
+def _leaves(schema: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every field of the config with the text of its JSON schema."""
+    sections = [schema, *schema["$defs"].values()]
+    return [
+        (name, str(field))
+        for section in sections
+        for name, field in section.get("properties", {}).items()
+    ]

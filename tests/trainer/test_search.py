@@ -101,6 +101,11 @@ def test_ranges_and_choices_are_read() -> None:
         ("train.epochs=1..", "train.epochs: '1..' is neither"),
         ("train.epochs=5..5", "train.epochs: 5 is not below 5"),
         ("train.dropout=log:0..1", "train.dropout: 0 has no order of magnitude"),
+        (
+            "train.dropout=0..1e400",
+            "train.dropout: 0..1e400 has an end that is not a finite number",
+        ),
+        ("train.dropout=nan..1", "train.dropout: 'nan..1' is neither"),
         ("train.dropout=log:a,b,", "blank or doubled"),
         ("train.mixing=a,a", "blank or doubled"),
     ],
