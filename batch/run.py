@@ -62,6 +62,8 @@ def run(options: RunOptions, progress: RunProgress) -> RunResult:
             scorer.runner.cache = stack.enter_context(closing(cache))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = plan_run(options, scorer)
+        for note in plan.notes:
+            progress.note("columns", note)
         output = OutputFolder(options.output, is_shard=options.shard is not None)
         with output.held(overwrite=options.overwrite) as stale:
             if stale is not None:
@@ -110,7 +112,7 @@ def plan_run(options: RunOptions, scorer: Scorer) -> Plan:
     Raises UsageError or CorpusError.
     """
     tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
-    plan = make_plan(options, tasks, entity_markers=scorer.metadata.text.entity_markers)
+    plan = make_plan(options, tasks, scorer.metadata.text)
     if not options.ignore_unknown_gold:
         for task, column in tasks.gold.items():
             check_gold(plan, column, scorer.labels[task])

@@ -7,8 +7,6 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.corpus.footers import PlannedFile
-from schemas.errors import CorpusError
 from schemas.tables import is_text
 
 
@@ -47,6 +45,8 @@ def _plain_value(value: pa.Scalar) -> object:
 
 def gold_lists(column: pa.Array) -> list[list[str] | None]:
     """Gold labels of each row, from a column of lists or of single labels."""
+    if column.null_count == len(column):  # of any type, perhaps of none
+        return [None] * len(column)
     if is_text(column.type):
         return [None if label is None else [label] for label in decode_text(column)]
     lengths = pc.list_value_length(column).to_pylist()
@@ -81,13 +81,31 @@ def _as_binary(column: pa.Array) -> pa.Array:
     return column.view(views[column.type])
 
 
-def as_dates(column: pa.Array, name: str, file: PlannedFile) -> pa.Array:
-    """Dates and times written out by Arrow: Python has no nanoseconds, and no year 10,000."""
+def as_dates(column: pa.Array) -> pa.Array:
+    """Dates and times written out by Arrow: Python has no nanoseconds, and no year 10,000.
+
+    In UTC where their time zone is not known.
+    """
     try:
         return column.cast(pa.string())
-    except pa.ArrowException as error:
-        raise CorpusError(
-            f"{file.source.name}: domain column {name!r} is {column.type} and cannot be written "
-            f"out: {error}",
-            hint="name another column with --domain-column",
-        ) from error
+    except pa.ArrowException:
+        return column.cast(pa.timestamp(column.type.unit, "UTC")).cast(pa.string())
+
+
+def bad_utf8(column: pa.Array) -> list[int]:
+    """Rows of a column, nested or not, with a string that is not UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        return [row for row, value in enumerate(column) if _is_bad(value)]
+    return []
+
+
+def _is_bad(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return True
+    except ValueError:  # nanoseconds, which Python does not have
+        return False
+    return False

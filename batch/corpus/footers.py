@@ -16,12 +16,14 @@ class PlannedFile:
     """A file whose footer was read.
 
     group_rows: rows of each row group. row_bytes: mean uncompressed bytes of a row.
+    int96: columns that hold timestamps of 96 bits, nested ones too; they are read as microseconds.
     """
 
     source: SourceFile
     schema: pa.Schema
     group_rows: tuple[int, ...]
     row_bytes: float
+    int96: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -29,11 +31,14 @@ class PlannedFile:
         return sum(self.group_rows)
 
 
-def open_parquet(source: SourceFile) -> pq.ParquetFile:
-    """Open a file. Raises CorpusError if it is not Parquet, or cut short."""
+def open_parquet(source: SourceFile, *, int96_unit: str = "us") -> pq.ParquetFile:
+    """Open a file. Raises CorpusError if it is not Parquet, or cut short.
+
+    int96_unit: of timestamps of 96 bits. Nanoseconds wrap round before 1678 and after 2262.
+    """
     try:
         handle = source.path if source.is_local else source.filesystem.open(source.path)
-        return pq.ParquetFile(handle)
+        return pq.ParquetFile(handle, coerce_int96_timestamp_unit=int96_unit)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # a column's name, perhaps
         raise CorpusError(
             f"{source.name}: not a readable Parquet file: {first_line(error)}",
@@ -60,7 +65,13 @@ def read_footer(source: SourceFile) -> PlannedFile:
             schema=schema.remove_metadata(),
             group_rows=tuple(group.num_rows for group in groups),
             row_bytes=size / max(rows, 1),
+            int96=_int96_columns(footer.schema),
         )
+
+
+def _int96_columns(schema: pq.ParquetSchema) -> frozenset[str]:
+    leaves = (schema.column(index) for index in range(len(schema)))
+    return frozenset(leaf.path.split(".")[0] for leaf in leaves if leaf.physical_type == "INT96")
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from batch.corpus.decode import gold_lists
 from batch.corpus.footers import open_parquet
 from batch.corpus.plan import Plan
 from schemas.errors import CorpusError, listing, nearest
+from schemas.printable import printable
 from schemas.tasks import BoolArray, label_matrix
 
 
@@ -26,13 +27,13 @@ def check_gold(plan: Plan, column: str, labels: Sequence[str]) -> None:
         with open_parquet(file.source) as opened:
             try:
                 for batch in opened.iter_batches(columns=[column]):
-                    gold = gold_lists(batch.column(0))
+                    gold = gold_lists(batch.column(column))
                     _check_rows(gold, first, known, file.source.name, column)
                     first += batch.num_rows
             except (OSError, pa.ArrowException) as error:
                 raise CorpusError(
-                    f"{file.source.name}: gold column {column!r} cannot be decoded from row "
-                    f"{first} on: {error}",
+                    f"{printable(file.source.name)}: gold column {column!r} cannot be decoded from "
+                    f"row {first} on",
                     hint="the file is damaged; write it again",
                 ) from error
 
@@ -46,8 +47,8 @@ def _check_rows(
                 close = nearest(name, known)
                 guess = f"did you mean {close!r}? " if close else ""
                 raise CorpusError(
-                    f"{source}, row {first + row}: gold column {column!r} has {name!r}, which the "
-                    f"model does not know; it knows {listing(sorted(known), 6)}",
+                    f"{printable(source)}, row {first + row}: gold column {column!r} has {name!r}, "
+                    f"which the model does not know; it knows {listing(sorted(known), 6)}",
                     hint=f"{guess}--ignore-unknown-gold leaves such labels out of the scores",
                 )
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batch.corpus.columns import check_columns, kept_schema
+from batch.corpus.columns import check_columns
 from batch.corpus.files import find_files
 from batch.corpus.footers import PlannedFile, read_footer
+from batch.corpus.kept import kept_columns
 from batch.options import RunOptions, Shard
 from batch.tasks import RunTasks
+from schemas.text import TextSpec
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed bytes of a chunk at most, so that rows of megabytes make smaller chunks."""
@@ -33,12 +35,14 @@ class Plan:
 
     kept: schema of those columns under their output names.
     tasks: what is scored, and the columns of their gold labels.
+    notes: for the log.
     """
 
     files: tuple[PlannedFile, ...]
     chunks: tuple[Chunk, ...]
     kept: pa.Schema
     tasks: RunTasks
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -46,18 +50,18 @@ class Plan:
         return sum(file.rows for file in self.files)
 
 
-def make_plan(options: RunOptions, tasks: RunTasks, *, entity_markers: bool) -> Plan:
+def make_plan(options: RunOptions, tasks: RunTasks, spec: TextSpec) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
-    entity_markers: the tasks need `entity`, `start` and `end`.
+    spec: how the text of the tasks is built.
     Raises CorpusError with the file, the column and the nearest name.
     """
     found = find_files(options.corpus, leave_out=options.output)
     files = tuple(read_footer(source) for source in found)
-    for file in files:
-        check_columns(file, options, tasks, entity_markers=entity_markers)
+    check_columns(files, options, tasks, spec)
+    kept = kept_columns(files, options, tasks)
     chunks = tuple(_chunks(files, options.chunk_rows))
-    return Plan(files, chunks, kept_schema(files, options, tasks), tasks)
+    return Plan(files, chunks, kept.schema, tasks, kept.notes)
 
 
 def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:
