@@ -76,6 +76,8 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
         plan = plan_run(options, scorer, switch.check)
         if (summary := plan.listing.summary()) is not None:
             progress.note("left_out", summary, count=plan.listing.left_out_count)
+        for note in plan.notes:
+            progress.note("columns", note)
         output = OutputFolder(
             options.output, chunks=len(plan.chunks), is_shard=options.shard is not None
         )
@@ -145,8 +147,7 @@ def identify_model(model: Model, scorer: Scorer) -> ModelIdentity:
 def plan_run(options: RunOptions, scorer: Scorer, check_stop: CheckStop = never_stop) -> Plan:
     """Plan the corpus for the tasks of a scorer. Raises UsageError or CorpusError."""
     tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
-    markers = scorer.metadata.text.entity_markers
-    return make_plan(options, tasks, entity_markers=markers, check_stop=check_stop)
+    return make_plan(options, tasks, scorer.metadata.text, check_stop)
 
 
 def check_gold_labels(

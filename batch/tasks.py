@@ -11,7 +11,8 @@ from batch.device import Device
 from batch.session import open_session
 from schemas.bundle import Bundle
 from schemas.errors import UsageError, listing, nearest
-from schemas.tables import GOLD_PREFIX, reserved_columns, task_columns
+from schemas.printable import printable
+from schemas.tables import GOLD_PREFIX, name_key, reserved_columns, task_columns
 from schemas.text import TextSpec
 
 
@@ -58,18 +59,20 @@ class RunTasks:
     def output_name(self, column: str) -> str:
         """Name that an input column takes in the predictions.
 
-        A gold column that is called like one of decided labels gets another.
+        A gold column that is called like one of decided labels gets another; case does not count.
         """
-        renamed = column in self._decided.values() and column in self.gold.values()
+        taken = {name_key(name) for name in self._decided.values()}
+        renamed = column in self.gold.values() and name_key(column) in taken
         return GOLD_PREFIX + column if renamed else column
 
     def gold_hints(self, columns: Collection[str]) -> list[str]:
         """What to say if such columns hold gold labels, for those that may."""
         return [
-            f"if `{column}` holds gold labels, say --gold-column "
-            + (column if len(self.names) == 1 else f"{task}={column}")
-            for task, column in self._decided.items()
-            if column in columns
+            f"if {column!r} holds gold labels, say --gold-column "
+            + printable(column if len(self.names) == 1 else f"{task}={column}")
+            for task, decided in self._decided.items()
+            for column in columns
+            if name_key(column) == name_key(decided)
         ]
 
     @property

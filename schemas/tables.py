@@ -62,6 +62,11 @@ def prediction_fields(labels: Mapping[str, tuple[str, ...]]) -> list[pa.Field]:
     ]
 
 
+def name_key(name: str) -> str:
+    """Key by which Spark and DuckDB look a column up: case does not count."""
+    return name.lower()
+
+
 def is_text(kind: pa.DataType) -> bool:
     """True for every Arrow string type, binary columns that may hold UTF-8, and dictionaries of
     those.

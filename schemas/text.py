@@ -5,6 +5,7 @@ Trainer, exporter and batch all call `model_text`, so that a model is served wha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,19 @@ CHARS_PER_TOKEN = 20
 """Characters kept for each token a model may see. News text has about five characters a token in
 English and fewer elsewhere, so the token limit decides, not this one; it only keeps a text of
 megabytes from being tokenised whole."""
+
+MAX_BLANKS = 8
+"""Longest run of blanks that is read of a text over the limit. It leaves paragraphs and indentation
+alone, and text behind pages of white space still reaches the model: every 8 blanks stand beside a
+token at least."""
+
+BLANK_CLASS = (
+    r"[\s\x00-\x1f\x7f-\xa0\u00ad\u115f\u1160\u200b-\u200f\u2060-\u2064\u2800\u3164\ufeff]"
+)
+"""White space, and characters that leave no mark on a page: controls, soft hyphens, zero widths."""
+
+_BLANKS = re.compile(BLANK_CLASS + "+")
+_LONG_RUN = re.compile(BLANK_CLASS + f"{{{MAX_BLANKS + 1}}}")
 
 
 class TextSpec(BaseModel):
@@ -67,32 +81,55 @@ def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelTex
 
     A row whose body is blank gives EMPTY, whatever its title. A text longer than
     `max_tokens * CHARS_PER_TOKEN` characters is cut: at the end, or for a marked entity around it.
+    Before that its runs of blanks are shortened; a text within the limit stays as it is.
 
     Raises ValueError with the reason if the entity span does not fit the text.
     """
     if article.text is None or is_blank(article.text):
         return EMPTY
     max_chars = max_tokens * CHARS_PER_TOKEN
-    title = article.title if spec.title and not is_blank(article.title) else None
-    head = "" if title is None else title[:max_chars].strip() + spec.separator
+    title, title_cut = "", False
+    if spec.title and article.title is not None:
+        title, title_cut = _beginning(article.title.strip(), max_chars)
+    head = title.strip() + spec.separator if title else ""
     if spec.entity_markers:
         built = _marked(article.text, article, head, max_chars)
     else:
-        text = article.text.lstrip()  # or a run of white space could use up the budget
-        built = ModelText(_plain(head + text[:max_chars]), cut=len(text) > max_chars)
-    title_cut = title is not None and len(title) > max_chars
+        text, cut = _beginning(article.text.lstrip(), max_chars)
+        built = ModelText(_plain(head + text), cut=cut)
     return replace(built, cut=True) if title_cut else built
 
 
 def _marked(text: str, article: Article, head: str, max_chars: int) -> ModelText:
     start, end = _checked_span(text, article)
     half = max_chars // 2
-    left = text[max(0, start - half) : start]
-    span = text[start : min(end, start + half)]
-    right = text[end : end + half]
-    built = f"{_plain(head + left)}{ENTITY_START}{_plain(span)}{ENTITY_END}{_plain(right)}"
-    kept = len(left) + len(span) + len(right)
-    return ModelText(built, cut=kept < len(text))
+    left, left_cut = _beginning(text[:start][::-1], half)  # its end, read backwards
+    span, span_cut = _beginning(text[start:end], half)
+    right, right_cut = _beginning(text[end:], half)
+    built = f"{_plain(head + left[::-1])}{ENTITY_START}{_plain(span)}{ENTITY_END}{_plain(right)}"
+    return ModelText(built, cut=left_cut or span_cut or right_cut)
+
+
+def _beginning(text: str, max_chars: int) -> tuple[str, bool]:
+    """The first `max_chars` characters of a text, and True if there are more.
+
+    If there are more, runs of blanks are shortened to MAX_BLANKS first. No more of the text is
+    looked at than that takes.
+    """
+    if len(text) <= max_chars:
+        return text, False
+    pieces, room, position = [], max_chars, 0
+    while room and position < len(text):
+        run = _LONG_RUN.search(text, position, position + room + MAX_BLANKS + 1)
+        end = run.start() + MAX_BLANKS if run else len(text)
+        piece = text[position : min(end, position + room)]
+        pieces.append(piece)
+        room -= len(piece)
+        position += len(piece)
+        if run and position == end:
+            blanks = _BLANKS.match(text, position)
+            position = blanks.end() if blanks else position
+    return "".join(pieces), position < len(text)
 
 
 def _checked_span(text: str, article: Article) -> tuple[int, int]:

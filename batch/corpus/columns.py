@@ -1,124 +1,140 @@
-"""Columns of a corpus: which a file must have, and which predictions take over from the input."""
+"""Required columns: what the tasks of a run must find in every file of a corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
-from batch.corpus.footers import PlannedFile, first_line
+from batch.corpus.footers import PlannedFile
+from batch.corpus.kept import layouts
+from batch.corpus.output_types import is_list
+from batch.corpus.scan import only_nulls
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError, listing, nearest
-from schemas.tables import END, ENTITY, START, is_text
+from schemas.printable import printable
+from schemas.tables import END, ENTITY, START, is_text, name_key
+from schemas.text import TextSpec
 
 
 def check_columns(
-    file: PlannedFile, options: RunOptions, tasks: RunTasks, *, entity_markers: bool
+    files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks, spec: TextSpec
 ) -> None:
-    """Check the columns of one file. Raises CorpusError with the file, column and nearest name."""
-    names = [*file.schema.names, *(key for key, _ in file.source.partitions)]
-    doubled = sorted({name for name in file.schema.names if file.schema.names.count(name) > 1})
+    """Check that every file has what the tasks read, and nothing that predictions add.
+
+    spec: how the text of the tasks is built; columns that it does not read may be of any type.
+    Raises CorpusError with the file, column and nearest name.
+    """
+    for group in layouts(files):
+        names = frozenset(group[0].schema.names)
+        _check_doubled(group[0])
+        _check_reserved(group[0], options, tasks)
+        _require_text(group, names, options.text_column, "--text-column")
+        for column in tasks.gold.values():
+            _require(group, names, column, "--gold-column")
+            _check_gold_type(group, column)
+        keys = {key for key, _ in group[0].source.partitions}
+        for name in sorted(options.named_columns - keys):
+            _require(group, names, name, "its option")
+        if spec.title and options.title_column in names:
+            _require_text(group, names, options.title_column, "--title-column")
+        if spec.entity_markers:
+            _check_entity(group, names)
+
+
+def _check_doubled(file: PlannedFile) -> None:
+    doubled = sorted(name for name, times in Counter(file.schema.names).items() if times > 1)
     if doubled:
         raise CorpusError(
-            f"{file.source.name}: column names must differ; doubled: {listing(doubled)}",
+            f"{_shown(file)}: column names must differ; doubled: {listing(doubled)}",
             hint="rename one of each pair",
         )
-    taken = [name for name in names if name in tasks.reserved and tasks.output_name(name) == name]
-    if taken:
-        raise CorpusError(
-            f"{file.source.name}: has columns that predictions add themselves: {listing(taken)}",
-            hint="; ".join(["rename them", *tasks.gold_hints(taken)]),
-        )
-    _require_text(file, options.text_column, "--text-column")
-    for column in tasks.gold.values():
-        _require(file, column, "--gold-column")
-        _check_gold_type(file, column)
-    keys = {key for key, _ in file.source.partitions}
-    for name in sorted(options.named_columns - keys):
-        _require(file, name, "its option")
-    if options.title_column in file.schema.names:
-        _require_text(file, options.title_column, "--title-column")
-    if entity_markers:
-        if ENTITY in file.schema.names:
-            _require_text(file, ENTITY, None)
-        for name in (START, END):
-            _require(file, name, None)
-            kind = file.schema.field(name).type
-            if not pa.types.is_integer(kind):
-                raise CorpusError(
-                    f"{file.source.name}: column {name!r} is {kind}; character offsets are integers"
-                )
 
 
-def _require(file: PlannedFile, name: str, option: str | None) -> None:
-    if name in file.schema.names:
+def _check_reserved(file: PlannedFile, options: RunOptions, tasks: RunTasks) -> None:
+    """Refuse columns that predictions add, also where case alone differs."""
+    reserved = {name_key(name) for name in tasks.reserved}
+    names = [*file.schema.names, *(key for key, _ in file.source.partitions)]
+    dropped = set() if options.keep_text else {options.text_column}
+    taken = [
+        name
+        for name in dict.fromkeys(names)
+        if name not in dropped and name_key(tasks.output_name(name)) in reserved
+    ]
+    if not taken:
         return
-    close = nearest(name, file.schema.names)
-    guess = f"did you mean {close!r}? " if close else ""
-    mend = f"Name the column with {option}" if option else "This task marks an entity in the text"
+    differ = sorted(set(taken) - set(tasks.reserved))
+    case = f" (for Spark and DuckDB {differ[0]!r} is {differ[0].lower()!r})" if differ else ""
+    renamed = f"{taken[0]!r} to {'input_' + taken[0]!r}"
     raise CorpusError(
-        f"{file.source.name}: no column {name!r}; there are {listing(file.schema.names)}",
-        hint=guess + mend,
+        f"{_shown(file)}: has columns that predictions add themselves: {listing(taken)}{case}",
+        hint="; ".join([f"rename them, for example {renamed}", *tasks.gold_hints(taken)]),
     )
 
 
-def _require_text(file: PlannedFile, name: str, option: str | None) -> None:
-    _require(file, name, option)
-    kind = file.schema.field(name).type
-    if not is_text(kind) and not pa.types.is_null(kind):  # a column of nulls only may have no type
+def _require(
+    group: Sequence[PlannedFile], names: Collection[str], name: str, option: str | None
+) -> None:
+    if name in names:
+        return
+    close = nearest(name, names)
+    guess = f"did you mean {close!r}? " if close else ""
+    remedy = f"Name the column with {option}" if option else "This task marks an entity in the text"
+    raise CorpusError(
+        f"{_shown(group[0])}: no column {name!r}; there are {listing(group[0].schema.names)}",
+        hint=guess + remedy,
+    )
+
+
+def _require_text(
+    group: Sequence[PlannedFile], names: Collection[str], name: str, option: str | None
+) -> None:
+    _require(group, names, name, option)
+    kind = group[0].schema.field(name).type
+    if is_text(kind) or pa.types.is_null(kind):
+        return
+    for file in _with_values(group, name):
         raise CorpusError(
-            f"{file.source.name}: column {name!r} is {kind}, not text",
+            f"{_shown(file)}: column {name!r} is {kind}, not text",
             hint=f"name a string column with {option}" if option else "it must be a string column",
         )
 
 
-def _check_gold_type(file: PlannedFile, name: str) -> None:
-    kind = file.schema.field(name).type
-    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    if not is_text(inner):
+def _check_gold_type(group: Sequence[PlannedFile], name: str) -> None:
+    kind = group[0].schema.field(name).type
+    label = kind.value_type if is_list(kind) else kind
+    if is_text(label) or pa.types.is_null(label):
+        return
+    for file in _with_values(group, name):
         raise CorpusError(
-            f"{file.source.name}: gold column {name!r} is {kind}; expected a list of strings or a "
-            "string"
+            f"{_shown(file)}: gold column {name!r} is {kind}; expected a list of strings or a "
+            "string",
+            hint="name another column with --gold-column",
         )
 
 
-def kept_schema(files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks) -> pa.Schema:
-    """The columns of all files together; a file that lacks one gets nulls."""
-    merged: pa.Schema | None = None
-    for file in files:
-        fields = [
-            field.with_name(tasks.output_name(field.name)).with_nullable(True)
-            for field in file.schema
-            if options.keep_text or field.name != options.text_column
-        ]
-        known = {field.name for field in fields}
-        fields += [pa.field(k, pa.string()) for k, _ in file.source.partitions if k not in known]
-        _check_doubled(fields, file, tasks)
-        ours = pa.schema([field.remove_metadata() for field in fields])
-        try:
-            merged = (
-                ours
-                if merged is None
-                else pa.unify_schemas([merged, ours], promote_options="permissive")
-            )
-        except pa.ArrowException as error:
+def _check_entity(group: Sequence[PlannedFile], names: Collection[str]) -> None:
+    if ENTITY in names:
+        _require_text(group, names, ENTITY, None)
+    for name in (START, END):
+        _require(group, names, name, None)
+        kind = group[0].schema.field(name).type
+        numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, is_text)
+        if pa.types.is_null(kind) or any(matches(kind) for matches in numbers):
+            continue  # a value that is not a whole number concerns its row alone
+        for file in _with_values(group, name):
             raise CorpusError(
-                f"{file.source.name}: columns do not agree with the files before it: "
-                f"{first_line(error)}",
-                hint="score files of different layouts in runs of their own",
-            ) from error
-    assert merged is not None
-    return merged
+                f"{_shown(file)}: column {name!r} is {kind}; character offsets are integers",
+                hint="write the offsets as integers",
+            )
 
 
-def _check_doubled(fields: list[pa.Field], file: PlannedFile, tasks: RunTasks) -> None:
-    names = [field.name for field in fields]
-    for column in tasks.gold.values():
-        renamed = tasks.output_name(column)
-        if names.count(renamed) > 1:
-            raise CorpusError(
-                f"{file.source.name}: the gold column {column!r} becomes {renamed!r}, which is "
-                "there already",
-                hint="rename one of the two",
-            )
+def _with_values(group: Sequence[PlannedFile], name: str) -> Sequence[PlannedFile]:
+    """The first file whose column is not null in every row: nulls alone may have any type."""
+    return next(((file,) for file in group if not only_nulls(file, name)), ())
+
+
+def _shown(file: PlannedFile) -> str:
+    return printable(file.source.name)

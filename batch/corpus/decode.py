@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from batch.corpus.footers import PlannedFile
 from schemas.arrow_text import BadText, decode_text, label_lists
-from schemas.errors import CorpusError
 
 __all__ = ["BadText", "as_dates", "decode_text", "gold_lists", "plain_values"]
 
@@ -32,13 +30,31 @@ def gold_lists(column: pa.Array) -> list[list[str] | None]:
     return label_lists(column)
 
 
-def as_dates(column: pa.Array, name: str, file: PlannedFile) -> pa.Array:
-    """Dates and times written out by Arrow: Python has no nanoseconds, and no year 10,000."""
+def as_dates(column: pa.Array) -> pa.Array:
+    """Dates and times written out by Arrow: Python has no nanoseconds, and no year 10,000.
+
+    In UTC where their time zone is not known.
+    """
     try:
         return column.cast(pa.string())
-    except pa.ArrowException as error:
-        raise CorpusError(
-            f"{file.source.name}: domain column {name!r} is {column.type} and cannot be written "
-            f"out: {error}",
-            hint="name another column with --domain-column",
-        ) from error
+    except pa.ArrowException:
+        return column.cast(pa.timestamp(column.type.unit, "UTC")).cast(pa.string())
+
+
+def bad_utf8(column: pa.Array) -> list[int]:
+    """Rows of a column, nested or not, with a string that is not UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        return [row for row, value in enumerate(column) if _is_bad(value)]
+    return []
+
+
+def _is_bad(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return True
+    except ValueError:  # nanoseconds, which Python does not have
+        return False
+    return False

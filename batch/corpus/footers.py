@@ -26,12 +26,14 @@ class PlannedFile:
     """A file whose footer was read.
 
     group_rows: rows of each row group. row_bytes: mean uncompressed bytes of a row.
+    int96: columns that hold timestamps of 96 bits, nested ones too; they are read as microseconds.
     """
 
     source: SourceFile
     schema: pa.Schema
     group_rows: tuple[int, ...]
     row_bytes: float
+    int96: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -39,15 +41,16 @@ class PlannedFile:
         return sum(self.group_rows)
 
 
-def open_parquet(source: SourceFile) -> pq.ParquetFile:
+def open_parquet(source: SourceFile, *, int96_unit: str = "us") -> pq.ParquetFile:
     """Open the version of a file that was listed.
 
+    int96_unit: of timestamps of 96 bits. Nanoseconds wrap round before 1678 and after 2262.
     Raises CorpusError if it changed since, cannot be read, is encrypted, is not Parquet, or is cut
     short.
     """
     handle = source.open()
     try:
-        file = pq.ParquetFile(handle)
+        file = pq.ParquetFile(handle, coerce_int96_timestamp_unit=int96_unit)
         signed = _is_signed(handle, file.metadata)
     except Exception as error:  # also what a store raises in the middle, and a column's name
         handle.close()
@@ -83,6 +86,7 @@ def read_footer(source: SourceFile) -> PlannedFile:
             schema=schema.remove_metadata(),
             group_rows=tuple(group.num_rows for group in groups),
             row_bytes=size / max(rows, 1),
+            int96=_int96_columns(footer.schema),
         )
 
 
@@ -98,6 +102,11 @@ def decode_error(source: SourceFile, what: str, error: Exception) -> CorpusError
         f"{source.label}: {what} cannot be decoded: {plain_reason(error, source.path)}",
         hint="the file is damaged; write it again",
     )
+
+
+def _int96_columns(schema: pq.ParquetSchema) -> frozenset[str]:
+    leaves = (schema.column(index) for index in range(len(schema)))
+    return frozenset(leaf.path.split(".")[0] for leaf in leaves if leaf.physical_type == "INT96")
 
 
 def first_line(error: Exception) -> str:

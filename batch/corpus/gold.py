@@ -12,6 +12,7 @@ from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
 from batch.corpus.versions import CheckStop, never_stop
 from schemas.errors import CorpusError, listing, nearest
+from schemas.printable import printable
 from schemas.tasks import BoolArray, label_matrix
 
 
@@ -31,7 +32,7 @@ def check_gold(
             try:
                 for batch in opened.iter_batches(columns=[column]):
                     check_stop()
-                    gold = gold_lists(batch.column(0))
+                    gold = gold_lists(batch.column(column))
                     _check_rows(gold, first, known, file.source.name, column)
                     first += batch.num_rows
             except (OSError, pa.ArrowException) as error:
@@ -48,8 +49,8 @@ def _check_rows(
                 close = nearest(name, known)
                 guess = f"did you mean {close!r}? " if close else ""
                 raise CorpusError(
-                    f"{source}, row {first + row}: gold column {column!r} has {name!r}, which the "
-                    f"model does not know; it knows {listing(sorted(known), 6)}",
+                    f"{printable(source)}, row {first + row}: gold column {column!r} has {name!r}, "
+                    f"which the model does not know; it knows {listing(sorted(known), 6)}",
                     hint=f"{guess}--ignore-unknown-gold leaves such labels out of the scores",
                 )
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batch.corpus.columns import check_columns, kept_schema
+from batch.corpus.columns import check_columns
 from batch.corpus.files import CorpusListing, find_files
 from batch.corpus.footers import PlannedFile, read_footer
+from batch.corpus.kept import kept_columns
 from batch.corpus.versions import CheckStop, never_stop
 from batch.options import RunOptions, Shard
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError
+from schemas.text import TextSpec
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed bytes of a chunk at most, so that rows of megabytes make smaller chunks."""
@@ -39,6 +41,7 @@ class Plan:
     kept: schema of those columns under their output names.
     tasks: what is scored, and the columns of their gold labels.
     listing: the files as they were found, and what was left out.
+    notes: for the log.
     """
 
     files: tuple[PlannedFile, ...]
@@ -46,6 +49,7 @@ class Plan:
     kept: pa.Schema
     tasks: RunTasks
     listing: CorpusListing
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -54,28 +58,23 @@ class Plan:
 
 
 def make_plan(
-    options: RunOptions,
-    tasks: RunTasks,
-    *,
-    entity_markers: bool,
-    check_stop: CheckStop = never_stop,
+    options: RunOptions, tasks: RunTasks, spec: TextSpec, check_stop: CheckStop = never_stop
 ) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
-    entity_markers: the tasks need `entity`, `start` and `end`.
-    check_stop: called for every file; it may raise.
+    spec: how the text of the tasks is built. check_stop: called for every file; it may raise.
     Raises CorpusError with the file, the column and the nearest name.
     """
     listing = find_files(options.corpus, leave_out=options.output, check_stop=check_stop)
     files = []
     for source in listing.files:
         check_stop()
-        file = read_footer(source)
-        check_columns(file, options, tasks, entity_markers=entity_markers)
-        files.append(file)
+        files.append(read_footer(source))
+    check_columns(files, options, tasks, spec)
+    kept = kept_columns(files, options, tasks)
     _check_chunks(files, options.chunk_rows)
     chunks = tuple(_chunks(files, options.chunk_rows))
-    return Plan(tuple(files), chunks, kept_schema(files, options, tasks), tasks, listing)
+    return Plan(tuple(files), chunks, kept.schema, tasks, listing, kept.notes)
 
 
 def chunks_of(plan: Plan, shard: Shard | None) -> tuple[Chunk, ...]:

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from itertools import chain
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch.corpus.decode import BadText, as_dates, decode_text, gold_lists, plain_values
+from batch.corpus.convert import LossError, convert
+from batch.corpus.decode import BadText, as_dates, bad_utf8, decode_text, gold_lists, plain_values
 from batch.corpus.footers import PlannedFile, decode_error, open_parquet
+from batch.corpus.offsets import BadOffset, read_offsets
+from batch.corpus.output_types import holds_text
 from batch.corpus.plan import Chunk, Plan
 from batch.options import RunOptions
 from schemas.errors import CorpusError
+from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text import Article, ModelText, TextSpec, model_text
+from schemas.text import EMPTY, Article, ModelText, TextSpec, is_blank, model_text
 
 READ_BYTES = 16 * 2**20
 READ_ROWS = 1024
@@ -49,6 +52,7 @@ class ChunkReader:
     def __init__(self, plan: Plan, options: RunOptions, spec: TextSpec, *, max_tokens: int) -> None:
         self._plan, self._options, self._spec = plan, options, spec
         self._max_tokens = max_tokens
+        self._with_text = [field.name for field in plan.kept if holds_text(field.type)]
         self._cursor: _Cursor | None = None
 
     def read(self, chunk: Chunk) -> Rows:
@@ -68,13 +72,15 @@ class ChunkReader:
         gold: dict[str, list[list[str] | None]] = {task: [] for task in columns}
         kept = []
         for batch in cursor.take(chunk.rows):
-            for text, reason in self._texts(batch):
-                texts.append(text)
-                reasons.append(reason)
+            columns_kept = self._kept(batch, file)
+            bad = self._bad_rows(columns_kept)
+            for row, (text, reason) in enumerate(self._texts(batch)):
+                reasons.append(reason or bad.get(row))
+                texts.append(None if row in bad else text)
             domains += self._domains(batch, file)
             for task, column in columns.items():
                 gold[task] += gold_lists(batch.column(column))
-            kept.append(self._kept(batch, file))
+            kept.append(columns_kept)
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
         whole = whole.combine_chunks()
@@ -93,7 +99,7 @@ class ChunkReader:
         marked = self._spec.entity_markers
         entities = decode_text(batch.column(ENTITY)) if marked and ENTITY in names else nothing
         starts, ends = (
-            batch.column(name).to_pylist() if marked else nothing for name in (START, END)
+            read_offsets(batch.column(name), name) if marked else nothing for name in (START, END)
         )
         for row in zip(texts, titles, entities, starts, ends, strict=True):
             yield self._text(*row)
@@ -103,12 +109,18 @@ class ChunkReader:
         text: str | None,
         title: str | None,
         entity: str | None,
-        start: int | None,
-        end: int | None,
+        start: int | BadOffset | None,
+        end: int | BadOffset | None,
     ) -> tuple[ModelText | None, str | None]:
         for value in (text, title, entity):
             if isinstance(value, BadText):
                 return None, str(value)
+        if is_blank(text):
+            return EMPTY, None
+        if isinstance(start, BadOffset) or isinstance(end, BadOffset):
+            bad = start if isinstance(start, BadOffset) else end
+            assert isinstance(bad, BadOffset)
+            return None, bad.reason
         try:
             article = Article(text, title, entity, start, end)
             return model_text(article, self._spec, max_tokens=self._max_tokens), None
@@ -120,7 +132,7 @@ class ChunkReader:
         if name in batch.schema.names:
             column = batch.column(name)
             if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
-                column = as_dates(column, name, file)
+                column = as_dates(column)
             values = decode_text(column) if is_text(column.type) else plain_values(column)
             return [
                 None if value is None or isinstance(value, BadText) else str(value)
@@ -136,12 +148,21 @@ class ChunkReader:
         arrays = []
         for field in self._plan.kept:
             if field.name in columns:
-                arrays.append(_cast(columns[field.name], field, file))
+                arrays.append(_converted(columns[field.name], field, file))
             elif (value := partitions.get(field.name)) is not None:
-                arrays.append(pa.repeat(value, batch.num_rows).cast(field.type))
+                repeated = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+                arrays.append(convert(repeated, field.type))
             else:
                 arrays.append(pa.nulls(batch.num_rows, field.type))
         return pa.Table.from_arrays(arrays, schema=self._plan.kept)
+
+    def _bad_rows(self, kept: pa.Table) -> dict[int, str]:
+        """Rows with a string that polars and Arrow could not read, and the reason by row."""
+        return {
+            row: f"column {name!r} is not UTF-8"
+            for name in self._with_text
+            for row in bad_utf8(kept.column(name).combine_chunks())
+        }
 
 
 class _Cursor:
@@ -211,14 +232,12 @@ def _group_of(file: PlannedFile, row: int) -> tuple[int, int]:
     return group, first
 
 
-def _cast(column: pa.Array, field: pa.Field, file: PlannedFile) -> pa.Array:
-    if column.type == field.type:
-        return column
+def _converted(column: pa.Array, field: pa.Field, file: PlannedFile) -> pa.Array:
     try:
-        return pc.cast(column, field.type)
-    except pa.ArrowException as error:
+        return convert(column, field.type)
+    except LossError as error:  # the plan has looked at these values
         raise CorpusError(
-            f"{file.source.name}: column {field.name!r} is {column.type} here and {field.type} in "
-            f"other files, and cannot be turned into it: {error}",
-            hint="score files of different layouts in runs of their own",
+            f"{printable(file.source.name)}: column {field.name!r} is {column.type}, and a value "
+            f"{error.reason}",
+            hint="was the file changed while it was read?",
         ) from error

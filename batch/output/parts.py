@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch.corpus.decode import bad_utf8
+from batch.corpus.output_types import holds_text
 from batch.corpus.plan import Chunk
 from batch.corpus.reader import Rows
 from batch.scorer import Scored, label_slices
@@ -18,6 +20,7 @@ from schemas.tables import (
     QUARANTINE_SCHEMA,
     SOURCE_FILE,
     SOURCE_ROW,
+    name_key,
     prediction_fields,
 )
 
@@ -61,7 +64,7 @@ def prediction_table(
         pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
         pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
     ]
-    kept = _take(rows.kept, np.flatnonzero(keep))
+    kept = rows.kept if keep.all() else rows.kept.take(pa.array(np.flatnonzero(keep)))
     schema = pa.schema([*kept.schema, *prediction_fields(labels)])
     return pa.Table.from_arrays([*kept.columns, *added], schema=schema)
 
@@ -80,9 +83,11 @@ def quarantine_table(rows: Rows, *, chunk: Chunk, source: str, id_column: str) -
         "reason": pa.array([rows.reasons[row] for row in bad], pa.string()),
     }
     table = pa.Table.from_arrays(list(columns.values()), schema=QUARANTINE_SCHEMA)
-    if id_column in rows.kept.column_names and id_column not in table.column_names:
-        ids = _take(rows.kept.select([id_column]), np.array(bad))
-        table = table.append_column(rows.kept.schema.field(id_column), ids.column(0))
+    own = {name_key(name) for name in table.column_names}
+    if id_column in rows.kept.column_names and name_key(id_column) not in own:
+        field = rows.kept.schema.field(id_column)
+        ids = rows.kept.column(id_column).take(pa.array(bad))
+        table = table.append_column(field, _without_bad_text(ids.combine_chunks(), field.type))
     return table
 
 
@@ -101,11 +106,11 @@ def write_part(table: pa.Table, final: Path, *, scratch: Path) -> None:
         ) from error
 
 
-def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """The given rows, ascending, as slices: Arrow's own `take` refuses string views."""
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    slices = [table.slice(run[0], len(run)) for run in runs if len(run)]
-    return pa.concat_tables(slices) if slices else table.slice(0, 0)
+def _without_bad_text(ids: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Ids with null for those that are not UTF-8, which would make the quarantine unreadable."""
+    bad = set(bad_utf8(ids)) if holds_text(kind) else set()
+    rows = [None if row in bad else row for row in range(len(ids))]
+    return ids.take(pa.array(rows, pa.int64())) if bad else ids
 
 
 def _label_lists(decided: np.ndarray, labels: tuple[str, ...]) -> pa.Array:

@@ -68,22 +68,19 @@ def test_a_partition_can_be_the_domain(write: Write, score: Score, tmp_path: Pat
     assert {"UA", "a b"} <= set(report["domains"])
 
 
-NOT_UTF8 = pa.array([b"a", b"\xff"]).view(pa.string())
-
-
 @pytest.mark.parametrize(
     ("column", "domains"),
     [
         ([1, 2, None], {"1", "2", "(none)"}),
         ([datetime.date(2026, 1, 31)] * 3, {"2026-01-31"}),
-        (pa.array([7] * 3, pa.timestamp("ns")), {"1970-01-01 00:00:00.000000007"}),
+        (pa.array([7000] * 3, pa.timestamp("ns")), {"1970-01-01 00:00:00.000007000"}),
+        (pa.array([0] * 3, pa.timestamp("s", "Nowhere/Land")), {"1970-01-01 00:00:00.000Z"}),
         (pa.array([1, 2, None], pa.duration("ns")), {"1", "2", "(none)"}),
         ([[1], [2], None], {"[1]", "[2]", "(none)"}),
-        (pa.ListArray.from_arrays([0, 1, 2, 2], NOT_UTF8), {"['a']", "[]", "(none)"}),
         (pa.array(["UA", "CC", "UA"]).dictionary_encode(), {"UA", "CC"}),
         (pa.nulls(3), {"(none)"}),
     ],
-    ids=["numbers", "dates", "nanoseconds", "durations", "lists", "bad lists", "category", "nulls"],
+    ids=["numbers", "dates", "nanoseconds", "zone", "durations", "lists", "category", "nulls"],
 )
 def test_a_domain_may_be_of_any_type(
     write: Write, score: Score, tmp_path: Path, column: Any, domains: set[str]

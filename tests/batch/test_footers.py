@@ -18,6 +18,7 @@ from batch.corpus.plan import make_plan
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError, StoppedError
+from schemas.text import TextSpec
 
 Write = Callable[..., Path]
 
@@ -46,7 +47,7 @@ def claim(path: Path, rows: int, *, count: int = -1) -> None:
 
 def plan(path: Path, chunk_rows: int = 4096) -> None:
     options = RunOptions((str(path),), "t", path, path.parent / "out", chunk_rows=chunk_rows)
-    make_plan(options, RunTasks(("t",), {}), entity_markers=False)
+    make_plan(options, RunTasks(("t",), {}), TextSpec())
 
 
 @pytest.fixture
@@ -157,4 +158,4 @@ def test_planning_can_be_stopped_at_every_file(write: Write, tmp_path: Path) -> 
             raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        make_plan(options, RunTasks(("t",), {}), entity_markers=False, check_stop=check_stop)
+        make_plan(options, RunTasks(("t",), {}), TextSpec(), check_stop=check_stop)

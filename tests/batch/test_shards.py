@@ -22,6 +22,7 @@ from batch.corpus.plan import chunks_of, make_plan
 from batch.options import RunOptions, Shard
 from batch.output.marker import Marker
 from batch.tasks import RunTasks
+from schemas.text import TextSpec
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -334,7 +335,7 @@ def test_too_many_quarantined_rows_end_a_merge_with_exit_3(
 def test_each_chunk_is_done_by_exactly_one_shard(corpus: Path, tmp_path: Path, of: int) -> None:
     """However many shards, even more than chunks."""
     options = RunOptions((str(corpus),), "narrative", tmp_path, tmp_path / "out", chunk_rows=5)
-    plan = make_plan(options, TASKS, entity_markers=False)
+    plan = make_plan(options, TASKS, TextSpec())
     given = [chunk for i in range(of) for chunk in chunks_of(plan, Shard(i + 1, of))]
 
     assert sorted(given, key=lambda chunk: chunk.index) == list(plan.chunks)
@@ -349,7 +350,7 @@ def test_work_is_even_where_files_of_different_sizes_alternate(
         texts = [f"{row} " * length for row in range(10)]
         write({"text": texts}, f"mixed/{number:02}.parquet", use_dictionary=False)
     options = RunOptions((str(tmp_path / "mixed"),), "narrative", tmp_path, tmp_path / "out")
-    plan = make_plan(options, TASKS, entity_markers=False)
+    plan = make_plan(options, TASKS, TextSpec())
     sizes = [
         sum(plan.files[chunk.file].row_bytes * chunk.rows for chunk in chunks_of(plan, Shard(i, 2)))
         for i in (1, 2)

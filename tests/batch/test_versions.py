@@ -127,7 +127,7 @@ def test_a_file_that_changes_between_two_chunks_is_noticed(
 ) -> None:
     """Though the old file stays open, or its bytes are still in memory: no part has both."""
     options = RunOptions((str(corpus),), "t", tmp_path, tmp_path / "out", chunk_rows=5)
-    plan = make_plan(options, RunTasks(("t",), {}), entity_markers=False)
+    plan = make_plan(options, RunTasks(("t",), {}), TextSpec())
     reader = ChunkReader(plan, options, TextSpec(), max_tokens=8)
     reader.read(plan.chunks[0])
     change(corpus)

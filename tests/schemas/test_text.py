@@ -1,14 +1,19 @@
 """What the one text builder promises."""
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.text import (
+    BLANK_CLASS,
     CHARS_PER_TOKEN,
     EMPTY,
     ENTITY_END,
     ENTITY_START,
+    MAX_BLANKS,
     Article,
     ModelText,
     TextSpec,
@@ -181,6 +186,84 @@ def test_leading_white_space_does_not_use_up_the_budget() -> None:
     built = model_text(Article("\n " * 50_000 + "Real news."), PLAIN, max_tokens=64)
 
     assert built == ModelText("Real news.", cut=False)
+
+
+BLANKS = [" ", "\n \t", "\u00a0", "\u200b", "\ufeff\u00ad", "\x00", "\u2800", "\r\n"]
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+@pytest.mark.parametrize("spec", [PLAIN, TextSpec(title=False, entity_markers=True)])
+def test_blanks_inside_a_text_do_not_use_up_the_budget(spec: TextSpec, blank: str) -> None:
+    """What stands behind 4,000 blanks is read, in a marked text before and behind the entity."""
+    gap = blank * 4000
+    text = f"Photo:{gap}Acme{gap}Rain is expected."
+    start = text.index("Acme")
+    built = model_text(Article(text, start=start, end=start + 4), spec, max_tokens=64)
+    short = (blank * MAX_BLANKS)[:MAX_BLANKS]
+    words = built.text.replace(ENTITY_START, "").replace(ENTITY_END, "")
+
+    assert not built.cut
+    assert words.startswith(f"Photo:{short}" if spec == PLAIN else "Photo:")
+    assert words.split("Acme")[1] == f"{short}Rain is expected."
+    assert len(words) == len("Photo:AcmeRain is expected.") + 2 * MAX_BLANKS
+
+
+def test_blanks_in_a_title_do_not_use_up_the_budget() -> None:
+    """Before, inside and behind its words."""
+    gap = " " * 5000
+    built = model_text(Article("Body", title=f"{gap}A{gap}title{gap}"), PLAIN, max_tokens=64)
+
+    assert built == ModelText("A" + " " * MAX_BLANKS + "title\n\nBody", cut=False)
+
+
+def test_a_long_entity_with_blanks_keeps_its_words() -> None:
+    """Blanks inside the span are shortened like others."""
+    text = "Acme" + " " * 5000 + "Ltd"
+    built = model_text(Article(text, start=0, end=len(text)), MARKED, max_tokens=64)
+
+    assert built.text == f"{ENTITY_START}Acme{' ' * MAX_BLANKS}Ltd{ENTITY_END}"
+
+
+def test_a_text_within_the_limit_keeps_its_blanks() -> None:
+    """Ordinary texts are what they were, to the character."""
+    text = "Photo:" + " " * 1000 + "Rain is expected."
+    built = model_text(Article(text), PLAIN, max_tokens=64)
+
+    assert built == ModelText(text, cut=False)
+
+
+def test_short_runs_of_a_long_text_keep_their_blanks() -> None:
+    """Paragraphs and indentation are left alone, so that long articles are what they were."""
+    text = "Aid.\n\n    Rain is expected.  " * 500
+    built = model_text(Article(text), PLAIN, max_tokens=64)
+
+    assert built == ModelText(text[: 64 * CHARS_PER_TOKEN], cut=True)
+
+
+@STEADY
+@given(
+    parts=st.lists(st.sampled_from([*"ab", " ", "\n", " " * 20, "\u200b" * 9]), max_size=400),
+    max_tokens=st.integers(8, 12),
+)
+def test_a_shortened_text_is_the_beginning_of_the_shortened_whole(
+    parts: list[str], max_tokens: int
+) -> None:
+    """Read piece by piece, the text is that of one substitution over all of it."""
+    limit, text = max_tokens * CHARS_PER_TOKEN, "x" + "".join(parts)
+    short = re.sub(f"({BLANK_CLASS}{{{MAX_BLANKS}}}){BLANK_CLASS}+", r"\1", text)
+    built = model_text(Article(text), PLAIN, max_tokens=max_tokens)
+
+    assert built.text == (text if len(text) <= limit else short[:limit])
+
+
+def test_megabytes_of_blanks_take_no_time() -> None:
+    """One run, and a million short ones behind it."""
+    text = "x" + " " * 20_000_000 + "a         " * 1_000_000
+    started = time.process_time()
+    built = model_text(Article(text), PLAIN, max_tokens=512)
+
+    assert built.cut
+    assert time.process_time() - started < 2
 
 
 def test_cut_title_is_told() -> None:

@@ -1,0 +1,120 @@
+"""Values read while planning: of the few columns that types alone do not decide."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.corpus.convert import LossError, convert
+from batch.corpus.footers import PlannedFile, open_parquet
+from schemas.errors import CorpusError, listing
+from schemas.printable import printable
+
+SCAN_BYTES = 16 * 2**20
+SCAN_ROWS = 65_536
+SHOWN_CHARS = 60
+
+
+def check_values(file: PlannedFile, targets: Mapping[str, pa.DataType]) -> None:
+    """Convert every value of some columns, and drop the result.
+
+    targets: by column, what its values become.
+    Raises CorpusError with file, row, column and value for the first that would change.
+    """
+    first_row = 0
+    for batch in _column_batches(file, targets):
+        for name, target in targets.items():
+            column = batch.column(name)
+            try:
+                convert(column, target)
+            except LossError as error:
+                row = _first_loss(column, target)
+                raise CorpusError(
+                    f"{printable(file.source.name)}, row {first_row + row}: column {name!r} is "
+                    f"{column.type}, and {_shown(column[row])} {error.reason}",
+                    hint=error.hint,
+                ) from error
+        first_row += batch.num_rows
+
+
+def converts(file: PlannedFile, name: str, target: pa.DataType) -> bool:
+    """True if every value of a column can become `target`."""
+    for batch in _column_batches(file, [name]):
+        try:
+            convert(batch.column(name), target)
+        except LossError:
+            return False
+    return True
+
+
+def only_nulls(file: PlannedFile, name: str) -> bool:
+    """True if a column has no value in any row."""
+    return all(
+        batch.column(name).null_count == batch.num_rows for batch in _column_batches(file, [name])
+    )
+
+
+def check_int96(file: PlannedFile, names: Collection[str]) -> None:
+    """Refuse timestamps of 96 bits with digits below a microsecond.
+
+    Read in both units, the numbers agree modulo 2**64 if and only if nothing was cut off.
+    Raises CorpusError with file, row and column.
+    """
+    first_row = 0
+    exact = _column_batches(file, names, int96_unit="ns")
+    for ours, nanoseconds in zip(_column_batches(file, names), exact, strict=True):
+        for name in names:
+            column = nanoseconds.column(name)
+            scaled = pc.cast(ours.column(name), column.type, safe=False)
+            if scaled.equals(column):
+                continue
+            row = next(row for row in range(len(column)) if scaled[row] != column[row])
+            raise CorpusError(
+                f"{printable(file.source.name)}, row {first_row + row}: column {name!r} is INT96, "
+                f"and {_shown(column[row])} has digits below a microsecond, which Spark cannot "
+                "read",
+                hint="round the column to microseconds, or write it as int64 or as a string",
+            )
+        first_row += ours.num_rows
+
+
+def _column_batches(
+    file: PlannedFile, names: Collection[str], *, int96_unit: str = "us"
+) -> Iterator[pa.RecordBatch]:
+    rows = max(1, min(SCAN_ROWS, int(SCAN_BYTES / max(file.row_bytes, 1.0))))
+    with open_parquet(file.source, int96_unit=int96_unit) as opened:
+        try:
+            for group in range(opened.num_row_groups):  # Arrow keeps what it has read of several
+                yield from opened.iter_batches(rows, row_groups=[group], columns=list(names))
+        except (OSError, pa.ArrowException) as error:
+            raise CorpusError(
+                f"{printable(file.source.name)}: columns {listing(names)} cannot be decoded",
+                hint="the file is damaged; write it again",
+            ) from error
+
+
+def _first_loss(column: pa.Array, target: pa.DataType) -> int:
+    """Row of the first value that does not become `target`, by halving."""
+    first, rows = 0, len(column)
+    while rows > 1:
+        half = rows // 2
+        try:
+            convert(column.slice(first, half), target)
+        except LossError:
+            rows = half
+        else:
+            first, rows = first + half, rows - half
+    return first
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        text = str(value.cast(pa.string()).as_py())
+    except (pa.ArrowException, ValueError):
+        try:
+            text = str(value)
+        except ValueError:
+            return "a value"
+    return printable(text[:SHOWN_CHARS])
