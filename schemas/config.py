@@ -6,14 +6,23 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from schemas.decision import CalibrationChoice
 from schemas.errors import ConfigError, listing, nearest
 from schemas.metadata import SCHEMA_VERSION
+from schemas.paths import expand_home, is_url
 from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.thresholds import ThresholdRule
 
@@ -25,6 +34,16 @@ HeadStart = Literal["names", "random"]
 
 Sampling = Literal["none", "repeat_factor", "class_aware"]
 """How often rows with rare labels come up, see `trainer.sampling`."""
+
+
+def _local_path(value: object) -> object:
+    if isinstance(value, str) and is_url(value):
+        raise ValueError("is a URL; training reads local files only: copy it to this machine first")
+    return value
+
+
+LocalPath = Annotated[Path, BeforeValidator(_local_path), AfterValidator(expand_home)]
+"""Path on this machine, as it is written: no pattern, no URL."""
 
 
 class _Section(BaseModel):
@@ -41,7 +60,7 @@ class EncoderConfig(_Section):
     """A folder, a Hugging Face hub name, or `package:NAME`, weights inside a Python package."""
     max_tokens: int = Field(default=256, ge=8, le=8192)
     """Tokens the model sees of a text, special tokens included."""
-    start_from: Path | None = None
+    start_from: LocalPath | None = None
     """Checkpoint folder of an earlier run with this encoder: training starts with its weights, and
     with its heads for tasks of the same labels. Relative paths start at the config file's folder.
     """
@@ -64,17 +83,22 @@ class LossConfig(_Section):
 class DataConfig(_Section):
     """One labelled data set of a task."""
 
-    path: Path
-    """A Parquet file, or for `reuters21578` the folder of its SGML files. Relative paths start at
-    the config file's folder."""
+    path: LocalPath
+    """A Parquet file, or a folder whose `*.parquet` files are read by name, hive partitions as
+    columns; for `reuters21578` the folder of its SGML files. It is a path, not a pattern or a URL;
+    relative ones start at the config file's folder, and `~/` is the home folder."""
     format: Literal["parquet", "reuters21578"] = "parquet"
     """How to read it."""
     text_column: str = "text"
-    """Column of the body."""
+    """Column of the body: any Arrow type of text, binary included. Rows with bytes that are not
+    UTF-8 are left out and counted."""
     title_column: str = "title"
     """Column of the title; may be missing from the data."""
     labels_column: str = "labels"
-    """Column of the labels: list of strings, or one string."""
+    """Column of the labels: list of strings, or one string. A null row is not labelled, as is a
+    blank string in a column of single labels: it is left out of training, validation and tests, and
+    counted in the log. An empty list says that a row is labelled and that no label applies. A null
+    inside a list is ignored."""
     group_column: str | None = None
     """Rows that share a value here, such as those of one article, never straddle train and
     validation; rows of the same text never do."""
@@ -85,10 +109,10 @@ class DataConfig(_Section):
     """Column of the language, for scores by language; may be missing from the data, unless it is
     named here."""
     split_column: str = "split"
-    """Column that says which part a row belongs to. Where the data has no column `split` and no
-    other is named here, every row may be trained on."""
+    """Column that says which part a row belongs to: text, whole numbers or booleans. Where the data
+    has no column `split` and no other is named here, every row may be trained on."""
     train_value: str = "train"
-    """Value of `split_column` for training rows; rows of other values are never read."""
+    """Value of `split_column` for training rows; rows of other values are never used."""
     validation_value: str | None = None
     """Value of `split_column` for validation rows; without it a share of the training rows."""
     validation_share: float = Field(default=0.15, gt=0.0, lt=0.9)

@@ -39,6 +39,11 @@ def require_local(text: str, option: str) -> Path:
     return expand_home(Path(text))
 
 
+def is_url(text: str) -> bool:
+    """True for text that names something behind a URL scheme, `file://` included."""
+    return _URL.match(text) is not None
+
+
 def expand_home(path: Path) -> Path:
     """The path with a leading `~/` replaced by the home folder, as a shell does; others as is."""
     return path.expanduser() if path.parts[:1] == ("~",) else path

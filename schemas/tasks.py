@@ -6,13 +6,15 @@ Label order is the column order of the logits, everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator
 
-from schemas.errors import DataError, listing, nearest
+from schemas.errors import DataError, listing
+from schemas.labels import unknown_label_hint
 
 TaskKind = Literal["multilabel"]
 """Multilabel: any number of labels a row, one sigmoid each (narratives, topics, entity framing)."""
@@ -51,15 +53,21 @@ LabelNames = Annotated[tuple[str, ...], AfterValidator(_check_labels)]
 
 
 def label_matrix(
-    gold: list[list[str]], labels: tuple[str, ...], *, source: str, ignore_unknown: bool = False
+    gold: Sequence[Sequence[str]],
+    labels: tuple[str, ...],
+    *,
+    source: str,
+    ignore_unknown: bool = False,
+    row_names: Sequence[str] | None = None,
 ) -> BoolArray:
     """Turn lists of label names into columns.
 
     gold: the labels of each row.
-    source: file name for messages.
+    source: file name for messages; row_names: how they name each row, in place of file and number.
     ignore_unknown: leave labels that are not in `labels` out instead of refusing them.
     Returns (rows, labels) bool.
-    Raises DataError for a label that is not in `labels`, with file, row and the nearest label.
+    Raises DataError for a label that is not in `labels`, with file, row and the nearest label; one
+    that only looks like a known label is compared with it by code points.
     """
     column = {label: index for index, label in enumerate(labels)}
     matrix = np.zeros((len(gold), len(labels)), dtype=np.bool_)
@@ -69,11 +77,7 @@ def label_matrix(
             if index is not None:
                 matrix[row, index] = True
             elif not ignore_unknown:
-                close = nearest(name, labels)
-                raise DataError(
-                    f"{source}, row {row}: unknown label {name!r}",
-                    hint=f"did you mean {close!r}?"
-                    if close
-                    else f"known labels: {listing(labels)}",
-                )
+                where = f"{source}, row {row}" if row_names is None else row_names[row]
+                hint = unknown_label_hint(name, labels) or f"known labels: {listing(labels)}"
+                raise DataError(f"{where}: unknown label {name!r}", hint=hint)
     return matrix

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -14,6 +15,13 @@ from scipy.sparse.csgraph import connected_components
 
 from schemas.config import DataConfig, TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
+from schemas.labels import (
+    LabelUse,
+    count_labels,
+    label_warnings,
+    refuse_look_alikes,
+    refuse_unusable_labels,
+)
 from schemas.tasks import BoolArray, label_matrix
 from schemas.text import ModelText, TextSpec, is_blank, model_text
 from schemas.tokens import TextTokenizer, TokenisedText
@@ -93,7 +101,7 @@ def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskD
     Raises DataError.
     """
     task = config.tasks[name]
-    parts = [_train_and_heldout(data, task, config) for data in task.data]
+    parts = _read_parts(task, config)
     labels = task.labels or _labels_found([rows for both in parts for rows in both])
     train_parts, heldout_parts = ([both[side] for both in parts] for side in (0, 1))
     train = _tokenise(train_parts, labels, task, config, tokenizer)
@@ -110,7 +118,7 @@ def load_rows(name: str, config: TrainingRun) -> tuple[LabelledRows, LabelledRow
     Raises DataError.
     """
     task = config.tasks[name]
-    parts = [_train_and_heldout(data, task, config) for data in task.data]
+    parts = _read_parts(task, config)
     train, heldout = (concatenate([both[side] for both in parts]) for side in (0, 1))
     return train, heldout
 
@@ -129,6 +137,21 @@ def load_fold_test(
         rows = _read_usable(data, task, "train")
         parts.append(rows.take(_fold_rows(rows, data, task, config).tolist()))
     return FoldTest(_tokenise(parts, tuple(labels), task, config, tokenizer), concatenate(parts))
+
+
+def _read_parts(task: TaskConfig, config: TrainingRun) -> list[tuple[LabelledRows, LabelledRows]]:
+    """Training and held-out rows of each data set; labels look alike in none and between none."""
+    parts = [_train_and_heldout(data, task, config) for data in task.data]
+    refuse_look_alikes(_uses([rows for both in parts for rows in both]), task.labels or ())
+    return parts
+
+
+def _uses(parts: Sequence[LabelledRows]) -> dict[str, LabelUse]:
+    """Labels of some rows, with counts and first rows."""
+    return count_labels(
+        chain.from_iterable(rows.gold for rows in parts),
+        chain.from_iterable(rows.row_names for rows in parts),
+    )
 
 
 def task_text(task: TaskConfig) -> TextSpec:
@@ -183,7 +206,7 @@ def _fold_rows(
 
 def _stratify_by(rows: LabelledRows) -> BoolArray:
     names = sorted({label for labels in rows.gold for label in labels})
-    return label_matrix(list(rows.gold), tuple(names), source=rows.source)
+    return label_matrix(rows.gold, tuple(names), source=rows.source)
 
 
 def _kept_together(rows: LabelledRows, task: TaskConfig, config: TrainingRun) -> Sequence[Hashable]:
@@ -212,6 +235,7 @@ def _codes(values: Sequence[Hashable]) -> IntArray:
 
 def _read_usable(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
     rows = read_part(data, task, part)
+    _check_labels(rows, task)
     usable = _usable(rows, data, task)
     if not len(usable):
         raise DataError(
@@ -220,6 +244,17 @@ def _read_usable(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows
             hint="check split_column, train_value, validation_value and labels in the config",
         )
     return usable
+
+
+def _check_labels(rows: LabelledRows, task: TaskConfig) -> None:
+    """Refuse labels that are lists written as text or only look alike; log what is odd.
+
+    A label that looks like a listed one is refused also where other labels are ignored.
+    """
+    uses, listed = _uses([rows]), task.labels or ()
+    refuse_unusable_labels(uses, listed)
+    for line in label_warnings(uses, listed):
+        log.warning("%s: %s", rows.source, line)
 
 
 def _usable(rows: LabelledRows, data: DataConfig, task: TaskConfig) -> LabelledRows:
@@ -231,7 +266,7 @@ def _usable(rows: LabelledRows, data: DataConfig, task: TaskConfig) -> LabelledR
     if task.labels is None:
         return rows
     if data.other_labels == "error":
-        label_matrix(list(rows.gold), task.labels, source=rows.source)
+        label_matrix(rows.gold, task.labels, source=rows.source, row_names=rows.row_names)
         return rows
     listed = set(task.labels)
     gold = [[label for label in labels if label in listed] for labels in rows.gold]
@@ -245,8 +280,6 @@ def _labels_found(parts: Sequence[LabelledRows]) -> tuple[str, ...]:
         raise DataError(
             f"{parts[0].source}: no row has a label", hint="check labels_column in the config"
         )
-    if not all(label.strip() for label in counts):
-        raise DataError(f"{parts[0].source}: a label is blank", hint="name it, or remove it")
     return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
 
 
@@ -259,7 +292,10 @@ def _tokenise(
 ) -> TokenisedRows:
     max_tokens = config.encoder.max_tokens
     texts = [text for rows in parts for text in _model_texts(rows, task, max_tokens)]
-    matrices = [label_matrix(list(rows.gold), labels, source=rows.source) for rows in parts]
+    matrices = [
+        label_matrix(rows.gold, labels, source=rows.source, row_names=rows.row_names)
+        for rows in parts
+    ]
     return TokenisedRows(list(tokenizer.encode(texts)), np.concatenate(matrices))
 
 
@@ -272,7 +308,7 @@ def _model_texts(rows: LabelledRows, task: TaskConfig, max_tokens: int) -> list[
         except ValueError as error:
             start = (article.text or "")[:60]
             raise DataError(
-                f"{rows.source}: {error} (row {row} of its part, text {start!r}...)",
+                f"{rows.row_names[row]}: {error} (text {start!r}...)",
                 hint="correct the row, or leave it out",
             ) from error
     return texts

@@ -297,3 +297,24 @@ def _leaves(schema: dict[str, Any]) -> list[tuple[str, str]]:
         for section in sections
         for name, field in section.get("properties", {}).items()
     ]
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a.parquet", "file:///tmp/a.parquet", "hf://x/y"])
+@pytest.mark.parametrize("key", ["tasks.topics.data.0.path", "encoder.start_from"])
+def test_url_is_not_a_path(tmp_path: Path, key: str, url: str) -> None:
+    """A URL is refused with its key, and not looked for in a folder called `s3:`."""
+    assert f"{key}: is a URL" in problems(tmp_path, SHORT, f"{key}={url}")
+
+
+def test_paths_start_at_the_config_or_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths belong to the config's folder, `~/` is the home folder, and no character is
+    a pattern.
+    """
+    monkeypatch.setenv("HOME", "/home/reader")
+    key = "tasks.topics.data.0.path"
+    paths = {"train[v1].parquet": tmp_path / "train[v1].parquet", "~/a": Path("/home/reader/a")}
+
+    for text, path in paths.items():
+        assert load(tmp_path, SHORT, f"{key}={text}").tasks["topics"].data[0].path == path

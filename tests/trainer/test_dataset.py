@@ -327,7 +327,6 @@ def test_validation_part_without_text_is_told(
         ({"entity": "Acme", "start": 40, "end": 44}, "lie outside the text"),
         ({"entity": "Acme", "start": 4, "end": 0}, "inverted or empty"),
         ({"entity": "Beta", "start": 0, "end": 4}, "not the entity 'Beta'"),
-        ({"entity": "Acme", "start": None, "end": 4}, "offsets are missing"),
     ],
 )
 def test_wrong_span_is_told_with_its_row(
@@ -342,6 +341,80 @@ def test_wrong_span_is_told_with_its_row(
         load(run, ours)
     assert "corpus.parquet" in caught.value.message
     assert "'Acme fell'" in caught.value.message
+
+
+def test_labels_that_look_alike_are_refused(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """Also where a data set names one spelling for training and the other for validation."""
+    spellings = [{**rows[0], "labels": [label]} for label in ("\u00e9conomie", "e\u0301conomie")]
+    write(corpus, [*rows, *spellings])
+
+    with pytest.raises(DataError, match=r"row 48\) and .* U\+00E9 against U\+0065 U\+0301"):
+        load(make_run(), ours)
+
+    parts = [{**row, "split": "train"} for row in [*rows, spellings[0]]]
+    write(corpus, [*parts, {**rows[1], "split": "dev"}, {**spellings[1], "split": "dev"}])
+
+    with pytest.raises(DataError, match="look alike"):
+        load(make_run("tasks.topics.data.0.validation_value=dev"), ours)
+
+
+def test_label_that_looks_like_a_listed_one_is_refused(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """Also where labels that the config does not list are ignored: it is not another label."""
+    write(corpus, [*rows, {**rows[0], "labels": ["Grain "]}])
+    listed = 'tasks.topics.labels=["ships", "grain", "oil"]'
+
+    with pytest.raises(DataError, match=r"'grain' .* and 'Grain '"):
+        load(make_run(listed, "tasks.topics.data.0.other_labels=ignore"), ours)
+
+
+@pytest.mark.parametrize(
+    "listed", [["aid, war", "aid", "war"], ['["aid", "war"]', '["aid"]', "[]"]]
+)
+def test_lists_written_as_text_are_refused(
+    make_run: MakeRun, corpus: Path, ours: Tokenizer, listed: list[str]
+) -> None:
+    """Before the rows are split, in a column of strings as in one of lists."""
+    rows = [{"text": f"Text {number}", "labels": listed[number % 3]} for number in range(30)]
+    for given in (rows, [{**row, "labels": [row["labels"]]} for row in rows]):
+        write(corpus, given)
+
+        with pytest.raises(DataError, match="lists written as text"):
+            load(make_run(), ours)
+
+
+def test_label_with_a_comma_is_trained_with_a_warning(
+    make_run: MakeRun, corpus: Path, ours: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A narrative may have a comma."""
+    sentence = "Blaming the war on others, not the aggressor"
+    rows = [{"text": f"Text {n}", "labels": [sentence if n % 2 else "oil"]} for n in range(30)]
+    write(corpus, rows)
+
+    assert set(load(make_run(), ours).labels) == {sentence, "oil"}
+    assert f"{corpus}: 1 labels contain a separator" in caplog.text
+
+
+def test_unlabelled_rows_are_in_no_part(
+    make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
+) -> None:
+    """Null is the same in training, in validation and in the rows that a fold is tested on."""
+    unlabelled = [
+        {**row, "text": f"unlabelled {at}", "labels": None} for at, row in enumerate(rows)
+    ]
+    write(corpus, [row for pair in zip(rows, unlabelled, strict=True) for row in pair])
+    data = load(make_run(), ours)
+    run = make_run(*fold(1))
+    tested = load_fold_test(
+        "topics", run, data.labels, TextTokenizer(ours, max_tokens=24)
+    ).labelled.articles
+
+    assert len(data.train) + len(data.validation) == 48
+    assert tested
+    assert not any("unlabelled" in (article.text or "") for article in tested)
 
 
 def fold(index: int, folds: int = 4) -> tuple[str, str]:

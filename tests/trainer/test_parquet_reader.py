@@ -40,10 +40,12 @@ def read(
     return read_part(data, TaskConfig(data=(data,), entity_markers=entity_markers), part)
 
 
-def refusal(path: Path, *, entity_markers: bool = False, **settings: Any) -> str:
+def refusal(
+    path: Path, *, part: Part = "train", entity_markers: bool = False, **settings: Any
+) -> str:
     """The message that data is refused with; it names the file."""
     with pytest.raises(DataError) as caught:
-        read(path, entity_markers=entity_markers, **settings)
+        read(path, part=part, entity_markers=entity_markers, **settings)
     assert str(path) in caught.value.message
     return str(caught.value)
 
@@ -76,17 +78,179 @@ def test_title_may_be_missing(tmp_path: Path) -> None:
 
 
 def test_label_may_be_one_string(tmp_path: Path) -> None:
-    """A string column gives one label a row, and null gives none."""
-    path = write(tmp_path, {"text": ["a", "b"], "labels": ["oil", None]})
+    """A string column gives one label a row; null and blank say that a row is not labelled."""
+    path = write(tmp_path, {"text": list("abcd"), "labels": ["oil", None, "", " "]})
 
-    assert read(path).gold == [["oil"], []]
+    assert read(path).gold == [["oil"]]
 
 
-def test_null_labels_are_no_labels(tmp_path: Path) -> None:
-    """A null list, and nulls within a list, name no label."""
-    path = write(tmp_path, {"text": ["a", "b", "c"], "labels": [None, ["oil", None], [None]]})
+def test_null_labels_are_not_labelled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A row with null is left out and counted; an empty list is trained on as none of the labels,
+    and a null inside a list is ignored.
+    """
+    path = write(tmp_path, {"text": list("abcd"), "labels": [None, ["oil", None], [None], []]})
+    rows = read(path)
 
-    assert read(path).gold == [[], ["oil"], []]
+    assert [article.text for article in rows.articles] == ["b", "c", "d"]
+    assert rows.gold == [["oil"], [], []]
+    assert f"1 of 4 train rows are not labelled: labels is null (first: {path}, row 0)" in (
+        caplog.text
+    )
+
+
+def test_data_without_any_labelled_row_is_refused(tmp_path: Path) -> None:
+    """A column of nulls trains nothing."""
+    path = write(tmp_path, {"text": ["a", "b"], "labels": [None, None]})
+
+    assert "no train row can be used: 2 of 2 train rows are not labelled" in refusal(path)
+
+
+TEXT_TYPES = [
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.dictionary(pa.int32(), pa.string()),
+]
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+def test_text_of_every_type_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    """Text, title, entity, labels, domain and split are read of every type that scoring reads."""
+    table = pa.table({**COLUMNS, "domain": ["a.example", None, "b.example"], "one": list("xyz")})
+    for name in ("text", "title", "split", "entity", "domain", "one"):
+        values = table[name].combine_chunks()
+        is_dictionary = pa.types.is_dictionary(kind)
+        values = values.dictionary_encode() if is_dictionary else values.cast(kind)
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    if not pa.types.is_dictionary(kind):
+        labels = table["labels"].cast(pa.large_list(kind))
+        table = table.set_column(table.schema.get_field_index("labels"), "labels", labels)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    rows = read(path, entity_markers=True, validation_value="dev", part="validation")
+
+    assert rows.articles == [Article("Gamma stood", "Still", "Gamma", 0, 5)]
+    assert rows.gold == [["oil", "grain"]]
+    assert rows.domains == ["b.example"]
+    assert read(path, labels_column="one").gold == [["x"]]
+
+
+def test_polars_categories_and_enums_are_read(tmp_path: Path) -> None:
+    """As text, as single labels and as lists of labels."""
+    frame = pl.DataFrame({**ALL, "one": ["oil", "", None]})
+    frame.with_columns(
+        pl.col("text").cast(pl.Categorical),
+        pl.col("title").cast(pl.Enum(["Down", "Still"])),
+        pl.col("labels").cast(pl.List(pl.Categorical)),
+        pl.col("one").cast(pl.Enum(["oil", ""])),
+    ).write_parquet(tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet")
+
+    assert rows.articles[0] == Article("Acme fell", "Down")
+    assert rows.gold == [["oil"], [], ["oil", "grain"]]
+    assert read(tmp_path / "a.parquet", labels_column="one").gold == [["oil"]]
+
+
+def test_lists_of_fixed_size_and_without_type_are_read(tmp_path: Path) -> None:
+    """Labels as fixed_size_list, and a list column in which no row has a label."""
+    table = pa.table(
+        {
+            "text": ["a", "b"],
+            "pairs": pa.array([["oil", "war"], None], pa.list_(pa.string(), 2)),
+            "none": pa.array([[], None], pa.list_(pa.null())),
+            "title": pa.nulls(2),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    assert read(tmp_path / "a.parquet", labels_column="pairs").gold == [["oil", "war"]]
+    assert read(tmp_path / "a.parquet", labels_column="none").gold == [[]]
+
+
+@pytest.mark.parametrize(
+    "name", ["train[v1].parquet", "a*b.parquet", "a?.parquet", "a b.parquet", "%41.parquet",
+             "{a,b}.parquet", "a:b.parquet", "a#b.parquet", "no suffix", "\u00e9.parquet"]
+)  # fmt: skip
+def test_path_is_a_path(tmp_path: Path, name: str) -> None:
+    """No character of a path is a pattern or an escape, with a file beside that would match."""
+    path = tmp_path / name
+    write(tmp_path, ALL).rename(path)
+    write(tmp_path, {**ALL, "text": ["x", "y", "z"]}).rename(tmp_path / "aab.parquet")
+
+    assert read(path).articles[0].text == "Acme fell"
+
+
+def test_pattern_is_not_expanded(tmp_path: Path) -> None:
+    """A pattern is no file; the message says so."""
+    write(tmp_path, ALL)
+
+    assert "they are not patterns" in refusal(tmp_path / "*.parquet")
+
+
+def test_folder_gives_all_its_files(tmp_path: Path) -> None:
+    """By name, with hive partitions as columns, and without hidden files."""
+    lake = tmp_path / "lake[v1]"
+    parts = {"split=train/b": "first", "split=train/c": "second", "split=dev/a": "third"}
+    for name, text in {**parts, "_late=1/split=train/z": "zero", "_temporary/x": "no"}.items():
+        (lake / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path, {"text": [text], "labels": [["oil"]]}).rename(lake / f"{name}.parquet")
+    rows = read(lake, validation_value="dev")
+
+    assert [article.text for article in rows.articles] == ["zero", "first", "second"]
+    assert rows.row_names[1] == f"{lake}/split=train/b.parquet, row 0"
+
+
+def test_table_with_a_log_is_refused(tmp_path: Path) -> None:
+    """A Delta table may hold files that its log has removed."""
+    write(tmp_path, ALL)
+    (tmp_path / "_delta_log").mkdir()
+
+    assert "is a table with a log" in refusal(tmp_path)
+
+
+def test_values_of_the_split_column_are_shown(tmp_path: Path) -> None:
+    """A part that no row belongs to is an error with the values that there are, and counts."""
+    path = write(tmp_path, {**COLUMNS, "split": ["Train", None, "Train"]})
+
+    assert (
+        "no row has 'train' in column 'split'; there are 'Train' (2 rows), None (1 rows)\n"
+        "hint: did you mean train_value = 'Train'?"
+    ) in refusal(path)
+    assert "no row has 'dev'" in refusal(
+        path, train_value="Train", validation_value="dev", part="validation"
+    )
+
+
+@pytest.mark.parametrize(("values", "value"), [([1, 2, 1], "1"), ([True, False, True], "true")])
+def test_split_may_be_numbers_or_booleans(tmp_path: Path, values: list[Any], value: str) -> None:
+    """They are compared as the config writes them."""
+    path = write(tmp_path, {**COLUMNS, "split": values})
+
+    assert len(read(path, train_value=value)) == 2
+    assert f"there are {value!r} (2 rows)" in refusal(path)
+
+
+def test_offsets_may_be_floats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """pandas makes floats of integers where one is missing; that row is left out and counted."""
+    path = write(tmp_path, {**ALL, "start": [0.0, None, float("nan")], "end": [4.0, 4.0, 5.0]})
+    rows = read(path, entity_markers=True)
+
+    assert [(article.start, article.end) for article in rows.articles] == [(0, 4)]
+    assert type(rows.articles[0].start) is int
+    assert (
+        f"2 of 3 train rows have no offsets: `start` or `end` is null (first: {path}, row 1)"
+        in (caplog.text)
+    )
+
+
+@pytest.mark.parametrize("value", [0.5, float("inf")])
+def test_offset_that_is_not_whole_is_refused(tmp_path: Path, value: float) -> None:
+    """With its row, column and value."""
+    path = write(tmp_path, {**ALL, "start": [0.0, value, 0.0]})
+    message = refusal(path, entity_markers=True)
+
+    assert f"row 1: column 'start' is {value}, not a whole number" in message
 
 
 def test_other_column_names_can_be_given(tmp_path: Path) -> None:
@@ -125,9 +289,11 @@ def test_named_split_column_must_be_there(tmp_path: Path) -> None:
     assert "no column 'split'" in refusal(path, validation_value="dev")
 
 
-def test_split_of_numbers_is_told(tmp_path: Path) -> None:
-    """A split column that cannot be compared with the named value is an error with its name."""
-    assert "split" in refusal(write(tmp_path, {**COLUMNS, "split": [0, 1, 2]}))
+def test_split_of_lists_is_refused(tmp_path: Path) -> None:
+    """A split column that cannot be compared with a value is an error with its name and type."""
+    path = write(tmp_path, {**COLUMNS, "split": [["train"]] * 3})
+
+    assert "column 'split' is large_list" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +320,12 @@ def test_missing_column_suggests_the_nearest(
     ("name", "values"),
     [
         ("text", [1, 2, 3]),
-        ("text", [b"a", b"b", b"c"]),
         ("text", [["a"], ["b"], ["c"]]),
         ("title", [1, 2, 3]),
         ("labels", [1, 2, 3]),
         ("labels", [[1], [2], [3]]),
         ("entity", [1, 2, 3]),
         ("start", ["0", "0", "0"]),
-        ("end", [4.0, 4.0, 5.0]),
         ("end", [True, True, True]),
     ],
 )
@@ -220,7 +384,7 @@ def test_domain_that_is_no_text_counts_only_if_it_is_named(tmp_path: Path) -> No
     path = write(tmp_path, {**ALL, "domain": [1, 2, 3]})
 
     assert read(path).domains is None
-    assert "column 'domain' is Int64, not text" in refusal(path, domain_column="domain")
+    assert "column 'domain' is int64, not text" in refusal(path, domain_column="domain")
     assert "no column 'lang'" in refusal(path, language_column="lang")
 
 
@@ -248,16 +412,27 @@ def test_missing_file_is_told(tmp_path: Path) -> None:
     assert "relative to the config file" in refusal(tmp_path / "none.parquet")
 
 
-def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
-    """Bytes in a string column that are no UTF-8 are an error with the file's name."""
-    broken = pa.StringArray.from_buffers(
-        1, pa.py_buffer(b"\x00\x00\x00\x00\x02\x00\x00\x00"), pa.py_buffer(b"\xff\xfe")
-    )
-    pq.write_table(
-        pa.table({"text": broken, "labels": pa.array([["oil"]])}), tmp_path / "a.parquet"
-    )
+@pytest.mark.parametrize("name", ["text", "title", "entity"])
+def test_row_that_is_not_utf8_is_left_out(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted; the other rows are trained on."""
+    values = pa.array([b"\xff\xfe", b"Beta", b"Gamma"]).view(pa.string())
+    pq.write_table(pa.table({**ALL, name: values}), tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet", entity_markers=True)
 
-    assert "cannot be read" in refusal(tmp_path / "a.parquet")
+    assert len(rows) == 2
+    assert "1 of 3 train rows hold bytes that are not UTF-8" in caplog.text
+
+
+def test_encrypted_file_is_not_damaged(tmp_path: Path) -> None:
+    """A file that starts as encrypted ones do is called encrypted."""
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+    key = encryption.create_encryption_properties(footer_key=b"0123456789112345")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(ALL), path, encryption_properties=key)
+
+    assert "is encrypted" in refusal(path)
 
 
 def test_page_that_is_damaged_is_told(tmp_path: Path) -> None:

@@ -2,132 +2,174 @@
 
 from __future__ import annotations
 
-import polars as pl
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from schemas.arrow_text import BadText, decode_text, label_lists
 from schemas.config import DataConfig, TaskConfig
-from schemas.errors import DataError, listing, nearest
-from schemas.tables import END, ENTITY, START
+from schemas.errors import DataError
+from schemas.tables import END, ENTITY, START, is_text
 from schemas.text import Article
+from trainer.readers.columns import check_columns, required_columns, used_columns
+from trainer.readers.files import list_files
+from trainer.readers.parts import refuse_unmatched, split_rows
 from trainer.readers.rows import LabelledRows
+from trainer.readers.tables import OpenFile, open_file
 
-_FACETS = ("domain_column", "language_column")
-"""Settings of the columns that scores are split by."""
+UNLABELLED = "are not labelled: {labels_column} is null"
+NOT_UTF8 = "hold bytes that are not UTF-8"
+NO_OFFSETS = "have no offsets: `start` or `end` is null"
 
-_STRINGS = (pl.String, pl.Categorical, pl.Enum)
+log = logging.getLogger(__name__)
+
+
+class _Row(NamedTuple):
+    """A row as it was read; `problem` says why it is left out."""
+
+    name: str
+    article: Article
+    labels: list[str] | None
+    group: Hashable
+    domain: str | None
+    language: str | None
+    problem: str | None
 
 
 def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> LabelledRows:
     """Read the rows of one part, with only the columns that the task needs.
 
-    Raises DataError if the file cannot be read, a column is missing or is not of the right type.
+    Left out, and counted in the log, are rows that are not labelled (null), rows with bytes that
+    are not UTF-8, and for tasks with entity markers rows without offsets.
+    Raises DataError if a file cannot be read, a column is missing or is not of the right type, no
+    row is of the part, or none can be used.
     """
-    frame = _collect(data, task, part)
-    texts = frame[data.text_column].to_list()
-    titles = _optional(frame, data.title_column) or [None] * len(frame)
-    entities, starts, ends = (
-        frame[name].to_list() if task.entity_markers else [None] * len(frame)
-        for name in (ENTITY, START, END)
-    )
+    files = [open_file(file) for file in list_files(data.path)]
+    split = data.split_column
+    with_split = [file for file in files if split in file.columns]
+    needed = required_columns(data, task) + [split] * bool(with_split)
+    for file in files:
+        check_columns(file, needed, data, task)
+    rows = [row for file in files for row in _rows_of(file, data, task, part)]
+    if not rows and with_split:
+        refuse_unmatched(files, data, part)
+    usable = _leave_out(rows, data, part)
+    has_groups = data.group_column is not None
     return LabelledRows(
         source=str(data.path),
-        articles=[
-            Article(text, title, entity, start, end)
-            for text, title, entity, start, end in zip(
-                texts, titles, entities, starts, ends, strict=True
+        articles=[row.article for row in usable],
+        gold=[row.labels or [] for row in usable],
+        groups=[row.group for row in usable] if has_groups else None,
+        domains=[row.domain for row in usable] if _has_text(files, data.domain_column) else None,
+        languages=[row.language for row in usable]
+        if _has_text(files, data.language_column)
+        else None,
+        row_names=[row.name for row in usable],
+    )
+
+
+def _rows_of(file: OpenFile, data: DataConfig, task: TaskConfig, part: str) -> Iterator[_Row]:
+    first = 0
+    for batch in file.batches(used_columns(file, data, task)):
+        of_part = split_rows(batch, file, data, part)
+        if of_part:
+            yield from _decode(batch, of_part, first, file, data, task)
+        first += batch.num_rows
+
+
+def _decode(
+    batch: pa.RecordBatch,
+    of_part: Sequence[int],
+    first: int,
+    file: OpenFile,
+    data: DataConfig,
+    task: TaskConfig,
+) -> Iterator[_Row]:
+    """Rows of one part. of_part: their places in the batch; first: row of the file it begins at."""
+    names = [f"{file.path}, row {first + row}" for row in of_part]
+    nothing: list[None] = [None] * len(names)
+
+    def values(name: str) -> list[Any]:
+        column = file.array(batch, name)
+        decoded = decode_text(column) if is_text(column.type) else column.to_pylist()
+        return [decoded[row] for row in of_part]
+
+    def texts(name: str, *, wanted: bool = True) -> list[str | None]:
+        is_there = wanted and is_text(file.columns.get(name, pa.null()))
+        return values(name) if is_there else list(nothing)
+
+    starts, ends = (
+        _whole_numbers(values(name), name, names) if task.entity_markers else nothing
+        for name in (START, END)
+    )
+    labels_of_all = label_lists(file.array(batch, data.labels_column))
+    columns = zip(
+        names,
+        texts(data.text_column),
+        texts(data.title_column, wanted=task.title),
+        texts(ENTITY, wanted=task.entity_markers),
+        starts,
+        ends,
+        [labels_of_all[row] for row in of_part],
+        values(data.group_column) if data.group_column else nothing,
+        texts(data.domain_column),
+        texts(data.language_column),
+        strict=True,
+    )
+    for name, text, title, entity, start, end, labels, group, domain, language in columns:
+        problem = None
+        if labels is None:
+            problem = UNLABELLED.format(labels_column=data.labels_column)
+        elif any(isinstance(value, BadText) for value in (text, title, entity)):
+            problem = NOT_UTF8
+        elif task.entity_markers and (start is None or end is None):
+            problem = NO_OFFSETS
+        article = Article(text, title, entity, start, end)
+        yield _Row(name, article, labels, group, _good(domain), _good(language), problem)
+
+
+def _whole_numbers(values: list[Any], name: str, rows: list[str]) -> list[int | None]:
+    """Character offsets; pandas makes floats of whole numbers where one is missing."""
+    offsets: list[int | None] = []
+    for value, row in zip(values, rows, strict=True):
+        missing = value is None or math.isnan(value)
+        if not missing and not float(value).is_integer():
+            raise DataError(
+                f"{row}: column {name!r} is {value}, not a whole number",
+                hint="offsets count characters; correct the row, or leave it out",
             )
-        ],
-        gold=_label_lists(frame[data.labels_column]),
-        groups=frame[data.group_column].to_list() if data.group_column else None,
-        domains=_optional(frame, data.domain_column),
-        languages=_optional(frame, data.language_column),
-    )
+        offsets.append(None if missing else int(value))
+    return offsets
 
 
-def _collect(data: DataConfig, task: TaskConfig, part: str) -> pl.DataFrame:
-    try:
-        schema = pl.read_parquet_schema(data.path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(
-            f"{data.path}: cannot be read as Parquet: {error}",
-            hint="paths in a config are relative to the config file",
-        ) from error
-    wanted = _wanted_columns(data, task)
-    for name in wanted:
-        _require(name, schema, data)
-    _check_types(data, task, schema)
-    if data.title_column in schema and task.title:
-        wanted.append(data.title_column)
-    facets = (data.domain_column, data.language_column)
-    wanted += [name for name in facets if isinstance(schema.get(name), _STRINGS)]
-    lazy = pl.scan_parquet(data.path)
-    if data.split_column in schema:
-        value = data.train_value if part == "train" else data.validation_value
-        lazy = lazy.filter(pl.col(data.split_column) == value)
-    try:
-        return lazy.select(list(dict.fromkeys(wanted))).collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{data.path}: cannot be read: {error}") from error
+def _good(value: str | None) -> str | None:
+    return None if isinstance(value, BadText) else value
 
 
-def _wanted_columns(data: DataConfig, task: TaskConfig) -> list[str]:
-    needed = "split_column" in data.model_fields_set or data.validation_value is not None
-    optional = (
-        data.group_column,
-        data.split_column if needed else None,
-        *(getattr(data, column) for column in _FACETS if column in data.model_fields_set),
-    )
-    markers = (ENTITY, START, END) if task.entity_markers else ()
-    return [
-        data.text_column,
-        data.labels_column,
-        *markers,
-        *(name for name in optional if name is not None),
+def _has_text(files: list[OpenFile], column: str) -> bool:
+    return any(column in file.columns and is_text(file.columns[column]) for file in files)
+
+
+def _leave_out(rows: list[_Row], data: DataConfig, part: str) -> list[_Row]:
+    """The rows without a problem; the others are counted in the log."""
+    problems: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.problem is not None:
+            problems[row.problem].append(row.name)
+    lines = [
+        f"{len(names)} of {len(rows)} {part} rows {problem} (first: {names[0]})"
+        for problem, names in problems.items()
     ]
-
-
-def _require(name: str, schema: dict[str, pl.DataType], data: DataConfig) -> None:
-    if name not in schema:
-        close = nearest(name, schema)
+    usable = [row for row in rows if row.problem is None]
+    if rows and not usable:
         raise DataError(
-            f"{data.path}: no column {name!r}; there are {listing(schema)}",
-            hint=f"did you mean {close!r}?" if close else "name the column in the config",
+            f"{data.path}: no {part} row can be used: {'; '.join(lines)}",
+            hint="an empty list says that a row is labelled and that no label applies",
         )
-
-
-def _check_types(data: DataConfig, task: TaskConfig, schema: dict[str, pl.DataType]) -> None:
-    texts = [data.text_column]
-    if task.title and data.title_column in schema:
-        texts.append(data.title_column)
-    if task.entity_markers:
-        texts.append(ENTITY)
-    for name in texts:
-        if schema[name] not in (pl.String, pl.Null):
-            raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not text")
-    for name in (START, END) if task.entity_markers else ():
-        if not schema[name].is_integer():
-            raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not whole numbers")
-    for column in data.model_fields_set.intersection(_FACETS):
-        name = getattr(data, column)
-        if not isinstance(schema[name], _STRINGS):
-            raise DataError(f"{data.path}: column {name!r} is {schema[name]}, not text")
-    if data.group_column is not None and schema[data.group_column].is_nested():
-        raise DataError(
-            f"{data.path}: column {data.group_column!r} is {schema[data.group_column]}; expected "
-            "one value a row"
-        )
-    labels = schema[data.labels_column]
-    if labels not in (pl.String, pl.List(pl.String)):
-        raise DataError(
-            f"{data.path}: column {data.labels_column!r} is {labels}; expected a list of strings "
-            "or a string"
-        )
-
-
-def _optional(frame: pl.DataFrame, name: str) -> list[str | None] | None:
-    return frame[name].to_list() if name in frame.columns else None
-
-
-def _label_lists(column: pl.Series) -> list[list[str]]:
-    if column.dtype == pl.String:
-        return [[] if label is None else [label] for label in column]
-    return [[label for label in labels or () if label is not None] for labels in column.to_list()]
+    for line in lines:
+        log.warning("%s: left out: %s", data.path, line)
+    return usable

@@ -91,6 +91,7 @@ def read_training_part(data: DataConfig, part: str) -> LabelledRows:
         source=str(data.path),
         articles=[Article(story.text) for story in stories],
         gold=[list(story.topics) for story in stories],
+        row_names=[f"{data.path}, story {story.identifier}" for story in stories],
     )
 
 

@@ -17,6 +17,7 @@ class LabelledRows:
 
     source: file or folder they came from, for messages.
     articles, gold: one article and its gold label names a row.
+    row_names: how messages name each row, such as `a.parquet, row 12`.
     groups: value that rows of one article share, or None if every row stands for itself.
     domains, languages: one a row, or None where the data has no such column.
     """
@@ -24,6 +25,7 @@ class LabelledRows:
     source: str
     articles: Sequence[Article]
     gold: Sequence[list[str]]
+    row_names: Sequence[str]
     groups: Sequence[Hashable] | None = None
     domains: Sequence[str | None] | None = None
     languages: Sequence[str | None] | None = None
@@ -37,6 +39,7 @@ class LabelledRows:
             self.source,
             [self.articles[row] for row in rows],
             [self.gold[row] for row in rows],
+            [self.row_names[row] for row in rows],
             _take(self.groups, rows),
             _take(self.domains, rows),
             _take(self.languages, rows),
@@ -49,6 +52,7 @@ def concatenate(parts: Sequence[LabelledRows]) -> LabelledRows:
         source=", ".join(rows.source for rows in parts),
         articles=[article for rows in parts for article in rows.articles],
         gold=[gold for rows in parts for gold in rows.gold],
+        row_names=[name for rows in parts for name in rows.row_names],
         domains=_join([rows.domains for rows in parts], parts),
         languages=_join([rows.languages for rows in parts], parts),
     )
