@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from batch.corpus.decode import gold_lists
 from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
-from schemas.errors import CorpusError, listing, nearest
+from batch.corpus.versions import CheckStop, never_stop
+from schemas.errors import CorpusError, NarrascanError, listing, nearest
 from schemas.tasks import BoolArray, label_matrix
 
 
-def check_gold(plan: Plan, column: str, labels: Sequence[str]) -> None:
+def check_gold(
+    plan: Plan, column: str, labels: Sequence[str], check_stop: CheckStop = never_stop
+) -> None:
     """Read the gold column of every file and refuse labels that the model does not know.
 
     Raises CorpusError with file, row and the nearest label: a wrong column shows here, in seconds,
     and not after a night of scoring.
+    check_stop: called for every batch of rows; it may raise.
     """
     known = set(labels)
     for file in plan.files:
@@ -26,10 +29,13 @@ def check_gold(plan: Plan, column: str, labels: Sequence[str]) -> None:
         with open_parquet(file.source) as opened:
             try:
                 for batch in opened.iter_batches(columns=[column]):
+                    check_stop()
                     gold = gold_lists(batch.column(0))
                     _check_rows(gold, first, known, file.source.name, column)
                     first += batch.num_rows
-            except (OSError, pa.ArrowException) as error:
+            except (NarrascanError, MemoryError):
+                raise
+            except Exception as error:  # a store raises errors of its own classes
                 what = f"gold column {column!r} from row {first} on"
                 raise decode_error(file.source, what, error) from error
 
