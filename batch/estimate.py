@@ -63,6 +63,7 @@ class Estimate:
     tokens_error: standard error of that, as a share of it. scorable, truncated: shares of the rows.
     seconds: of scoring, nothing of it done yet. peak_memory_bytes: of the process.
     free_memory_bytes: what can be had now; None where that is not known.
+    left_out: which files of the corpus are not read; None if all are.
     """
 
     task: str
@@ -84,6 +85,7 @@ class Estimate:
     seconds: float
     peak_memory_bytes: int
     free_memory_bytes: int | None
+    left_out: str | None = None
 
     def facts(self) -> dict[str, object]:
         """Every field by name, for JSON."""
@@ -95,6 +97,8 @@ class Estimate:
         yield f"bundle:  {self.bundle_sha256}"
         yield f"device:  {self.device} ({self.device_why})"
         yield f"corpus:  {self.files:,} files, {self.rows:,} rows in {self.chunks:,} chunks"
+        if self.left_out is not None:
+            yield self.left_out
         yield f"columns: {', '.join(self.kept_columns) or 'none'}"
         yield (
             f"sample:  {self.sampled_rows:,} rows; {self.scorable:.1%} can be scored, "
@@ -147,6 +151,7 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
         seconds=seconds,
         peak_memory_bytes=_peak_bytes() + COPIES_OF_A_CHUNK * _largest_chunk_bytes(plan),
         free_memory_bytes=free_memory_bytes(),
+        left_out=plan.listing.summary(),
     )
 
 

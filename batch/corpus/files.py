@@ -28,6 +28,7 @@ from batch.corpus.urls import (
     check_protocols,
     label_of,
     library_errors,
+    redacted,
     source_name,
 )
 from batch.corpus.versions import CheckStop, describe_kind, never_stop, remote_version
@@ -106,7 +107,8 @@ class _Collected:
         return tuple(self._sources.values())
 
     def note(self, name: str, reason: str) -> None:
-        self.left_out.setdefault(name, reason)
+        writable = name.encode("utf-8", "backslashreplace").decode("utf-8")
+        self.left_out.setdefault(writable, reason)
 
     def add(self, source: SourceFile, real: str) -> None:
         """Add a file unless it is there already, under this name or through a link.
@@ -276,7 +278,7 @@ def _check_name(name: str) -> None:
 
 
 def _hint(entry: str) -> str:
-    if any(sign in entry for sign in "*?["):
+    if any(sign in redacted(entry) for sign in "*?["):
         return "the glob matches nothing; quote it, so that the shell passes it on as it is"
     path = Path(entry)
     if path.is_dir():

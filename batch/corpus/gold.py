@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from batch.corpus.decode import gold_lists
 from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
 from batch.corpus.versions import CheckStop, never_stop
-from schemas.errors import CorpusError, listing, nearest
+from schemas.errors import CorpusError, NarrascanError, listing, nearest
 from schemas.printable import printable
 from schemas.tasks import BoolArray, label_matrix
 
@@ -35,7 +34,9 @@ def check_gold(
                     gold = gold_lists(batch.column(column))
                     _check_rows(gold, first, known, file.source.name, column)
                     first += batch.num_rows
-            except (OSError, pa.ArrowException) as error:
+            except (NarrascanError, MemoryError):
+                raise
+            except Exception as error:  # a store raises errors of its own classes
                 what = f"gold column {column!r} from row {first} on"
                 raise decode_error(file.source, what, error) from error
 

@@ -78,7 +78,8 @@ def local_version(facts: os.stat_result) -> FileVersion:
 
     The device number is left out: remounting a network folder changes it.
     """
-    newest = max(facts.st_mtime_ns, facts.st_ctime_ns) / 1e9
+    now = time.time()
+    changed_s, modified_s = now - facts.st_ctime_ns / 1e9, now - facts.st_mtime_ns / 1e9
     return FileVersion(
         (
             ("ctime_ns", facts.st_ctime_ns),
@@ -86,7 +87,8 @@ def local_version(facts: os.stat_result) -> FileVersion:
             ("mtime_ns", facts.st_mtime_ns),
             ("size", facts.st_size),
         ),
-        is_settled=newest < time.time() - TICK_S,
+        # Anyone may set mtime, even to next year; where there is no ctime it is all there is.
+        is_settled=changed_s > TICK_S and abs(modified_s) > TICK_S,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -381,3 +382,21 @@ def test_names_in_messages_cannot_forge_log_lines(tmp_path: Path) -> None:
 
     assert "\\x1b[31m\\nError: b" in error.value.message
     assert "\n" not in error.value.message
+
+
+def test_a_name_that_is_not_utf8_can_be_written_down(lake: Path) -> None:
+    """What is left out stands in `run.json`, whatever its name."""
+    (lake / "\udcff.txt").touch()
+    (left_out,) = find_files([str(lake)]).left_out
+
+    assert left_out.name.encode("utf-8").endswith(b"\\udcff.txt")
+
+
+def test_a_corpus_with_a_time_of_next_year_is_settled(lake: Path) -> None:
+    """A wrong clock elsewhere does not make every run hash its files twice."""
+    file = lake / "day=1" / "a.parquet"
+    later = time.time_ns() + 10**9 * 86_400 * 365
+    os.utime(file, ns=(later, later))
+    time.sleep(2.1)  # for its other time, which nothing can set
+
+    assert find_files([str(file)]).files[0].version.is_settled
