@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from batch.stop import GRACE_S, StopSwitch
+from schemas.streams import guard_streams
 
 
 def main() -> None:
     """Run the command line; a signal or the deadline ends it within two seconds, exit code 4."""
+    guard_streams()  # first of all: the next file that is opened must not become a standard stream
     switch = StopSwitch(grace_s=GRACE_S)
     with switch.listening():
         from batch.cli import main as command

@@ -13,6 +13,7 @@ import pyarrow as pa
 from batch.corpus.gold import gold_matrix
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.reader import ChunkReader, Rows
+from batch.counting import count_rows
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunIdentity
@@ -20,7 +21,7 @@ from batch.output.parts import prediction_table, quarantine_table
 from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
 from batch.progress import RunProgress
 from batch.scorer import Scored, Scorer, label_slices
-from batch.stats import RunStats, count_rows
+from batch.stats import RunStats
 from batch.stop import StopSwitch
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.text import EMPTY

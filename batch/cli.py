@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
-from click_default_group import DefaultGroup
 
+from batch.command import CommandGroup, LoggedCommand
 from batch.exit_codes import FAILED
 from batch.exits import check_quarantine, exit_codes, show_results, told
 from batch.parameters import (
@@ -28,13 +27,15 @@ from batch.parameters import (
 )
 from batch.stop import StopSwitch, json_message
 from schemas import errors
+from schemas.printable import json_line, printable, printable_lines
+from schemas.streams import shows_all_letters
 
 if TYPE_CHECKING:
     from batch.options import RunOptions
     from batch.progress import RunProgress
 
 
-@click.group(cls=DefaultGroup, default="run", default_if_no_args=False)
+@click.group(cls=CommandGroup, default="run", default_if_no_args=False)
 @click.version_option(package_name="narrascan")
 def main() -> None:
     """Score Parquet corpora of articles with a bundle that export-classifier made.
@@ -47,7 +48,7 @@ def main() -> None:
         faulthandler.enable(sys.__stderr__)
 
 
-@main.command()
+@main.command(cls=LoggedCommand)
 @click.argument("corpus", nargs=-1, required=True, metavar="CORPUS...")
 @click.option(
     "--task",
@@ -247,7 +248,7 @@ def run(
             _score(options, progress, switch)
 
 
-@main.command()
+@main.command(cls=LoggedCommand)
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD_DIR...", type=NamedPath())
 @click.option(
     "--output",
@@ -324,7 +325,9 @@ def doctor(bundle: Path | None, require_signature: Path | None) -> None:
             problems += finding.verdict == "problem"
             click.echo("\n".join(finding.lines()))
     except errors.UsageError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(errors.error_text(error)) from error
+    except (errors.NarrascanError, OSError) as error:
+        raise click.ClickException(errors.error_text(error)) from error
     sys.exit(FAILED if problems else 0)
 
 
@@ -361,7 +364,7 @@ def _score(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> No
     if options.shard is None:
         show_results(options.output)
     else:
-        click.echo(f"shard {options.shard}:   {options.output}")
+        click.echo(f"shard {options.shard}:   {printable(str(options.output))}")
     check_quarantine(result.counts, options.max_quarantined, options.output, progress)
 
 
@@ -370,6 +373,6 @@ def _dry_run(options: RunOptions, log_format: Literal["text", "json"], switch: S
 
     expected = estimate(options, switch)
     if log_format == "json":
-        click.echo(json.dumps(expected.facts(), ensure_ascii=False))
+        click.echo(json_line(expected.facts(), only_ascii=not shows_all_letters(sys.stdout)))
     else:
-        click.echo("\n".join(expected.lines()))
+        click.echo("\n".join(map(printable_lines, expected.lines())))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from batch.exit_codes import FAILED, LOCKED, STOPPED, TOO_MANY_QUARANTINED, USAGE
 from schemas import errors
+from schemas.printable import printable
 
 if TYPE_CHECKING:
     from batch.output.record import Counts
@@ -34,13 +34,20 @@ def exit_codes(progress: RunProgress) -> Iterator[None]:
     try:
         yield
     except errors.NarrascanError as error:
-        progress.note("error", f"Error: {error}", kind=type(error).__name__)
-        sys.exit(exit_code(error))
+        code = exit_code(error)
+        message, hint = error.message, error.hint
+        kind = type(error).__name__
     except (OSError, MemoryError) as error:
-        progress.note("error", f"Error: {type(error).__name__}: {error}", kind=type(error).__name__)
-        sys.exit(FAILED)
+        code, kind = FAILED, type(error).__name__
+        message, hint = f"{kind}: {error}", None
     except Exception as error:
-        _unexpected(error, progress)
+        code, kind = FAILED, type(error).__name__
+        message, hint = errors.unexpected_text(error)
+        hint += "; what is finished is kept, and the same command resumes"
+    else:
+        return
+    progress.note("error", f"Error: {message}", hint=hint, kind=kind)
+    sys.exit(code)
 
 
 def told(counts: Counts) -> str:
@@ -54,8 +61,8 @@ def told(counts: Counts) -> str:
 
 def show_results(output: Path) -> None:
     """Where the results of a finished run lie."""
-    click.echo(f"predictions: {output / 'predictions'}")
-    click.echo(f"report:      {output / 'report.html'}")
+    click.echo(f"predictions: {printable(str(output / 'predictions'))}")
+    click.echo(f"report:      {printable(str(output / 'report.html'))}")
 
 
 def check_quarantine(counts: Counts, allowed: float, output: Path, progress: RunProgress) -> None:
@@ -64,20 +71,7 @@ def check_quarantine(counts: Counts, allowed: float, output: Path, progress: Run
         progress.note(
             "quarantine",
             f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "
-            f"the allowed share of {allowed:g}\n"
-            f"hint: the reasons are in {output / 'quarantine'}",
+            f"the allowed share of {allowed:g}",
+            hint=f"the reasons are in {output / 'quarantine'}",
         )
         sys.exit(TOO_MANY_QUARANTINED)
-
-
-def _unexpected(error: Exception, progress: RunProgress) -> NoReturn:
-    """A defect of ours: one line for the log, the traceback for whoever reports it."""
-    trace = "".join(traceback.format_exception(error))
-    progress.note(
-        "error",
-        f"Error: unexpected {type(error).__name__}: {error}\n"
-        "hint: this is a defect in narrascan; what is finished is kept, and the same command "
-        f"resumes. Please report it with what follows.\n{trace}",
-        kind=type(error).__name__,
-    )
-    sys.exit(FAILED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.errors import NarrascanError
+from schemas.printable import printable, printable_lines
 
 Verdict = Literal["ok", "note", "problem"]
 
@@ -27,6 +28,7 @@ class Finding:
 
     def lines(self, subject_width: int = 8) -> Iterator[str]:
         """A row of the table, and the advice below it."""
-        yield f"{self.verdict:8} {self.subject:{subject_width}} {self.text}"
+        subject = printable(self.subject)
+        yield printable_lines(f"{self.verdict:8} {subject:{subject_width}} {self.text}")
         if self.advice:
-            yield f"{'':{9 + subject_width}} hint: {self.advice}"
+            yield printable_lines(f"{'':{9 + subject_width}} hint: {self.advice}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log1p, sqrt
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from batch.report import JointReport, LabelReport, Report, SectionReport, notices, percent
 from schemas.files import write_atomic
@@ -15,13 +18,22 @@ from schemas.files import write_atomic
 DETAILED_DOMAINS = 60
 """The page gives this many domains, the largest, a section of their own; the tables have all."""
 
+DETAILED_CELLS = 6_000
+"""Domains times labels that have a section of their own; with many labels there are fewer."""
+
+MOST_LABELS = 300
+"""Rows of a table of labels, the most frequent; report.json has all."""
+
 HEAT_DOMAINS = 40
 """Columns of the heat table: the largest domains."""
 
-HEAT_OPACITY = 0.6
-"""Of the cell with the highest share; text stays readable on it in both colour schemes."""
+HEAT_STEPS = 20
+"""Shades of the heat table, the classes h1 to h20 of the style sheet; text stays readable on the
+strongest in both colour schemes."""
 
 BARS_HEIGHT = 22
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,24 @@ class _View:
     domains: Sequence[tuple[str, SectionReport]]
     notes: Sequence[str]
     prefix: str
+
+    @property
+    def detailed(self) -> int:
+        """Domains that have a section of their own."""
+        labels = max(len(self.report.labels), 1)
+        return min(DETAILED_DOMAINS, max(1, DETAILED_CELLS // labels))
+
+    @property
+    def counts_all(self) -> bool:
+        """True if the number of domains is exact."""
+        return self.report.others is None or self.report.others.domains_exact
+
+    @property
+    def others_name(self) -> str:
+        """What the domains are called that are counted together."""
+        others = self.report.others
+        number = 0 if others is None else others.domains
+        return f"{'' if self.counts_all else 'about '}{number:,} other domain{'s' * (number != 1)}"
 
     @property
     def heat_domains(self) -> Sequence[tuple[str, SectionReport]]:
@@ -76,15 +106,24 @@ def render_html(report: Report | JointReport) -> str:
         )
         for one in reports
     ]
+    style = (TEMPLATES / "style.css.j2").read_text(encoding="utf-8")
     return _page().render(
         views=views,
         alone=alone,
         tasks=[one.task for one in reports],
         notes=common,
         gold_columns=_gold_columns(reports),
-        detailed=DETAILED_DOMAINS,
+        most_labels=MOST_LABELS,
+        style=Markup(style),  # ours, and its hash is in the policy
+        policy=_policy(style),
         token_captions=_token_captions(reports[0].token_edges),
     )
+
+
+def _policy(style: str) -> str:
+    """Content security policy that allows one style sheet, and nothing else that can be loaded."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _is_common(note: str, reports: Sequence[Report]) -> bool:
@@ -109,7 +148,7 @@ def _gold_columns(reports: Sequence[Report]) -> str:
 
 def _page() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -137,9 +176,9 @@ def _unseen(section: SectionReport) -> list[LabelReport]:
     return [label for label in section.labels if not (label.rows or label.gold_rows)]
 
 
-def _heat(share: float, scale: float) -> str:
-    """Opacity of a heat cell; by the square root, so that rare labels can be told apart."""
-    return f"{HEAT_OPACITY * sqrt(share / scale) if scale else 0.0:.2f}"
+def _heat(share: float, scale: float) -> int:
+    """Shade of a heat cell; by the square root, so that rare labels can be told apart."""
+    return round(HEAT_STEPS * sqrt(share / scale)) if scale else 0
 
 
 def _bars(histogram: Sequence[int], threshold: float, *, above: bool) -> str:

@@ -1,14 +1,22 @@
-"""What a run tells while it works: a bar on a terminal, JSON lines for a scheduler, else little."""
+"""What a run reports while it works: a bar on a terminal, JSON lines for a scheduler, else little.
+
+Nothing here can fail the run: the streams are those of `schemas.streams`.
+"""
 
 from __future__ import annotations
 
-import json
+import logging
 import sys
 import time
 from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from schemas.logs import PrintableFormatter
+from schemas.printable import json_line, message_text
+from schemas.streams import guard_streams, shows_all_letters, unescaped
 
 JSON_EVERY_S = 10.0
 LogFormat = Literal["text", "json"]
@@ -17,8 +25,8 @@ LogFormat = Literal["text", "json"]
 class RunProgress(Protocol):
     """Listens to a run."""
 
-    def note(self, event: str, message: str, **facts: object) -> None:
-        """Something worth a line happened."""
+    def note(self, event: str, message: str, *, hint: str | None = None, **facts: object) -> None:
+        """Report something that is worth a line. hint: what to do next."""
 
     def start(self, *, rows: int, done: int) -> None:
         """Scoring begins; `done` rows were finished by an earlier attempt."""
@@ -50,7 +58,8 @@ class TerminalProgress:
     """A bar with rows/s, tokens/s and time left; only notes where there is no terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, soft_wrap=True)
+        guard_streams()
+        self._console = Console(file=unescaped(sys.stderr), soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -59,12 +68,14 @@ class TerminalProgress:
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._meter = _Meter()
         self._task: TaskID | None = None
 
-    def note(self, event: str, message: str, **facts: object) -> None:
-        self._console.print(message, highlight=False, markup=False)
+    def note(self, event: str, message: str, *, hint: str | None = None, **facts: object) -> None:
+        self._console.print(Text(message_text(message, hint)))
 
     def start(self, *, rows: int, done: int) -> None:
         self._meter = _Meter()
@@ -87,14 +98,21 @@ class JsonProgress:
     """One JSON object a line on stderr, for schedulers."""
 
     def __init__(self) -> None:
+        guard_streams()
         self._meter = _Meter()
         self._total = self._done = 0
         self._last = time.monotonic()
 
-    def note(self, event: str, message: str, **facts: object) -> None:
-        line = {"time": round(time.time(), 3), "event": event, "message": message, **facts}
-        sys.stderr.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-        sys.stderr.flush()
+    def note(self, event: str, message: str, *, hint: str | None = None, **facts: object) -> None:
+        line = {
+            "time": round(time.time(), 3),
+            "event": event,
+            "message": message_text(message, hint),
+            **facts,
+        }
+        stream = unescaped(sys.stderr)
+        stream.write(json_line(line, only_ascii=not shows_all_letters(stream)) + "\n")
+        stream.flush()
 
     def start(self, *, rows: int, done: int) -> None:
         self._meter = _Meter()
@@ -123,6 +141,24 @@ class JsonProgress:
         """Nothing is held open."""
 
 
+class ProgressHandler(logging.Handler):
+    """Log records and warnings of libraries as notes of a run."""
+
+    def __init__(self, progress: RunProgress) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(PrintableFormatter("%(message)s"))
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._progress.note("log", self.format(record), level=record.levelname)
+        except Exception:
+            self.handleError(record)
+
+
 def make_progress(log_format: LogFormat) -> RunProgress:
-    """The listener for a log format."""
-    return JsonProgress() if log_format == "json" else TerminalProgress()
+    """The listener for a log format; it also gets the log records of libraries."""
+    progress = JsonProgress() if log_format == "json" else TerminalProgress()
+    logging.basicConfig(handlers=[ProgressHandler(progress)])
+    logging.captureWarnings(True)
+    return progress

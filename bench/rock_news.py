@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from schemas.markdown import markdown_table, score_text
 from trainer.crossval import CrossValidation, CrossValidationFiles
 from trainer.crossval.page import (
     RULE_TITLES,
@@ -24,7 +25,6 @@ from trainer.crossval.page import (
 )
 from trainer.crossval.results import TaskResult
 from trainer.evaluation import FrequencyBands
-from trainer.markdown import markdown_table, score_text
 
 ROOT = Path(__file__).parents[1]
 CONFIG = Path(__file__).with_name("rock_news.toml")

@@ -26,7 +26,7 @@ from batch.device import choose_device
 from batch.engines import usable_engines
 from batch.machine import engine_and_cpu
 from bench.corpora import long_corpus, short_corpus, tiny_bundle, widened_bundle
-from trainer.markdown import markdown_table
+from schemas.markdown import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "scale.md"

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
+from urllib.parse import quote
 
+from schemas.markdown import markdown_code, markdown_table, markdown_text
 from schemas.metadata import ArtefactMetadata, DecisionFacts
 from schemas.thresholds import ThresholdRule
 
+LABEL_COLUMNS = (
+    "label",
+    "training rows",
+    "held-out rows",
+    "threshold",
+    "interval",
+    "ECE before",
+    "ECE after",
+    "Brier",
+)
 NO_DIAGRAMS: Mapping[str, str] = {}
 NOT_SHARED: Mapping[str, Sequence[str]] = {}
 
@@ -27,7 +39,8 @@ def model_card(
     intro = [
         "# Model card",
         "",
-        f"Encoder `{encoder.source}` ({encoder.model_type}, {encoder.layers} layers, hidden "
+        f"Encoder {markdown_code(encoder.source)} ({markdown_text(encoder.model_type)}, "
+        f"{encoder.layers} layers, hidden "
         f"{encoder.hidden}, {encoder.parameters / 1e6:.1f} million parameters), fine-tuned and "
         "exported by narrascan. Each file below scores with `tokenizer.json` of this folder and "
         "carries its labels, thresholds and calibration inside "
@@ -36,8 +49,9 @@ def model_card(
     ]
     for name, group in shared.items():
         intro += [
-            f"`{name}` runs the encoder once for tasks {', '.join(group)}, which read the same "
-            "text; their logits have the same bits as those of their own files.",
+            f"{markdown_code(name)} runs the encoder once for tasks "
+            f"{markdown_text(', '.join(group))}, which read the same text; their logits have the "
+            "same bits as those of their own files.",
             "",
         ]
     sections = [
@@ -55,13 +69,13 @@ def _facts(about: ArtefactMetadata) -> list[str]:
     if about.text.entity_markers:
         reads.append("one entity marked in it")
     return [
-        f"## {about.task}",
+        f"## {markdown_text(about.task)}",
         "",
-        f"- kind: {about.kind}, {len(about.labels)} labels",
+        f"- kind: {markdown_text(about.kind)}, {len(about.labels)} labels",
         f"- reads: {', '.join(reads)}, up to {about.max_tokens} tokens",
-        f"- trained on {training.train_rows} rows with loss `{training.loss}` "
-        f"(config {training.config_sha256[:12]}, data {training.data_sha256[:12]}, "
-        f"commit {(training.git_commit or 'unknown')[:12]})",
+        f"- trained on {training.train_rows} rows with loss {markdown_code(training.loss)} "
+        f"(config {_short(training.config_sha256)}, data {_short(training.data_sha256)}, "
+        f"commit {_short(training.git_commit or 'unknown')})",
         f"- on {unseen.rows} held-out texts, each decided with calibration and thresholds found "
         f"without it: micro-F1 {unseen.micro_f1:.3f}, macro-F1 {unseen.macro_f1:.3f}, exact match "
         f"{unseen.exact_match:.3f}",
@@ -70,13 +84,13 @@ def _facts(about: ArtefactMetadata) -> list[str]:
         f"- against torch on {check.texts} texts in {check.shapes} batch shapes: logits within "
         f"{check.max_logit_difference:.1e} (tolerance {check.logit_tolerance:.0e}), "
         f"{check.differing_decisions:.3%} of decisions differ",
-        f"- on {about.metrics.portability.machine}, logits of {about.metrics.portability.texts} "
-        "probe texts are within "
+        f"- on {markdown_text(about.metrics.portability.machine)}, logits of "
+        f"{about.metrics.portability.texts} probe texts are within "
         f"{about.metrics.portability.max_logit_difference:.1e} however they are computed; on "
         f"another kind of machine {about.metrics.portability.bound:.1e} is allowed "
         "(`export-classifier verify`)",
         f"- precision: {about.precision}; calibration: {about.calibration.method} (asked for: "
-        f"{about.decision.calibration})",
+        f"{markdown_text(about.decision.calibration)})",
         f"- thresholds: {_rule(about.decision.thresholds)}",
         *_cost(about),
         *_recalibrated(about),
@@ -104,22 +118,31 @@ def _recalibrated(about: ArtefactMetadata) -> list[str]:
         return []
     return [
         f"- calibration and thresholds were found anew on {again.rows} labelled rows (data "
-        f"{again.data_sha256[:12]}) with the bundle {again.bundle_sha256[:12]}; those are the "
-        "held-out texts of this page"
+        f"{_short(again.data_sha256)}) with the bundle {_short(again.bundle_sha256)}; those are "
+        "the held-out texts of this page"
     ]
 
 
 def _picture(task: str, diagrams: Mapping[str, str]) -> list[str]:
     if task not in diagrams:
         return []
-    return [f"![Reliability of {task} before and after calibration]({diagrams[task]})", ""]
+    words = f"Reliability of {markdown_text(task)} before and after calibration"
+    return [f"![{words}]({quote(diagrams[task])})", ""]
 
 
 def _labels(about: ArtefactMetadata) -> list[str]:
     decision = about.decision
     rows = [
-        f"| {_cell(label)} | {trained} | {held} | {threshold:.3f} | {low:.3f} to {high:.3f} | "
-        f"{ece_before:.3f} | {ece_after:.3f} | {brier:.4f} |"
+        [
+            label,
+            str(trained),
+            str(held),
+            f"{threshold:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{ece_before:.3f}",
+            f"{ece_after:.3f}",
+            f"{brier:.4f}",
+        ]
         for label, trained, held, threshold, (low, high), ece_before, ece_after, brier in zip(
             about.labels,
             about.training.positives,
@@ -137,11 +160,7 @@ def _labels(about: ArtefactMetadata) -> list[str]:
         "give. ECE before is of the sigmoid of the logits; ECE after and Brier score are "
         "cross-validated.",
         "",
-        "| label | training rows | held-out rows | threshold | interval | ECE before | ECE after "
-        "| Brier |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *rows,
-        "",
+        markdown_table(LABEL_COLUMNS, rows),
     ]
 
 
@@ -172,5 +191,6 @@ def _mean_change(decision: DecisionFacts, name: Literal["ece", "brier"]) -> str:
     return f"{before:.4f} before calibration, {after:.4f} after it"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _short(digest: str) -> str:
+    """The beginning of a hash."""
+    return markdown_text(digest[:12])

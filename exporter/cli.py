@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click_default_group import DefaultGroup
 
+from batch.command import CommandGroup
 from batch.parameters import NamedPath, WritablePath, require_signature
-from schemas.errors import NarrascanError, UsageError, listing
+from schemas.errors import NarrascanError, UsageError, error_text, listing
+from schemas.logs import set_up_logging
+from schemas.printable import json_line, printable, printable_json
+from schemas.streams import shows_all_letters
 
 if TYPE_CHECKING:
     from schemas.metadata import ArtefactMetadata
@@ -25,14 +28,14 @@ EXISTING_FOLDER = NamedPath(file_okay=False, exists=True)
 EXISTING_FILE = NamedPath(dir_okay=False, exists=True)
 
 
-@click.group(cls=DefaultGroup, default="export", default_if_no_args=False)
+@click.group(cls=CommandGroup, default="export", default_if_no_args=False)
 @click.version_option(package_name="narrascan")
 def main() -> None:
     """Turn a checkpoint into a bundle of self-describing ONNX files, check it, and sign it.
 
     `export-classifier CHECKPOINT --output DIR` is short for `export-classifier export ...`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up_logging()
     logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # tells of every graph it cuts
 
 
@@ -87,8 +90,8 @@ def export(
     precisions = ", ".join(
         dict.fromkeys(name for one in bundle.manifest.tasks.values() for name in one)
     )
-    click.echo(f"bundle: {output} (tasks: {tasks}; {precisions})")
-    click.echo(f"next:   batch-classify articles.parquet --bundle {output} --task NAME")
+    click.echo(f"bundle: {_name(output)} (tasks: {printable(tasks)}; {precisions})")
+    click.echo(f"next:   batch-classify articles.parquet --bundle {_name(output)} --task NAME")
 
 
 @main.command()
@@ -115,6 +118,8 @@ def inspect(path: Path, as_json: bool) -> None:
         else:
             tasks = read_metadata(GraphFile.of_path(path))
             shown = _as_json(tasks) if as_json else model_card(tasks)
+    if as_json:
+        shown = printable_json(shown, only_ascii=not shows_all_letters(sys.stdout))
     click.echo(shown)
 
 
@@ -143,7 +148,7 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
         for finding in recheck(bundle, require_signature):
             problems += finding.verdict == "problem"
             click.echo(
-                json.dumps(asdict(finding), ensure_ascii=False)
+                json_line(asdict(finding), only_ascii=not shows_all_letters(sys.stdout))
                 if as_json
                 else "\n".join(finding.lines(subject_width=16))
             )
@@ -231,7 +236,7 @@ def recalibrate(
             ignore_unknown_gold=ignore_unknown_labels,
         )
         fit_anew(options, settings)
-    click.echo(f"bundle: {target} (task {task} recalibrated, not signed)")
+    click.echo(f"bundle: {_name(target)} (task {printable(task)} recalibrated, not signed)")
 
 
 @main.command()
@@ -249,7 +254,7 @@ def keygen(key: Path) -> None:
         from exporter.signing import make_keys
 
         public = make_keys(key)
-    click.echo(f"private: {key}\npublic:  {public}")
+    click.echo(f"private: {_name(key)}\npublic:  {_name(public)}")
 
 
 @main.command()
@@ -267,7 +272,12 @@ def sign(bundle: Path, key: Path) -> None:
         from exporter.signing import sign_bundle
 
         signature = sign_bundle(bundle, key)
-    click.echo(f"signed: {bundle} (key {signature.key_id})")
+    click.echo(f"signed: {_name(bundle)} (key {signature.key_id})")
+
+
+def _name(path: Path) -> str:
+    """A path as it may be shown."""
+    return printable(str(path))
 
 
 def _precisions(words: str | None) -> list[Precision] | None:
@@ -300,6 +310,6 @@ def _told() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(error_text(error)) from error
     except (NarrascanError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(error_text(error)) from error

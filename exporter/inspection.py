@@ -14,6 +14,7 @@ from exporter.card import model_card
 from schemas.bundle import Bundle
 from schemas.errors import BundleError, listing
 from schemas.files import FileFacts
+from schemas.markdown import markdown_table, markdown_text
 from schemas.metadata import ArtefactMetadata
 from schemas.tasks import TaskName
 
@@ -47,20 +48,19 @@ class BundleReport(BaseModel):
 
     def text(self) -> str:
         """The same for people: the files, and the model card."""
-        signed = f"by key {self.signature.key_id}, not checked" if self.signature else "no"
-        files = [
-            f"| {name} | {facts.bytes:,} | {facts.sha256} |" for name, facts in self.files.items()
-        ]
+        signed = (
+            f"by key {markdown_text(self.signature.key_id)}, not checked"
+            if self.signature
+            else "no"
+        )
+        files = [[name, f"{facts.bytes:,}", facts.sha256] for name, facts in self.files.items()]
         return "\n".join(
             [
                 f"# Bundle {self.sha256}",
                 "",
                 f"Signed: {signed}.",
                 "",
-                "| file | bytes | sha256 |",
-                "| --- | ---: | --- |",
-                *files,
-                "",
+                markdown_table(["file", "bytes", "sha256"], files),
                 model_card(self.tasks),
             ]
         )

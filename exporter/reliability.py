@@ -12,6 +12,7 @@ import numpy.typing as npt
 from schemas.decision import FloatArray
 from schemas.metadata import CalibrationQuality
 from schemas.tasks import BoolArray
+from trainer.pictures import picture_text, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,8 +127,8 @@ def draw_reliability(
     grid[1, 0].set(ylabel="pairs")
     grid[1, 0].set_ylim(bottom=0.7)
     grid[1, 0].legend(frameon=False, fontsize="small", ncols=2)
-    figure.suptitle(f"{task}: {len(gold):,} held-out texts, {gold.shape[1]} labels")
-    figure.savefig(path, dpi=130, format="png")
+    figure.suptitle(f"{picture_text(task)}: {len(gold):,} held-out texts, {gold.shape[1]} labels")
+    save_picture(figure, path)
     pyplot.close(figure)
 
 

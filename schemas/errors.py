@@ -6,7 +6,10 @@ Only the command-line edges (`*/cli.py`) turn these into messages and exit codes
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+
+from schemas.printable import message_text, printable_lines
 
 
 class NarrascanError(Exception):
@@ -22,7 +25,7 @@ class NarrascanError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+        return message_text(self.message, self.hint)
 
 
 class ConfigError(NarrascanError):
@@ -79,6 +82,22 @@ class StoppedError(NarrascanError):
 
 class UsageError(NarrascanError):
     """The command was called with options that cannot be right."""
+
+
+def error_text(error: Exception) -> str:
+    """What an error says, fit to be shown: of ours with the hint, of a library escaped."""
+    if isinstance(error, NarrascanError):
+        return str(error)
+    return printable_lines(str(error) or type(error).__name__)
+
+
+def unexpected_text(error: Exception) -> tuple[str, str]:
+    """Message and hint for an error that nobody expected: what it is, and the traceback."""
+    trace = "".join(traceback.format_exception(error)).rstrip("\n")
+    return (
+        f"unexpected {type(error).__name__}: {error}\n{trace}",
+        "this is a defect in narrascan; please report it with the lines above",
+    )
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str | None:

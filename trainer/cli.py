@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 
 import click
-from click_default_group import DefaultGroup
 
-from schemas.errors import NarrascanError
+from schemas.errors import NarrascanError, error_text
+from schemas.logs import set_up_logging
+from schemas.printable import message_text, printable
 from trainer.cli_types import Duration, WritablePath
+from trainer.command import CommandGroup
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 OUTPUT_FOLDER = WritablePath(path_type=Path, file_okay=False)
@@ -23,14 +25,14 @@ SET_OPTION = click.option(
 )
 
 
-@click.group(cls=DefaultGroup, default="train", default_if_no_args=False)
+@click.group(cls=CommandGroup, default="train", default_if_no_args=False)
 @click.version_option(package_name="narrascan")
 def main() -> None:
     """Fine-tune one encoder for several tasks at once.
 
     `train-classifier CONFIG --output DIR` is short for `train-classifier train ...`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up_logging()
     logging.getLogger("accelerate").setLevel(logging.WARNING)
 
 
@@ -70,12 +72,12 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
 
         files = train(settings, output, overwrite=overwrite)
     except (NarrascanError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(error_text(error)) from error
     if os.environ.get("RANK", "0") != "0":
         return  # the first of several processes speaks for all
-    click.echo(f"checkpoint: {files.folder}")
-    click.echo(f"curves:     {files.curves}")
-    click.echo(f"next:       export-classifier {files.folder}")
+    click.echo(f"checkpoint: {_name(files.folder)}")
+    click.echo(f"curves:     {_name(files.curves)}")
+    click.echo(f"next:       export-classifier {_name(files.folder)}")
 
 
 @main.command("cross-validate")
@@ -124,12 +126,14 @@ def cross_validate_command(
 
         found = cross_validate(settings, output, folds=folds, overwrite=overwrite)
     except (NarrascanError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(error_text(error)) from error
     for name, task in found.tasks.items():
-        click.echo(f"{name}, mean and deviation over {folds} folds:\n{summary_table(task)}")
+        click.echo(
+            f"{printable(name)}, mean and deviation over {folds} folds:\n{summary_table(task)}"
+        )
     files = CrossValidationFiles(output)
-    click.echo(f"tables: {files.page}")
-    click.echo(f"curves: {files.curves}")
+    click.echo(f"tables: {_name(files.page)}")
+    click.echo(f"curves: {_name(files.curves)}")
 
 
 @main.command("search")
@@ -193,20 +197,24 @@ def search_command(
         if error.name != "optuna":
             raise
         raise click.ClickException(
-            "optuna is not installed\nhint: pip install 'narrascan[search]'"
+            message_text("optuna is not installed", "pip install 'narrascan[search]'")
         ) from error
     try:
         limits = Limits(trials, budget_s)
         result = search(config, space, output, limits=limits, overrides=overrides)
     except (NarrascanError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"report: {output / 'search.md'}")
+        raise click.ClickException(error_text(error)) from error
+    click.echo(f"report: {_name(output / 'search.md')}")
     if result.best is None:
         raise click.ClickException("no trial has finished an epoch")
-    click.echo(
-        f"best:   {output / result.best.folder}, {result.metric_name} {result.best.metric:.4f}"
-    )
-    click.echo(f"values: {set_options(result.best)}")
+    best = _name(output / result.best.folder)
+    click.echo(f"best:   {best}, {printable(result.metric_name)} {result.best.metric:.4f}")
+    click.echo(f"values: {printable(set_options(result.best))}")
+
+
+def _name(path: Path) -> str:
+    """A path as it may be shown."""
+    return printable(str(path))
 
 
 if __name__ == "__main__":  # accelerate launch -m trainer.cli

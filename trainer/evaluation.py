@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.decision import FloatArray
+from schemas.markdown import markdown_table, percent, score_text
 from schemas.metrics import Hits, Scores
 from schemas.tasks import BoolArray
 from trainer.intervals import F1Intervals, f1_intervals
-from trainer.markdown import markdown_table, percent, score_text
 
 NO_VALUE = "(none)"
 """Where rows are counted whose domain or language is null or blank."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.files import atomic_path
 from schemas.metrics import Scores
+from trainer.pictures import picture_text, save_picture
 
 
 class EpochRecord(BaseModel):
@@ -60,11 +61,11 @@ def draw_curves(history: History, path: Path) -> None:
         style = f"C{colour}"
         for kind, dash in (("loss", "-"), ("validation_loss", "--")):
             values = [getattr(record, kind)[task] for record in history.epochs]
-            label = f"{task}, {'training' if kind == 'loss' else 'held out'}"
+            label = f"{picture_text(task)}, {'training' if kind == 'loss' else 'held out'}"
             losses.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
         for name, dash in (("micro_f1", "-"), ("macro_f1", "--")):
             values = [getattr(r.validation[task], name) for r in history.epochs]
-            label = f"{task}, {name.replace('_f1', ' F1')}"
+            label = f"{picture_text(task)}, {name.replace('_f1', ' F1')}"
             scores.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
     losses.set(title="Loss", xlabel="epoch", yscale="log")
     scores.set(title="Held-out rows, best single threshold", xlabel="epoch", ylim=(0, 1))
@@ -79,5 +80,5 @@ def draw_curves(history: History, path: Path) -> None:
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+        save_picture(figure, temporary)
     pyplot.close(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from schemas.streams import unescaped
 from trainer.history import EpochRecord
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class TrainingProgress:
     """Shows steps, loss, speed and time left. `enabled` is false on all but the main process."""
 
     def __init__(self, total_steps: int, done_steps: int, *, enabled: bool = True) -> None:
-        console = Console(stderr=True)
+        console = Console(file=unescaped(sys.stderr))
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -38,6 +40,8 @@ class TrainingProgress:
             TimeRemainingColumn(),
             console=console,
             disable=not enabled or not console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._lines = enabled and not console.is_terminal
         self._total, self._done = total_steps, done_steps

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from schemas.files import atomic_path, write_atomic
+from schemas.markdown import markdown_table, markdown_text
+from schemas.printable import printable
+from trainer.pictures import picture_text, save_picture
 from trainer.search_space import Choice, Dimension, Range
 
 if TYPE_CHECKING:
@@ -75,11 +78,11 @@ def _markdown(result: SearchResult) -> str:
     lines = ["# Search", ""]
     if result.best is not None:
         lines += [
-            f"Best: {result.best.folder}, {result.metric_name} {result.best.metric:.4f} in epoch "
-            f"{result.best.best_epoch}.",
+            f"Best: {markdown_text(result.best.folder)}, {markdown_text(result.metric_name)} "
+            f"{result.best.metric:.4f} in epoch {result.best.best_epoch}.",
             "",
             "```text",
-            set_options(result.best),
+            printable(set_options(result.best)),
             "```",
             "",
             "![Metric by parameter](search.png)",
@@ -87,12 +90,11 @@ def _markdown(result: SearchResult) -> str:
         ]
     keys = list(dict.fromkeys(key for trial in result.trials for key in trial.values))
     head = ["trial", *keys, result.metric_name, "best epoch", "epochs", "minutes", "state"]
-    lines += [_row(head), _row(["---"] * len(head))]
     ranked = sorted(result.trials, key=lambda trial: -1.0 if trial.metric is None else trial.metric)
-    lines += [_row(_cells(trial, keys)) for trial in reversed(ranked)]
+    lines.append(markdown_table(head, [_cells(trial, keys) for trial in reversed(ranked)]))
     failed = [trial for trial in result.trials if trial.error is not None]
-    lines += ["", *(f"- {trial.folder}: {trial.error}" for trial in failed)] if failed else []
-    return "\n".join(lines) + "\n"
+    lines += [f"- {markdown_text(f'{trial.folder}: {trial.error}')}" for trial in failed]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _cells(trial: TrialRecord, keys: Sequence[str]) -> list[str]:
@@ -105,10 +107,6 @@ def _cells(trial: TrialRecord, keys: Sequence[str]) -> list[str]:
         f"{trial.seconds / 60:.1f}",
         trial.state,
     ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def draw_search(result: SearchResult, space: Sequence[Dimension], path: Path) -> None:
@@ -134,9 +132,9 @@ def draw_search(result: SearchResult, space: Sequence[Dimension], path: Path) ->
     for axes in panels[len(space) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel(result.metric_name)
+        axes.set_ylabel(picture_text(result.metric_name))
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+        save_picture(figure, temporary)
     pyplot.close(figure)
 
 
@@ -149,10 +147,11 @@ def _draw_dimension(axes: Axes, result: SearchResult, dimension: Dimension) -> N
         axes.scatter(place, trial.metric, facecolors=fill, edgecolors="C0", alpha=0.8)
         if trial is result.best:
             axes.scatter(place, trial.metric, s=160, facecolors="none", edgecolors="C3")
-    axes.set_title(dimension.key, fontsize="medium")
+    axes.set_title(picture_text(dimension.key), fontsize="medium")
     axes.grid(alpha=0.3)
     if isinstance(dimension, Choice):
-        axes.set_xticks(range(len(dimension.choices)), dimension.choices)
+        names = [picture_text(choice) for choice in dimension.choices]
+        axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(dimension.choices) - 0.5)
     elif dimension.log:
         axes.set_xscale("log")

@@ -8,7 +8,7 @@ from batch.output.folder import OutputFolder
 from batch.output.record import Counts, RunFacts, Timings, run_record
 from batch.page import write_report
 from batch.report import JointReport, Report, build_report
-from batch.stats import RunStats
+from batch.totals import MergedStats
 from schemas.errors import OutputError
 from schemas.files import FileFacts, remedy
 
@@ -16,7 +16,7 @@ from schemas.files import FileFacts, remedy
 def publish_run(
     output: OutputFolder,
     facts: RunFacts,
-    stats: RunStats,
+    stats: MergedStats,
     outputs: dict[str, FileFacts],
     timings: Timings,
 ) -> None:
@@ -36,7 +36,7 @@ def publish_run(
     output.finish(json.dumps(record, indent=1, ensure_ascii=False))
 
 
-def _report(facts: RunFacts, stats: RunStats) -> Report | JointReport:
+def _report(facts: RunFacts, stats: MergedStats) -> Report | JointReport:
     """The report of the one task, or those of several in one."""
     reports = {
         about.task: build_report(

@@ -15,7 +15,7 @@ from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunKey
 from batch.scorer import Scorer
-from batch.stats import RunStats
+from batch.totals import MergedStats, merge_stats
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
 
@@ -36,15 +36,12 @@ class Counts:
         return self.quarantined / max(self.rows, 1)
 
     @classmethod
-    def of(cls, stats: RunStats) -> Self:
+    def of(cls, stats: MergedStats) -> Self:
         """Rows of all domains, the same for every task; a shard may have nothing to do."""
-        domains = next((task.domains.values() for task in stats.tasks.values()), ())
-        return cls(
-            *(
-                sum(getattr(domain, name) for domain in domains)
-                for name in ("rows", "ok", "truncated", "empty", "quarantined")
-            )
-        )
+        total = next((task.total for task in stats.tasks.values()), None)
+        if total is None:
+            return cls(0, 0, 0, 0, 0)
+        return cls(total.rows, total.ok, total.truncated, total.empty, total.quarantined)
 
 
 class Timings(BaseModel):
@@ -187,19 +184,19 @@ def now() -> str:
 
 def merge_markers(
     output: OutputFolder, chunks: Iterable[int]
-) -> tuple[RunStats, dict[str, FileFacts]]:
+) -> tuple[MergedStats, dict[str, FileFacts]]:
     """Add up what the markers of chunks, by index, say; one is held at a time.
 
     Returns the statistics of them all, and the facts of their files by relative path.
     """
-    stats = RunStats({})
+    indexes = [*chunks]
     outputs: dict[str, FileFacts] = {}
-    for index in chunks:
+    for index in indexes:
         marker = output.marker(index)
-        stats = stats + marker.run_stats()
         outputs[f"predictions/{output.part_name(index)}"] = marker.part
         if marker.quarantine is not None:
             outputs[f"quarantine/{output.part_name(index)}"] = marker.quarantine
+    stats = merge_stats(lambda: (output.marker(index).run_stats() for index in indexes))
     return stats, outputs
 
 

@@ -1,5 +1,7 @@
 """What the report of a run promises."""
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -10,12 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batch.counting import ChunkStats, count_rows
+from batch.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains, short_name
 from batch.page import DETAILED_DOMAINS, render_html, write_report
 from batch.report import JointReport, Report, build_report, notices
-from batch.stats import ChunkStats, count_rows
+from batch.stats import RunStats
+from batch.totals import TaskStats, merge_stats
 
 NASTY = ("<script>alert(1)</script>", 'he said "no" & left', "Überwachung — قصص")
 VOID = {"meta", "br", "path"}
+
+
+def added(*chunks: ChunkStats) -> TaskStats:
+    """Statistics of chunks as the report takes them."""
+    runs = [RunStats({"narrative": chunk}) for chunk in chunks]
+    return merge_stats(lambda: runs).tasks["narrative"]
 
 
 def fake_stats(
@@ -43,10 +54,12 @@ def fake_report(
     return report_of(fake_stats(labels, domains, gold=gold), labels, gold=gold)
 
 
-def report_of(stats: ChunkStats, labels: Sequence[str], *, gold: bool = False) -> Report:
+def report_of(
+    stats: ChunkStats | TaskStats, labels: Sequence[str], *, gold: bool = False
+) -> Report:
     """A report with thresholds of 0.4."""
     return build_report(
-        stats,
+        added(stats) if isinstance(stats, ChunkStats) else stats,
         task="narrative",
         labels=labels,
         thresholds=[0.4] * len(labels),
@@ -117,7 +130,8 @@ def test_report_json_validates(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     """Files do not depend on the order in which domains appeared, nor on a round trip by JSON."""
     stats = fake_stats(NASTY, ["b.example", "a.example"])
-    resumed = ChunkStats.from_json(json.loads(json.dumps(stats.to_json())))
+    written_stats = json.loads(json.dumps(RunStats({"narrative": stats}).to_json()))
+    resumed = RunStats.from_json(written_stats).tasks["narrative"]
     written = []
     for name, counted in (("once", stats), ("resumed", resumed)):
         folder = tmp_path / name
@@ -146,7 +160,7 @@ def test_page_escapes_names() -> None:
     """Markup in a label, a domain or the gold column stays text."""
     page = render_html(
         build_report(
-            fake_stats(NASTY, ["<script>x</script>", '"><img src=x>']),
+            added(fake_stats(NASTY, ["<script>x</script>", '"><img src=x>'])),
             task="narrative",
             labels=NASTY,
             thresholds=[0.4] * len(NASTY),
@@ -180,7 +194,7 @@ def test_links_lead_somewhere() -> None:
 def test_no_rows_give_a_report() -> None:
     """A corpus without rows, with gold or without, still has a report that says so."""
     for gold in (True, False):
-        report = report_of(ChunkStats({}), ["x", "y"], gold=gold)
+        report = report_of(fake_stats(["x", "y"], [], gold=gold, rows=0), ["x", "y"], gold=gold)
 
         assert report.notes == ("The corpus has no articles.",)
         assert report.overall.gold is None
@@ -191,7 +205,7 @@ def test_gold_column_without_gold_gives_a_report() -> None:
     """Where no row of the corpus or of a domain has gold labels, there are no scores, not zeros."""
     plain = fake_stats(["x"], ["plain.example"], gold=False)
     compared = fake_stats(["x"], ["gold.example"])
-    mixed = report_of(plain + compared, ["x"], gold=True)
+    mixed = report_of(added(plain, compared), ["x"], gold=True)
     none = report_of(plain, ["x"], gold=True)
 
     assert none.overall.gold is None
@@ -299,3 +313,120 @@ def test_joint_report_json_validates(tmp_path: Path) -> None:
 
     assert JointReport.model_validate_json(text) == report
     assert list(json.loads(text)["tasks"]) == ["topics", "narrative"]
+
+
+def of_domains(
+    names: Sequence[str | None], *, labels: int = 2, gold: bool = False, seed: int = 0
+) -> ChunkStats:
+    """A chunk with one scored row for each name."""
+    rows = len(names)
+    probabilities = np.random.default_rng(seed).random((rows, labels), dtype=np.float32)
+    return count_rows(
+        domains=names,
+        statuses=["ok"] * rows,
+        tokens=np.full(rows, 10),
+        probabilities=probabilities,
+        decided=probabilities >= np.float32(0.4),
+        gold=probabilities >= np.float32(0.5) if gold else None,
+    )
+
+
+def test_twenty_thousand_domains_give_a_small_report(tmp_path: Path) -> None:
+    """The largest domains are described, the others are counted together, and all add up."""
+    names = [f"https://news{number}.example/path" for number in range(20_000)]
+    stats = added(
+        *(of_domains(names[first : first + 4096], gold=True) for first in range(0, 20_000, 4096)),
+        of_domains([*names[77:79], *names[19_000:19_010]], gold=True),
+    )
+    report = report_of(stats, ["x", "y"], gold=True)
+    write_report(report, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    assert len(report.domains) == MOST_DOMAINS
+    assert {*names[77:79], *names[19_000:19_010]} <= set(report.domains)
+    assert report.others is not None
+    assert (report.others.domains, report.others.domains_exact) == (19_500, True)
+    assert report.overall.rows == 20_012
+    described = list(report.domains.values())
+    assert sum(section.rows for section in described) + report.others.rows == 20_012
+    assert report.others.gold is not None
+    assert report.others.gold.rows == report.others.rows
+    assert any("500 of 20,000" in note for note in report.notes)
+    assert "19,500 other domains" in page
+    assert Page(page).open == []
+    assert all(path.stat().st_size < 2_000_000 for path in tmp_path.iterdir())
+
+
+def test_many_labels_leave_fewer_domains() -> None:
+    """Domains times labels are bounded, of all tasks together, and one domain always stays."""
+    chunk = of_domains([f"site-{number}" for number in range(60)], labels=1000)
+    runs = [RunStats({"a": chunk, "b": chunk})]
+    merged = merge_stats(lambda: runs)
+
+    assert [len(task.domains) for task in merged.tasks.values()] == [most_domains(2000)] * 2
+    assert most_domains(2000) == 10
+    assert most_domains(10**6) == 1
+
+
+def test_page_of_many_labels_is_small() -> None:
+    """Tables of labels show the most frequent; the page says where the others are."""
+    labels = [f"label {number}" for number in range(1000)]
+    report = report_of(of_domains(["a", "b"], labels=1000), labels)
+    page = render_html(report)
+
+    assert page.count('<tr><th scope="row"><bdi>label') < 3000
+    assert "labels are in report.json" in page
+    assert len(page) < 5_000_000
+
+
+@pytest.mark.parametrize("reserved", [NO_DOMAIN, "(others)", "a other domain"])
+def test_domains_named_like_ours_are_not_mixed_up(reserved: str) -> None:
+    """A domain that is called what we call a group of rows has rows of its own."""
+    report = report_of(of_domains([reserved, None, "", reserved, reserved]), ["x", "y"])
+    rows = {name: section.rows for name, section in report.domains.items()}
+
+    assert rows.pop(NO_DOMAIN) == 2
+    assert list(rows.values()) == [3]
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    """Domains and labels of a million characters make small files, and two are never one."""
+    long = "x" * 1_000_000
+    stats = of_domains([long + "a", long + "b", long + "b", domain_name(long + "a")])
+    marker = json.dumps(RunStats({"narrative": stats}).to_json())
+    report = report_of(stats, [long, long + "2"])
+    write_report(report, tmp_path)
+
+    assert sorted(section.rows for section in report.domains.values()) == [1, 1, 2]
+    assert len(set(report.labels)) == 2
+    assert all(len(name) < 200 for name in [*report.domains, *report.labels])
+    assert len(marker) < 10_000
+    assert all(path.stat().st_size < 100_000 for path in tmp_path.iterdir())
+    assert short_name("economy: markets") == "economy: markets"
+
+
+def test_rows_without_domain_are_described_among_many() -> None:
+    """However few they are, rows without a domain have their line, beside the largest domains."""
+    names = [f"site-{number}" for number in range(MOST_DOMAINS + 5)]
+    report = report_of(of_domains([*names, *names, None]), ["x", "y"])
+
+    assert report.domains[NO_DOMAIN].rows == 1
+    assert len(report.domains) == MOST_DOMAINS + 1
+    assert report.others is not None
+    assert report.others.domains == 5
+
+
+def test_style_of_the_page_is_what_its_policy_allows() -> None:
+    """The one style sheet has the hash of the policy; there is no other style, script or source."""
+    page = render_html(fake_report(NASTY, ["a.example", "b.example", "c.example"]))
+    parsed = Page(page)
+    policies = [value for name, value in parsed.attributes if name == "content" and value]
+    policy = next(value for value in policies if "default-src" in value)
+    sheets = re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(sheets[0].encode()).digest()).decode()
+
+    assert policy.split("; ")[:2] == ["default-src 'none'", f"style-src 'sha256-{digest}'"]
+    assert len(sheets) == page.count("<style") == 1
+    names = {name for name, _ in parsed.attributes}
+    assert not {name for name in names if name == "style" or name.startswith("on")}
+    assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(parsed.tags)

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batch.stats import NO_DOMAIN, STATUSES, ChunkStats, DomainStats, RunStats, count_rows
+from batch import counting
+from batch.counting import STATUSES, ChunkStats, count_rows
+from batch.domains import NO_DOMAIN
+from batch.stats import RunStats
+from batch.totals import DomainStats, TaskStats, merge_stats
 from schemas.decision import FloatArray
 from schemas.metrics import CountArray
 from schemas.tasks import BoolArray
@@ -43,6 +46,37 @@ class Rows:
         )
 
 
+def merged(*chunks: ChunkStats) -> TaskStats:
+    """The statistics of chunks added up."""
+    runs = [RunStats({"topics": chunk}) for chunk in chunks]
+    return merge_stats(lambda: runs).tasks["topics"]
+
+
+def by_hand(rows: Rows) -> dict[str, dict[str, object]]:
+    """What is counted of each domain, row by row in plain Python."""
+    counted: dict[str, dict[str, object]] = {}
+    for domain in {name if name and name.strip() else NO_DOMAIN for name in rows.domains}:
+        numbers = [
+            row
+            for row, name in enumerate(rows.domains)
+            if (name if name and name.strip() else NO_DOMAIN) == domain
+        ]
+        scored = [row for row in numbers if rows.statuses[row] in ("ok", "truncated")]
+        chances = rows.probabilities[scored].astype(np.float64)
+        counted[domain] = {
+            **{status: sum(rows.statuses[row] == status for row in numbers) for status in STATUSES},
+            "rows": len(numbers),
+            "tokens": sum(int(rows.tokens[row]) for row in scored),
+            "label_counts": (chances >= 0.5).sum(axis=0).tolist(),
+            "probability_sum": np.rint(chances * 1e6).sum(axis=0).astype(int).tolist(),
+            "probability_histogram": [
+                np.histogram(np.minimum(np.floor(column * 20), 19), np.arange(21))[0].tolist()
+                for column in chances.T
+            ],
+        }
+    return counted
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> Rows:
     """Up to 30 rows of up to 4 labels in a few domains, with gold or without."""
@@ -60,66 +94,84 @@ def tables(draw: st.DrawFn) -> Rows:
     )
 
 
-def comparable(stats: ChunkStats) -> dict[str, Any]:
-    """Stored form, with the one float sum rounded: its last bits depend on the order of adding."""
-    stored = stats.to_json()
-    for counts in stored.values():
-        if counts["hits"] is not None:
-            counts["hits"]["samples_f1_sum"] = round(counts["hits"]["samples_f1_sum"], 9)
-    return stored
+def plain(stats: DomainStats) -> dict[str, object]:
+    """Statistics as lists; the one float sum rounded: its last bits depend on the order."""
+    counts: dict[str, object] = {}
+    for field in fields(stats):
+        value = getattr(stats, field.name)
+        counts[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+    counts["hits"] = None
+    if stats.hits is not None:
+        hits = stats.hits.to_json()
+        counts["hits"] = hits | {"samples_f1_sum": round(hits["samples_f1_sum"], 9)}
+    return counts
+
+
+def comparable(stats: TaskStats) -> dict[str, object]:
+    """Statistics of the total and of every domain."""
+    return {
+        "total": plain(stats.total),
+        **{f"domain {name}": plain(counts) for name, counts in stats.domains.items()},
+    }
 
 
 @given(tables(), st.lists(st.integers(0, 30), max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_chunks_add_up_however_they_are_cut(rows: Rows, cuts: list[int]) -> None:
-    """Counting parts and adding them, from the left or from the right, equals counting once."""
+    """Counting parts and adding them, forwards or backwards, equals counting once."""
     edges = [0, *sorted(min(cut, len(rows.domains)) for cut in cuts), len(rows.domains)]
     parts = [rows.count(start, end) for start, end in pairwise(edges)]
-    from_left, from_right = ChunkStats({}), ChunkStats({})
-    for part in parts:
-        from_left = from_left + part
-    for part in reversed(parts):
-        from_right = part + from_right
 
-    assert comparable(from_left) == comparable(from_right) == comparable(rows.count())
+    assert comparable(merged(*parts)) == comparable(merged(rows.count()))
+    assert comparable(merged(*reversed(parts))) == comparable(merged(rows.count()))
+
+
+@given(tables())
+@settings(max_examples=60, deadline=None)
+def test_columns_hold_what_is_counted_row_by_row(rows: Rows) -> None:
+    """Counting by columns gives what a loop over the rows of each domain gives."""
+    stats = merged(rows.count())
+    counted = {name: plain(counts) for name, counts in stats.domains.items()}
+    expected = by_hand(rows)
+
+    assert counted.keys() == expected.keys()
+    for name, counts in expected.items():
+        assert {key: counted[name][key] for key in counts} == counts
+
+
+@given(rows=tables())
+@settings(max_examples=40, deadline=None)
+def test_small_blocks_change_no_count(rows: Rows) -> None:
+    """Labels counted a block at a time, as in wide tasks, give the counts of all at once."""
+    at_once = RunStats({"topics": rows.count()}).to_json()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "BLOCK_VALUES", 2)
+
+        assert RunStats({"topics": rows.count()}).to_json() == at_once
 
 
 @given(tables())
 @settings(max_examples=40, deadline=None)
 def test_statistics_survive_json(rows: Rows) -> None:
-    """What a marker stores comes back with every count, shape and dtype, and stores the same."""
-    stats = rows.count()
-    stored = json.dumps(stats.to_json())
-    read = ChunkStats.from_json(json.loads(stored))
+    """What a marker holds comes back with every count, and is written the same again."""
+    written = json.dumps(RunStats({"topics": rows.count()}).to_json())
+    read = RunStats.from_json(json.loads(written))
 
-    assert json.dumps(read.to_json()) == stored
-    for name, counts in stats.domains.items():
-        np.testing.assert_array_equal(
-            read.domains[name].probability_histogram, counts.probability_histogram, strict=True
-        )
-        np.testing.assert_array_equal(
-            read.domains[name].token_histogram, counts.token_histogram, strict=True
-        )
+    assert json.dumps(read.to_json()) == written
+    assert comparable(merged(read.tasks["topics"])) == comparable(merged(rows.count()))
 
 
 @given(tables())
 @settings(max_examples=40, deadline=None)
 def test_every_row_is_counted_once(rows: Rows) -> None:
     """Rows add up over domains and statuses, scored rows over each label's histogram."""
-    stats = rows.count().domains.values()
+    stats = merged(rows.count()).domains.values()
 
     assert sum(counts.rows for counts in stats) == len(rows.domains)
     for counts in stats:
         assert counts.rows == counts.scored + counts.empty + counts.quarantined
         assert set(counts.probability_histogram.sum(axis=1).tolist()) == {counts.scored}
         assert counts.labels_a_row.sum() == counts.token_histogram.sum() == counts.scored
-
-
-def test_order_of_domains_does_not_change_what_is_stored() -> None:
-    """Markers and reports list domains by name, whichever came first in the corpus."""
-    one, two = (tiny(domains=names) for names in (["b", "a"], ["a", "b"]))
-
-    assert json.dumps((one + two).to_json()) == json.dumps((two + one).to_json())
 
 
 def tiny(
@@ -142,17 +194,26 @@ def tiny(
     ).count()
 
 
+def test_order_of_rows_does_not_change_what_is_stored() -> None:
+    """Markers list domains by name, whichever came first in the corpus."""
+    one, two = (tiny(domains=names) for names in (["b", "a"], ["a", "b"]))
+
+    assert RunStats({"topics": one}).to_json() == RunStats({"topics": two}).to_json()
+
+
 def test_counts_by_hand() -> None:
     """A table of four rows gives the counts that a reader of it would write down."""
-    stats = tiny(
-        domains=["a", "a", "a", "b"],
-        statuses=["ok", "truncated", "ok", "ok"],
-        tokens=[16, 512, 17, 600],
-        chances=[[0.5, 0.25], [1.0, 0.75], [0.0, 0.25], [0.1, 0.2]],
-        gold=[[True, False], [True, False], [False, True], [False, False]],
+    stats = merged(
+        tiny(
+            domains=["a", "a", "a", "b"],
+            statuses=["ok", "truncated", "ok", "ok"],
+            tokens=[16, 512, 17, 600],
+            chances=[[0.5, 0.25], [1.0, 0.75], [0.0, 0.25], [0.1, 0.2]],
+            gold=[[True, False], [True, False], [False, True], [False, False]],
+        )
     )
 
-    assert stats.domains["a"].to_json() == {
+    assert plain(stats.domains["a"]) == {
         "rows": 3,
         "ok": 2,
         "truncated": 1,
@@ -163,7 +224,7 @@ def test_counts_by_hand() -> None:
         "label_counts": [2, 1],
         "probability_histogram": [
             [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-            [0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            [0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0],
         ],
         "probability_sum": [1_500_000, 1_250_000],
         "labels_a_row": [1, 1, 1, 0, 0, 0],
@@ -181,7 +242,7 @@ def test_counts_by_hand() -> None:
 
 def test_empty_rows_miss_their_gold_labels() -> None:
     """An empty row has no labels and no probabilities, but its gold labels count as missed."""
-    stats = tiny(domains=["a"], statuses=["empty"], gold=[[True, False]]).domains["a"]
+    stats = merged(tiny(domains=["a"], statuses=["empty"], gold=[[True, False]])).domains["a"]
 
     assert stats.label_counts.tolist() == [0, 0]
     assert stats.probability_histogram.sum() == stats.tokens == 0
@@ -192,15 +253,21 @@ def test_empty_rows_miss_their_gold_labels() -> None:
 
 def test_quarantined_rows_count_nowhere_else() -> None:
     """A quarantined row is in rows and quarantined, whatever its other columns hold."""
-    stats = tiny(
-        domains=["a"],
-        statuses=["quarantined"],
-        chances=[[float("nan"), float("nan")]],
-        gold=[[True, True]],
-    )
-    expected = DomainStats.zero(2, gold=True).to_json() | {"rows": 1, "quarantined": 1}
+    stats = merged(
+        tiny(
+            domains=["a"],
+            statuses=["quarantined"],
+            chances=[[float("nan"), float("nan")]],
+            gold=[[True, True]],
+        )
+    ).domains["a"]
 
-    assert stats.to_json() == {"a": expected}
+    assert (stats.rows, stats.quarantined, stats.scored, stats.tokens) == (1, 1, 0, 0)
+    assert not stats.probability_sum.any()
+    assert not stats.probability_histogram.any()
+    assert stats.hits is not None
+    assert stats.hits.rows == 0
+    assert not stats.hits.false_negatives.any()
 
 
 def test_rows_without_gold_are_not_compared() -> None:
@@ -213,7 +280,7 @@ def test_rows_without_gold_are_not_compared() -> None:
         gold=np.array([[True], [False]]),
         has_gold=np.array([True, False]),
     ).count()
-    hits = stats.domains["a"].hits
+    hits = merged(stats).domains["a"].hits
 
     assert hits is not None
     assert (hits.rows, hits.false_positives.tolist()) == (1, [0])
@@ -223,18 +290,18 @@ def test_rows_without_domain_have_a_name() -> None:
     """Null and blank domains are counted together under one name."""
     stats = tiny(domains=[None, "", "  ", "a"])
 
-    assert {name: counts.rows for name, counts in stats.domains.items()} == {NO_DOMAIN: 3, "a": 1}
+    assert dict(zip(stats.names, stats.rows, strict=True)) == {NO_DOMAIN: 3, "a": 1}
 
 
 def test_chunk_without_gold_adds_no_hits() -> None:
     """Where only some chunks have gold labels, adding the others, first or last, changes no hit."""
     compared = tiny(domains=["a"], gold=[[True, True]])
-    plain = tiny(domains=["a", "a"])
-    hits = compared.to_json()["a"]["hits"]
+    others = tiny(domains=["a", "a"])
+    hits = plain(merged(compared).domains["a"])["hits"]
 
-    assert (compared + plain).to_json()["a"]["hits"] == hits
-    assert (plain + compared).to_json()["a"]["hits"] == hits
-    assert (plain + compared).domains["a"].rows == 3
+    assert plain(merged(compared, others).domains["a"])["hits"] == hits
+    assert plain(merged(others, compared).domains["a"])["hits"] == hits
+    assert merged(others, compared).domains["a"].rows == 3
 
 
 def test_unknown_status_is_refused() -> None:
@@ -248,11 +315,18 @@ def test_unknown_status_is_refused() -> None:
 def test_statistics_of_tasks_add_up_each_for_itself(one: Rows, other: Rows, cut: int) -> None:
     """Chunks are added task by task, also after a round trip by JSON."""
     tasks = {"topics": one, "roles": other}
-    added = RunStats({})
-    for start, end in ((0, cut), (cut, None)):
-        chunk = RunStats({task: rows.count(start, end) for task, rows in tasks.items()})
-        added = added + RunStats.from_json(json.loads(json.dumps(chunk.to_json())))
+    chunks = [
+        RunStats.from_json(
+            json.loads(
+                json.dumps(
+                    RunStats({name: rows.count(*part) for name, rows in tasks.items()}).to_json()
+                )
+            )
+        )
+        for part in ((0, cut), (cut, None))
+    ]
+    added = merge_stats(lambda: chunks).tasks
 
-    assert list(added.tasks) == ["topics", "roles"]
+    assert list(added) == ["topics", "roles"]
     for task, rows in tasks.items():
-        assert comparable(added.tasks[task]) == comparable(rows.count())
+        assert plain(added[task].total) == plain(merged(rows.count()).total)

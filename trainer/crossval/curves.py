@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from trainer.history import History
+from trainer.pictures import picture_text, save_picture
 
 TRAINING, HELD_OUT = "C0", "C1"
 MICRO, MACRO = "C2", "C4"
@@ -32,8 +33,8 @@ def draw_fold_curves(histories: Sequence[History], path: Path) -> None:
             _line(losses, history, [record.validation_loss[task] for record in epochs], HELD_OUT)
             _line(scores, history, [each.micro_f1 for each in validation], MICRO)
             _line(scores, history, [each.macro_f1 for each in validation], MACRO)
-        losses.set(title=f"{task}: loss", yscale="log")
-        scores.set(title=f"{task}: F1 on held-out rows, best single threshold")
+        losses.set(title=f"{picture_text(task)}: loss", yscale="log")
+        scores.set(title=f"{picture_text(task)}: F1 on held-out rows, best single threshold")
         scores.set_ylim(top=1.0)
         _legend(losses, {"training": TRAINING, "held out": HELD_OUT})
         _legend(scores, {"micro-F1": MICRO, "macro-F1": MACRO})
@@ -41,7 +42,7 @@ def draw_fold_curves(histories: Sequence[History], path: Path) -> None:
         axes.set_xlabel(f"epoch (one line a fold, {len(histories)} folds; dot: best epoch)")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.savefig(path, dpi=130, format="png")
+    save_picture(figure, path)
 
 
 def _line(axes: Axes, history: History, values: Sequence[float], colour: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.markdown import markdown_code, markdown_table, markdown_text, score_text
 from schemas.metrics import Scores
 from trainer.crossval.results import (
     METRICS,
@@ -14,7 +15,6 @@ from trainer.crossval.results import (
     Spread,
     TaskResult,
 )
-from trainer.markdown import markdown_table, score_text
 
 RULE_TITLES: dict[RuleName, str] = {
     "micro": "One threshold, best micro-F1",
@@ -27,11 +27,13 @@ def cross_validation_page(found: CrossValidation) -> str:
     """The whole page."""
     intro = (
         f"# Cross-validation\n\n{found.folds} folds, seed {found.seed}, encoder "
-        f"`{found.encoder}`, config {found.config_sha256[:12]}. Each fold was tested on rows that "
-        "neither its training nor its thresholds have seen. Curves by epoch: "
+        f"{markdown_code(found.encoder)}, config {found.config_sha256[:12]}. Each fold was tested "
+        "on rows that neither its training nor its thresholds have seen. Curves by epoch: "
         "[curves.png](curves.png).\n"
     )
-    sections = [f"## {name}\n\n{task_tables(task)}" for name, task in found.tasks.items()]
+    sections = [
+        f"## {markdown_text(name)}\n\n{task_tables(task)}" for name, task in found.tasks.items()
+    ]
     return "\n".join([intro, *sections])
 
 

@@ -1,0 +1,91 @@
+"""Groups of commands whose streams cannot fail them and whose errors are printable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import click
+from click_default_group import DefaultGroup
+
+from batch.progress import make_progress
+from schemas.errors import unexpected_text
+from schemas.printable import message_text, printable_lines
+from schemas.streams import guard_streams
+
+
+@contextmanager
+def printable_usage() -> Iterator[None]:
+    """Escape what click repeats of the command line in an error."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        message = printable_lines(error.format_message())
+        raise click.UsageError(message, ctx=error.ctx) from error
+
+
+class Command(click.Command):
+    """A command whose usage errors are printable."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line."""
+        with printable_usage():
+            return super().parse_args(ctx, args)
+
+
+class LoggedCommand(Command):
+    """A command with --log-format; with json, usage errors too are a line of JSON."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line."""
+        words = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as error:
+            if not _wants_json(words):
+                raise
+            progress = make_progress("json")
+            progress.note("error", f"Error: {error.format_message()}", kind=type(error).__name__)
+            ctx.exit(error.exit_code)
+
+
+class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group has no types
+    """A group of commands with a default one; also an error that nobody expected is a message."""
+
+    command_class = Command
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line, with streams that cannot fail it."""
+        guard_streams()
+        return super().main(*args, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words before the command."""
+        with printable_usage():
+            return list(super().parse_args(ctx, args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Choose the command."""
+        with printable_usage():
+            name, command, words = super().resolve_command(ctx, args)
+            return name, command, words
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command; an unexpected error is shown with its traceback, exit 1."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            raise click.ClickException(message_text(*unexpected_text(error))) from error
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """True if the words of a command line ask for log lines in JSON."""
+    return "--log-format=json" in words or ("--log-format", "json") in pairwise(words)
