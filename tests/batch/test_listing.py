@@ -196,6 +196,16 @@ def test_a_table_of_a_table_format_is_refused(
     assert "export" in str(error.value.hint)
 
 
+def test_a_link_into_a_table_is_refused_too(write: Write, lake: Path, tmp_path: Path) -> None:
+    """A partition of a table is part of it, however one gets there."""
+    partition = write(COLUMNS, "table/day=2/a.parquet").parent
+    (tmp_path / "table" / "_delta_log").mkdir()
+    (lake / "day=2").symlink_to(partition)
+    for entry in (lake, lake / "day=2"):
+        with pytest.raises(CorpusError, match="table: is a table in Delta format"):
+            find_files([str(entry)])
+
+
 def test_files_of_a_table_can_be_named(write: Write, tmp_path: Path) -> None:
     """Whoever names the current files one by one is not refused."""
     file = write(COLUMNS, "table/a.parquet")
@@ -207,10 +217,9 @@ def test_files_of_a_table_can_be_named(write: Write, tmp_path: Path) -> None:
 def test_a_dangling_link_is_an_error(lake: Path) -> None:
     """What a link stands for cannot be seen, which is not the same as absent."""
     (lake / "day=2").symlink_to("nowhere")
-    with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
-        find_files([str(lake)])
-    with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
-        find_files([str(lake / "day=2")])
+    for entry in ("{}", "{}/day=2", "{}/*", "{}/*/*.parquet", "{}/**/*.parquet"):
+        with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
+            find_files([entry.format(lake)])
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
@@ -326,6 +335,7 @@ def test_a_folder_of_a_store_is_read_like_a_local_one(write: Write) -> None:
     try:
         listing = find_files(["memory://lake"])
         found = find_files(["memory://lake/*/*.parquet"])
+        doubled = find_files(["memory://lake/d=1/a.parquet", "memory://lake", "memory://lake"])
         store.pipe("/lake/deep/_delta_log/0.json", b"{}")
         with pytest.raises(CorpusError, match="Delta"):
             find_files(["memory://lake"])
@@ -335,6 +345,7 @@ def test_a_folder_of_a_store_is_read_like_a_local_one(write: Write) -> None:
     paths = ["memory:///lake/_k=1/b.parquet", "memory:///lake/d=1/a.parquet"]
     assert [file.name for file in listing.files] == [*paths, "memory:///lake/part-0"]
     assert [file.name for file in found.files] == paths
+    assert len(doubled.files) == len(listing.files)
     assert {file.name for file in listing.left_out} == {
         "memory:///lake/_tmp/",
         "memory:///lake/notes.txt",
