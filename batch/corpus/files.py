@@ -188,9 +188,9 @@ def _open_filesystem(entry: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _check_archive(link: str) -> None:
-    """Refuse an archive that is a pipe or a device before it is opened."""
+    """Refuse an archive that is a pipe or a device before it is opened; `dir://` takes folders."""
     path = Path(link.partition("://")[2] if link.startswith(("file://", "local://")) else link)
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise special_file(label_of(link), describe_kind(path.stat().st_mode))
 
 

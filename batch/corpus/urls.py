@@ -110,7 +110,8 @@ def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
     if colon:
         return redacted(CHAIN.join([f"{scheme}://{bare}", *rest]))
     inner, *rest = rest  # a cache in front of a store has no path of its own
-    return redacted(CHAIN.join([first, f"{inner.partition('://')[0]}://{bare}", *rest]))
+    scheme, colon, _ = inner.partition("://")
+    return redacted(CHAIN.join([first, f"{scheme}://{bare}" if colon else bare, *rest]))
 
 
 def check_protocols(url: str) -> None:

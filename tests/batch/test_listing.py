@@ -411,3 +411,21 @@ def test_a_corpus_with_a_time_of_next_year_is_settled(lake: Path) -> None:
     time.sleep(2.1)  # for its other time, which nothing can set
 
     assert find_files([str(file)]).files[0].version.is_settled
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("simplecache::file://{}/a.parquet", "simplecache::file://{}/a.parquet"),
+        ("simplecache::{}/a.parquet", "simplecache::{}/a.parquet"),
+        ("dir://a.parquet::{}", "dir://a.parquet::{}"),
+        ("dir://*::file://{}", "dir://a.parquet::file://{}"),
+    ],
+)
+def test_a_chained_url_is_named_whole(write: Write, entry: str, name: str) -> None:
+    """The name can be given to the command again."""
+    folder = write(COLUMNS, "only/a.parquet").parent
+    (file,) = find_files([entry.format(folder)]).files
+
+    assert file.name == name.format(folder)
+    assert len(find_files([file.name]).files) == 1
