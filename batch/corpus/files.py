@@ -18,6 +18,7 @@ from batch.corpus.urls import (
     CHAIN,
     WEB,
     check_protocols,
+    is_local,
     label_of,
     library_errors,
     redacted,
@@ -143,7 +144,6 @@ def _collect(
 ) -> bool:
     """Add the files of one entry; False if it stands for none."""
     filesystem, path = _open_filesystem(entry)
-    is_local = isinstance(filesystem, LocalFileSystem)
 
     def name_of(below: str) -> str:
         return source_name(entry, below, filesystem)
@@ -156,7 +156,7 @@ def _collect(
         entry=entry,
         label=lambda below: printable(name_of(below)),
         leave_out=note,
-        output=_output_below(path, leave_out) if is_local and leave_out else "",
+        output=_output_below(path, leave_out) if is_local(filesystem) and leave_out else "",
     )
     candidates = _candidates(walk, path)
     sources = []

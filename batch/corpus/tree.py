@@ -12,9 +12,8 @@ from typing import Protocol
 
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
-from batch.corpus.urls import label_of, library_errors, plain_reason
+from batch.corpus.urls import is_local, label_of, library_errors, plain_reason
 from batch.corpus.versions import CheckStop, FileVersion, describe_kind, local_version, never_stop
 from schemas.errors import CorpusError
 
@@ -61,7 +60,7 @@ def open_tree(
     filesystem: AbstractFileSystem, entry: str, check_stop: CheckStop = never_stop
 ) -> Tree:
     """The tree of a corpus entry. check_stop: called for every name that is listed."""
-    if isinstance(filesystem, LocalFileSystem):
+    if is_local(filesystem):
         return LocalTree(filesystem, check_stop)
     flat = type(filesystem).find is not AbstractFileSystem.find
     if isinstance(filesystem, AsyncFileSystem):

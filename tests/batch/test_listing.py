@@ -11,11 +11,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 
 from batch.corpus.files import MAX_LEFT_OUT, CorpusListing, find_files
+from batch.corpus.footers import read_footer
 from batch.corpus.names import partitions_of
 from schemas.errors import CorpusError, StoppedError
 
@@ -429,3 +433,54 @@ def test_a_chained_url_is_named_whole(write: Write, entry: str, name: str) -> No
 
     assert file.name == name.format(folder)
     assert len(find_files([file.name]).files) == 1
+
+
+class Forbidding(LocalFileSystem):  # type: ignore[misc]
+    """A store that lists everything but one folder, for which it says what stores say."""
+
+    protocol = "forbidding"
+
+    def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
+        if path.rstrip("/").endswith("day=2"):
+            raise PermissionError(13, "Access Denied", path)
+        return super().ls(path, detail=detail, **kwargs)
+
+
+def test_a_folder_of_a_store_that_cannot_be_listed_is_an_error(
+    write: Write, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsspec's own walk leaves it out; here it is named."""
+    monkeypatch.setitem(_registry, "forbidding", Forbidding)
+    write(COLUMNS, "lake/day=2/b.parquet")
+    for entry in ("", "/*", "/**/*.parquet"):
+        with pytest.raises(CorpusError, match=r"day=2 cannot be listed: Permission denied"):
+            find_files([f"forbidding://{lake}{entry}"])
+
+
+def test_links_and_pipes_of_a_store_are_as_locally(
+    write: Write, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may call links neither files nor folders; what they lead to counts."""
+    monkeypatch.setitem(_registry, "forbidding", Forbidding)
+    (lake / "day=3").symlink_to(write(COLUMNS, "store/b.parquet").parent)
+    listing = find_files([f"forbidding://{lake}"])
+
+    assert keys(listing) == [{"day": "1"}, {"day": "3"}]
+    (lake / "day=4").symlink_to("nowhere")
+    with pytest.raises(CorpusError, match="day=4: is a link to something that does not exist"):
+        find_files([f"forbidding://{lake}"])
+    (lake / "day=4").unlink()
+    os.mkfifo(lake / "pipe.parquet")
+    with pytest.raises(CorpusError, match=r"pipe.parquet: is .* not a regular file"):
+        find_files([f"forbidding://{lake}"])
+
+
+def test_a_file_that_cannot_be_opened_is_an_error(open_folder: Path) -> None:
+    """With the reason; it is not called damaged."""
+    (open_folder / "a.parquet").touch(mode=0o000)
+    (file,) = find_files([str(open_folder)]).files
+    with (
+        without_root(),
+        pytest.raises(CorpusError, match=r"a.parquet: cannot be opened: Permission denied"),
+    ):
+        read_footer(file)
