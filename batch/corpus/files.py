@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from batch.corpus.names import (
-    ICEBERG_FOLDER,
-    ICEBERG_SUFFIX,
-    SUFFIXES,
-    TABLE_FORMATS,
-    check_no_table,
-    partitions_of,
-)
+from batch.corpus.names import SUFFIXES, partitions_of
 from batch.corpus.source import SourceFile
 from batch.corpus.tree import Kind, Node, open_tree
 from batch.corpus.urls import (
     CHAIN,
     WEB,
     check_protocols,
+    is_local,
     label_of,
     library_errors,
     redacted,
@@ -116,10 +109,8 @@ class _Collected:
         The same file under other values of its keys (`day=1`, `day=2`) has other rows, as every
         reader has it. Where one path has more keys than the other, the more are taken.
         """
-        names = self._names.setdefault(
-            ("" if source.is_local else source.filesystem, real),
-            [],
-        )
+        filesystem = "" if source.is_local else source.filesystem
+        names = self._names.setdefault((filesystem, real), [])
         for known in (self._sources[name] for name in names):
             ours, theirs = set(source.partitions), set(known.partitions)
             if ours <= theirs or theirs <= ours:
@@ -153,7 +144,6 @@ def _collect(
 ) -> bool:
     """Add the files of one entry; False if it stands for none."""
     filesystem, path = _open_filesystem(entry)
-    is_local = isinstance(filesystem, LocalFileSystem)
 
     def name_of(below: str) -> str:
         return source_name(entry, below, filesystem)
@@ -162,21 +152,25 @@ def _collect(
         collected.note(name_of(below.rstrip("/")) + ("/" if below.endswith("/") else ""), reason)
 
     walk = Walk(
-        tree=open_tree(filesystem, entry),
+        tree=open_tree(filesystem, entry, check_stop),
         entry=entry,
         label=lambda below: printable(name_of(below)),
         leave_out=note,
-        check_stop=check_stop,
-        output=_output_below(path, leave_out) if is_local and leave_out else "",
+        output=_output_below(path, leave_out) if is_local(filesystem) and leave_out else "",
     )
     candidates = _candidates(walk, path)
     sources = []
-    for candidate in sorted(candidates, key=lambda each: (each.node.is_linked, each.node.path)):
+    for candidate in sorted(candidates, key=_directness):
         check_stop()
         source = _source(candidate, name_of(candidate.node.path), filesystem, check_stop)
         sources.append((source, candidate.node.real))
     collected.add_entry(sources)
     return bool(candidates)
+
+
+def _directness(candidate: Candidate) -> tuple[bool, str]:
+    """Files that no link leads to come first, so that their names are the ones that count."""
+    return candidate.node.is_linked, candidate.node.path
 
 
 def _open_filesystem(entry: str) -> tuple[AbstractFileSystem, str]:
@@ -194,9 +188,9 @@ def _open_filesystem(entry: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _check_archive(link: str) -> None:
-    """Refuse an archive that is a pipe or a device before it is opened."""
+    """Refuse an archive that is a pipe or a device before it is opened; `dir://` takes folders."""
     path = Path(link.partition("://")[2] if link.startswith(("file://", "local://")) else link)
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise special_file(label_of(link), describe_kind(path.stat().st_mode))
 
 
@@ -219,10 +213,10 @@ def _candidates(walk: Walk, path: str) -> list[Candidate]:
         top, pattern = _split_pattern(path, walk)
         if top is None:
             return []
-        _check_above(walk, top)
+        walk.check_above(top)
         return list(walk.glob(top, pattern, folders=walk.entry.endswith("/")))
     if top.kind is Kind.FOLDER:
-        _check_above(walk, top)
+        walk.check_above(top)
         return list(walk.folder(top))
     if top.kind is Kind.SPECIAL or path.startswith(NEVER_TWICE):
         raise special_file(walk.label(path), top.what or "a stream")
@@ -242,23 +236,6 @@ def _split_pattern(path: str, walk: Walk) -> tuple[Node | None, tuple[str, ...]]
         return Node("", prefix, Kind.FOLDER, prefix), tuple(parts[first:])
     top = walk.tree.node(prefix)
     return (top if top and top.kind is Kind.FOLDER else None), tuple(parts[first:])
-
-
-def _check_above(walk: Walk, top: Node) -> None:
-    """Refuse a folder inside a table of a table format, such as one of its partitions."""
-    if "://" in top.path:
-        return
-    filesystem = walk.tree.filesystem
-    for folder in PurePosixPath(top.path).parents:
-        for mark, table_format in TABLE_FORMATS.items():
-            if filesystem.isdir(str(folder / mark)):
-                check_no_table(walk.label(str(folder)), table_format)
-        metadata = str(folder / ICEBERG_FOLDER)
-        if filesystem.isdir(metadata):
-            with suppress(OSError):  # above what was named, not everything may be listed
-                beside = filesystem.ls(metadata, detail=False)
-                if any(str(name).endswith(ICEBERG_SUFFIX) for name in beside):
-                    check_no_table(walk.label(str(folder)), "Iceberg")
 
 
 def _output_below(path: str, output: Path) -> str:

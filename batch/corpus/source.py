@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import fsspec
 import pyarrow as pa
 from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from batch.corpus.names import Partitions
-from batch.corpus.urls import WEB, library_errors, plain_reason, redacted
+from batch.corpus.urls import WEB, is_local, library_errors, plain_reason, redacted
 from batch.corpus.versions import (
     FileVersion,
     local_version,
@@ -44,7 +43,7 @@ class SourceFile:
     @property
     def is_local(self) -> bool:
         """True for a file on this machine."""
-        return isinstance(self.filesystem, LocalFileSystem)
+        return is_local(self.filesystem)
 
     def check_unchanged(self) -> None:
         """Raises CorpusError if the file is another version than the one that was listed."""

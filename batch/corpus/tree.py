@@ -12,10 +12,9 @@ from typing import Protocol
 
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
-from batch.corpus.urls import label_of, library_errors, plain_reason
-from batch.corpus.versions import FileVersion, describe_kind, local_version
+from batch.corpus.urls import is_local, label_of, library_errors, plain_reason
+from batch.corpus.versions import CheckStop, FileVersion, describe_kind, local_version, never_stop
 from schemas.errors import CorpusError
 
 
@@ -57,22 +56,25 @@ class Tree(Protocol):
         """What lies in a folder, by name. Raises CorpusError if it cannot be listed."""
 
 
-def open_tree(filesystem: AbstractFileSystem, entry: str) -> Tree:
-    """The tree of a corpus entry."""
-    if isinstance(filesystem, LocalFileSystem):
-        return LocalTree(filesystem, entry)
+def open_tree(
+    filesystem: AbstractFileSystem, entry: str, check_stop: CheckStop = never_stop
+) -> Tree:
+    """The tree of a corpus entry. check_stop: called for every name that is listed."""
+    if is_local(filesystem):
+        return LocalTree(filesystem, check_stop)
     flat = type(filesystem).find is not AbstractFileSystem.find
     if isinstance(filesystem, AsyncFileSystem):
         flat = type(filesystem)._find is not AsyncFileSystem._find
-    return FlatTree(filesystem, entry) if flat else StoreTree(filesystem, entry)
+    tree = FlatTree if flat else StoreTree
+    return tree(filesystem, entry, check_stop)
 
 
 class LocalTree:
     """Folders of this machine: one `stat` for each name."""
 
-    def __init__(self, filesystem: AbstractFileSystem, entry: str) -> None:
+    def __init__(self, filesystem: AbstractFileSystem, check_stop: CheckStop) -> None:
         self.filesystem = filesystem
-        self._entry = entry
+        self._check_stop = check_stop
 
     def node(self, path: str) -> Node | None:
         try:
@@ -91,6 +93,7 @@ class LocalTree:
         try:
             with os.scandir(folder.path) as entries:
                 for entry in entries:
+                    self._check_stop()
                     node = self._child(folder, entry)
                     if node is not None:
                         nodes.append(node)
@@ -119,9 +122,9 @@ class StoreTree:
     fsspec's own `find` leaves out what it may not list, hence one `ls` a folder.
     """
 
-    def __init__(self, filesystem: AbstractFileSystem, entry: str) -> None:
+    def __init__(self, filesystem: AbstractFileSystem, entry: str, check_stop: CheckStop) -> None:
         self.filesystem = filesystem
-        self._entry = entry
+        self._entry, self._check_stop = entry, check_stop
 
     def node(self, path: str) -> Node | None:
         with library_errors(self._entry, "cannot be read"):
@@ -137,6 +140,7 @@ class StoreTree:
             listed = self.filesystem.ls(folder.path, detail=True)
         nodes = {}
         for info in listed:
+            self._check_stop()
             path = str(info["name"])
             if path.strip("/") != folder.path.strip("/"):  # some list the folder itself
                 node = _store_node(path, info)
@@ -164,8 +168,8 @@ class FlatTree(StoreTree):
     The first folder that is asked for is listed with all that lies below it.
     """
 
-    def __init__(self, filesystem: AbstractFileSystem, entry: str) -> None:
-        super().__init__(filesystem, entry)
+    def __init__(self, filesystem: AbstractFileSystem, entry: str, check_stop: CheckStop) -> None:
+        super().__init__(filesystem, entry, check_stop)
         self._folders: dict[str, dict[str, Node]] = {}
 
     def children(self, folder: Node) -> Sequence[Node]:
@@ -175,6 +179,7 @@ class FlatTree(StoreTree):
                 listed = self.filesystem.find(path, detail=True)
             self._folders[path] = {}
             for name, info in listed.items():
+                self._check_stop()
                 self._add(path, str(name), info)
         nodes = self._folders[path]
         return [nodes[name] for name in sorted(nodes)]

@@ -91,13 +91,18 @@ def library_errors(url: str, what: str, label: str = "") -> Iterator[None]:
         ) from error
 
 
+def is_local(filesystem: AbstractFileSystem) -> bool:
+    """True for the files of this machine themselves; a class on top may see them otherwise."""
+    return type(filesystem) is LocalFileSystem
+
+
 def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
     """How predictions name a file that `filesystem` finds at `path`.
 
     A URL without its secrets; of a chain all of it, since `zip://a.parquet` alone names a file in
     any archive. A local path is relative where the entry is.
     """
-    if isinstance(filesystem, LocalFileSystem):
+    if is_local(filesystem):
         if "://" in entry:
             return str(filesystem.unstrip_protocol(path))
         return path if os.path.isabs(entry) else Path(os.path.relpath(path)).as_posix()  # noqa: PTH117
@@ -110,7 +115,8 @@ def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
     if colon:
         return redacted(CHAIN.join([f"{scheme}://{bare}", *rest]))
     inner, *rest = rest  # a cache in front of a store has no path of its own
-    return redacted(CHAIN.join([first, f"{inner.partition('://')[0]}://{bare}", *rest]))
+    scheme, colon, _ = inner.partition("://")
+    return redacted(CHAIN.join([first, f"{scheme}://{bare}" if colon else bare, *rest]))
 
 
 def check_protocols(url: str) -> None:

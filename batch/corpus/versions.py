@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from fsspec import AbstractFileSystem
 
 from schemas.errors import CorpusError
+from schemas.printable import printable
 
 TICK_S = 2.0
 """Coarsest clock of a file system in use (FAT). Two changes within it may leave the same time."""
@@ -61,7 +62,7 @@ class FileVersion:
             return
         later = dict(now.facts)
         changed = [
-            f"{name} {value} became {later[name]}"
+            printable(f"{name} {value} became {later[name]}")
             for name, value in self.facts
             if name in later and later[name] != value
         ]
@@ -100,10 +101,11 @@ def remote_version(
     Where times are in whole seconds and nothing else is known, a file written just now may change
     within the same second: this waits until that second is over.
     """
+    until = time.monotonic() + 2 * TICK_S  # some servers say "now" each time
     while True:
         check_stop()
         facts = _remote_facts(filesystem, path)
-        if not _is_within_tick(facts):
+        if not _is_within_tick(facts) or time.monotonic() > until:
             return _version(facts)
         time.sleep(0.1)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 
 from batch.corpus.names import (
     HIDDEN,
     ICEBERG_FOLDER,
     ICEBERG_SUFFIX,
     NO_SUFFIX,
+    TABLE_FORMATS,
     check_no_table,
     is_hidden,
     is_parquet_name,
@@ -20,7 +23,6 @@ from batch.corpus.names import (
 )
 from batch.corpus.tree import Kind, Node, Tree
 from batch.corpus.urls import library_errors
-from batch.corpus.versions import CheckStop
 from schemas.errors import CorpusError
 
 MAX_DEPTH = 100
@@ -61,9 +63,9 @@ class Walk:
     entry: str
     label: Callable[[str], str]
     leave_out: Callable[[str, str], None]
-    check_stop: CheckStop
     output: str = ""
-    _listings: dict[str, list[Node]] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
+    _listings: dict[str, Sequence[Node]] = field(default_factory=dict)
 
     def folder(self, top: Node, names: tuple[str, ...] = ()) -> Iterator[Candidate]:
         """The data files of a folder and of all below it; links last, so that they lose."""
@@ -77,14 +79,12 @@ class Walk:
                 self.leave_out(f"{folder.node.path}/", "links to a folder that is read already")
                 continue
             seen.add((folder.node.real, keys))
-            below = []
-            for child in self._children(folder.node):
-                if child.kind is Kind.FOLDER:
-                    below.append(child)
-                elif self._is_data(child):
+            children = self._children(folder.node)
+            for child in children:
+                if child.kind is not Kind.FOLDER and self._is_data(child):
                     yield Candidate(child, folder.names)
-            for opened in self._opened(folder, below):
-                (linked if opened.node.is_linked else direct).append(opened)
+            for below in self._opened(folder, children):
+                (linked if below.node.is_linked else direct).append(below)
 
     def glob(self, top: Node, pattern: tuple[str, ...], *, folders: bool) -> Iterator[Candidate]:
         """The data files that a pattern below `top` stands for; of a folder that it matches, all.
@@ -95,46 +95,63 @@ class Walk:
         matched: set[str] = set()
         while pending:
             folder, (part, *rest) = pending.popleft()
-            if part == ANY_DEPTH:  # no folder in between, or any of these
-                pending.append((folder, tuple(rest) or ("*",)))
-                below = [each for each in self._children(folder.node) if each.kind is Kind.FOLDER]
-                pending += [(each, (part, *rest)) for each in self._opened(folder, below)]
+            children = self._children(folder.node)
+            if part == ANY_DEPTH:
+                if not rest:
+                    yield from self.folder(folder.node, folder.names)
+                    continue
+                pending.append((folder, tuple(rest)))  # no folder in between, or any of these
+                pending += [(below, (part, *rest)) for below in self._opened(folder, children)]
                 continue
-            children = [
-                child
-                for child in self._children(folder.node)
-                if fnmatchcase(child.name, part) and (rest or child.path not in matched)
-            ]
-            opened = self._opened(folder, [c for c in children if c.kind is Kind.FOLDER], part)
+            children = [child for child in children if fnmatchcase(child.name, part)]
             if rest:
-                pending += [(each, tuple(rest)) for each in opened]
+                pending += [(below, tuple(rest)) for below in self._opened(folder, children, part)]
                 continue
+            children = [child for child in children if child.path not in matched]
             matched |= {child.path for child in children}
-            for each in opened:
-                yield from self.folder(each.node, each.names)
+            for below in self._opened(folder, children, part):
+                yield from self.folder(below.node, below.names)
             for child in children if not folders else ():
                 if child.kind is not Kind.FOLDER and self._is_data(child, part):
                     yield Candidate(child, folder.names)
 
-    def _children(self, folder: Node) -> list[Node]:
+    def _children(self, folder: Node) -> Sequence[Node]:
         """What lies in a folder that is not a table of a table format."""
         if folder.path in self._listings:
             return self._listings[folder.path]
-        children = []
-        for child in self.tree.children(folder):
-            self.check_stop()
-            children.append(child)
+        children = self.tree.children(folder)
         check_no_table(self.label(folder.path), self._table_format(children))
         self._listings[folder.path] = children
         return children
 
-    def _table_format(self, children: list[Node]) -> str | None:
+    def _table_format(self, children: Sequence[Node]) -> str | None:
         folders = {child.name: child for child in children if child.kind is Kind.FOLDER}
         if ICEBERG_FOLDER in folders:
             inside = self.tree.children(folders[ICEBERG_FOLDER])
             if any(node.name.endswith(ICEBERG_SUFFIX) for node in inside):
                 return "Iceberg"
         return table_format_of(folders)
+
+    def check_above(self, node: Node) -> None:
+        """Refuse a folder that lies in a table of a table format, such as one of its partitions."""
+        if "://" in node.path:  # the web has no folders
+            return
+        for folder in {*PurePosixPath(node.path).parents, *PurePosixPath(node.real).parents}:
+            if str(folder) not in self._checked:
+                self._checked.add(str(folder))
+                check_no_table(self.label(str(folder)), self._table_format_above(folder))
+
+    def _table_format_above(self, folder: PurePosixPath) -> str | None:
+        filesystem = self.tree.filesystem
+        with suppress(OSError):  # above what was named, not everything may be listed
+            metadata = str(folder / ICEBERG_FOLDER)
+            if filesystem.isdir(metadata):
+                inside = filesystem.ls(metadata, detail=False)
+                if any(str(name).endswith(ICEBERG_SUFFIX) for name in inside):
+                    return "Iceberg"
+        return table_format_of(
+            mark for mark in TABLE_FORMATS if filesystem.isdir(str(folder / mark))
+        )
 
     def _hide(self, child: Node) -> bool:
         """Note a hidden folder or Parquet file; other hidden files are marks of writers."""
@@ -149,7 +166,8 @@ class Walk:
     ) -> Iterator[_Folder]:
         """The folders among `children` to be looked into. part: of a glob, that matched them."""
         for child in children:
-            if child.real == self.output:
+            self._check_target(child)
+            if child.kind is not Kind.FOLDER or child.real == self.output:
                 continue
             if is_hidden(child.name) and not part.startswith((".", "_")):
                 self._hide(child)
@@ -162,22 +180,19 @@ class Walk:
                         f"{self.label(child.path)}: lies deeper than {MAX_DEPTH} folders",
                         hint="does a link point back to a folder above it?",
                     )
+                if child.is_linked:
+                    self.check_above(child)
                 yield _Folder(child, names, folder.above | {child.real})
 
     def _is_data(self, child: Node, part: str = "") -> bool:
         """True for a file to be read; another one is noted. part: of a glob, that matched it."""
         if is_hidden(child.name) and not part.startswith((".", "_")):
             return self._hide(child)
-        label = self.label(child.path)
-        if child.kind is Kind.DANGLING:
-            raise CorpusError(
-                f"{label}: is a link to something that does not exist",
-                hint="restore what it points to, or remove the link",
-            )
+        self._check_target(child)
         reason = None if _names_suffix(part) else reason_to_skip(child.name)
         if child.kind is Kind.SPECIAL:
             if reason is None:
-                raise special_file(label, child.what)
+                raise special_file(self.label(child.path), child.what)
             reason = f"{child.what}, not a regular file"
         if reason is None and "." not in child.name and not self._has_magic(child):
             reason = NO_SUFFIX
@@ -185,8 +200,16 @@ class Walk:
             self.leave_out(child.path, reason)
         return reason is None
 
+    def _check_target(self, child: Node) -> None:
+        """Raises CorpusError for a link whose target cannot be seen: it may be a folder of data."""
+        if child.kind is Kind.DANGLING and not is_hidden(child.name):
+            raise CorpusError(
+                f"{self.label(child.path)}: is a link to something that does not exist",
+                hint="restore what it points to, or remove the link",
+            )
+
     def _has_magic(self, child: Node) -> bool:
-        with library_errors(self.entry, f"{self.label(child.path)} cannot be read"):
+        with library_errors(child.path, "cannot be read", self.label(child.path)):
             head: bytes = self.tree.filesystem.cat_file(child.path, start=0, end=4)
         return head in MAGIC
 

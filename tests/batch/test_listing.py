@@ -11,11 +11,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 
 from batch.corpus.files import MAX_LEFT_OUT, CorpusListing, find_files
+from batch.corpus.footers import read_footer
 from batch.corpus.names import partitions_of
 from schemas.errors import CorpusError, StoppedError
 
@@ -196,6 +200,16 @@ def test_a_table_of_a_table_format_is_refused(
     assert "export" in str(error.value.hint)
 
 
+def test_a_link_into_a_table_is_refused_too(write: Write, lake: Path, tmp_path: Path) -> None:
+    """A partition of a table is part of it, however one gets there."""
+    partition = write(COLUMNS, "table/day=2/a.parquet").parent
+    (tmp_path / "table" / "_delta_log").mkdir()
+    (lake / "day=2").symlink_to(partition)
+    for entry in (lake, lake / "day=2"):
+        with pytest.raises(CorpusError, match="table: is a table in Delta format"):
+            find_files([str(entry)])
+
+
 def test_files_of_a_table_can_be_named(write: Write, tmp_path: Path) -> None:
     """Whoever names the current files one by one is not refused."""
     file = write(COLUMNS, "table/a.parquet")
@@ -207,10 +221,9 @@ def test_files_of_a_table_can_be_named(write: Write, tmp_path: Path) -> None:
 def test_a_dangling_link_is_an_error(lake: Path) -> None:
     """What a link stands for cannot be seen, which is not the same as absent."""
     (lake / "day=2").symlink_to("nowhere")
-    with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
-        find_files([str(lake)])
-    with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
-        find_files([str(lake / "day=2")])
+    for entry in ("{}", "{}/day=2", "{}/*", "{}/*/*.parquet", "{}/**/*.parquet"):
+        with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
+            find_files([entry.format(lake)])
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
@@ -326,6 +339,7 @@ def test_a_folder_of_a_store_is_read_like_a_local_one(write: Write) -> None:
     try:
         listing = find_files(["memory://lake"])
         found = find_files(["memory://lake/*/*.parquet"])
+        doubled = find_files(["memory://lake/d=1/a.parquet", "memory://lake", "memory://lake"])
         store.pipe("/lake/deep/_delta_log/0.json", b"{}")
         with pytest.raises(CorpusError, match="Delta"):
             find_files(["memory://lake"])
@@ -335,6 +349,7 @@ def test_a_folder_of_a_store_is_read_like_a_local_one(write: Write) -> None:
     paths = ["memory:///lake/_k=1/b.parquet", "memory:///lake/d=1/a.parquet"]
     assert [file.name for file in listing.files] == [*paths, "memory:///lake/part-0"]
     assert [file.name for file in found.files] == paths
+    assert len(doubled.files) == len(listing.files)
     assert {file.name for file in listing.left_out} == {
         "memory:///lake/_tmp/",
         "memory:///lake/notes.txt",
@@ -400,3 +415,72 @@ def test_a_corpus_with_a_time_of_next_year_is_settled(lake: Path) -> None:
     time.sleep(2.1)  # for its other time, which nothing can set
 
     assert find_files([str(file)]).files[0].version.is_settled
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("simplecache::file://{}/a.parquet", "simplecache::file://{}/a.parquet"),
+        ("simplecache::{}/a.parquet", "simplecache::{}/a.parquet"),
+        ("dir://a.parquet::{}", "dir://a.parquet::{}"),
+        ("dir://*::file://{}", "dir://a.parquet::file://{}"),
+    ],
+)
+def test_a_chained_url_is_named_whole(write: Write, entry: str, name: str) -> None:
+    """The name can be given to the command again."""
+    folder = write(COLUMNS, "only/a.parquet").parent
+    (file,) = find_files([entry.format(folder)]).files
+
+    assert file.name == name.format(folder)
+    assert len(find_files([file.name]).files) == 1
+
+
+class Forbidding(LocalFileSystem):  # type: ignore[misc]
+    """A store that lists everything but one folder, for which it says what stores say."""
+
+    protocol = "forbidding"
+
+    def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
+        if path.rstrip("/").endswith("day=2"):
+            raise PermissionError(13, "Access Denied", path)
+        return super().ls(path, detail=detail, **kwargs)
+
+
+def test_a_folder_of_a_store_that_cannot_be_listed_is_an_error(
+    write: Write, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsspec's own walk leaves it out; here it is named."""
+    monkeypatch.setitem(_registry, "forbidding", Forbidding)
+    write(COLUMNS, "lake/day=2/b.parquet")
+    for entry in ("", "/*", "/**/*.parquet"):
+        with pytest.raises(CorpusError, match=r"day=2 cannot be listed: Permission denied"):
+            find_files([f"forbidding://{lake}{entry}"])
+
+
+def test_links_and_pipes_of_a_store_are_as_locally(
+    write: Write, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may call links neither files nor folders; what they lead to counts."""
+    monkeypatch.setitem(_registry, "forbidding", Forbidding)
+    (lake / "day=3").symlink_to(write(COLUMNS, "store/b.parquet").parent)
+    listing = find_files([f"forbidding://{lake}"])
+
+    assert keys(listing) == [{"day": "1"}, {"day": "3"}]
+    (lake / "day=4").symlink_to("nowhere")
+    with pytest.raises(CorpusError, match="day=4: is a link to something that does not exist"):
+        find_files([f"forbidding://{lake}"])
+    (lake / "day=4").unlink()
+    os.mkfifo(lake / "pipe.parquet")
+    with pytest.raises(CorpusError, match=r"pipe.parquet: is .* not a regular file"):
+        find_files([f"forbidding://{lake}"])
+
+
+def test_a_file_that_cannot_be_opened_is_an_error(open_folder: Path) -> None:
+    """With the reason; it is not called damaged."""
+    (open_folder / "a.parquet").touch(mode=0o000)
+    (file,) = find_files([str(open_folder)]).files
+    with (
+        without_root(),
+        pytest.raises(CorpusError, match=r"a.parquet: cannot be opened: Permission denied"),
+    ):
+        read_footer(file)

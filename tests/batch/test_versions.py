@@ -195,12 +195,12 @@ class SizeOnly(LocalFileSystem):  # type: ignore[misc]
 def size_only(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> SourceFile:
     """The corpus behind such a store, as a file that is not local."""
     monkeypatch.setitem(_registry, "sizeonly", SizeOnly)
-    return listed(f"dir://a.parquet::sizeonly://{corpus.parent}")
+    return listed(f"sizeonly://{corpus}")
 
 
 def test_a_store_that_knows_only_sizes_is_hashed(corpus: Path, size_only: SourceFile) -> None:
     """Its content is the only version that there is, and is compared at the end."""
-    listing = find_files([f"dir://a.parquet::sizeonly://{corpus.parent}"])
+    listing = find_files([f"sizeonly://{corpus}"])
     fingerprints = {file.name: fingerprint_file(file) for file in listing.files}
 
     assert list(fingerprints.values()) == [fingerprint_file(listed(corpus))]
