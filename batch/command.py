@@ -10,8 +10,7 @@ from typing import Any
 import click
 from click_default_group import DefaultGroup
 
-from batch.progress import make_progress
-from schemas.errors import unexpected_text
+from schemas.errors import NarrascanError, unexpected_text
 from schemas.printable import message_text, printable_lines
 from schemas.streams import guard_streams
 
@@ -48,6 +47,8 @@ class LoggedCommand(Command):
         except click.ClickException as error:
             if not _wants_json(words):
                 raise
+            from batch.progress import make_progress
+
             progress = make_progress("json")
             progress.note("error", f"Error: {error.format_message()}", kind=type(error).__name__)
             ctx.exit(error.exit_code)
@@ -82,6 +83,8 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
+        except NarrascanError as error:
+            raise click.ClickException(str(error)) from error
         except Exception as error:
             raise click.ClickException(message_text(*unexpected_text(error))) from error
 

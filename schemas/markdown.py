@@ -14,7 +14,7 @@ _ACTIVE = re.compile(
     r"[\\`*\[\]<>|~$@&!]"  # emphasis, code, links, HTML, tables, entities, mathematics, mentions
     r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore inside a word is only that
     r"|:(?=//)|(?<=www)\."  # addresses become links by themselves
-    r"|^[#+-]|^\d+(?=[.)])",
+    r"|^[#+-](?=[\s#]|$)|^\d+(?=[.)](?:\s|$))",
     re.IGNORECASE,
 )
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click_default_group import DefaultGroup
 
-from schemas.errors import unexpected_text
+from schemas.errors import NarrascanError, unexpected_text
 from schemas.printable import message_text, printable_lines
 from schemas.streams import guard_streams
 
@@ -67,5 +67,7 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
+        except NarrascanError as error:
+            raise click.ClickException(str(error)) from error
         except Exception as error:
             raise click.ClickException(message_text(*unexpected_text(error))) from error

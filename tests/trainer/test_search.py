@@ -419,3 +419,18 @@ def test_durations_add_up() -> None:
         5400.0,
         43200.0,
     ]
+
+
+def test_names_stay_text_in_the_table(tmp_path: Path) -> None:
+    """Values, folders and errors with markup make no cell, no HTML and no line of their own."""
+    evil = "<b>|\n| forged |"
+    failed = record("t0", a=evil, state="failed", metric=None)
+    trials = (failed.model_copy(update={"folder": evil, "error": evil}),)
+    write_report(
+        SearchResult(metric_name="mean_f1", trials=trials), parse_space(["a=1..4"]), tmp_path
+    )
+    lines = (tmp_path / "search.md").read_text().splitlines()
+    shown = r"\<b\>\|\\n\| forged \|"
+
+    assert lines[-3] == f"| {shown} | {shown} |  |  | 0 | 1.5 | failed |"
+    assert lines[-1] == f"- {shown}: {shown}"
