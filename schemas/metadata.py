@@ -20,6 +20,8 @@ from schemas.variants import DeviceKind, Precision
 
 SCHEMA_VERSION = 1
 PREFIX = "narrascan."
+MAX_PROBLEMS, MAX_PROBLEM = 12, 300
+"""Problems of a file that a message lists, and characters of each."""
 TASK_KEY = "task."
 """Before the name of a task in a file that several share."""
 
@@ -331,11 +333,13 @@ def check_shared(tasks: Sequence[ArtefactMetadata], *, source: str) -> None:
 
 
 def validation_problems(error: ValidationError, whole: str) -> str:
-    """Every problem that pydantic names, with its key; `whole` names the document itself."""
-    return "; ".join(
-        printable(f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}")
+    """The first problems that pydantic names, with their keys; `whole` is that of the document."""
+    problems = [
+        printable(f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}")[:MAX_PROBLEM]
         for problem in error.errors()
-    )
+    ]
+    more = len(problems) - MAX_PROBLEMS
+    return "; ".join([*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
@@ -361,7 +365,8 @@ def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
 def check_version(found: object, *, source: str) -> None:
     """Refuse a `schema_version` that this version of narrascan cannot read (BundleError)."""
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise BundleError(f"{source}: schema_version is {found!r}, expected {SCHEMA_VERSION}")
+        shown = printable(repr(found))[:MAX_PROBLEM]
+        raise BundleError(f"{source}: schema_version is {shown}, expected {SCHEMA_VERSION}")
     if found > SCHEMA_VERSION:
         raise BundleError(
             f"{source}: schema_version {found} is newer than {SCHEMA_VERSION}, the newest that "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,9 @@ from schemas.errors import BundleError
 from schemas.printable import one_line
 from schemas.text import ModelText
 from schemas.tokens import TokenisedText
+
+MAX_PROBES = 100_000
+"""Rows of all tasks at most; a task has 16 or so."""
 
 PROBE_SCHEMA = pa.schema(
     [
@@ -65,7 +69,7 @@ def read_probes(content: bytes, label: str) -> list[Probes]:
     label: its path, for messages.
     """
     try:
-        rows = pq.read_table(pa.BufferReader(content), schema=PROBE_SCHEMA).to_pylist()
+        rows = _read_rows(content)
         return [
             _probes(file, task, list(group))
             for (file, task), group in groupby(rows, key=lambda row: (row["file"], row["task"]))
@@ -74,6 +78,17 @@ def read_probes(content: bytes, label: str) -> list[Probes]:
         raise BundleError(
             f"{label}: not a file of probes: {one_line(error)}", hint="export the checkpoint again"
         ) from error
+
+
+def _read_rows(content: bytes) -> list[dict[str, Any]]:
+    """Rows of the table. Raises ValueError before reading more than there can be."""
+    rows = pq.ParquetFile(pa.BufferReader(content)).metadata.num_rows
+    if rows > MAX_PROBES:
+        raise ValueError(f"{rows:,} rows, and at most {MAX_PROBES:,} are expected")
+    read: list[dict[str, Any]] = pq.read_table(
+        pa.BufferReader(content), schema=PROBE_SCHEMA
+    ).to_pylist()
+    return read
 
 
 def _probes(file: str, task: str, rows: list[dict[str, list[float] | str]]) -> Probes:

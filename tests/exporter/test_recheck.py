@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from onnx import helper, numpy_helper
 
@@ -23,9 +25,10 @@ from exporter.inspection import BundleReport
 from exporter.probes import MARGIN, PROBES
 from exporter.repeatable import rearranged
 from schemas.bundle import Bundle
+from schemas.errors import BundleError
 from schemas.files import FileFacts
 from schemas.metadata import ArtefactMetadata
-from schemas.probes import Probes, read_probes, write_probes
+from schemas.probes import MAX_PROBES, PROBE_SCHEMA, Probes, read_probes, write_probes
 from schemas.text import ENTITY_START
 from tests.exporting import export_classifier
 from tests.tiny import sample_rows
@@ -284,3 +287,12 @@ def test_metadata_of_an_older_kind_is_told(ours: Path) -> None:
     vouch(ours)
 
     assert "metrics.portability: Field required" in problems(ours)[0]
+
+
+def test_probes_without_end_are_not_read(tmp_path: Path) -> None:
+    """A table of millions of rows may be a small file."""
+    rows = pa.table({name: pa.nulls(MAX_PROBES + 1) for name in PROBE_SCHEMA.names})
+    pq.write_table(rows.cast(PROBE_SCHEMA), tmp_path / "probes.parquet")
+
+    with pytest.raises(BundleError, match="rows, and at most 100,000 are expected"):
+        probes_of(tmp_path)

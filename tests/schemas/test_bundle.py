@@ -256,3 +256,54 @@ def test_changed_shared_graph_is_found(shared: Bundle) -> None:
 
     with pytest.raises(BundleError, match=r"shared-topics\.onnx: changed"):
         shared.read("shared-topics.onnx")
+
+
+def test_message_about_a_manifest_stays_short(folder: Path) -> None:
+    """However many problems it has, and however long what stands in it."""
+    rewrite(folder, files={f"{number}/\x1b[31m": {} for number in range(10_000)})
+
+    with pytest.raises(BundleError, match="not a valid manifest") as caught:
+        Bundle.open(folder)
+    assert len(caught.value.message) < 5000
+    assert "more" in caught.value.message
+    assert caught.value.message.isprintable()
+
+
+def test_long_version_is_cut(folder: Path) -> None:
+    """A megabyte in the place of a number is not repeated."""
+    rewrite(folder, schema_version="9" * 10**6)
+
+    with pytest.raises(BundleError, match="schema_version is '999") as caught:
+        Bundle.open(folder)
+    assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shared": [{"tasks": ["topics"], "files": {"fp32": "topics.onnx"}}]}, "at least 2 items"),
+        (
+            {"shared": [{"tasks": ["topics", "roles"], "files": {"fp32": "topics.onnx"}}]},
+            "task 'roles' of a shared graph is not listed",
+        ),
+        (
+            {"shared": [{"tasks": ["topics", "topics"], "files": {"fp32": "topics.onnx"}}]},
+            "task 'topics' is listed twice",
+        ),
+        (
+            {"shared": [{"tasks": ["topics", "narrative"], "files": {"fp32": "none.onnx"}}]},
+            r"file 'none\.onnx' is not listed",
+        ),
+        ({"tasks": {"topics": {}}}, "a graph has no fp32 file"),
+        ({"tasks": {"topics": {"int8": "topics.onnx"}}}, "a graph has no fp32 file"),
+        ({"tasks": {}}, "at least 1 item"),
+    ],
+)
+def test_manifest_that_contradicts_itself_is_refused(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    """Tasks and shared graphs name what is listed, each once."""
+    rewrite(folder, **changes)
+
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(folder)
