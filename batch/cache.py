@@ -8,23 +8,17 @@ cache gives the very bits of a run without it or nothing. No fault of the cache 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sqlite3
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from filelock import FileLock
 
-from batch.device import Device
-from batch.engines import engine_versions
-from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.tokens import IdArray
-from schemas.variants import EngineName, Precision
 
 Note = Callable[[str], None]
 Result = TypeVar("Result")
@@ -70,33 +64,6 @@ TRANSIENT = {
     sqlite3.SQLITE_PROTOCOL,
 }
 """Primary error codes that say nothing against the file itself."""
-
-
-def model_identity(
-    bundle: Bundle,
-    tasks: tuple[str, ...],
-    device: Device,
-    precision: Precision,
-    engine: EngineName,
-    *,
-    tokens_per_batch: int,
-) -> bytes:
-    """Everything beside a text's tokens that its logits depend on, as a sha256.
-
-    tasks: those whose logits are kept, side by side in this order.
-    """
-    file = bundle.precisions(tasks)[precision]
-    facts = [
-        bundle.manifest.files[file].sha256,  # of the task's own, or of one that tasks share
-        tasks,
-        precision,
-        engine_versions(engine),
-        device.kind,
-        _processor(),
-        tokens_per_batch,
-        version("narrascan"),  # the rule from a length to a shape
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).digest()
 
 
 class LogitCache:

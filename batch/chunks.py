@@ -15,6 +15,7 @@ from batch.corpus.plan import Chunk, Plan
 from batch.corpus.reader import ChunkReader, Rows
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
+from batch.output.identity import RunIdentity
 from batch.output.parts import prediction_table, quarantine_table
 from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
 from batch.progress import RunProgress
@@ -61,13 +62,15 @@ class ChunkWorker:
         options: RunOptions,
         scorer: Scorer,
         output: OutputFolder,
+        identity: RunIdentity,
         progress: RunProgress,
         switch: StopSwitch,
     ) -> None:
         self.finished: set[int] = set()
         self.rows = self.tokens = 0
         self._plan, self._options, self._scorer = plan, options, scorer
-        self._output, self._progress, self._switch = output, progress, switch
+        self._output, self._identity = output, identity
+        self._progress, self._switch = progress, switch
         metadata = scorer.metadata
         self._reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
         self._most_rows = max(chunk.rows for chunk in plan.chunks)
@@ -112,7 +115,7 @@ class ChunkWorker:
             found.rows, found.scored, found.statuses, labels, chunk=chunk, source=source
         )
         bad = quarantine_table(found.rows, chunk=chunk, source=source, id_column=id_column)
-        self._output.publish_chunk(chunk, part, bad, _count(found, labels), source=source)
+        self._output.publish_chunk(self._identity.address(chunk), part, bad, _count(found, labels))
         self.finished.add(chunk.index)
         self.rows += chunk.rows
         pa.default_memory_pool().release_unused()  # give back what the chunk needed

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click_default_group import DefaultGroup
 
-from batch.exits import FAILED, check_quarantine, exit_codes, show_results, told
-from batch.parameters import Duration, ShardNumber, Size
+from batch.exit_codes import FAILED
+from batch.exits import check_quarantine, exit_codes, show_results, told
+from batch.parameters import Duration, ShardNumber, Size, WritablePath
+from batch.stop import StopSwitch, json_message
 from schemas import errors
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def main() -> None:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=WritablePath(path_type=Path),
     default=Path("scored"),
     show_default=True,
     help="Folder of the results; the same command resumes in it.",
@@ -163,7 +165,7 @@ def main() -> None:
 )
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WritablePath(path_type=Path, file_okay=False),
     help="Folder in which scores of texts are kept: the same model scores a text once ever.",
 )
 @click.option(
@@ -225,19 +227,20 @@ def run(
     from batch.options import RunOptions
     from batch.progress import make_progress
 
+    switch = _stop_switch(context, log_format)
+    switch.set_deadline(deadline)
     options = RunOptions(
         corpus=corpus,
         tokens_per_batch=max_tokens_per_batch,
-        deadline_s=deadline,
         named_columns=_named_columns(context),
         **chosen,  # type: ignore[arg-type]  # click checked them against the options above
     )
     progress = make_progress(log_format)
-    with exit_codes(progress):
+    with switch.listening(), exit_codes(progress):
         if dry_run:
-            _dry_run(options, log_format)
+            _dry_run(options, log_format, switch)
         else:
-            _score(options, progress)
+            _score(options, progress, switch)
 
 
 @main.command()
@@ -246,7 +249,7 @@ def run(
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=WritablePath(path_type=Path),
     default=Path("scored"),
     show_default=True,
     help="Folder of the whole; the same command resumes in it.",
@@ -261,8 +264,14 @@ def run(
     show_default=True,
     help="json writes one object a line to stderr.",
 )
+@click.pass_context
 def merge(
-    shards: tuple[Path, ...], output: Path, overwrite: bool, log_format: Literal["text", "json"]
+    context: click.Context,
+    /,
+    shards: tuple[Path, ...],
+    output: Path,
+    overwrite: bool,
+    log_format: Literal["text", "json"],
 ) -> None:
     """Put the finished shards of one run together, as if one machine had done it.
 
@@ -277,11 +286,11 @@ def merge(
     from batch.progress import make_progress
 
     progress = make_progress(log_format)
-    with exit_codes(progress):
+    switch = _stop_switch(context, log_format)
+    with switch.listening(), exit_codes(progress):
         from batch.merge import merge as merge_shards
-        from batch.output.folder import OutputFolder
 
-        result = merge_shards(shards, OutputFolder(output), progress, overwrite=overwrite)
+        result = merge_shards(shards, output, progress, switch, overwrite=overwrite)
         progress.note("finished", f"{told(result.counts)}; {len(shards)} shards merged")
         show_results(output)
         check_quarantine(result.counts, result.max_quarantined, output, progress)
@@ -316,6 +325,14 @@ def doctor(bundle: Path | None, require_signature: Path | None) -> None:
     sys.exit(FAILED if problems else 0)
 
 
+def _stop_switch(context: click.Context, log_format: Literal["text", "json"]) -> StopSwitch:
+    """The switch that `batch.__main__` listens with, or one that only `check` looks at."""
+    switch = context.obj if isinstance(context.obj, StopSwitch) else StopSwitch()
+    if log_format == "json":
+        switch.message_format = json_message
+    return switch
+
+
 def _named_columns(context: click.Context) -> frozenset[str]:
     """Columns that were named and not left at their default: those must be there."""
     default = click.core.ParameterSource.DEFAULT
@@ -326,10 +343,10 @@ def _named_columns(context: click.Context) -> frozenset[str]:
     )
 
 
-def _score(options: RunOptions, progress: RunProgress) -> None:
+def _score(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> None:
     from batch.run import run as run_corpus
 
-    result = run_corpus(options, progress)
+    result = run_corpus(options, progress, switch)
     progress.note(
         "finished",
         f"{told(result.counts)}; {result.scored_now:,} now, in {result.seconds:.1f} s on "
@@ -345,10 +362,10 @@ def _score(options: RunOptions, progress: RunProgress) -> None:
     check_quarantine(result.counts, options.max_quarantined, options.output, progress)
 
 
-def _dry_run(options: RunOptions, log_format: Literal["text", "json"]) -> None:
+def _dry_run(options: RunOptions, log_format: Literal["text", "json"], switch: StopSwitch) -> None:
     from batch.estimate import estimate
 
-    expected = estimate(options)
+    expected = estimate(options, switch)
     if log_format == "json":
         click.echo(json.dumps(expected.facts(), ensure_ascii=False))
     else:

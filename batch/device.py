@@ -141,3 +141,8 @@ def _library_problem(engine: Any) -> str | None:
     except OSError as error:
         return f"a CUDA library is missing ({error})"
     return None
+
+
+def gpu_model(device: Device) -> str | None:
+    """STUB."""
+    return None

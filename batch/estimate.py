@@ -19,8 +19,9 @@ from batch.corpus.reader import ChunkReader
 from batch.machine import free_memory_bytes
 from batch.options import RunOptions
 from batch.packing import Shape, fill
-from batch.run import choose_model, open_model, plan_run
+from batch.run import check_gold_labels, choose_model, open_model, plan_run
 from batch.scorer import LogitRunner, Scorer
+from batch.stop import StopSwitch
 from schemas.text import EMPTY
 from schemas.tokens import TokenisedText
 
@@ -109,14 +110,15 @@ class Estimate:
         yield f"memory:  about {self.peak_memory_bytes / 1e6:,.0f} MB{of_free}"
 
 
-def estimate(options: RunOptions) -> Estimate:
+def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
     """Check everything that can be checked without scoring, and measure the rest on a sample.
 
     Raises whatever a run would raise before it scores.
     """
     model = choose_model(options)
     scorer = open_model(options, model)
-    plan = plan_run(options, scorer)
+    plan = plan_run(options, scorer, switch.check)
+    check_gold_labels(options, plan, scorer, switch.check)
     chunks = chunks_of(plan, options.shard)
     rows = sum(chunk.rows for chunk in chunks)
     sample = _take_sample(plan, options, scorer)

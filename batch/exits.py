@@ -1,4 +1,4 @@
-"""How `batch-classify` ends: the only home of exit codes."""
+"""How `batch-classify` ends: errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from batch.exit_codes import FAILED, LOCKED, STOPPED, TOO_MANY_QUARANTINED, USAGE
 from schemas import errors
 
 if TYPE_CHECKING:
     from batch.output.record import Counts
     from batch.progress import RunProgress
-
-FAILED, USAGE, TOO_MANY_QUARANTINED, STOPPED, LOCKED = 1, 2, 3, 4, 5
 
 
 def exit_code(error: errors.NarrascanError) -> int:

@@ -63,3 +63,10 @@ def free_memory_bytes(root: Path = Path("/")) -> int | None:
         lines = []
     found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     return min(found, default=None)
+
+
+def processor_class() -> str:
+    """STUB."""
+    import os
+
+    return ", ".join(cpu_features()) + os.environ.get("ONEDNN_MAX_CPU_ISA", "")

@@ -1,4 +1,4 @@
-"""Shards of one corpus become the run that a single machine would have made."""
+"""Merging the shards of one corpus into the run that a single machine would have made."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.output.folder import RUN_FILE, SHARD_FILE, OutputFolder, differences
+from batch.output.coverage import Coverage
+from batch.output.folder import RUN_FILE, SHARD_FILE, OutputFolder
+from batch.output.identity import RunIdentity, differences
 from batch.output.publish import publish_run
 from batch.output.record import Counts, ShardRecord, Timings, merge_markers
 from batch.progress import RunProgress
+from batch.stop import StopSwitch
 from schemas.errors import OutputError, UsageError, listing
 
 
@@ -30,7 +33,12 @@ class FinishedShard:
 
 
 def merge(
-    folders: Sequence[Path], output: OutputFolder, progress: RunProgress, *, overwrite: bool
+    folders: Sequence[Path],
+    target: Path,
+    progress: RunProgress,
+    switch: StopSwitch,
+    *,
+    overwrite: bool,
 ) -> MergeResult:
     """Copy the chunks of all shards and publish the whole; a killed merge is resumed.
 
@@ -38,27 +46,67 @@ def merge(
     between machines (how the device was chosen, where corpus and bundle lie) is taken from shard 1.
     Raises OutputError for a shard that is missing, unfinished, damaged, or of another run.
     """
-    if output.folder.resolve() in [folder.resolve() for folder in folders]:
-        raise UsageError(
-            f"--output {output.folder}: is one of the shards", hint="name a folder of its own"
-        )
+    if target.resolve() in [folder.resolve() for folder in folders]:
+        raise UsageError(f"--output {target}: is one of the shards", hint="name another folder")
     shards = _one_run([_open(folder) for folder in folders])
     first = shards[1].record
-    where = _places(shards)
+    shard_of = _shard_of_chunks(shards)
+    output = OutputFolder(target, chunks=first.chunks)
     with output.held(overwrite=overwrite):
         output.claim(first.facts.key)
-        todo = [index for index in range(first.chunks) if not output.is_finished(index)]
-        if todo:
-            output.last_file.unlink(missing_ok=True)
-        for index in todo:
-            output.adopt_chunk(index, where[index].output)
+        output.refuse_strays(range(first.chunks))
+        _adopt_all(shard_of, shards[1], output, switch)
         stats, outputs = merge_markers(output, range(first.chunks))
+        output.refuse_other_outputs(outputs)
         if output.is_published():
-            progress.note("complete", f"{output.folder}: already complete, nothing to do")
+            progress.note("complete", f"{target}: already complete, nothing to do")
         else:
             timings = Timings.of_all([shard.record.timings for shard in shards.values()])
             publish_run(output, first.facts, stats, outputs, timings)
     return MergeResult(Counts.of(stats), first.facts.max_quarantined)
+
+
+def _adopt_all(
+    shard_of: Mapping[int, FinishedShard],
+    first: FinishedShard,
+    output: OutputFolder,
+    switch: StopSwitch,
+) -> None:
+    """Copy every chunk that is not there yet, after a look at the rows that it stands for.
+
+    Raises OutputError if the chunks are not the rows of the inputs, each once and in order.
+    """
+    coverage = Coverage(_identity_of(first))
+    for index in range(first.record.chunks):
+        switch.check()
+        shard = shard_of[index].output
+        try:
+            marker = shard.marker(index)
+            coverage.add(marker.chunk)
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{shard.folder}: the marker of chunk {index} does not count: {error}",
+                hint="run the command of this shard again, then merge again",
+            ) from error
+        if not output.is_finished(marker.chunk):
+            output.last_file.unlink(missing_ok=True)  # a folder with a part to copy is unfinished
+            output.adopt_chunk(marker, shard)
+    missing = coverage.missing()
+    if missing is not None:
+        raise OutputError(
+            f"the shards do not hold all rows: {missing}",
+            hint="run the commands of all shards again, then merge again",
+        )
+
+
+def _identity_of(shard: FinishedShard) -> RunIdentity:
+    try:
+        return RunIdentity.of_key(shard.record.facts.key)
+    except ValueError as error:
+        raise OutputError(
+            f"{shard.output.folder / SHARD_FILE}: its key is damaged: {error}",
+            hint="run the command of this shard again",
+        ) from error
 
 
 def _open(folder: Path) -> FinishedShard:
@@ -71,7 +119,7 @@ def _open(folder: Path) -> FinishedShard:
         raise OutputError(
             f"{path}: cannot be read: {error}", hint="run the command of this shard again"
         ) from error
-    return FinishedShard(OutputFolder(folder, is_shard=True), record)
+    return FinishedShard(OutputFolder(folder, chunks=record.chunks, is_shard=True), record)
 
 
 def _no_shard(folder: Path) -> OutputError:
@@ -81,7 +129,7 @@ def _no_shard(folder: Path) -> OutputError:
         return OutputError(
             f"{folder}: holds a whole run, not a shard", hint="leave it out of the merge"
         )
-    if OutputFolder(folder).markers():
+    if OutputFolder(folder, chunks=0).markers():
         return OutputError(
             f"{folder}: is not finished",
             hint="run the command of this shard again until it ends with exit 0",
@@ -123,7 +171,7 @@ def _identity(record: ShardRecord) -> dict[str, object]:
     return {**record.facts.key, "shards": record.of, "chunks": record.chunks}
 
 
-def _places(shards: Mapping[int, FinishedShard]) -> dict[int, FinishedShard]:
+def _shard_of_chunks(shards: Mapping[int, FinishedShard]) -> dict[int, FinishedShard]:
     """Which shard has each chunk, by index. Raises OutputError if a chunk is nowhere."""
     where = {index: shard for shard in shards.values() for index in shard.output.markers()}
     chunks = shards[1].record.chunks

@@ -27,7 +27,6 @@ class RunOptions:
     them, or "all". gold_columns: for one task COLUMN, for several TASK=COLUMN each.
     tokens_per_batch: None takes the device's default.
     threads: 0 lets the engine choose. max_quarantined: share of rows in [0, 1].
-    deadline_s: seconds after which the run stops and can be resumed, or None.
     named_columns: columns that the user named, which must therefore be there; the defaults of
     title, id and domain may be missing.
     require_signature: file of the public key that must have signed the bundle, or None.
@@ -53,7 +52,6 @@ class RunOptions:
     keep_text: bool = False
     overwrite: bool = False
     max_quarantined: float = 0.01
-    deadline_s: float | None = None
     named_columns: frozenset[str] = frozenset()
     require_signature: Path | None = None
     shard: Shard | None = None

@@ -8,23 +8,24 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 
-from batch.cache import LogitCache, model_identity
+from batch.cache import LogitCache
 from batch.chunks import ChunkWorker, do_chunks
 from batch.corpus.gold import check_gold
 from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
 from batch.device import Device, choose_device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
+from batch.output.identity import ModelIdentity, RunIdentity
 from batch.output.publish import publish_run
-from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now, run_key
+from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now
 from batch.precision import choose_precision
 from batch.progress import RunProgress
-from batch.scorer import TOKENS_PER_BATCH, Scorer, open_scorer
+from batch.scorer import Scorer, open_scorer
 from batch.signature import open_bundle
-from batch.stop import StopSwitch
+from batch.stop import StopCheck, StopSwitch, never_stop
 from batch.tasks import RunTasks, select_tasks
 from schemas.bundle import Bundle
-from schemas.variants import EngineName, Precision
+from schemas.variants import Precision
 
 
 @dataclass(frozen=True)
@@ -47,36 +48,41 @@ class Model:
     precision: Precision
 
 
-def run(options: RunOptions, progress: RunProgress) -> RunResult:
+def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunResult:
     """Score a corpus, or finish what an earlier attempt left.
 
     Raises NarrascanError; whatever is finished stays, and the same call resumes.
     """
     started, clock = now(), time.monotonic()
-    switch = StopSwitch(options.deadline_s)
-    with switch.listening(), ExitStack() as stack:
+    with ExitStack() as stack:
+        switch.check()
         model = choose_model(options)
+        switch.check()
         scorer = open_model(options, model)
-        cache = _open_cache(options, model, scorer.runner.engine, progress)
+        identity = identify_model(model, scorer)
+        cache = _open_cache(options, identity, progress)
         if cache is not None:
             scorer.runner.cache = stack.enter_context(closing(cache))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
-        plan = plan_run(options, scorer)
+        plan = plan_run(options, scorer, switch.check)
         for note in plan.notes:
             progress.note("columns", note)
-        output = OutputFolder(options.output, is_shard=options.shard is not None)
-        with output.held(overwrite=options.overwrite) as stale:
-            if stale is not None:
-                progress.note("stale", f"{options.output}: {stale}, ended without letting go of it")
-            key = run_key(options, plan, model.bundle, scorer)
-            output.claim(key if options.shard is None else {**key, "shard": str(options.shard)})
-            chunks = chunks_of(plan, options.shard)
-            worker = ChunkWorker(plan, options, scorer, output, progress, switch)
-            _finish(chunks, worker, output, progress)
-            seconds = time.monotonic() - clock
-            timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
-            facts = RunFacts.of(options, plan, key, scorer)
-            counts = _publish(options, facts, plan, chunks, output, timings, progress)
+        output = OutputFolder(
+            options.output, chunks=len(plan.chunks), is_shard=options.shard is not None
+        )
+        stale = stack.enter_context(output.held(overwrite=options.overwrite))
+        if stale is not None:
+            progress.note("stale", f"{options.output}: {stale}, exited without releasing the lock")
+        run_identity = _identify(options, plan, identity, model.bundle, switch)
+        check_gold_labels(options, plan, scorer, switch.check)
+        _claim(options, run_identity, output)
+        chunks = chunks_of(plan, options.shard)
+        worker = ChunkWorker(plan, options, scorer, output, run_identity, progress, switch)
+        _finish(chunks, worker, run_identity, output, progress, switch)
+        seconds = time.monotonic() - clock
+        timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
+        facts = RunFacts.of(options, plan, run_identity.key, scorer)
+        counts = _publish(options, facts, plan, chunks, output, timings, progress)
         if cache is not None:
             progress.note("cache", cache.summary())
     return RunResult(counts, worker.rows, seconds, scorer.runner.device.name)
@@ -106,46 +112,94 @@ def open_model(options: RunOptions, model: Model) -> Scorer:
     )
 
 
-def plan_run(options: RunOptions, scorer: Scorer) -> Plan:
-    """Plan the corpus for the tasks of a scorer, and check the gold labels that it has.
-
-    Raises UsageError or CorpusError.
-    """
-    tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
-    plan = make_plan(options, tasks, scorer.metadata.text)
-    if not options.ignore_unknown_gold:
-        for task, column in tasks.gold.items():
-            check_gold(plan, column, scorer.labels[task])
-    return plan
-
-
-def _open_cache(
-    options: RunOptions, model: Model, engine: EngineName, progress: RunProgress
-) -> LogitCache | None:
-    if options.cache is None:
-        return None
-    tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[model.device.kind]
-    identity = model_identity(
+def identify_model(model: Model, scorer: Scorer) -> ModelIdentity:
+    """Identity of a model that is open, on this machine."""
+    return ModelIdentity.of(
         model.bundle,
         model.tasks,
         model.device,
-        model.precision,
-        engine,
-        tokens_per_batch=tokens_per_batch,
+        precision=model.precision,
+        engine=scorer.runner.engine,
+        max_tokens_per_batch=scorer.runner.tokens_per_batch,
     )
+
+
+def plan_run(
+    options: RunOptions,
+    scorer: Scorer,
+    check_stop: StopCheck = never_stop,
+    *,
+    keep_columns: bool = True,
+) -> Plan:
+    """Plan the corpus for the tasks of a scorer. Raises UsageError or CorpusError.
+
+    keep_columns: predictions will be written, and take over the columns of the corpus.
+    """
+    tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
+    text = scorer.metadata.text
+    return make_plan(options, tasks, text, check_stop, keep_columns=keep_columns)
+
+
+def check_gold_labels(
+    options: RunOptions, plan: Plan, scorer: Scorer, check_stop: StopCheck = never_stop
+) -> None:
+    """Read the gold labels of a whole corpus, and refuse those that the model does not know.
+
+    Raises CorpusError.
+    """
+    if options.ignore_unknown_gold:
+        return
+    for task, column in plan.tasks.gold.items():
+        check_gold(plan, column, scorer.labels[task])
+
+
+def _open_cache(
+    options: RunOptions, identity: ModelIdentity, progress: RunProgress
+) -> LogitCache | None:
+    if options.cache is None:
+        return None
     return LogitCache(
         options.cache,
-        identity,
+        identity.digest(),
         max_bytes=options.cache_bytes,
         note=partial(progress.note, "cache"),
     )
 
 
+def _identify(
+    options: RunOptions, plan: Plan, model: ModelIdentity, bundle: Bundle, switch: StopSwitch
+) -> RunIdentity:
+    """Hash the inputs. A run that is stopped here continues where it was."""
+    fingerprints = []
+    for file in plan.files:
+        switch.check()
+        fingerprints.append(file.source.fingerprint())
+    return RunIdentity.of(
+        options, plan, model, bundle_sha256=bundle.sha256, fingerprints=fingerprints
+    )
+
+
+def _claim(options: RunOptions, identity: RunIdentity, output: OutputFolder) -> None:
+    """Take the folder for this run, or see that it is this run's."""
+    shard = {} if options.shard is None else {"shard": str(options.shard)}
+    output.claim({**identity.key, **shard})
+
+
 def _finish(
-    chunks: Sequence[Chunk], worker: ChunkWorker, output: OutputFolder, progress: RunProgress
+    chunks: Sequence[Chunk],
+    worker: ChunkWorker,
+    identity: RunIdentity,
+    output: OutputFolder,
+    progress: RunProgress,
+    switch: StopSwitch,
 ) -> None:
     """Finish every chunk that has no valid marker."""
-    todo = [chunk for chunk in chunks if not output.is_finished(chunk.index)]
+    output.refuse_strays([chunk.index for chunk in chunks])
+    todo = []
+    for chunk in chunks:
+        switch.check()
+        if not output.is_finished(identity.address(chunk)):
+            todo.append(chunk)
     rows = sum(chunk.rows for chunk in chunks)
     done = rows - sum(chunk.rows for chunk in todo)
     if done:
@@ -170,6 +224,7 @@ def _publish(
 ) -> Counts:
     """Write what comes last: the report and `run.json`, or for a shard what a merge needs."""
     stats, outputs = merge_markers(output, [chunk.index for chunk in chunks])
+    output.refuse_other_outputs(outputs)
     if output.is_published():  # `_finish` takes the last file away where it scores anything
         progress.note("complete", f"{options.output}: already complete, nothing to do")
     elif options.shard is None:

@@ -192,6 +192,7 @@ def lay_ground(folder: Path, *, bundle: Path | None = None) -> Ground:
             for number, shard in enumerate(ground.shards, 1)
         ),
         ["--cache", str(ground.cache), "--output", str(folder / "with-cache")],
+        [str(ground.corpora[1]), "--output", str(ground.finished_pair)],
     ):
         result = CliRunner().invoke(command, [*words, *more, "--max-quarantined", "1"])
         if result.exit_code != 0:

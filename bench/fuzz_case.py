@@ -9,10 +9,12 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +22,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from bench.fuzz_kinds import Case, Ground, NotMadeError, kind_of, make_case
+from bench.fuzz_surroundings import Surroundings, reachable_files
+from bench.processes import COMMAND, start, wait_until_it_listens
 from schemas.files import FileFacts
 
 Command = Callable[[list[str]], None]
@@ -109,13 +113,17 @@ def run_case(bench: Bench, worker: int, number: int) -> Outcome:
         return Outcome(number, kind, None, (), time.monotonic() - clock, story=str(error))
     (folder / "case.json").write_text(json.dumps({"words": case.words, "story": case.story}))
     before = _facts(case.output)
-    exit_code = _run(bench.command, case)
+    if case.surroundings is not None and bench.command is batch_classify:
+        exit_code = _run_process(case.words, case.surroundings, bench, worker)
+    else:
+        exit_code = _run(bench.command, case)
     said = bench.log(worker, "err").read_text(encoding="utf-8", errors="replace")
     shown = bench.log(worker, "out").read_text(encoding="utf-8", errors="replace")
     problems = [
         *_problems_of_exit(case, exit_code),
         *_problems_of_text(exit_code, shown, said, bench.work),
         *_problems_of_files(case.output, exit_code, before),
+        *_problems_of_tree(case, exit_code),
     ]
     if not problems:
         shutil.rmtree(folder)
@@ -139,6 +147,36 @@ def _run(command: Command, case: Case) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+def _run_process(
+    words: tuple[str, ...], surroundings: Surroundings, bench: Bench, worker: int
+) -> int:
+    """The exit code of a real process, disturbed as `surroundings` say."""
+    with bench.log(worker, "out").open("ab") as out, bench.log(worker, "err").open("ab") as err:
+        process = start(
+            [COMMAND, *words],
+            streams=surroundings.streams,
+            environment=surroundings.environment,
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+        )
+    if surroundings.signal_number is not None:
+        wait_until_it_listens(process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(surroundings.delay_s)
+        process.send_signal(surroundings.signal_number)
+    return process.wait()
+
+
+def _problems_of_tree(case: Case, exit_code: int) -> Iterator[str]:
+    """Files of a corpus folder that were left out without a word."""
+    if case.tree is None or exit_code not in FINISHED:
+        return
+    record = json.loads((case.output / LAST_FILE).read_bytes())
+    named = {*record["inputs"], *(entry["file"] for entry in record["left_out"])}
+    for path in sorted(reachable_files(case.tree) - named):
+        yield f"{path} is neither scored nor named as left out"
 
 
 def _problems_of_exit(case: Case, exit_code: int) -> Iterator[str]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.fuzz_surroundings import (
+    Surroundings,
+    Tree,
+    broken_streams,
+    other_processor,
+    random_signal,
+)
 from bench.mutations import (
     damage,
     damage_folder,
@@ -59,6 +66,11 @@ class Ground:
         return self.folder / "finished"
 
     @property
+    def finished_pair(self) -> Path:
+        """Output folder of a finished run over the first two corpora."""
+        return self.folder / "finished-pair"
+
+    @property
     def shards(self) -> list[Path]:
         return [self.folder / "shard-1", self.folder / "shard-2"]
 
@@ -69,12 +81,19 @@ class Ground:
 
 @dataclass(frozen=True)
 class Case:
-    """One command line. allowed: exit codes that are right. story: what was changed."""
+    """One command line.
+
+    allowed: exit codes that are right. story: what was changed. surroundings: of a real process;
+    None runs the case in that of the worker. tree: corpus folder of which every file must be
+    scored, or named as left out.
+    """
 
     words: tuple[str, ...]
     output: Path
     story: str
     allowed: frozenset[int] = ANY_EXIT
+    surroundings: Surroundings | None = None
+    tree: Path | None = None
 
 
 class NotMadeError(Exception):
@@ -318,6 +337,52 @@ def cached(ground: Ground, folder: Path, chance: Random) -> Case:
     return Case(case.words, case.output, case.story, frozenset({0}))
 
 
+def corpus_tree(ground: Ground, folder: Path, chance: Random) -> Case:
+    """A folder with links, hidden names, partitions, pipes and tables of a table format."""
+    top = folder / "corpus"
+    story = Tree(top, ground.corpora, chance).make()
+    pattern = chance.choice(("", "", "", "/*", "/**/*.parquet"))
+    words = ("--task", "narrative", "--max-quarantined", "1", "--ignore-unknown-gold")
+    case = _case(ground, folder, f"{top}{pattern}", f"tree: {story}", *words)
+    return replace(case, tree=None if pattern else top)
+
+
+def surroundings(ground: Ground, folder: Path, chance: Random) -> Case:
+    """A signal at any stage, broken streams, inputs in another order, another processor."""
+    match chance.randrange(4):
+        case 0:
+            return _resumed_process(ground, folder, random_signal(chance), {0, 4})
+        case 1:
+            return _resumed_process(ground, folder, broken_streams(chance), {0})
+        case 2:
+            return _resumed_process(ground, folder, other_processor(), {1})
+        case _:
+            return _resumed_process(ground, folder, Surroundings(), {1}, reverse=True)
+
+
+def _resumed_process(
+    ground: Ground,
+    folder: Path,
+    process: Surroundings,
+    allowed: set[int],
+    *,
+    reverse: bool = False,
+) -> Case:
+    """A run over two corpora that lacks its last chunks, resumed by a real process."""
+    output = folder / "scored"
+    shutil.copytree(ground.finished_pair, output)
+    (output / "run.json").unlink()
+    for marker in sorted((output / ".narrascan" / "done").glob("*.json"))[2:]:
+        marker.unlink()
+    files = ground.corpora[:2]
+    words = (
+        *run_words(ground, *(reversed(files) if reverse else files)),
+        *("--task", "narrative", "--max-quarantined", "1", "--output", str(output)),
+    )
+    story = f"process: {process}, inputs {'in another order' if reverse else 'as before'}"
+    return Case(words, output, story, frozenset(allowed), surroundings=process)
+
+
 KINDS: dict[str, Callable[[Ground, Path, Random], Case]] = {
     "corpus bytes": corpus_bytes,
     "corpus schema": corpus_schema,
@@ -330,6 +395,8 @@ KINDS: dict[str, Callable[[Ground, Path, Random], Case]] = {
     "resumed": resumed,
     "merged": merged,
     "cached": cached,
+    "corpus tree": corpus_tree,
+    "surroundings": surroundings,
 }
 
 TURNS = (
@@ -337,4 +404,5 @@ TURNS = (
     *("corpus bytes", "corpus schema", "corpus values", "bundle bytes", "bundle changed"),
     *("corpus bytes", "corpus schema", "corpus values", "resumed", "bundle json"),
     *("bundle graph", "bundle metadata", "merged", "resumed", "cached"),
+    *("corpus tree", "corpus tree", "surroundings"),
 )

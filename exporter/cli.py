@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import click
 from click_default_group import DefaultGroup
 
+from batch.parameters import WritablePath
 from schemas.errors import NarrascanError, UsageError, listing
 
 if TYPE_CHECKING:
     from schemas.metadata import ArtefactMetadata
     from schemas.variants import Precision
 
+OUTPUT_FOLDER = WritablePath(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -39,7 +41,7 @@ def main() -> None:
 @click.argument("checkpoint", type=EXISTING_FOLDER)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     default=Path("artifacts/bundle"),
     show_default=True,
     help="Folder of the bundle; an older bundle there is replaced.",
@@ -165,7 +167,7 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     help="Folder of the new bundle.  [default: BUNDLE itself is replaced]",
 )
 @click.option("--text-column", default="text", show_default=True, help="Column of the body.")
@@ -238,7 +240,7 @@ def recalibrate(
 
 
 @main.command()
-@click.argument("key", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("key", type=WritablePath(path_type=Path, dir_okay=False))
 def keygen(key: Path) -> None:
     """Make a private KEY to sign bundles with, and KEY.pub to check them with.
 

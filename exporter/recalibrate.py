@@ -13,7 +13,7 @@ import numpy as np
 from batch.corpus.reader import ChunkReader
 from batch.device import choose_device
 from batch.options import RunOptions
-from batch.run import plan_run
+from batch.run import check_gold_labels, plan_run
 from batch.scorer import Scorer, open_scorer
 from batch.session import TaskSession
 from exporter.card import model_card
@@ -93,7 +93,8 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
 def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
     """Read the labelled rows as a run would read them."""
     metadata = scorer.metadata
-    plan = plan_run(options, scorer)
+    plan = plan_run(options, scorer, keep_columns=False)
+    check_gold_labels(options, plan, scorer)
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
     texts: list[ModelText] = []
     gold: list[list[str]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,6 +11,42 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+
+FOLDER_CANNOT_SYNC = frozenset(
+    {
+        errno.EINVAL,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,
+        errno.ENOTTY,
+        errno.EBADF,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+    }
+)
+"""What file systems answer that have no fsync for folders (SMB, many FUSE file systems). They write
+names at once or never; neither is a reason to end a run."""
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "the quota is used up: make room or have it raised",
+    errno.EFBIG: "a limit forbids files of this size (`ulimit -f`, or the file system's own)",
+    errno.EROFS: "the file system is read-only: name another folder, or mount it for writing",
+    errno.EACCES: "check who may write there",
+    errno.EPERM: "check who may write there",
+    errno.EIO: "the disk or the network file system reports a fault: check it (`dmesg`)",
+    errno.ESTALE: "the network file system lost the folder: mount it again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine",
+}
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about an error of the file system, by its true reason."""
+    code = getattr(error, "errno", None)
+    return REMEDIES.get(code or 0, "see the reason the system gives")
 
 
 class FileFacts(BaseModel):
@@ -29,12 +66,19 @@ class FileFacts(BaseModel):
 
 
 def sync(path: Path) -> None:
-    """Force a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file or folder to disk; a folder as far as its file system can.
+
+    Raises OSError for a file that cannot be written out, and for a folder with a fault.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in FOLDER_CANNOT_SYNC or not path.is_dir():
+            raise
 
 
 @contextmanager

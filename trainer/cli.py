@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 from click_default_group import DefaultGroup
 
-from schemas.durations import parse_duration
 from schemas.errors import NarrascanError
+from trainer.cli_types import Duration, WritablePath
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+OUTPUT_FOLDER = WritablePath(path_type=Path, file_okay=False)
 SET_OPTION = click.option(
     "--set",
     "overrides",
@@ -20,21 +21,6 @@ SET_OPTION = click.option(
     multiple=True,
     help="Replace one value of the config, as in --set train.epochs=3; may be given again.",
 )
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or numbers with units: 90s, 45m, 1h30m."""
-
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Read what the user wrote."""
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.group(cls=DefaultGroup, default="train", default_if_no_args=False)
@@ -52,7 +38,7 @@ def main() -> None:
 @click.argument("config", type=CONFIG_FILE)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     default=Path("artifacts/checkpoint"),
     show_default=True,
     help="Folder of the checkpoint.",
@@ -103,7 +89,7 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     default=Path("artifacts/cross-validation"),
     show_default=True,
     help="Folder of the results, with a checkpoint folder for each fold.",
@@ -170,7 +156,7 @@ def cross_validate_command(
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OUTPUT_FOLDER,
     default=Path("artifacts/search"),
     show_default=True,
     help="Folder of the search; every trial trains in a folder below it.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from batch.corpus.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeError, is_list
+from batch.corpus.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeError
+from schemas.tables import is_list
 
 MANTISSA_BITS = {32: 24, 64: 53}
 """Bits of a whole number that a float of that width holds exactly."""

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.corpus.common_types import MANTISSA_BITS, integer_digits
-from batch.corpus.output_types import is_list, is_uuid, plain_type
+from batch.corpus.output_types import is_uuid, plain_type
+from schemas.tables import is_list
 
 
 class LossError(ValueError):

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from schemas.tables import is_text
+from schemas.arrow_text import BadText, decode_text, label_lists
 
-
-class BadText(str):
-    """Stands for bytes that are not UTF-8; its value is the reason."""
-
-
-def decode_text(column: pa.Array) -> list[str | None]:
-    """Values of a string or binary column; a BadText for bytes that are not UTF-8."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not _is_binary(column.type):
-        try:
-            values: list[str | None] = column.to_pylist()
-            return values
-        except UnicodeDecodeError:
-            column = _as_binary(column)
-    return [None if value is None else _decode(value) for value in column.to_pylist()]
+__all__ = ["BadText", "as_dates", "bad_utf8", "decode_text", "gold_lists", "plain_values"]
 
 
 def plain_values(column: pa.Array) -> list[object]:
@@ -44,41 +26,10 @@ def _plain_value(value: pa.Scalar) -> object:
 
 
 def gold_lists(column: pa.Array) -> list[list[str] | None]:
-    """Gold labels of each row, from a column of lists or of single labels."""
-    if column.null_count == len(column):  # of any type, perhaps of none
+    """Gold labels of each row, from a column of lists or of single labels; None: not labelled."""
+    if column.null_count == len(column):  # perhaps of another type: nothing was labelled that day
         return [None] * len(column)
-    if is_text(column.type):
-        return [None if label is None else [label] for label in decode_text(column)]
-    lengths = pc.list_value_length(column).to_pylist()
-    names = iter(decode_text(column.flatten()))
-    return [
-        None if length is None else [name for name in islice(names, length) if name is not None]
-        for length in lengths
-    ]
-
-
-def _decode(value: bytes) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return BadText(
-            f"not UTF-8: byte 0x{value[error.start]:02x} at position {error.start} ({error.reason})"
-        )
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-    )
-
-
-def _as_binary(column: pa.Array) -> pa.Array:
-    views = {
-        pa.string(): pa.binary(),
-        pa.large_string(): pa.large_binary(),
-        pa.string_view(): pa.binary_view(),
-    }
-    return column.view(views[column.type])
+    return label_lists(column)
 
 
 def as_dates(column: pa.Array) -> pa.Array:
@@ -106,6 +57,4 @@ def _is_bad(value: pa.Scalar) -> bool:
         value.as_py()
     except UnicodeDecodeError:
         return True
-    except ValueError:  # nanoseconds, which Python does not have
-        return False
     return False

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from schemas.tables import is_list
+
 MAX_DECIMAL_DIGITS = 38
 """Digits of a decimal that Spark, DuckDB and polars can hold."""
 
@@ -48,17 +50,6 @@ def typed(kind: pa.DataType) -> pa.DataType:
     them together with a night on which the column had values.
     """
     return _rebuilt(kind, lambda leaf: pa.string() if pa.types.is_null(leaf) else leaf)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """True for every Arrow list type, maps apart."""
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )
 
 
 def holds_text(kind: pa.DataType) -> bool:

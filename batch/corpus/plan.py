@@ -12,6 +12,7 @@ from batch.corpus.files import find_files
 from batch.corpus.footers import PlannedFile, read_footer
 from batch.corpus.kept import kept_columns
 from batch.options import RunOptions, Shard
+from batch.stop import StopCheck, never_stop
 from batch.tasks import RunTasks
 from schemas.text import TextSpec
 
@@ -50,16 +51,24 @@ class Plan:
         return sum(file.rows for file in self.files)
 
 
-def make_plan(options: RunOptions, tasks: RunTasks, spec: TextSpec) -> Plan:
+def make_plan(
+    options: RunOptions,
+    tasks: RunTasks,
+    spec: TextSpec,
+    check_stop: StopCheck = never_stop,
+    *,
+    keep_columns: bool = True,
+) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
-    spec: how the text of the tasks is built.
+    spec: how the text of the tasks is built. keep_columns: predictions take over the columns of the
+    corpus, which must therefore be such that their readers can use them.
     Raises CorpusError with the file, the column and the nearest name.
     """
     found = find_files(options.corpus, leave_out=options.output)
     files = tuple(read_footer(source) for source in found)
-    check_columns(files, options, tasks, spec)
-    kept = kept_columns(files, options, tasks)
+    check_columns(files, options, tasks, spec, check_stop)
+    kept = kept_columns(files if keep_columns else (), options, tasks, check_stop)
     chunks = tuple(_chunks(files, options.chunk_rows))
     return Plan(files, chunks, kept.schema, tasks, kept.notes)
 

@@ -1,4 +1,4 @@
-"""The output folder: who holds it, which run it belongs to, which chunks are finished."""
+"""Output folder: its lock, the run it belongs to, and which chunks are finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,12 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from batch.corpus.plan import Chunk
-from batch.output.marker import Marker
+from batch.output.identity import RunKey, differences
+from batch.output.marker import ChunkAddress, Marker
 from batch.output.parts import part_name, write_part
 from batch.stats import RunStats
-from schemas.errors import LockedError, OutputError
-from schemas.files import FileFacts, atomic_path, write_atomic
+from schemas.errors import LockedError, OutputError, listing
+from schemas.files import FileFacts, atomic_path, remedy, write_atomic
 
 REPORTS = ("report.json", "report.html")
 SHARD_FILE = "shard.json"
@@ -51,12 +51,14 @@ class Owner(BaseModel):
 class OutputFolder:
     """Paths of a run, its lock, its key and its markers.
 
-    is_shard: it holds a part of a corpus, which is told by `shard.json` in place of `run.json`; it
-    gets no report.
+    chunks: of the whole corpus; part names have as many digits as the last one needs.
+    is_shard: the folder holds a part of a corpus, which `shard.json` in place of `run.json` says;
+    it gets no report.
     """
 
-    def __init__(self, folder: Path, *, is_shard: bool = False) -> None:
+    def __init__(self, folder: Path, *, chunks: int, is_shard: bool = False) -> None:
         self.folder = folder
+        self._chunks = chunks
         self.predictions = folder / "predictions"
         self.quarantine = folder / "quarantine"
         self.last_file = folder / (SHARD_FILE if is_shard else RUN_FILE)
@@ -67,6 +69,8 @@ class OutputFolder:
         self._published_file = self._work / "published.json"
         self._key_file = self._work / "key.json"
         self._owner_file = self._work / "owner.json"
+        self._discarding_file = self._work / "discarding"
+        self.journal = self._work / "hashes.jsonl"
 
     @contextmanager
     def held(self, *, overwrite: bool) -> Iterator[Owner | None]:
@@ -94,8 +98,9 @@ class OutputFolder:
         try:
             stale = self._owner()
             self.write(self._owner_file, Owner.this_process().model_dump_json())
-            if overwrite or not self._key_file.exists():  # without a key, whose parts are these?
-                self._clear()
+            if overwrite or self._discarding_file.exists():
+                self._discard()
+            self._refuse_lost_key()
             for folder in (self.predictions, self.quarantine, self._scratch, self._markers):
                 folder.mkdir(exist_ok=True)
             self._clean()
@@ -105,20 +110,20 @@ class OutputFolder:
             shutil.rmtree(self._scratch, ignore_errors=True)
             lock.release()
 
-    def claim(self, key: Mapping[str, object]) -> None:
+    def claim(self, key: RunKey) -> None:
         """Record which run this folder belongs to, or compare with what is recorded.
 
-        Raises OutputError that names each part of the key that differs.
+        Raises OutputError that names each part of the key that differs, the order included.
         """
         if not self._key_file.exists():
-            self.write(self._key_file, json.dumps(key, indent=1, sort_keys=True))
+            self.write(self._key_file, json.dumps(key, indent=1))
             return
         try:
             recorded = json.loads(self._key_file.read_bytes())
         except (ValueError, RecursionError) as error:
             raise OutputError(
                 f"{self._key_file}: is damaged: {error}",
-                hint="start anew with --overwrite, or name another --output",
+                hint="start again with --overwrite, or name another --output",
             ) from error
         current = json.loads(json.dumps(key))
         changes = list(differences(recorded, current))
@@ -148,84 +153,97 @@ class OutputFolder:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def marker(self, index: int) -> Marker:
-        """What was recorded of a finished chunk.
+        """Marker of a finished chunk.
 
-        Raises OSError if nothing was, and ValueError if it is damaged or of another chunk.
+        Raises OSError if there is none, and ValueError if it is damaged or of another chunk.
         """
         marker = Marker.model_validate_json(self._marker_path(index).read_bytes())
         if marker.sha256 != marker.digest():
             raise ValueError("it is not what was written: its sha256 differs")
-        if marker.index != index:
-            raise ValueError(f"it is the marker of chunk {marker.index}")
+        if marker.chunk.index != index:
+            raise ValueError(f"it is the marker of chunk {marker.chunk.index}")
         return marker
 
-    def is_finished(self, index: int) -> bool:
-        """True if the chunk has a marker, and its files are there and are what the marker says."""
+    def is_finished(self, chunk: ChunkAddress) -> bool:
+        """True if the chunk has a marker of the same run, file and rows, and its files fit it."""
         try:
-            marker = self.marker(index)
-            return FileFacts.of(self.predictions / part_name(index)) == marker.part and (
-                marker.quarantine is None
-                or FileFacts.of(self.quarantine / part_name(index)) == marker.quarantine
+            marker = self.marker(chunk.index)
+            name = self.part_name(chunk.index)
+            return (
+                marker.chunk == chunk
+                and FileFacts.of(self.predictions / name) == marker.part
+                and (
+                    marker.quarantine is None
+                    or FileFacts.of(self.quarantine / name) == marker.quarantine
+                )
             )
         except (OSError, ValueError):
             return False
 
+    def part_name(self, index: int) -> str:
+        """File name of the part of a chunk."""
+        return part_name(index, chunks=self._chunks)
+
+    def refuse_strays(self, indices: Collection[int]) -> None:
+        """Refuse files among the parts that are not of these chunks: readers would count them.
+
+        Raises OutputError that names them. They may be somebody's work, so nothing is removed.
+        """
+        expected = {self.part_name(index) for index in indices}
+        self._refuse_others(self.predictions, expected)
+        self._refuse_others(self.quarantine, expected)
+
+    def refuse_other_outputs(self, outputs: Collection[str]) -> None:
+        """Refuse a finished folder whose parts are not exactly `outputs`, relative paths.
+
+        Raises OutputError.
+        """
+        for folder in (self.predictions, self.quarantine):
+            names = {Path(name).name for name in outputs if Path(name).parent.name == folder.name}
+            self._refuse_others(folder, names)
+
     def publish_chunk(
-        self,
-        chunk: Chunk,
-        part: pa.Table,
-        quarantine: pa.Table | None,
-        stats: RunStats,
-        *,
-        source: str,
+        self, chunk: ChunkAddress, part: pa.Table, quarantine: pa.Table | None, stats: RunStats
     ) -> None:
         """Write part, quarantine and then the marker; each appears whole or not at all."""
-        part_path = self.predictions / part_name(chunk.index)
+        name = self.part_name(chunk.index)
+        part_path, quarantine_path = self.predictions / name, self.quarantine / name
         write_part(part, part_path, scratch=self._scratch)
-        quarantine_path = self.quarantine / part_name(chunk.index)
         if quarantine is not None:
             write_part(quarantine, quarantine_path, scratch=self._scratch)
         marker = Marker(
-            index=chunk.index,
-            source_file=source,
-            first_row=chunk.first_row,
-            rows=chunk.rows,
+            chunk=chunk,
             part=FileFacts.of(part_path),
             quarantine=FileFacts.of(quarantine_path) if quarantine is not None else None,
             stats=stats.to_json(),
         )
         self.write(self._marker_path(chunk.index), marker.sealed().model_dump_json())
 
-    def adopt_chunk(self, index: int, other: OutputFolder) -> None:
+    def adopt_chunk(self, marker: Marker, other: OutputFolder) -> None:
         """Copy a finished chunk of another folder: part, quarantine, and then the marker.
 
         Raises OutputError if its files are not what its marker says, or cannot be copied.
         """
-        marker_path = other._marker_path(index)
+        index = marker.chunk.index
         try:
-            marker = other.marker(index)
             self._adopt(other.predictions, self.predictions, index, marker.part)
             if marker.quarantine is not None:
                 self._adopt(other.quarantine, self.quarantine, index, marker.quarantine)
-        except ValueError as error:
-            raise OutputError(
-                f"{marker_path}: is damaged: {error}", hint="run the command of this shard again"
-            ) from error
         except OSError as error:
             raise OutputError(
                 f"{other.folder}: chunk {index} cannot be copied: {error}",
-                hint="make room, or run the command of this shard again; then merge again",
+                hint=f"{remedy(error)}, or run the command of this shard again; then merge again",
             ) from error
         self.write(self._marker_path(index), marker.model_dump_json())
 
     def write(self, path: Path, text: str) -> None:
-        """Write a small file whole or not at all. Raises OutputError if the disk is full."""
+        """Write a small file whole or not at all. Raises OutputError with the system's reason."""
         try:
             write_atomic(path, text)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written: {error}",
-                hint="make room, then run the same command again: it resumes",
+                hint=f"{remedy(error)}, then run the same command again: it resumes",
             ) from error
 
     def _last_hashes(self, raw: bytes) -> dict[str, str]:
@@ -235,7 +253,7 @@ class OutputFolder:
         """
         record = json.loads(raw)
         if not isinstance(record, dict):
-            raise ValueError(f"{self.last_file}: is no JSON object")
+            raise ValueError(f"{self.last_file}: is not a JSON object")
         del record["timings"]
         content = json.dumps(record, sort_keys=True).encode()
         return {
@@ -247,7 +265,7 @@ class OutputFolder:
         return self._markers / f"{index:05d}.json"
 
     def _adopt(self, source: Path, target: Path, index: int, facts: FileFacts) -> None:
-        name = part_name(index)
+        name = self.part_name(index)
         with atomic_path(target / name, scratch=self._scratch) as temporary:
             shutil.copyfile(source / name, temporary)
             if FileFacts.of(temporary) != facts:
@@ -266,15 +284,47 @@ class OutputFolder:
             hint="name an empty or a new folder with --output",
         )
 
-    def _clear(self) -> None:
-        """Discard an earlier run; only files that narrascan writes are removed."""
-        self._key_file.unlink(missing_ok=True)
-        self._published_file.unlink(missing_ok=True)
+    def _refuse_lost_key(self) -> None:
+        """Refuse a folder with parts and no record of their run: they are not thrown away."""
+        if self._key_file.exists():
+            return
+        for folder in (self._markers, self.predictions, self.quarantine):
+            if folder.exists() and any(folder.iterdir()):
+                raise OutputError(
+                    f"{self.folder}: {self._key_file.name}, which says of which run its parts are, "
+                    "is lost",
+                    hint="discard them with --overwrite, or name another --output",
+                )
+
+    def _refuse_others(self, folder: Path, expected: Collection[str]) -> None:
+        """Refuse what a reader of `folder/*.parquet`, or of the whole folder, would take along."""
+        strays = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.name not in expected
+            and (path.suffix == ".parquet" or not path.name.startswith("."))
+        )
+        if strays:
+            raise OutputError(
+                f"{folder}: holds files that this run did not write: {listing(strays)}",
+                hint="readers would count them: move them away, then run the same command again",
+            )
+
+    def _discard(self) -> None:
+        """Discard an earlier run; only files that narrascan writes are removed.
+
+        The first thing written and the last removed says so: a discard that was killed is finished
+        by the next run.
+        """
+        self.write(self._discarding_file, "")
         for name in (RUN_FILE, SHARD_FILE, *REPORTS):
             (self.folder / name).unlink(missing_ok=True)
-        for folder in (self._markers, self.predictions, self.quarantine):
-            if folder.exists():
-                shutil.rmtree(folder)
+        shutil.rmtree(self._markers, ignore_errors=True)
+        for folder in (self.predictions, self.quarantine):
+            for path in folder.glob("part-*.parquet"):
+                path.unlink()
+        for path in (self._published_file, self._key_file, self._discarding_file):
+            path.unlink(missing_ok=True)
 
     def _clean(self) -> None:
         """Remove what a killed run left half-written."""
@@ -289,18 +339,3 @@ class OutputFolder:
             return Owner.model_validate_json(self._owner_file.read_bytes())
         except (OSError, ValidationError):
             return None
-
-
-def differences(recorded: object, current: object, name: str = "") -> Iterator[str]:
-    """Where two keys differ, one line each."""
-    if isinstance(recorded, dict) and isinstance(current, dict):
-        for key in sorted({*recorded, *current}):
-            path = f"{name}.{key}" if name else key
-            yield from differences(recorded.get(key), current.get(key), path)
-    elif recorded != current:
-        yield f"{name}: was {_short(recorded)}, is {_short(current)}"
-
-
-def _short(value: object) -> str:
-    text = "not there" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

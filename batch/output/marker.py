@@ -1,4 +1,4 @@
-"""What is recorded of a finished chunk."""
+"""Marker of a finished chunk: which rows of which run it stands for, and what its files are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from batch.stats import RunStats
 from schemas.files import FileFacts
 
 
+class ChunkAddress(BaseModel):
+    """The rows that a chunk stands for.
+
+    run_sha256: digest of the run's key (`batch.output.identity.RunIdentity`).
+    source_fingerprint: of the content of the file that the rows come from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_sha256: str
+    index: int
+    source_file: str
+    source_fingerprint: str
+    first_row: int
+    rows: int
+
+
 class Marker(BaseModel):
     """Says that a chunk is finished, and what to expect of its files. Written last.
 
@@ -18,15 +35,12 @@ class Marker(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    index: int
-    source_file: str
-    first_row: int
-    rows: int
+    chunk: ChunkAddress
     part: FileFacts
     quarantine: FileFacts | None
     stats: dict[str, object]
     sha256: str = ""
-    """Over all the rest, so that a damaged marker is none; empty until it is sealed."""
+    """Over all the rest, so that a damaged marker does not count; empty until it is sealed."""
 
     def sealed(self) -> Marker:
         """The same with its own hash."""

@@ -15,7 +15,7 @@ from batch.corpus.plan import Chunk
 from batch.corpus.reader import Rows
 from batch.scorer import Scored, label_slices
 from schemas.errors import OutputError
-from schemas.files import atomic_path
+from schemas.files import atomic_path, remedy
 from schemas.tables import (
     QUARANTINE_SCHEMA,
     SOURCE_FILE,
@@ -24,10 +24,14 @@ from schemas.tables import (
     prediction_fields,
 )
 
+PART_DIGITS = 5
+"""Digits of a part's number at least."""
 
-def part_name(index: int) -> str:
-    """File name of the part of chunk `index`."""
-    return f"part-{index:05d}.parquet"
+
+def part_name(index: int, *, chunks: int) -> str:
+    """File name of the part of chunk `index`, one of `chunks`; names sort as the chunks do."""
+    digits = max(PART_DIGITS, len(str(chunks - 1)))
+    return f"part-{index:0{digits}d}.parquet"
 
 
 def prediction_table(
@@ -98,7 +102,7 @@ def write_part(table: pa.Table, final: Path, *, scratch: Path) -> None:
     except (OSError, pa.ArrowException) as error:
         raise OutputError(
             f"{final}: cannot be written: {error}",
-            hint="make room or mend the folder, then run the same command again: it resumes",
+            hint=f"{remedy(error)}, then run the same command again: it resumes",
         ) from error
 
 

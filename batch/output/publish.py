@@ -10,7 +10,7 @@ from batch.page import write_report
 from batch.report import JointReport, Report, build_report
 from batch.stats import RunStats
 from schemas.errors import OutputError
-from schemas.files import FileFacts
+from schemas.files import FileFacts, remedy
 
 
 def publish_run(
@@ -30,7 +30,7 @@ def publish_run(
     except OSError as error:
         raise OutputError(
             f"{output.folder}: the report cannot be written: {error}",
-            hint="make room, then run the same command again: it resumes",
+            hint=f"{remedy(error)}, then run the same command again: it resumes",
         ) from error
     record = run_record(facts, Counts.of(stats), outputs, timings)
     output.finish(json.dumps(record, indent=1, ensure_ascii=False))

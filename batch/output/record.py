@@ -1,31 +1,22 @@
-"""What identifies a run, and what its last file says of it: `run.json`, or `shard.json`."""
+"""Record of a run: what its last file, `run.json` or `shard.json`, says of it."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from batch.corpus.plan import Plan
-from batch.engines import engine_versions
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
-from batch.output.parts import part_name
+from batch.output.identity import RunKey
 from batch.scorer import Scorer
 from batch.stats import RunStats
-from schemas.bundle import Bundle
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
-
-VERSIONED = ("narrascan", "numpy", "pyarrow", "tokenizers")
-
-Key = dict[str, JsonValue]
-"""Everything that the output depends on."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,7 @@ class RunFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: tuple[TaskFacts, ...]
-    key: Key
+    key: RunKey
     corpus: tuple[str, ...]
     bundle_path: str
     device_asked: str
@@ -130,7 +121,7 @@ class RunFacts(BaseModel):
     max_quarantined: float
 
     @classmethod
-    def of(cls, options: RunOptions, plan: Plan, key: Key, scorer: Scorer) -> Self:
+    def of(cls, options: RunOptions, plan: Plan, key: RunKey, scorer: Scorer) -> Self:
         """The facts of a run with these options."""
         device = scorer.runner.device
         return cls(
@@ -174,31 +165,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def run_key(options: RunOptions, plan: Plan, bundle: Bundle, scorer: Scorer) -> Key:
-    """Everything that the output depends on; a resumed run must agree in all of it."""
-    precision = scorer.metadata.precision
-    return {
-        "task": ",".join(plan.tasks.names),
-        "bundle_sha256": bundle.sha256,
-        "options": {
-            **options.shaping(),
-            "gold_column": plan.tasks.recorded_gold(),
-            "precision": precision,
-            "max_tokens_per_batch": scorer.runner.tokens_per_batch,
-        },
-        "inputs": {
-            file.source.name: {"rows": file.rows, "fingerprint": file.source.fingerprint()}
-            for file in plan.files
-        },
-        "engine": {
-            "device": scorer.runner.device.kind,
-            "machine": platform.machine(),
-            **engine_versions(scorer.runner.engine),
-            **{package: version(package) for package in VERSIONED},
-        },
-    }
-
-
 def merge_markers(
     output: OutputFolder, chunks: Iterable[int]
 ) -> tuple[RunStats, dict[str, FileFacts]]:
@@ -211,9 +177,9 @@ def merge_markers(
     for index in chunks:
         marker = output.marker(index)
         stats = stats + marker.run_stats()
-        outputs[f"predictions/{part_name(index)}"] = marker.part
+        outputs[f"predictions/{output.part_name(index)}"] = marker.part
         if marker.quarantine is not None:
-            outputs[f"quarantine/{part_name(index)}"] = marker.quarantine
+            outputs[f"quarantine/{output.part_name(index)}"] = marker.quarantine
     return stats, outputs
 
 

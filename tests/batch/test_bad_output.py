@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+
+from batch.cli import main
+from batch.output.parts import part_name
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -178,16 +183,160 @@ def test_a_damaged_record_of_the_run_is_told(
 
 
 def test_an_overwrite_that_was_killed_leaves_no_old_part_in_use(
-    write: Write, score: Score, tmp_path: Path, contents: Contents
+    write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
 ) -> None:
-    """Parts without the record of their run are scored again, whatever their markers say."""
-    corpus = write({"text": TEXTS})
-    score(corpus, output=tmp_path / "scored")
-    (tmp_path / "scored" / ".narrascan" / "key.json").unlink()  # --overwrite removes it first
-    score(corpus, output=tmp_path / "scored", chunk_rows=1)
-    score(corpus, output=tmp_path / "fresh", chunk_rows=1)
+    """Killed when it has removed some files of the earlier run, at each of its steps."""
+    corpus, output = write({"text": TEXTS}), tmp_path / "scored"
+    score(corpus, chunk_rows=1, output=tmp_path / "fresh")
+    for step in range(7):
+        score(corpus, output=output, overwrite=True)
+        command = words(corpus, chunk_rows=1, output=output, overwrite=True)[1:]
+        program = [sys.executable, "-c", KILLED_AT_UNLINK.format(step)]
+        killed = subprocess.run([*program, *command], capture_output=True, check=False)
+        score(corpus, output=output, chunk_rows=1)
 
+        assert killed.returncode == -signal.SIGKILL
+        assert contents(output) == contents(tmp_path / "fresh")
+
+
+def test_a_folder_whose_key_is_lost_keeps_its_parts(
+    write: Write, batch_classify: Command, score: Score, tmp_path: Path, contents: Contents
+) -> None:
+    """Nobody knows which run they are of, so only --overwrite discards them."""
+    corpus, output = write({"text": TEXTS}), tmp_path / "scored"
+    score(corpus, output=output)
+    (output / ".narrascan" / "key.json").unlink()
+    before = contents(output / "predictions")
+    refused = batch_classify(corpus, output=output)
+    after = contents(output / "predictions")
+
+    assert refused.exit_code == 1
+    assert f"{output}: key.json, which says of which run its parts are, is lost" in refused.stderr
+    assert "hint: discard them with --overwrite" in refused.stderr
+    assert after == before
+    assert score(corpus, output=output, overwrite=True).num_rows == 3
+
+
+STRAYS = [
+    "predictions/part-00007.parquet",
+    "predictions/mine.parquet",
+    "predictions/notes.txt",
+    "predictions/more/part-00000.parquet",
+    "quarantine/part-00000.parquet",
+]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_file_that_readers_would_count_is_not_part_of_a_finished_run(
+    write: Write,
+    batch_classify: Command,
+    score: Score,
+    tmp_path: Path,
+    stray: str,
+    finished: bool,
+) -> None:
+    """It is named, and neither removed nor passed over; without it the same command finishes."""
+    corpus, output = write({"text": TEXTS}), tmp_path / "scored"
+    score(corpus, output=output)
+    if not finished:
+        (output / ".narrascan" / "done" / "00000.json").unlink()
+    path = output / stray
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(next(output.glob("predictions/*.parquet")).read_bytes())
+    refused = batch_classify(corpus, output=output)
+    left = path.exists()
+    if path.parent.name == "more":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+
+    assert refused.exit_code == 1
+    assert "holds files that this run did not write" in refused.stderr
+    assert left
+    assert score(corpus, output=output).num_rows == 3
+
+
+@pytest.mark.parametrize("chunks", [1, 100_000, 100_001, 1_000_001])
+def test_part_names_sort_as_the_chunks_do(chunks: int) -> None:
+    """However many there are: readers sort by name."""
+    indices = sorted({0, 9, 10, min(99_999, chunks - 1), min(100_000, chunks - 1), chunks - 1})
+    names = [part_name(index, chunks=chunks) for index in indices if index < chunks]
+
+    assert names == sorted(names)
+    assert part_name(0, chunks=min(chunks, 100_000)) == "part-00000.parquet"
+
+
+NO_FOLDER_SYNC = """
+import errno, os, stat
+real = os.fsync
+def fsync(descriptor):
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise OSError(errno.{0}, os.strerror(errno.{0}))
+    real(descriptor)
+os.fsync = fsync
+from batch.cli import main
+main()
+"""
+
+
+def test_a_file_system_without_folder_sync_is_no_reason_to_end(
+    write: Write, words: Words, tmp_path: Path, contents: Contents, score: Score
+) -> None:
+    """SMB and FUSE answer EINVAL; the names are there all the same."""
+    corpus = write({"text": TEXTS})
+    command = words(corpus, output=tmp_path / "scored")[1:]
+    program = [sys.executable, "-c", NO_FOLDER_SYNC.format("EINVAL")]
+    run = subprocess.run([*program, *command], capture_output=True, text=True, check=False)
+    score(corpus, output=tmp_path / "fresh")
+
+    assert run.returncode == 0, run.stderr
     assert contents(tmp_path / "scored") == contents(tmp_path / "fresh")
+
+
+def test_a_fault_of_the_disk_is_called_one(write: Write, words: Words, tmp_path: Path) -> None:
+    """The hint follows the true reason; nobody makes room on a broken disk."""
+    command = words(write({"text": TEXTS}), output=tmp_path / "scored")[1:]
+    program = [sys.executable, "-c", NO_FOLDER_SYNC.format("EIO")]
+    run = subprocess.run([*program, *command], capture_output=True, text=True, check=False)
+
+    assert run.returncode == 1
+    assert "Input/output error" in run.stderr
+    assert "reports a fault" in run.stderr
+    assert "make room" not in run.stderr
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/out", "file:///tmp/out", "hdfs://host/out"])
+def test_a_url_as_output_is_refused_before_anything_else(
+    batch_classify: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Also where the corpus is missing: no local folder `s3:` is made."""
+    monkeypatch.chdir(tmp_path)
+    results = [
+        batch_classify("missing.parquet", output=url),
+        CliRunner().invoke(main, ["merge", "1", "2", "--output", url]),
+        batch_classify("missing.parquet", cache=url),
+    ]
+
+    assert [result.exit_code for result in results] == [2, 2, 2]
+    assert all(url in result.stderr for result in results)
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED_AT_UNLINK = """
+import os, shutil, signal
+from pathlib import Path
+steps = iter(range({0}, -1, -1))
+def killing(real):
+    def remove(*arguments, **options):
+        if next(steps) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+    return remove
+Path.unlink, shutil.rmtree = killing(Path.unlink), killing(shutil.rmtree)
+from batch.cli import main
+main()
+"""
 
 
 LIMITED = """

@@ -336,6 +336,17 @@ def test_gold_called_labels_in_other_case_is_renamed(write: Write) -> None:
     assert planned(corpus, gold="Labels").kept.names == ["gold_Labels"]
 
 
+def test_columns_that_nobody_writes_may_be_anything(write: Write) -> None:
+    """Calibration reads text and gold alone; no other column can refuse its corpus."""
+    columns = {"at": column([1], NS), "status": ["x"], "Text": ["y"]}
+    tasks = RunTasks(("narrative",), {})
+    corpus = write({"text": ["aid"], **columns})
+    plan = make_plan(options(corpus), tasks, SPEC, keep_columns=False)
+
+    assert plan.rows == 1
+    assert plan.kept.names == []
+
+
 def test_text_that_is_not_utf8_in_a_kept_column_costs_its_row(write: Write) -> None:
     """polars could not read the part; nested strings count, bytes may hold anything."""
     bad = pa.array([b"a", b"\xff", b"c"])

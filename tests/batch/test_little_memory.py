@@ -15,8 +15,9 @@ from batch.chunks import ChunkWorker, do_chunks
 from batch.device import Device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
+from batch.output.identity import RunIdentity
 from batch.progress import JsonProgress
-from batch.run import plan_run
+from batch.run import Model, identify_model, plan_run
 from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
 from batch.session import TaskSession
 from batch.stop import StopSwitch
@@ -73,9 +74,18 @@ def narrow(bundle: Path) -> Scorer:
 def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
     """Score a corpus in chunks of 20 rows, all of it."""
     options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
-    plan, folder, progress = plan_run(options, scorer), OutputFolder(output), _Quiet()
+    plan, progress = plan_run(options, scorer), _Quiet()
+    folder = OutputFolder(output, chunks=len(plan.chunks))
+    model = Model(Bundle.open(bundle), ("narrative",), scorer.runner.device, "fp32")
+    identity = RunIdentity.of(
+        options,
+        plan,
+        identify_model(model, scorer),
+        bundle_sha256=model.bundle.sha256,
+        fingerprints=[file.source.fingerprint() for file in plan.files],
+    )
     with folder.held(overwrite=False):
-        worker = ChunkWorker(plan, options, scorer, folder, progress, StopSwitch())
+        worker = ChunkWorker(plan, options, scorer, folder, identity, progress, StopSwitch())
         do_chunks(worker, plan.chunks, progress)
     return worker
 

@@ -77,7 +77,9 @@ def test_duckdb_reads_every_column(predictions: Path) -> None:
         for row in relation.fetchall()
     ]
 
-    assert [name for name in relation.columns if name in rows[0]] == [name for name in rows[0] if name]
+    assert [name for name in relation.columns if name in rows[0]] == [
+        name for name in rows[0] if name
+    ]
     assert [[*row.values()] for row in read] == [[*row.values()] for row in rows]
 
 

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from batch.cli import main
 from batch.corpus.plan import chunks_of, make_plan
 from batch.options import RunOptions, Shard
+from batch.output.marker import Marker
 from batch.tasks import RunTasks
 from schemas.text import TextSpec
 
@@ -35,6 +36,7 @@ OPTIONS: dict[str, Any] = {
     "gold_column": "narratives",
     "max_quarantined": 1,
 }
+MARKER = ".narrascan/done/00003.json"
 TASKS = RunTasks.parse(("narrative",), ())
 
 MERGING = """
@@ -158,22 +160,64 @@ def test_a_missing_shard_is_named(runs: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "merged").exists()
 
 
-def test_an_unfinished_shard_is_named(
-    runs: Path, tmp_path: Path, corpus: Path, batch_classify: Command
-) -> None:
-    """A shard that was stopped has markers, but does not say that it is finished."""
-    stopped = batch_classify(
-        corpus, **OPTIONS, shard="2/3", output=runs / "2", overwrite=True, deadline="0s"
-    )
+def test_an_unfinished_shard_is_named(runs: Path, tmp_path: Path) -> None:
+    """A shard that was stopped may have markers, but does not say that it is finished."""
+    for number in "23":
+        (runs / number / "shard.json").unlink()
+    shutil.rmtree(runs / "2" / ".narrascan" / "done")
     nothing = merge(runs / "1", runs / "2", runs / "3", output=tmp_path / "merged")
-    (runs / "3" / "shard.json").unlink()
     some = merge(runs / "1", runs / "3", output=tmp_path / "merged")
 
-    assert stopped.exit_code == 4
     assert (nothing.exit_code, some.exit_code) == (1, 1)
     assert f"{runs / '2'}: holds no finished shard" in nothing.stderr
     assert f"{runs / '3'}: is not finished" in some.stderr
     assert not (tmp_path / "merged").exists()
+
+
+def test_shards_of_the_same_files_in_another_order_are_not_merged(
+    corpus: Path, batch_classify: Command, tmp_path: Path
+) -> None:
+    """Or one file would be there twice and the other not at all."""
+    files = corpus / "a.parquet", corpus / "b.parquet"
+    shards = tmp_path / "1", tmp_path / "2"
+    ends = [
+        batch_classify(*files, **OPTIONS, shard="1/2", output=shards[0]),
+        batch_classify(*reversed(files), **OPTIONS, shard="2/2", output=shards[1]),
+    ]
+    result = merge(*shards, output=tmp_path / "merged")
+
+    assert [end.exit_code for end in ends] == [0, 0]
+    assert result.exit_code == 1
+    assert "inputs: the order was" in result.stderr
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("field", ["first_row", "source_file", "source_fingerprint", "run_sha256"])
+def test_a_marker_of_other_rows_is_not_merged(runs: Path, tmp_path: Path, field: str) -> None:
+    """Also if its own hash is right: a chunk stands for the rows that the plan gives it."""
+    owner = next(runs / number for number in "123" if (runs / number / MARKER).exists())
+    marker = Marker.model_validate_json((owner / MARKER).read_bytes())
+    other = 0 if field == "first_row" else "0" * 64
+    changed = marker.model_copy(update={"chunk": marker.chunk.model_copy(update={field: other})})
+    (owner / MARKER).write_text(changed.sealed().model_dump_json(), encoding="utf-8")
+    result = merge(*(runs / number for number in "123"), output=tmp_path / "merged")
+
+    assert result.exit_code == 1
+    assert f"{owner}: the marker of chunk 3 does not count" in result.stderr
+    assert not (tmp_path / "merged" / "run.json").exists()
+
+
+def test_shards_that_lack_the_last_chunks_are_not_merged(runs: Path, tmp_path: Path) -> None:
+    """Their records may say so: the rows of the inputs are counted."""
+    for number in "123":
+        path = runs / number / "shard.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**record, "chunks": record["chunks"] - 1}), encoding="utf-8")
+    result = merge(*(runs / number for number in "123"), output=tmp_path / "merged")
+
+    assert result.exit_code == 1
+    assert "the shards do not hold all rows" in result.stderr
+    assert not (tmp_path / "merged" / "run.json").exists()
 
 
 def test_a_shard_of_another_run_is_named_with_what_differs(
@@ -218,8 +262,8 @@ DAMAGES = {
     "part deleted": ("predictions/part-00003.parquet", None, "cannot be copied"),
     "part changed": ("predictions/part-00003.parquet", b"PAR1", "is not what its marker says"),
     "marker deleted": (".narrascan/done/00003.json", None, "1 of 14 chunks are in none"),
-    "marker damaged": (".narrascan/done/00003.json", b"{", "is damaged"),
-    "marker no text": (".narrascan/done/00003.json", b"\xff", "is damaged"),
+    "marker damaged": (".narrascan/done/00003.json", b"{", "does not count"),
+    "marker no text": (".narrascan/done/00003.json", b"\xff", "does not count"),
     "shard.json damaged": ("shard.json", b"{", "cannot be read"),
 }
 

@@ -1,0 +1,18 @@
+"""Entry point of `batch-classify`: signals count from the first moment on, before heavy imports."""
+
+from __future__ import annotations
+
+from batch.stop import GRACE_S, StopSwitch
+
+
+def main() -> None:
+    """Run the command line; a signal or the deadline ends it within two seconds, exit code 4."""
+    switch = StopSwitch(grace_s=GRACE_S)
+    with switch.listening():
+        from batch.cli import main as command
+
+        command(obj=switch)
+
+
+if __name__ == "__main__":
+    main()
