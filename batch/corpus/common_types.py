@@ -116,11 +116,12 @@ def _finer(first: pa.DataType, second: pa.DataType) -> str:
 
 def _bytes(first: pa.DataType, second: pa.DataType, *, narrow: bool) -> pa.DataType | None:
     kinds = (first, second)
-    if not all(pa.types.is_string(kind) or _is_bytes(kind) for kind in kinds):
+    if not all(pa.types.is_string(kind) or is_bytes(kind) for kind in kinds):
         return None
     any_text = any(pa.types.is_string(kind) for kind in kinds)
     return pa.string() if any_text and narrow else pa.binary()
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """True for binary of any size; `kind` has no encoding."""
     return bool(pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind))

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from batch.corpus.common_types import common_type
+from batch.corpus.common_types import common_type, is_bytes
 from batch.corpus.convert import is_exact
 from batch.corpus.footers import PlannedFile
 from batch.corpus.names import check_fields, check_names
 from batch.corpus.output_types import (
     NoCommonTypeError,
+    is_uuid,
     nested_names,
     plain_type,
     readable_type,
@@ -96,6 +97,8 @@ def _choose(name: str, uses: Sequence[Use], check_stop: StopCheck) -> pa.DataTyp
 def _candidates(uses: Sequence[Use]) -> tuple[pa.DataType, pa.DataType]:
     """Types for a column: the one that says most, and the one that holds more values."""
     readable = dict.fromkeys(_readable(use) for use in uses)
+    if any(is_uuid(use.type) for use in uses) and any(map(is_bytes, readable)):
+        raise NoCommonTypeError("UUIDs as text beside bytes")
     narrow = wide = pa.null()
     for kind in readable:
         narrow = common_type(narrow, kind, narrow=True)

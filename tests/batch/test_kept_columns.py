@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.corpus.convert import convert
+from batch.corpus.output_types import readable_type, typed
 from batch.corpus.plan import Plan, make_plan
 from batch.corpus.reader import ChunkReader
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError
 from schemas.text import TextSpec
+from tests.batch.every_type import EVERY_TYPE
 
 Write = Callable[..., Path]
 Taken = Callable[..., pa.Table]
@@ -126,6 +129,7 @@ PAIRS: list[tuple[list[Any], pa.DataType, list[Any], pa.DataType, pa.DataType | 
     ([["a"]], pa.list_(TEXT), [[], [None], None], pa.list_(pa.null()), pa.list_(TEXT)),
     ([[]], pa.list_(pa.null()), [None], pa.list_(pa.null()), pa.list_(TEXT)),
     ([[1]], LIST, [1], pa.int64(), None),
+    ([b"0" * 16], pa.uuid(), [b"1" * 16], pa.binary(16), None),
 ]  # fmt: skip
 
 
@@ -295,6 +299,29 @@ def test_a_map_with_a_key_twice_is_refused(write: Write) -> None:
 
     with pytest.raises(CorpusError, match=r"row 1: column 'm' .* key twice in one map"):
         planned(write({"text": ["aid"] * 2, "m": maps}))
+
+
+@pytest.mark.parametrize("name", EVERY_TYPE)
+def test_a_slice_of_a_column_is_converted_like_the_whole(name: str) -> None:
+    """Where a batch begins does not matter, nested or not, nulls included."""
+    column = pa.concat_arrays([EVERY_TYPE[name]] * 3)
+    target = typed(readable_type(column.type))
+    whole = convert(column, target)
+
+    whole.validate(full=True)
+    for first in range(9):
+        part = convert(column.slice(first, 4), target)
+        part.validate(full=True)
+        assert part.equals(whole.slice(first, 4))
+
+
+def test_int96_columns_may_have_dots_in_their_names(write: Write) -> None:
+    """A dot separates the fields of a struct in a path, and may be in any name."""
+    at = column([S], US)
+    columns = {"text": ["aid"], "a.b": at, "a": pa.array([{"c.d": S}], pa.struct({"c.d": US}))}
+    scored = kept(write(columns, use_deprecated_int96_timestamps=True))
+
+    assert scored.to_pylist() == [{"a.b": S, "a": {"c.d": S}}]
 
 
 @pytest.mark.parametrize("name", ["Labels", "STATUS", "Source_File", "status"])
