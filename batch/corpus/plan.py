@@ -1,4 +1,4 @@
-"""The plan of a run, from Parquet footers alone: which rows make up each chunk."""
+"""The plan of a run, from Parquet footers: which rows make up each chunk, and its columns."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from batch.corpus.plan import Plan, make_plan
 from batch.corpus.reader import ChunkReader
 from batch.options import RunOptions
 from batch.tasks import RunTasks
-from schemas.errors import CorpusError
+from schemas.errors import CorpusError, StoppedError
 from schemas.text import TextSpec
 from tests.batch.every_type import EVERY_TYPE
 
@@ -294,11 +294,25 @@ def test_ids_that_no_type_holds_are_told_with_row_and_value(write: Write) -> Non
 
 
 def test_a_map_with_a_key_twice_is_refused(write: Write) -> None:
-    """DuckDB cannot read such maps, and Spark keeps one of the two values."""
-    maps = column([[("a", 1)], [("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
+    """DuckDB cannot read such maps, and Spark keeps one of the two values; nested ones too."""
+    kind = pa.map_(pa.string(), pa.int64())
+    once, twice = [("a", 1)], [("a", 1), ("a", 2)]
+    nested = pa.array([[once, None], [once, twice]], pa.list_(kind))
 
-    with pytest.raises(CorpusError, match=r"row 1: column 'm' .* key twice in one map"):
-        planned(write({"text": ["aid"] * 2, "m": maps}))
+    for maps in (column([once, twice], kind), nested):
+        with pytest.raises(CorpusError, match=r"row 1: column 'm' .* key twice in one map"):
+            planned(write({"text": ["aid"] * 2, "m": maps}))
+
+
+def test_reading_values_can_be_stopped(write: Write) -> None:
+    """Planning a corpus whose values must be read ends when it is asked to."""
+    corpus = write({"text": ["aid"], "at": column([S], NS)})
+
+    def stop() -> None:
+        raise StoppedError("stopped")
+
+    with pytest.raises(StoppedError):
+        make_plan(options(corpus), RunTasks(("narrative",), {}), SPEC, stop)
 
 
 @pytest.mark.parametrize("name", EVERY_TYPE)
