@@ -22,6 +22,7 @@ from batch.packing import Shape, fill
 from batch.run import check_gold_labels, choose_model, open_model, plan_run
 from batch.scorer import LogitRunner, Scorer
 from batch.stop import StopSwitch
+from schemas.printable import printable
 from schemas.text import EMPTY
 from schemas.tokens import TokenisedText
 
@@ -99,7 +100,7 @@ class Estimate:
         yield f"corpus:  {self.files:,} files, {self.rows:,} rows in {self.chunks:,} chunks"
         if self.left_out is not None:
             yield self.left_out
-        yield f"columns: {', '.join(self.kept_columns) or 'none'}"
+        yield f"columns: {printable(', '.join(self.kept_columns)) or 'none'}"
         yield (
             f"sample:  {self.sampled_rows:,} rows; {self.scorable:.1%} can be scored, "
             f"{self.truncated:.1%} are longer than the model reads"

@@ -144,10 +144,20 @@ def identify_model(model: Model, scorer: Scorer) -> ModelIdentity:
     )
 
 
-def plan_run(options: RunOptions, scorer: Scorer, check_stop: CheckStop = never_stop) -> Plan:
-    """Plan the corpus for the tasks of a scorer. Raises UsageError or CorpusError."""
+def plan_run(
+    options: RunOptions,
+    scorer: Scorer,
+    check_stop: CheckStop = never_stop,
+    *,
+    keep_columns: bool = True,
+) -> Plan:
+    """Plan the corpus for the tasks of a scorer. Raises UsageError or CorpusError.
+
+    keep_columns: predictions will be written, and take over the columns of the corpus.
+    """
     tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
-    return make_plan(options, tasks, scorer.metadata.text, check_stop)
+    text = scorer.metadata.text
+    return make_plan(options, tasks, text, check_stop, keep_columns=keep_columns)
 
 
 def check_gold_labels(

@@ -95,7 +95,7 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
 def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
     """Read the labelled rows as a run would read them."""
     metadata = scorer.metadata
-    plan = plan_run(options, scorer)
+    plan = plan_run(options, scorer, keep_columns=False)
     check_gold_labels(options, plan, scorer)
     if (left_out := plan.listing.summary()) is not None:
         log.warning("%s", left_out)

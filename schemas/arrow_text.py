@@ -7,7 +7,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.tables import is_text
+from schemas.tables import is_list, is_text
 
 
 class BadText(str):
@@ -29,7 +29,7 @@ def decode_text(column: pa.Array) -> list[str | None]:
 
 def holds_labels(kind: pa.DataType) -> bool:
     """True for text, lists of text of every Arrow list type, and columns or lists of nulls only."""
-    values = kind.value_type if _is_list(kind) else kind
+    values = kind.value_type if is_list(kind) else kind
     return is_text(values) or bool(pa.types.is_null(values))
 
 
@@ -41,7 +41,7 @@ def label_lists(column: pa.Array) -> list[list[str] | None]:
     which no label applies; a null inside a list is ignored. A label whose bytes are not UTF-8 is a
     BadText.
     """
-    if not _is_list(column.type):
+    if not is_list(column.type):
         labels = decode_text(column)
         return [[label] if label is not None and label.strip() else None for label in labels]
     lengths = pc.list_value_length(column).to_pylist()
@@ -50,16 +50,6 @@ def label_lists(column: pa.Array) -> list[list[str] | None]:
         None if length is None else [name for name in islice(names, length) if name is not None]
         for length in lengths
     ]
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )
 
 
 def _decode(value: bytes) -> str:

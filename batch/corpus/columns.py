@@ -8,21 +8,26 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from batch.corpus.footers import PlannedFile
-from batch.corpus.kept import layouts
-from batch.corpus.output_types import is_list
 from batch.corpus.scan import only_nulls
+from batch.corpus.uses import layouts
+from batch.corpus.versions import CheckStop
 from batch.options import RunOptions
 from batch.tasks import RunTasks
+from schemas.arrow_text import holds_labels
 from schemas.errors import CorpusError, listing, nearest
 from schemas.printable import printable
-from schemas.tables import END, ENTITY, START, is_text, name_key
+from schemas.tables import END, ENTITY, START, is_text
 from schemas.text import TextSpec
 
 
 def check_columns(
-    files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks, spec: TextSpec
+    files: Sequence[PlannedFile],
+    options: RunOptions,
+    tasks: RunTasks,
+    spec: TextSpec,
+    check_stop: CheckStop,
 ) -> None:
-    """Check that every file has what the tasks read, and nothing that predictions add.
+    """Check that every file has what the tasks read.
 
     spec: how the text of the tasks is built; columns that it does not read may be of any type.
     Raises CorpusError with the file, column and nearest name.
@@ -30,18 +35,17 @@ def check_columns(
     for group in layouts(files):
         names = frozenset(group[0].schema.names)
         _check_doubled(group[0])
-        _check_reserved(group[0], options, tasks)
-        _require_text(group, names, options.text_column, "--text-column")
+        _require_text(group, names, options.text_column, "--text-column", check_stop)
         for column in tasks.gold.values():
             _require(group, names, column, "--gold-column")
-            _check_gold_type(group, column)
+            _check_gold_type(group, column, check_stop)
         keys = {key for key, _ in group[0].source.partitions}
         for name in sorted(options.named_columns - keys):
             _require(group, names, name, "its option")
         if spec.title and options.title_column in names:
-            _require_text(group, names, options.title_column, "--title-column")
+            _require_text(group, names, options.title_column, "--title-column", check_stop)
         if spec.entity_markers:
-            _check_entity(group, names)
+            _check_entity(group, names, check_stop)
 
 
 def _check_doubled(file: PlannedFile) -> None:
@@ -51,27 +55,6 @@ def _check_doubled(file: PlannedFile) -> None:
             f"{_shown(file)}: column names must differ; doubled: {listing(doubled)}",
             hint="rename one of each pair",
         )
-
-
-def _check_reserved(file: PlannedFile, options: RunOptions, tasks: RunTasks) -> None:
-    """Refuse columns that predictions add, also where case alone differs."""
-    reserved = {name_key(name) for name in tasks.reserved}
-    names = [*file.schema.names, *(key for key, _ in file.source.partitions)]
-    dropped = set() if options.keep_text else {options.text_column}
-    taken = [
-        name
-        for name in dict.fromkeys(names)
-        if name not in dropped and name_key(tasks.output_name(name)) in reserved
-    ]
-    if not taken:
-        return
-    differ = sorted(set(taken) - set(tasks.reserved))
-    case = f" (for Spark and DuckDB {differ[0]!r} is {differ[0].lower()!r})" if differ else ""
-    renamed = f"{taken[0]!r} to {'input_' + taken[0]!r}"
-    raise CorpusError(
-        f"{_shown(file)}: has columns that predictions add themselves: {listing(taken)}{case}",
-        hint="; ".join([f"rename them, for example {renamed}", *tasks.gold_hints(taken)]),
-    )
 
 
 def _require(
@@ -89,25 +72,28 @@ def _require(
 
 
 def _require_text(
-    group: Sequence[PlannedFile], names: Collection[str], name: str, option: str | None
+    group: Sequence[PlannedFile],
+    names: Collection[str],
+    name: str,
+    option: str | None,
+    check_stop: CheckStop,
 ) -> None:
     _require(group, names, name, option)
     kind = group[0].schema.field(name).type
     if is_text(kind) or pa.types.is_null(kind):
         return
-    for file in _with_values(group, name):
+    for file in _with_values(group, name, check_stop):
         raise CorpusError(
             f"{_shown(file)}: column {name!r} is {kind}, not text",
             hint=f"name a string column with {option}" if option else "it must be a string column",
         )
 
 
-def _check_gold_type(group: Sequence[PlannedFile], name: str) -> None:
+def _check_gold_type(group: Sequence[PlannedFile], name: str, check_stop: CheckStop) -> None:
     kind = group[0].schema.field(name).type
-    label = kind.value_type if is_list(kind) else kind
-    if is_text(label) or pa.types.is_null(label):
+    if holds_labels(kind):
         return
-    for file in _with_values(group, name):
+    for file in _with_values(group, name, check_stop):
         raise CorpusError(
             f"{_shown(file)}: gold column {name!r} is {kind}; expected a list of strings or a "
             "string",
@@ -115,25 +101,29 @@ def _check_gold_type(group: Sequence[PlannedFile], name: str) -> None:
         )
 
 
-def _check_entity(group: Sequence[PlannedFile], names: Collection[str]) -> None:
+def _check_entity(
+    group: Sequence[PlannedFile], names: Collection[str], check_stop: CheckStop
+) -> None:
     if ENTITY in names:
-        _require_text(group, names, ENTITY, None)
+        _require_text(group, names, ENTITY, None, check_stop)
     for name in (START, END):
         _require(group, names, name, None)
         kind = group[0].schema.field(name).type
         numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, is_text)
         if pa.types.is_null(kind) or any(matches(kind) for matches in numbers):
             continue  # a value that is not a whole number concerns its row alone
-        for file in _with_values(group, name):
+        for file in _with_values(group, name, check_stop):
             raise CorpusError(
                 f"{_shown(file)}: column {name!r} is {kind}; character offsets are integers",
                 hint="write the offsets as integers",
             )
 
 
-def _with_values(group: Sequence[PlannedFile], name: str) -> Sequence[PlannedFile]:
+def _with_values(
+    group: Sequence[PlannedFile], name: str, check_stop: CheckStop
+) -> Sequence[PlannedFile]:
     """The first file whose column is not null in every row: nulls alone may have any type."""
-    return next(((file,) for file in group if not only_nulls(file, name)), ())
+    return next(((file,) for file in group if not only_nulls(file, name, check_stop)), ())
 
 
 def _shown(file: PlannedFile) -> str:

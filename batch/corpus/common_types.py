@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from batch.corpus.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeError, is_list
+from batch.corpus.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeError
+from schemas.tables import is_list
 
 MANTISSA_BITS = {32: 24, 64: 53}
 """Bits of a whole number that a float of that width holds exactly."""
@@ -115,11 +116,12 @@ def _finer(first: pa.DataType, second: pa.DataType) -> str:
 
 def _bytes(first: pa.DataType, second: pa.DataType, *, narrow: bool) -> pa.DataType | None:
     kinds = (first, second)
-    if not all(pa.types.is_string(kind) or _is_bytes(kind) for kind in kinds):
+    if not all(pa.types.is_string(kind) or is_bytes(kind) for kind in kinds):
         return None
     any_text = any(pa.types.is_string(kind) for kind in kinds)
     return pa.string() if any_text and narrow else pa.binary()
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
+    """True for binary of any size; `kind` has no encoding."""
     return bool(pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind))

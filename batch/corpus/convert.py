@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.corpus.common_types import MANTISSA_BITS, integer_digits
-from batch.corpus.output_types import is_list, is_uuid, plain_type
+from batch.corpus.output_types import holds_map, is_uuid, plain_type
+from schemas.tables import is_list
 
 
 class LossError(ValueError):
@@ -46,7 +47,7 @@ def convert(column: pa.Array, target: pa.DataType) -> pa.Array:
     column = _without_encoding(column)
     if pa.types.is_map(column.type) and pa.types.is_map(target):
         return _maps(column, target)
-    if column.type == target:
+    if column.type == target and not holds_map(target):
         return column
     if column.null_count == len(column):
         return pa.nulls(len(column), target)

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from schemas.arrow_text import BadText, decode_text, label_lists
 
-__all__ = ["BadText", "as_dates", "decode_text", "gold_lists", "plain_values"]
+__all__ = ["BadText", "as_dates", "bad_utf8", "decode_text", "gold_lists", "plain_values"]
 
 
 def plain_values(column: pa.Array) -> list[object]:
@@ -27,6 +27,8 @@ def _plain_value(value: pa.Scalar) -> object:
 
 def gold_lists(column: pa.Array) -> list[list[str] | None]:
     """Gold labels of each row, from a column of lists or of single labels; None: not labelled."""
+    if column.null_count == len(column):  # perhaps of another type: nothing was labelled that day
+        return [None] * len(column)
     return label_lists(column)
 
 
@@ -55,6 +57,4 @@ def _is_bad(value: pa.Scalar) -> bool:
         value.as_py()
     except UnicodeDecodeError:
         return True
-    except ValueError:  # nanoseconds, which Python does not have
-        return False
     return False

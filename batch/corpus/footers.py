@@ -86,7 +86,7 @@ def read_footer(source: SourceFile) -> PlannedFile:
             schema=schema.remove_metadata(),
             group_rows=tuple(group.num_rows for group in groups),
             row_bytes=size / max(rows, 1),
-            int96=_int96_columns(footer.schema),
+            int96=_int96_columns(footer.schema, frozenset(schema.names)),
         )
 
 
@@ -104,9 +104,14 @@ def decode_error(source: SourceFile, what: str, error: Exception) -> CorpusError
     )
 
 
-def _int96_columns(schema: pq.ParquetSchema) -> frozenset[str]:
+def _int96_columns(schema: pq.ParquetSchema, names: frozenset[str]) -> frozenset[str]:
     leaves = (schema.column(index) for index in range(len(schema)))
-    return frozenset(leaf.path.split(".")[0] for leaf in leaves if leaf.physical_type == "INT96")
+    paths = [leaf.path.split(".") for leaf in leaves if leaf.physical_type == "INT96"]
+    columns = [
+        next(name for end in range(1, len(path) + 1) if (name := ".".join(path[:end])) in names)
+        for path in paths  # a column's own name may have dots, too
+    ]
+    return frozenset(columns)
 
 
 def first_line(error: Exception) -> str:

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from schemas.tables import is_list
+
 MAX_DECIMAL_DIGITS = 38
 """Digits of a decimal that Spark, DuckDB and polars can hold."""
 
@@ -50,26 +52,20 @@ def typed(kind: pa.DataType) -> pa.DataType:
     return _rebuilt(kind, lambda leaf: pa.string() if pa.types.is_null(leaf) else leaf)
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """True for every Arrow list type, maps apart."""
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )
-
-
 def holds_text(kind: pa.DataType) -> bool:
     """True for strings, and for nested types with strings inside; `kind` has no encoding."""
-    if is_list(kind):
-        return holds_text(kind.value_type)
-    if pa.types.is_map(kind):
-        return holds_text(kind.key_type) or holds_text(kind.item_type)
-    if pa.types.is_struct(kind):
-        return any(holds_text(field.type) for field in kind)
-    return bool(pa.types.is_string(kind))
+    return _holds(kind, pa.types.is_string)
+
+
+@lru_cache
+def holds_map(kind: pa.DataType) -> bool:
+    """True for maps, and for nested types with maps inside; `kind` has no encoding."""
+    return _holds(kind, pa.types.is_map)
+
+
+def _holds(kind: pa.DataType, matches: Callable[[pa.DataType], bool]) -> bool:
+    inner = (kind.field(index).type for index in range(kind.num_fields))
+    return matches(kind) or any(_holds(below, matches) for below in inner)
 
 
 def is_uuid(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""The plan of a run, from Parquet footers alone: which rows make up each chunk."""
+"""The plan of a run, from Parquet footers: which rows make up each chunk, and its columns."""
 
 from __future__ import annotations
 
@@ -58,11 +58,18 @@ class Plan:
 
 
 def make_plan(
-    options: RunOptions, tasks: RunTasks, spec: TextSpec, check_stop: CheckStop = never_stop
+    options: RunOptions,
+    tasks: RunTasks,
+    spec: TextSpec,
+    check_stop: CheckStop = never_stop,
+    *,
+    keep_columns: bool = True,
 ) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
     spec: how the text of the tasks is built. check_stop: called for every file; it may raise.
+    keep_columns: predictions take over the columns of the corpus, which must therefore be such that
+    their readers can use them.
     Raises CorpusError with the file, the column and the nearest name.
     """
     listing = find_files(options.corpus, leave_out=options.output, check_stop=check_stop)
@@ -70,8 +77,8 @@ def make_plan(
     for source in listing.files:
         check_stop()
         files.append(read_footer(source))
-    check_columns(files, options, tasks, spec)
-    kept = kept_columns(files, options, tasks)
+    check_columns(files, options, tasks, spec, check_stop)
+    kept = kept_columns(files if keep_columns else (), options, tasks, check_stop)
     _check_chunks(files, options.chunk_rows)
     chunks = tuple(_chunks(files, options.chunk_rows))
     return Plan(tuple(files), chunks, kept.schema, tasks, listing, kept.notes)

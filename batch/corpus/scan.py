@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from batch.corpus.convert import LossError, convert
 from batch.corpus.footers import PlannedFile, open_parquet
+from batch.corpus.versions import CheckStop
 from schemas.errors import CorpusError, listing
 from schemas.printable import printable
 
@@ -17,14 +18,16 @@ SCAN_ROWS = 65_536
 SHOWN_CHARS = 60
 
 
-def check_values(file: PlannedFile, targets: Mapping[str, pa.DataType]) -> None:
+def check_values(
+    file: PlannedFile, targets: Mapping[str, pa.DataType], check_stop: CheckStop
+) -> None:
     """Convert every value of some columns, and drop the result.
 
     targets: by column, what its values become.
     Raises CorpusError with file, row, column and value for the first that would change.
     """
     first_row = 0
-    for batch in _column_batches(file, targets):
+    for batch in _column_batches(file, targets, check_stop):
         for name, target in targets.items():
             column = batch.column(name)
             try:
@@ -39,9 +42,9 @@ def check_values(file: PlannedFile, targets: Mapping[str, pa.DataType]) -> None:
         first_row += batch.num_rows
 
 
-def converts(file: PlannedFile, name: str, target: pa.DataType) -> bool:
+def converts(file: PlannedFile, name: str, target: pa.DataType, check_stop: CheckStop) -> bool:
     """True if every value of a column can become `target`."""
-    for batch in _column_batches(file, [name]):
+    for batch in _column_batches(file, [name], check_stop):
         try:
             convert(batch.column(name), target)
         except LossError:
@@ -49,22 +52,24 @@ def converts(file: PlannedFile, name: str, target: pa.DataType) -> bool:
     return True
 
 
-def only_nulls(file: PlannedFile, name: str) -> bool:
+def only_nulls(file: PlannedFile, name: str, check_stop: CheckStop) -> bool:
     """True if a column has no value in any row."""
     return all(
-        batch.column(name).null_count == batch.num_rows for batch in _column_batches(file, [name])
+        batch.column(name).null_count == batch.num_rows
+        for batch in _column_batches(file, [name], check_stop)
     )
 
 
-def check_int96(file: PlannedFile, names: Collection[str]) -> None:
+def check_int96(file: PlannedFile, names: Collection[str], check_stop: CheckStop) -> None:
     """Refuse timestamps of 96 bits with digits below a microsecond.
 
     Read in both units, the numbers agree modulo 2**64 if and only if nothing was cut off.
     Raises CorpusError with file, row and column.
     """
     first_row = 0
-    exact = _column_batches(file, names, int96_unit="ns")
-    for ours, nanoseconds in zip(_column_batches(file, names), exact, strict=True):
+    exact = _column_batches(file, names, check_stop, int96_unit="ns")
+    ours_batches = _column_batches(file, names, check_stop)
+    for ours, nanoseconds in zip(ours_batches, exact, strict=True):
         for name in names:
             column = nanoseconds.column(name)
             scaled = pc.cast(ours.column(name), column.type, safe=False)
@@ -81,13 +86,15 @@ def check_int96(file: PlannedFile, names: Collection[str]) -> None:
 
 
 def _column_batches(
-    file: PlannedFile, names: Collection[str], *, int96_unit: str = "us"
+    file: PlannedFile, names: Collection[str], check_stop: CheckStop, *, int96_unit: str = "us"
 ) -> Iterator[pa.RecordBatch]:
     rows = max(1, min(SCAN_ROWS, int(SCAN_BYTES / max(file.row_bytes, 1.0))))
     with open_parquet(file.source, int96_unit=int96_unit) as opened:
         try:
             for group in range(opened.num_row_groups):  # Arrow keeps what it has read of several
-                yield from opened.iter_batches(rows, row_groups=[group], columns=list(names))
+                for batch in opened.iter_batches(rows, row_groups=[group], columns=list(names)):
+                    check_stop()
+                    yield batch
         except (OSError, pa.ArrowException) as error:
             raise CorpusError(
                 f"{printable(file.source.name)}: columns {listing(names)} cannot be decoded",

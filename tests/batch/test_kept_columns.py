@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.corpus.convert import convert
+from batch.corpus.output_types import readable_type, typed
 from batch.corpus.plan import Plan, make_plan
 from batch.corpus.reader import ChunkReader
 from batch.options import RunOptions
 from batch.tasks import RunTasks
-from schemas.errors import CorpusError
+from schemas.errors import CorpusError, StoppedError
 from schemas.text import TextSpec
+from tests.batch.every_type import EVERY_TYPE
 
 Write = Callable[..., Path]
 Taken = Callable[..., pa.Table]
@@ -126,6 +129,7 @@ PAIRS: list[tuple[list[Any], pa.DataType, list[Any], pa.DataType, pa.DataType | 
     ([["a"]], pa.list_(TEXT), [[], [None], None], pa.list_(pa.null()), pa.list_(TEXT)),
     ([[]], pa.list_(pa.null()), [None], pa.list_(pa.null()), pa.list_(TEXT)),
     ([[1]], LIST, [1], pa.int64(), None),
+    ([b"0" * 16], pa.uuid(), [b"1" * 16], pa.binary(16), None),
 ]  # fmt: skip
 
 
@@ -290,11 +294,48 @@ def test_ids_that_no_type_holds_are_told_with_row_and_value(write: Write) -> Non
 
 
 def test_a_map_with_a_key_twice_is_refused(write: Write) -> None:
-    """DuckDB cannot read such maps, and Spark keeps one of the two values."""
-    maps = column([[("a", 1)], [("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
+    """DuckDB cannot read such maps, and Spark keeps one of the two values; nested ones too."""
+    kind = pa.map_(pa.string(), pa.int64())
+    once, twice = [("a", 1)], [("a", 1), ("a", 2)]
+    nested = pa.array([[once, None], [once, twice]], pa.list_(kind))
 
-    with pytest.raises(CorpusError, match=r"row 1: column 'm' .* key twice in one map"):
-        planned(write({"text": ["aid"] * 2, "m": maps}))
+    for maps in (column([once, twice], kind), nested):
+        with pytest.raises(CorpusError, match=r"row 1: column 'm' .* key twice in one map"):
+            planned(write({"text": ["aid"] * 2, "m": maps}))
+
+
+def test_reading_values_can_be_stopped(write: Write) -> None:
+    """Planning a corpus whose values must be read ends when it is asked to."""
+    corpus = write({"text": ["aid"], "at": column([S], NS)})
+
+    def stop() -> None:
+        raise StoppedError("stopped")
+
+    with pytest.raises(StoppedError):
+        make_plan(options(corpus), RunTasks(("narrative",), {}), SPEC, stop)
+
+
+@pytest.mark.parametrize("name", EVERY_TYPE)
+def test_a_slice_of_a_column_is_converted_like_the_whole(name: str) -> None:
+    """Where a batch begins does not matter, nested or not, nulls included."""
+    column = pa.concat_arrays([EVERY_TYPE[name]] * 3)
+    target = typed(readable_type(column.type))
+    whole = convert(column, target)
+
+    whole.validate(full=True)
+    for first in range(9):
+        part = convert(column.slice(first, 4), target)
+        part.validate(full=True)
+        assert part.equals(whole.slice(first, 4))
+
+
+def test_int96_columns_may_have_dots_in_their_names(write: Write) -> None:
+    """A dot separates the fields of a struct in a path, and may be in any name."""
+    at = column([S], US)
+    columns = {"text": ["aid"], "a.b": at, "a": pa.array([{"c.d": S}], pa.struct({"c.d": US}))}
+    scored = kept(write(columns, use_deprecated_int96_timestamps=True))
+
+    assert scored.to_pylist() == [{"a.b": S, "a": {"c.d": S}}]
 
 
 @pytest.mark.parametrize("name", ["Labels", "STATUS", "Source_File", "status"])
@@ -334,6 +375,17 @@ def test_gold_called_labels_in_other_case_is_renamed(write: Write) -> None:
     corpus = write({"text": ["aid"], "Labels": [["Other"]]})
 
     assert planned(corpus, gold="Labels").kept.names == ["gold_Labels"]
+
+
+def test_columns_that_nobody_writes_may_be_anything(write: Write) -> None:
+    """Calibration reads text and gold alone; no other column can refuse its corpus."""
+    columns = {"at": column([1], NS), "status": ["x"], "Text": ["y"]}
+    tasks = RunTasks(("narrative",), {})
+    corpus = write({"text": ["aid"], **columns})
+    plan = make_plan(options(corpus), tasks, SPEC, keep_columns=False)
+
+    assert plan.rows == 1
+    assert plan.kept.names == []
 
 
 def test_text_that_is_not_utf8_in_a_kept_column_costs_its_row(write: Write) -> None:

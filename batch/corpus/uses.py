@@ -1,0 +1,70 @@
+"""Columns of a corpus by the name that they have in the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batch.corpus.convert import is_exact
+from batch.corpus.footers import PlannedFile
+from batch.corpus.scan import converts, only_nulls
+from batch.corpus.versions import CheckStop
+from batch.options import RunOptions
+from batch.tasks import RunTasks
+from schemas.printable import printable
+
+
+@dataclass(frozen=True)
+class Use:
+    """One column as the files of one layout have it; a hive key is no column of the file itself."""
+
+    name: str
+    type: pa.DataType
+    files: tuple[PlannedFile, ...]
+    is_key: bool = False
+
+    @property
+    def where(self) -> str:
+        """The first of the files, for messages."""
+        return printable(self.files[0].source.name)
+
+    def has_only_nulls(self, check_stop: CheckStop) -> bool:
+        """True if no row of these files has a value."""
+        if self.is_key:
+            return False
+        return all(only_nulls(file, self.name, check_stop) for file in self.files)
+
+    def fits(self, target: pa.DataType, check_stop: CheckStop) -> bool:
+        """True if every value of these files can become `target`."""
+        if self.is_key or is_exact(self.type, target):
+            return True
+        return all(converts(file, self.name, target, check_stop) for file in self.files)
+
+
+def layouts(files: Sequence[PlannedFile]) -> Iterator[tuple[PlannedFile, ...]]:
+    """Files in groups that have the same columns and hive keys, in order of first appearance."""
+    groups: dict[tuple[pa.Schema, tuple[str, ...]], list[PlannedFile]] = {}
+    for file in files:
+        keys = tuple(key for key, _ in file.source.partitions)
+        groups.setdefault((file.schema, keys), []).append(file)
+    return (tuple(group) for group in groups.values())
+
+
+def column_uses(
+    files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks
+) -> dict[str, list[Use]]:
+    """Uses of each column that predictions have, by its name there."""
+    uses: dict[str, list[Use]] = {}
+    for group in layouts(files):
+        schema = group[0].schema
+        for column in schema:
+            if options.keep_text or column.name != options.text_column:
+                use = Use(column.name, column.type, group)
+                uses.setdefault(tasks.output_name(column.name), []).append(use)
+        inside = set(schema.names)
+        for key, _ in group[0].source.partitions:
+            if key not in inside:
+                uses.setdefault(key, []).append(Use(key, pa.string(), group, is_key=True))
+    return uses
