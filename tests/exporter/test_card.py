@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from batch.graph_file import GraphFile
 from exporter.card import model_card
 from exporter.inspection import read_metadata
 
@@ -10,7 +11,7 @@ EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b`\n# forged\x1b[2J"
 
 def test_names_stay_text_in_a_card(bundle: Path) -> None:
     """Labels, encoder and loss with markup make no HTML, no link, no heading and no cell."""
-    facts = read_metadata(bundle / "narrative.onnx")["narrative"]
+    facts = read_metadata(GraphFile.of_path(bundle / "narrative.onnx"))["narrative"]
     labels = tuple(f"{EVIL} {number}" for number in range(len(facts.labels)))
     evil = facts.model_copy(
         update={
