@@ -201,7 +201,7 @@ def _notes(
 ) -> list[str]:
     notes = notices(overall) if overall.rows else ["The corpus has no articles."]
     if others is not None:
-        named = len(domains) - (NO_DOMAIN in domains)
+        named = len(domains)
         roughly = "" if others.domains_exact else "about "
         notes.append(
             f"Only the largest domains, {named:,} of {roughly}{named + others.domains:,}, are "

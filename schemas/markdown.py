@@ -11,10 +11,11 @@ MOST_CELL_CHARACTERS = 300
 """Of a text from outside on a page; a longer one is cut."""
 
 _ACTIVE = re.compile(
-    r"[\\`*\[\]<>|~$@&!]"  # emphasis, code, links, HTML, tables, entities, mathematics, mentions
+    r"[\\`*\[\]|~$@&!]"  # emphasis, code, links, tables, entities, mathematics, mentions
+    r"|<(?=[a-z/!?])"  # HTML
     r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore inside a word is only that
     r"|:(?=//)|(?<=www)\."  # addresses become links by themselves
-    r"|^[#+-](?=[\s#]|$)|^\d+(?=[.)](?:\s|$))",
+    r"|^>|^[#+-](?=[\s#]|$)|^\d+(?=[.)](?:\s|$))",
     re.IGNORECASE,
 )
 

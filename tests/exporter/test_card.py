@@ -29,5 +29,5 @@ def test_names_stay_text_in_a_card(bundle: Path) -> None:
     assert len(card.splitlines()) == len(plain.splitlines())
     assert "\x1b" not in card
     assert "# forged" not in [line[:8] for line in card.splitlines()]
-    assert r"\<img src=x onerror=alert(1)\> \| \[a\](javascript:x) \`b\`" in card
+    assert r"\<img src=x onerror=alert(1)> \| \[a\](javascript:x) \`b\`" in card
     assert "``<img" in code or "`` <img" in code

@@ -430,7 +430,7 @@ def test_names_stay_text_in_the_table(tmp_path: Path) -> None:
         SearchResult(metric_name="mean_f1", trials=trials), parse_space(["a=1..4"]), tmp_path
     )
     lines = (tmp_path / "search.md").read_text().splitlines()
-    shown = r"\<b\>\|\\n\| forged \|"
+    shown = r"\<b>\|\\n\| forged \|"
 
     assert lines[-3] == f"| {shown} | {shown} |  |  | 0 | 1.5 | failed |"
     assert lines[-1] == f"- {shown}: {shown}"
