@@ -111,9 +111,9 @@ def plan_run(options: RunOptions, scorer: Scorer) -> Plan:
     """
     tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
     plan = make_plan(options, tasks, entity_markers=scorer.metadata.text.entity_markers)
-    if not options.ignore_unknown_gold:
-        for task, column in tasks.gold.items():
-            check_gold(plan, column, scorer.labels[task])
+    for task, column in tasks.gold.items():
+        ignored = options.ignore_unknown_gold
+        check_gold(plan, column, scorer.labels[task], ignore_unknown=ignored)
     return plan
 
 
