@@ -18,7 +18,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale bench-gpu torture fuzz clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -103,6 +103,9 @@ bench-heads: setup ## Measure what a further task costs in one pass
 
 bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,000,000 rows
 	$(BIN)/python -m bench.scale $(BENCH_FLAGS)
+
+bench-training-memory: setup ## Measure the memory of training on Reuters-21578, ten minutes of it
+	$(BIN)/python -m bench.training_memory bench/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
 
 bench-gpu: setup ## Compare with transformers.pipeline on CUDA, in fp32 and fp16; not yet run by anyone
 	$(BIN)/python -m bench.gpu --bundle $(BUNDLE) --checkpoint $(CHECKPOINT) $(BENCH_FLAGS)

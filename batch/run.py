@@ -78,6 +78,7 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
             progress.note("left_out", summary, count=plan.listing.left_out_count)
         for note in plan.notes:
             progress.note("columns", note)
+        check_gold_labels(options, plan, scorer, switch.check)
         output = OutputFolder(
             options.output, chunks=len(plan.chunks), is_shard=options.shard is not None
         )
@@ -92,7 +93,6 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
             bundle_sha256=model.bundle.sha256,
             fingerprints=list(fingerprints.values()),
         )
-        check_gold_labels(options, plan, scorer, switch.check)
         _claim(options, run_identity, output)
         chunks = chunks_of(plan, options.shard)
         worker = ChunkWorker(plan, options, scorer, output, run_identity, progress, switch)
@@ -167,10 +167,9 @@ def check_gold_labels(
 
     Raises CorpusError.
     """
-    if options.ignore_unknown_gold:
-        return
+    ignored = options.ignore_unknown_gold
     for task, column in plan.tasks.gold.items():
-        check_gold(plan, column, scorer.labels[task], check_stop)
+        check_gold(plan, column, scorer.labels[task], check_stop, ignore_unknown=ignored)
 
 
 def _open_cache(

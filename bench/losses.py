@@ -233,6 +233,7 @@ def _probabilities(checkpoint: Checkpoint, articles: Sequence[Article]) -> Float
         TASK,
         TokenisedRows(list(tokenizer.encode(texts)), no_labels),
         pad_id=checkpoint.info.pad_id,
+        max_tokens=checkpoint.info.max_tokens,
         bf16=False,
         accelerator=Accelerator(),
     )

@@ -30,6 +30,7 @@ from schemas.config import DecisionConfig
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.files import FileFacts, atomic_folder, content_facts
+from schemas.lock import lock_beside
 from schemas.metadata import ArtefactMetadata, ArtefactMetrics, Verification
 from schemas.probes import write_probes
 from schemas.regular_file import read_regular_file
@@ -55,8 +56,20 @@ def export_checkpoint(
     The folder appears under its name only when every file passed; an older bundle of that name is
     replaced. settings: "TASK.KEY=VALUE", changes to how the checkpoint's tasks decide. precisions:
     those to try beside fp32; None takes what this machine has. One that fails its gate is left out.
-    Raises CheckpointError, ExportError, BundleError, or UsageError for settings that cannot be.
+    Raises CheckpointError, ExportError, BundleError, UsageError for settings that cannot be, or
+    LockedError while another process writes there.
     """
+    output = followed(output)
+    with lock_beside(output, "export"):
+        return _export(checkpoint_folder, output, settings, precisions)
+
+
+def _export(
+    checkpoint_folder: Path,
+    output: Path,
+    settings: Sequence[str],
+    precisions: Sequence[Precision] | None,
+) -> Bundle:
     refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
     trained = {task: about.decision for task, about in checkpoint.info.tasks.items()}
@@ -78,8 +91,15 @@ def export_checkpoint(
     return Bundle.open(output)
 
 
+def followed(output: Path) -> Path:
+    """The folder that a link leads to, so that what is replaced is the bundle, not the link."""
+    return output.resolve() if output.is_symlink() else output
+
+
 def refuse_foreign(output: Path) -> None:
     """Refuse to replace a folder that holds anything but a bundle (ExportError)."""
+    if output.exists() and not output.is_dir():
+        raise ExportError(f"{output}: is a file, not a folder", hint="name a folder with --output")
     files = BundleFiles(output)
     present = {path.name for path in output.iterdir()} if output.exists() else set()
     try:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from exporter.decision import choose_decision
 from exporter.devices import checking_device
 from exporter.graph import embed_metadata, embed_shared_metadata
 from exporter.inspection import metadata_of, read_metadata
-from exporter.publish import open_again, refuse_foreign
+from exporter.publish import followed, open_again, refuse_foreign
 from exporter.reliability import diagram_path, draw_reliability
 from exporter.settings import change_decision
 from exporter.variants import Reference, fit_variant, gate
@@ -31,6 +32,7 @@ from schemas.bundle import Bundle, BundleFiles, SharedGraph
 from schemas.config import DecisionConfig
 from schemas.errors import DataError, ExportError
 from schemas.files import FileFacts, atomic_folder
+from schemas.lock import lock_beside
 from schemas.metadata import ArtefactMetadata, Recalibration, VariantFacts
 from schemas.tasks import BoolArray, label_matrix
 from schemas.text import EMPTY, ModelText
@@ -59,9 +61,15 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
     options: bundle, task, labelled corpus, and its columns. The output may be the bundle itself;
     it is replaced whole or not at all, and is not signed.
     settings: "KEY=VALUE", changes to how the task decides; else it does as it did.
-    Raises UsageError, BundleError, CorpusError, DataError or ExportError.
+    Raises UsageError, BundleError, CorpusError, DataError, ExportError or LockedError.
     """
-    refuse_foreign(options.output)
+    output = followed(options.output)
+    with lock_beside(output, "recalibration"):
+        return _recalibrate(options, output, settings)
+
+
+def _recalibrate(options: RunOptions, output: Path, settings: Sequence[str]) -> Bundle:
+    refuse_foreign(output)
     bundle = Bundle.open(options.bundle)
     bundle.check_all()
     scorer = open_scorer(bundle, options.task, choose_device("cpu"), precision="fp32")
@@ -72,14 +80,14 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
     config = change_decision(asked, settings)
     rows = _read(options, scorer)
     log.info(
-        "%s: %d labelled rows (%d left out: no text, or no labels)",
+        "%s: %d labelled rows (%d left out: no text, or not labelled: null)",
         options.task,
         len(rows.texts),
         rows.left_out,
     )
     reference = _reference(scorer, rows, config, bundle)
     after = _decided_anew(bundle, before, reference, rows)
-    with atomic_folder(options.output) as made:
+    with atomic_folder(output) as made:
         _write(bundle, BundleFiles(made), options.task, after, reference)
         open_again(made)
     decision = reference.decision
@@ -89,7 +97,7 @@ def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
         decision.cross_validated.micro_f1,
         decision.cross_validated.macro_f1,
     )
-    return Bundle.open(options.output)
+    return Bundle.open(output)
 
 
 def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:

@@ -12,8 +12,9 @@ import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from schemas.arrow_text import BadText
 from schemas.errors import DataError, nearest
@@ -136,14 +137,27 @@ def label_warnings(uses: Mapping[str, LabelUse], listed: Sequence[str] = ()) -> 
             yield f"{len(labels)} {what} {_examples(labels, uses)}"
 
 
-def unknown_label_hint(label: str, known: Iterable[str]) -> str | None:
+def unknown_label_hint(label: str, known: Collection[str]) -> str | None:
     """Which known label is meant by an unknown one; by code points where the two look alike."""
-    names = list(known)
-    alike = look_alike(label, names)
-    if alike is not None:
-        return f"it looks like {alike!r}, but is different text: {difference(label, alike)}"
-    close = nearest(label, names)
+    mistake = mistaken_label(label, known)
+    if mistake is not None:
+        return mistake
+    close = nearest(label, known)
     return f"did you mean {close!r}?" if close else None
+
+
+def mistaken_label(label: str, known: Collection[str]) -> str | None:
+    """Why an unknown label is a mistake also where other labels are ignored; None if it is not.
+
+    known: the labels of a model or of a config.
+    """
+    parts = _parts(label)
+    if is_list_literal(label) or (len(parts) > 1 and all(part in known for part in parts)):
+        return "it is a list written as text: write the column as a list of strings"
+    alike = look_alike(label, known)
+    if alike is None:
+        return None
+    return f"it looks like {alike!r}, but is different text: {difference(label, alike)}"
 
 
 def look_alike(label: str, known: Iterable[str]) -> str | None:
@@ -152,6 +166,7 @@ def look_alike(label: str, known: Iterable[str]) -> str | None:
     return next((name for name in known if name != label and look(name) == wanted), None)
 
 
+@lru_cache(maxsize=65536)
 def look(label: str) -> str:
     """What a reader sees of a label, whatever its Unicode form, case, blanks and invisible
     characters: equal for labels that look alike.

@@ -23,7 +23,7 @@ from schemas.tables import END, ENTITY, START
 from schemas.tasks import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
 from schemas.text import Article, TextSpec
 from schemas.tokens import IdArray
-from trainer.encoders import drop_pooler
+from trainer.encoders import drop_pooler, needs_own_code
 from trainer.model import MultiTaskModel
 from trainer.readers.rows import LabelledRows
 
@@ -135,7 +135,9 @@ class Checkpoint:
             # Traced, the plain attention has one mask a text and scales once, torch's fused one has
             # a mask for every token and scales twice: engines run the plain one a tenth faster.
             encoder = AutoModel.from_config(
-                AutoConfig.from_pretrained(folder), attn_implementation="eager"
+                AutoConfig.from_pretrained(folder, trust_remote_code=False),
+                attn_implementation="eager",
+                trust_remote_code=False,
             )
             drop_pooler(encoder)
             labels = {task: len(about.labels) for task, about in info.tasks.items()}
@@ -144,6 +146,11 @@ class Checkpoint:
             model.load_state_dict(load_file(files.weights))
             tokenizer = Tokenizer.from_file(str(files.tokenizer))
         except Exception as error:  # torch, safetensors and tokenizers share no base class
+            if needs_own_code(error):
+                raise CheckpointError(
+                    f"{folder}: its config.json asks for code of its own (`auto_map`), which is "
+                    "never run"
+                ) from error
             raise CheckpointError(f"{folder}: cannot be loaded: {error}") from error
         return cls(files, info, model.eval(), tokenizer)
 

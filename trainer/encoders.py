@@ -1,6 +1,7 @@
 """Finding and loading the shared encoder and its tokenizer.
 
-Weights are taken from safetensors only: a pickle can run code when it is opened.
+Weights are taken from safetensors only: a pickle can run code when it is opened. Code that comes
+with a model is never run.
 """
 
 from __future__ import annotations
@@ -67,18 +68,32 @@ def _load_pretrained(source: str, attention: str | None) -> tuple[PreTrainedMode
     transformers_logging.disable_progress_bar()
     try:
         model = AutoModel.from_pretrained(
-            location, use_safetensors=True, attn_implementation=attention
+            location,
+            use_safetensors=True,
+            attn_implementation=attention,
+            trust_remote_code=False,
         )
         tokenizer = _load_tokenizer(location)
     except EncoderError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers share no base class
+        if needs_own_code(error):
+            raise EncoderError(
+                f"encoder {source!r} brings code of its own (`auto_map` in a config), which is "
+                "never run",
+                hint="name an encoder whose architecture transformers has itself",
+            ) from error
         raise EncoderError(
             f"encoder {source!r} cannot be loaded: {error}",
             hint="name a folder with config.json, model.safetensors and tokenizer.json, a Hugging "
             "Face hub name, or package:NAME for weights inside an installed Python package",
         ) from error
     return model, tokenizer
+
+
+def needs_own_code(error: Exception) -> bool:
+    """True if transformers refused to load a model because it would have to run code with it."""
+    return "trust_remote_code" in str(error)
 
 
 def locate(source: str) -> str:
@@ -95,6 +110,17 @@ def locate(source: str) -> str:
             f"encoder {source!r}: the package has no folder `model` with a config.json in it"
         )
     return str(folder)
+
+
+def source_folder(source: str) -> Path | None:
+    """Folder or file that a source is read from; None for a Hugging Face hub name.
+
+    Raises EncoderError if a package or a file is not there.
+    """
+    if source.startswith(GLOVE_PREFIX):
+        return locate_vectors(source)
+    path = Path(locate(source))
+    return path if path.is_dir() else None
 
 
 def locate_vectors(source: str) -> Path:
@@ -155,7 +181,7 @@ def _load_tokenizer(location: str) -> Tokenizer:
     stored = Path(location) / "tokenizer.json"
     if stored.is_file():
         return Tokenizer.from_file(str(stored))
-    fast = AutoTokenizer.from_pretrained(location, use_fast=True)
+    fast = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
     if not fast.is_fast:
         raise EncoderError(f"{location}: its tokenizer has no tokenizer.json form")
     # A copy: AutoTokenizer keeps hold of its own.

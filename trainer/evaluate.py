@@ -16,16 +16,20 @@ from schemas.metrics import Hits, Scores
 from schemas.tasks import BoolArray
 from schemas.thresholds import best_threshold
 from schemas.tokens import TokenisedText, pad
+from trainer.batches import padded_length
 from trainer.dataset import TokenisedRows
 
 ROWS_PER_BATCH = 32
 
 
 def to_batch(
-    texts: Sequence[TokenisedText], pad_id: int, device: torch.device
+    texts: Sequence[TokenisedText], pad_id: int, device: torch.device, *, max_tokens: int
 ) -> tuple[Tensor, Tensor]:
-    """Pad token ids to the longest: `input_ids` and `attention_mask`, both (rows, seq) int64."""
-    seq = max(len(text.ids) for text in texts)
+    """Pad token ids to one of few lengths: `input_ids` and `attention_mask`, (rows, seq) int64.
+
+    max_tokens: longest text that the model takes.
+    """
+    seq = padded_length(max(len(text.ids) for text in texts), max_tokens)
     arrays = pad([text.ids for text in texts], rows=len(texts), seq=seq, pad_id=pad_id)
     input_ids, attention_mask = (torch.from_numpy(array).to(device) for array in arrays)
     return input_ids, attention_mask
@@ -44,6 +48,7 @@ def predict(
     rows: TokenisedRows,
     *,
     pad_id: int,
+    max_tokens: int,
     bf16: bool,
     accelerator: Accelerator,
 ) -> FloatArray:
@@ -58,7 +63,8 @@ def predict(
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
-            input_ids, attention_mask = to_batch([rows.texts[row] for row in batch], pad_id, device)
+            texts = [rows.texts[row] for row in batch]
+            input_ids, attention_mask = to_batch(texts, pad_id, device, max_tokens=max_tokens)
             logits[batch] = model(input_ids, attention_mask, task).float().cpu()
     model.train()
     everyones: FloatArray = accelerator.reduce(logits.to(device), "sum").cpu().numpy()

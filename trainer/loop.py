@@ -18,6 +18,8 @@ from trainer.checkpoint import CheckpointFiles, read_info
 from trainer.dataset import load_task
 from trainer.encoders import LoadedEncoder, load_encoder
 from trainer.losses import make_loss
+from trainer.memory import bound_heap
+from trainer.ownership import TRAINING, locked, refuse_foreign, refuse_sources
 from trainer.publish import publish_checkpoint
 from trainer.run import EpochCallback, Run
 from trainer.state import StateFolder
@@ -41,17 +43,34 @@ def train(
     on_epoch: called after each epoch, when its state is saved; what it raises ends the run, which
         goes on with the next epoch when it is started again.
 
-    Raises ConfigError, DataError, EncoderError, CheckpointError or TrainingError.
+    The output folder must be new, empty, or of an earlier training run; it is locked until the end.
+
+    Raises ConfigError, DataError, EncoderError, CheckpointError, TrainingError, OutputError for a
+    folder that is not its own, or LockedError.
     """
-    files = CheckpointFiles(output)
+    bound_heap()
     accelerator = _accelerator(config)
+    refuse_sources(output, [config])
+    refuse_foreign(output, TRAINING)
+    with locked(output, TRAINING):
+        return _train(config, CheckpointFiles(output), accelerator, on_epoch, overwrite=overwrite)
+
+
+def _train(
+    config: TrainingRun,
+    files: CheckpointFiles,
+    accelerator: Accelerator,
+    on_epoch: EpochCallback | None,
+    *,
+    overwrite: bool,
+) -> CheckpointFiles:
     finished = files.info.exists() and not overwrite
     accelerator.wait_for_everyone()  # all have looked before any of them changes the folder
     if finished:
         _check_same(files, config)
         if accelerator.is_main_process:
             StateFolder(files).clear()  # left over if the kill came just before the end
-        log.info("%s: already trained with this config", output)
+        log.info("%s: already trained with this config", files.folder)
         return files
     check_losses(config)
     set_seed(config.seed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +22,8 @@ from schemas.config import EncoderConfig, TrainingRun
 from schemas.decision import FloatArray
 from schemas.errors import TrainingError
 from schemas.files import atomic_path
-from trainer.batches import Batch, TaskRows, plan_epoch, steps_by_epoch
+from schemas.tokens import TokenisedText
+from trainer.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
 from trainer.checkpoint import CheckpointFiles
 from trainer.dataset import TaskData
 from trainer.encoders import LoadedEncoder
@@ -144,9 +146,8 @@ class Run:
         rows = self.data[batch.task].train
         device, processes = self.accelerator.device, self.accelerator.num_processes
         places = range(len(batch.rows))[self.accelerator.process_index :: processes]
-        # Gradients are averaged over processes: this makes the average that over all rows. A
-        # process without a row of its own goes along with weight 0, or the others would wait.
-        weight = len(places) * processes / len(batch.rows)
+        # A process without a row of its own goes along with weight 0, or the others would wait.
+        row_weight = processes / len(batch.rows) if places else 0.0
         places = places or range(1)
         own = [batch.rows[place] for place in places]
         # Seeded by the place in the run, so that neither a restart nor processes change it.
@@ -155,20 +156,41 @@ class Run:
             self.token_dropout.hide(rows.texts[row], seed)
             for row, seed in zip(own, seeds, strict=True)
         ]
-        input_ids, attention_mask = to_batch(texts, self.pad_id, device)
         labels = torch.from_numpy(rows.labels[own]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.model(input_ids, attention_mask, batch.task)
-        loss = weight * self.losses[batch.task](logits, labels)
-        self.accelerator.backward(loss)
+        loss = self._add_gradients(batch.task, texts, labels, row_weight)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         wish = float(save and self.accelerator.is_main_process)
-        mean = self.accelerator.reduce(loss.detach(), "mean")
+        mean = self.accelerator.reduce(loss, "mean")
         wishes = self.accelerator.reduce(torch.tensor(wish, device=device), "sum")
         return float(mean), bool(wishes > 0)
+
+    def _add_gradients(
+        self, task: str, texts: Sequence[TokenisedText], labels: Tensor, row_weight: float
+    ) -> Tensor:
+        """Run the rows through the model and back, in passes that memory has room for.
+
+        labels: (rows, labels) bool. row_weight: weight of a row in the loss. Gradients are averaged
+        over processes, once for all passes: the weights make the average that over all rows.
+        Returns the weighted loss, a scalar.
+        """
+        device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
+        total = torch.zeros((), device=device)
+        parts = passes([len(text.ids) for text in texts], device.type, max_tokens=max_tokens)
+        for part in parts:
+            input_ids, attention_mask = to_batch(
+                texts[part], self.pad_id, device, max_tokens=max_tokens
+            )
+            is_last = part is parts[-1]
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                    logits: Tensor = self.model(input_ids, attention_mask, task)
+                loss = row_weight * len(logits) * self.losses[task](logits, labels[part])
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
 
     def _count(self, task: str, loss: float, rows: int, tokens: int, seconds: float) -> None:
         state = self.state
@@ -214,6 +236,7 @@ class Run:
             task,
             self.data[task].validation,
             pad_id=self.pad_id,
+            max_tokens=self.config.encoder.max_tokens,
             bf16=self.bf16,
             accelerator=self.accelerator,
         )

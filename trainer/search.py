@@ -10,7 +10,6 @@ from pathlib import Path
 
 import optuna
 import torch
-from filelock import FileLock, Timeout
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
@@ -18,10 +17,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schemas.config import TrainingRun, load_config
-from schemas.errors import ConfigError, LockedError, OutputError, TrainingError
+from schemas.errors import ConfigError, OutputError, TrainingError
+from schemas.lock import lock_inside
 from trainer.checkpoint import CheckpointFiles
 from trainer.history import EpochRecord, History
 from trainer.loop import train
+from trainer.ownership import SEARCH, refuse_foreign, refuse_sources
 from trainer.search_report import Outcome, SearchResult, TrialRecord, write_report
 from trainer.search_space import Dimension, check_space, parse_space
 from trainer.state import StateFolder
@@ -66,17 +67,16 @@ def search(
     search that was stopped or killed goes on when it is started again, its last trial included.
 
     Raises ConfigError before any trial for values that the config does not take, OutputError if
-    the folder holds another search, LockedError if one is running there, and what training raises.
+    the folder holds another search or other files, LockedError if one is running there, and what
+    training raises.
     """
     dimensions = parse_space(space)
     base = check_space(config, overrides, dimensions)
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            study = _open_study(output, base, space)
-            return _Search(study, config, overrides, dimensions, output, base, limits).run()
-    except Timeout as error:
-        raise LockedError(f"{output}: another search is running here") from error
+    refuse_sources(output, [base])
+    refuse_foreign(output, SEARCH)
+    with lock_inside(output, SEARCH):
+        study = _open_study(output, base, space)
+        return _Search(study, config, overrides, dimensions, output, base, limits).run()
 
 
 def _open_study(output: Path, base: TrainingRun, space: Sequence[str]) -> optuna.Study:

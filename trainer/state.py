@@ -93,7 +93,13 @@ class StateFolder:
                     hint="go on with the same, name another --output, or start anew with "
                     "--overwrite",
                 )
-        accelerator.load_state(str(self._run))
+        try:
+            accelerator.load_state(str(self._run))  # pickles are read with weights_only
+        except Exception as error:  # accelerate, torch and pickle share no base class
+            raise CheckpointError(
+                f"{self._folder}: the state of the run cannot be loaded",
+                hint="start again with --overwrite",
+            ) from error
         return state
 
     def clear(self) -> None:

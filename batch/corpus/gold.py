@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -10,21 +10,30 @@ from batch.corpus.decode import gold_lists
 from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
 from batch.corpus.versions import CheckStop, never_stop
+from schemas.arrow_text import BadText
 from schemas.errors import CorpusError, NarrascanError, listing, nearest
-from schemas.printable import printable
+from schemas.labels import mistaken_label
 from schemas.tasks import BoolArray, label_matrix
 
 
 def check_gold(
-    plan: Plan, column: str, labels: Sequence[str], check_stop: CheckStop = never_stop
+    plan: Plan,
+    column: str,
+    labels: Sequence[str],
+    check_stop: CheckStop = never_stop,
+    *,
+    ignore_unknown: bool = False,
 ) -> None:
     """Read the gold column of every file and refuse labels that the model does not know.
 
     check_stop: called for every batch of rows; it may raise.
+    ignore_unknown: refuse only what is a known label by mistake another text: lists written as
+    text, and labels that look like known ones.
     Raises CorpusError with file, row and the nearest label: a wrong column shows here, in seconds,
     and not after a night of scoring.
     """
-    known = set(labels)
+    known = dict.fromkeys(labels)
+    ignored: set[str] = set()
     for file in plan.files:
         first = 0
         with open_parquet(file.source) as opened:
@@ -32,7 +41,10 @@ def check_gold(
                 for batch in opened.iter_batches(columns=[column]):
                     check_stop()
                     gold = gold_lists(batch.column(column))
-                    _check_rows(gold, first, known, file.source.name, column)
+                    for row, name in _unknown(gold, first, known, ignored):
+                        where = f"{file.source.label}, row {row}: gold column {column!r}"
+                        _check_label(name, known, where, ignore_unknown=ignore_unknown)
+                        ignored.add(name)
                     first += batch.num_rows
             except (NarrascanError, MemoryError):
                 raise
@@ -41,25 +53,41 @@ def check_gold(
                 raise decode_error(file.source, what, error) from error
 
 
-def _check_rows(
-    gold: list[list[str] | None], first: int, known: set[str], source: str, column: str
-) -> None:
-    for row, names in enumerate(gold):
+def _unknown(
+    gold: Sequence[list[str] | None], first: int, known: Collection[str], ignored: Collection[str]
+) -> Iterator[tuple[int, str]]:
+    """Row and name of labels that the model does not know; without those ignored before.
+
+    Rows with a label that is not UTF-8 are for quarantine.
+    """
+    for row, names in enumerate(gold, start=first):
         for name in names or ():
-            if name not in known:
-                close = nearest(name, known)
-                guess = f"did you mean {close!r}? " if close else ""
-                raise CorpusError(
-                    f"{printable(source)}, row {first + row}: gold column {column!r} has {name!r}, "
-                    f"which the model does not know; it knows {listing(sorted(known), 6)}",
-                    hint=f"{guess}--ignore-unknown-gold leaves such labels out of the scores",
-                )
+            if name not in known and name not in ignored and not isinstance(name, BadText):
+                yield row, name
+
+
+def _check_label(name: str, known: Collection[str], where: str, *, ignore_unknown: bool) -> None:
+    """Refuse a label that the model does not know, unless it is plainly another.
+
+    where: file, row and column. Raises CorpusError.
+    """
+    mistake = mistaken_label(name, known)
+    reason = f"{where} has {name!r}, which the model does not know"
+    if mistake is not None:
+        raise CorpusError(f"{reason}; {mistake}", hint="write the labels as the model spells them")
+    if not ignore_unknown:
+        close = nearest(name, known)
+        guess = f"did you mean {close!r}? " if close else ""
+        raise CorpusError(
+            f"{reason}; it knows {listing(sorted(known), 6)}",
+            hint=f"{guess}--ignore-unknown-gold leaves such labels out of the scores",
+        )
 
 
 def gold_matrix(
     gold: Sequence[list[str] | None], labels: tuple[str, ...]
 ) -> tuple[BoolArray, BoolArray]:
-    """Gold labels as (rows, labels) bool, and (rows,) bool for rows that have any say in them."""
+    """Gold labels as (rows, labels) bool, and (rows,) bool for rows that are labelled at all."""
     known = np.array([names is not None for names in gold], dtype=np.bool_)
     filled = [names or [] for names in gold]
     return label_matrix(filled, labels, source="gold", ignore_unknown=True), known

@@ -73,13 +73,14 @@ class ChunkReader:
         kept = []
         for batch in cursor.take(chunk.rows):
             columns_kept = self._kept(batch, file)
-            bad = self._bad_rows(columns_kept)
+            labels = {task: gold_lists(batch.column(column)) for task, column in columns.items()}
+            bad = {**self._bad_rows(columns_kept), **_bad_labels(labels, columns)}
             for row, (text, reason) in enumerate(self._texts(batch)):
                 reasons.append(reason or bad.get(row))
                 texts.append(None if row in bad else text)
             domains += self._domains(batch, file)
-            for task, column in columns.items():
-                gold[task] += gold_lists(batch.column(column))
+            for task, names in labels.items():
+                gold[task] += names
             kept.append(columns_kept)
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
@@ -163,6 +164,19 @@ class ChunkReader:
             for name in self._with_text
             for row in bad_utf8(kept.column(name).combine_chunks())
         }
+
+
+def _bad_labels(
+    gold: Mapping[str, Sequence[list[str] | None]], columns: Mapping[str, str]
+) -> dict[int, str]:
+    """Rows with a gold label that is not UTF-8, and the reason by row."""
+    return {
+        row: f"gold column {columns[task]!r}: {name}"
+        for task, rows in gold.items()
+        for row, names in enumerate(rows)
+        for name in names or ()
+        if isinstance(name, BadText)
+    }
 
 
 class _Cursor:

@@ -71,6 +71,7 @@ def test_duckdb_reads_every_column(predictions: Path) -> None:
     DuckDB gives a column without a name one of its own.
     """
     relation = duckdb.sql(f"SET TimeZone='UTC'; FROM '{predictions}/*.parquet'")
+    assert relation is not None
     rows = expected_rows(predictions)
     read = [
         dict(zip(relation.columns, map(comparable, row), strict=True))

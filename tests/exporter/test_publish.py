@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from batch.graph_file import GraphFile
 from batch.scorer import Scorer
 from batch.session import TaskSession
 from exporter.calibrate import cross_fitted, fit_calibration
+from exporter.cli import main as export_main
 from exporter.graph import OPSET
 from exporter.publish import export_checkpoint
 from exporter.reliability import calibration_error
@@ -29,6 +31,7 @@ from exporter.verify import LOGIT_TOLERANCE
 from schemas.bundle import Bundle
 from schemas.decision import Calibration, calibrate, decide
 from schemas.files import FileFacts
+from schemas.lock import lock_beside
 from schemas.metadata import PREFIX, ArtefactMetadata
 from schemas.metrics import Hits
 from schemas.text import Article, ModelText, model_text
@@ -450,3 +453,30 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     assert narrative.calibration.method == narrative.decision.calibration == "temperature"
     assert framing.decision.thresholds == ThresholdRule()
     assert framing.decision.calibration == "platt"
+
+
+def test_checkpoint_and_foreign_folders_are_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    """A bundle takes the place of a bundle only: not of its checkpoint, nor of other files."""
+    source = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bundle.json").write_text("{}")
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    for output in (source, tmp_path / "link", tmp_path, tmp_path / "mine"):
+        result = CliRunner().invoke(export_main, [str(source), "--output", str(output)])
+
+        assert result.exit_code == 1
+        assert "holds files that are not a bundle" in result.output
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_locked_bundle_is_not_written(checkpoint: Path, tmp_path: Path) -> None:
+    """A second export into one folder ends with the process that holds it, and leaves nothing."""
+    with lock_beside(tmp_path / "bundle", "export"):
+        words = [str(checkpoint), "--output", str(tmp_path / "bundle")]
+        result = CliRunner().invoke(export_main, words)
+
+    assert result.exit_code == 1
+    assert f"another process writes here: export, process {os.getpid()} on" in result.output
+    assert list(tmp_path.iterdir()) == []

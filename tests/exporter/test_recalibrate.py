@@ -19,6 +19,7 @@ from exporter.decision import choose_decision
 from schemas.bundle import Bundle
 from schemas.config import DecisionConfig
 from schemas.files import FileFacts
+from schemas.lock import lock_beside
 from schemas.tasks import label_matrix
 from schemas.text import Article, model_text
 from tests.exporting import scorer_of
@@ -246,3 +247,47 @@ def test_the_manifest_fits_the_new_files(bundle: Path, data: Path, tmp_path: Pat
     for name, facts in manifest["files"].items():
         assert FileFacts.of(tmp_path / "new" / name).model_dump() == facts
     assert np.isfinite(scorer_of(tmp_path / "new").metadata.thresholds).all()
+
+
+def test_rows_with_null_labels_are_left_out(
+    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    """Null means not labelled: the decision is that of the other rows."""
+    unlabelled = tmp_path / "unlabelled.parquet"
+    extra = [{**row, "labels": None} for row in rows[:9]]
+    pq.write_table(pa.Table.from_pylist([*rows, *extra]), unlabelled)
+    recalibrate(bundle, data, "--output", tmp_path / "without")
+    result = recalibrate(bundle, unlabelled, "--output", tmp_path / "with")
+    assert result.exit_code == 0, result.output
+    facts = [scorer_of(tmp_path / name).metadata for name in ("without", "with")]
+
+    assert facts[0].threshold_array.tolist() == facts[1].threshold_array.tolist()
+    assert facts[0].recalibration is not None
+    assert facts[1].recalibration is not None
+    assert facts[0].recalibration.rows == facts[1].recalibration.rows
+
+
+@pytest.mark.parametrize("words", [(), ("--ignore-unknown-labels",)])
+def test_label_that_looks_like_a_known_one_is_refused(
+    bundle: Path, rows: list[dict[str, Any]], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """By code points, also where unknown labels are ignored."""
+    path = tmp_path / "labelled.parquet"
+    label = next(label for row in rows for label in row["labels"])
+    rows[3] = {**rows[3], "labels": [f"{label}\u00a0"]}
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    result = recalibrate(bundle, path, "--output", tmp_path / "new", *words)
+
+    assert result.exit_code == 1
+    assert "row 3" in result.output
+    assert "U+00A0 against nothing" in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_recalibration_takes_a_lock(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Two at once do not write into one folder."""
+    with lock_beside(tmp_path / "new", "recalibration"):
+        result = recalibrate(bundle, data, "--output", tmp_path / "new")
+
+    assert result.exit_code == 1
+    assert "another process writes here: recalibration, process" in result.output

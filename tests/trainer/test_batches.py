@@ -16,6 +16,8 @@ from trainer.batches import (
     Batch,
     TaskRows,
     length_grouped,
+    padded_length,
+    passes,
     plan_epoch,
     steps_by_epoch,
 )
@@ -296,3 +298,27 @@ def test_budget_below_the_longest_text_is_refused() -> None:
 
     with pytest.raises(ValueError, match="the longest text would fit no batch"):
         TrainingRun.model_validate(stored)
+
+
+def test_few_padded_lengths_occur() -> None:
+    """No batch is padded by more than a quarter and 8 tokens, nor beyond the longest text."""
+    padded = [padded_length(longest, 250) for longest in range(1, 251)]
+
+    assert sorted(set(padded)) == [*range(8, 64, 8), *range(64, 128, 16), *range(128, 250, 32), 250]
+    for longest, length in enumerate(padded, start=1):
+        assert longest <= length <= max(longest + 7, longest * 5 / 4)
+
+
+def test_passes_hold_every_row_once() -> None:
+    """On a CPU a pass takes a bounded number of tokens, or one row; elsewhere a batch is whole."""
+    for lengths in ([256] * 16, [40, 256, 3], [8192] * 3, [1], [100] * 17):
+        parts = passes(lengths, "cpu", max_tokens=8192)
+
+        assert [row for part in parts for row in range(len(lengths))[part]] == list(
+            range(len(lengths))
+        )
+        assert all(
+            max(lengths) * len(lengths[part]) <= 2048 or len(lengths[part]) == 1 for part in parts
+        )
+    assert len(passes([256] * 16, "cpu", max_tokens=256)) == 2
+    assert passes([8192] * 3, "cuda", max_tokens=8192) == [slice(0, 3)]

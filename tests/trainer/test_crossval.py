@@ -78,7 +78,7 @@ def interrupted_at(text: str, *, time: int) -> Iterator[None]:
 
 def test_every_row_is_tested_once(make_run: MakeRun, rows: list[Row], tmp_path: Path) -> None:
     """The folds' test rows are together the rows there are, label by label."""
-    (task,) = cross_validate(make_run(*BRIEF), tmp_path, folds=3).tasks.values()
+    (task,) = cross_validate(make_run(*BRIEF), tmp_path / "out", folds=3).tasks.values()
 
     assert sum(fold.test_rows for fold in task.folds) == len(rows)
     assert {fold.train_rows + fold.validation_rows + fold.test_rows for fold in task.folds} == {48}
@@ -103,7 +103,7 @@ def test_files_hold_what_was_found(make_run: MakeRun, tmp_path: Path) -> None:
 
 def test_mean_and_deviation_are_over_folds(make_run: MakeRun, tmp_path: Path) -> None:
     """Each metric's spread is that of the folds' scores."""
-    (task,) = cross_validate(make_run(*BRIEF), tmp_path, folds=3).tasks.values()
+    (task,) = cross_validate(make_run(*BRIEF), tmp_path / "out", folds=3).tasks.values()
     rule = task.rules[0]
 
     values = [fold.scores.micro_f1 for fold in rule.folds]
@@ -118,13 +118,19 @@ def test_thresholds_come_from_the_held_out_rows_of_the_fold(
 ) -> None:
     """Whoever has the fold's checkpoint alone finds the same thresholds."""
     run = make_run(*BRIEF, "tasks.topics.decision.thresholds.strategy=per_label")
-    (task,) = cross_validate(run, tmp_path, folds=2).tasks.values()
+    (task,) = cross_validate(run, tmp_path / "out", folds=2).tasks.values()
     checkpoint = Checkpoint.open(tmp_path / "fold-2")
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
     fold = run.model_copy(update={"fold": FoldConfig(index=1, of=2)})
     heldout = load_task("topics", fold, tokenizer).validation
     logits = predict(
-        checkpoint.model, "topics", heldout, pad_id=0, bf16=False, accelerator=Accelerator()
+        checkpoint.model,
+        "topics",
+        heldout,
+        pad_id=0,
+        max_tokens=24,
+        bf16=False,
+        accelerator=Accelerator(),
     )
     labels = checkpoint.info.tasks["topics"].labels
     order = [labels.index(label) for label in task.labels]
@@ -169,7 +175,7 @@ def test_rare_labels_stay_in_training(
         for number in range(count)
     ]
     write(corpus, rows + rare)
-    (task,) = cross_validate(make_run(*BRIEF), tmp_path, folds=5).tasks.values()
+    (task,) = cross_validate(make_run(*BRIEF), tmp_path / "out", folds=5).tasks.values()
 
     tested = {each.label: each.gold_rows for each in task.rules[0].pooled.labels}
     assert (tested["gold"], tested["tin"], tested["zinc"]) == (0, 2, 3)
@@ -193,30 +199,30 @@ def test_data_changed_since_training_is_told(
     make_run: MakeRun, corpus: Path, rows: list[Row], tmp_path: Path
 ) -> None:
     """Finished folds are not tested on rows that they may have been trained on."""
-    cross_validate(make_run(*BRIEF), tmp_path, folds=2)
+    cross_validate(make_run(*BRIEF), tmp_path / "out", folds=2)
     write(corpus, list(reversed(rows)))
 
     with pytest.raises(CheckpointError, match="'topics' has changed since this fold was trained"):
-        cross_validate(make_run(*BRIEF), tmp_path, folds=2)
+        cross_validate(make_run(*BRIEF), tmp_path / "out", folds=2)
 
 
 def test_folder_of_another_run_is_kept_unless_overwritten(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     """Another config or number of folds is refused; with `overwrite` nothing of the old is left."""
-    cross_validate(make_run(*BRIEF), tmp_path, folds=3)
+    cross_validate(make_run(*BRIEF), tmp_path / "out", folds=3)
     with pytest.raises(CheckpointError, match="another config"):
-        cross_validate(make_run(*BRIEF), tmp_path, folds=2)
-    found = cross_validate(make_run(*BRIEF), tmp_path, folds=2, overwrite=True)
+        cross_validate(make_run(*BRIEF), tmp_path / "out", folds=2)
+    found = cross_validate(make_run(*BRIEF), tmp_path / "out", folds=2, overwrite=True)
 
     assert len(found.tasks["topics"].folds) == 2
-    assert sorted(path.name for path in tmp_path.glob("fold-*")) == ["fold-1", "fold-2"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("fold-*")) == ["fold-1", "fold-2"]
 
 
 def test_config_with_a_fold_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     """The folds are set by the cross-validation, and by nobody else."""
     with pytest.raises(ConfigError, match="remove it from the config"):
-        cross_validate(make_run("fold.index=0", "fold.of=2"), tmp_path, folds=2)
+        cross_validate(make_run("fold.index=0", "fold.of=2"), tmp_path / "out", folds=2)
 
 
 def test_command_prints_the_summary(config_file: Path, corpus: Path, tmp_path: Path) -> None:
@@ -235,7 +241,7 @@ def test_wrong_calls_are_told(config_file: Path, tmp_path: Path) -> None:
     """One fold is no cross-validation, and a data set that is missing is a message."""
     for words, message in (
         (["--folds", "1"], "x>=2"),
-        (["--set", "tasks.topics.data.0.path=none.parquet"], "cannot be read as Parquet"),
+        (["--set", "tasks.topics.data.0.path=none.parquet"], "no file or folder of this name"),
         (["--set", "fold.index=2", "--set", "fold.of=2"], "index 2 must be below of = 2"),
     ):
         command = ["cross-validate", str(config_file), "--output", str(tmp_path / "out"), *words]

@@ -83,21 +83,25 @@ def test_padding_does_not_change_logits(model: MultiTaskModel) -> None:
         for size in (3, 17, 40)
     ]
     with torch.inference_mode():
-        together = model(*to_batch(texts, 0, CPU), "topics")
-        alone = torch.cat([model(*to_batch([text], 0, CPU), "topics") for text in texts])
+        together = model(*to_batch(texts, 0, CPU, max_tokens=40), "topics")
+        alone = torch.cat(
+            [model(*to_batch([text], 0, CPU, max_tokens=40), "topics") for text in texts]
+        )
 
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
-def test_batch_is_filled_to_the_longest() -> None:
-    """Ids are filled with the pad id and the mask tells which are real, both int64."""
+def test_batch_is_filled_to_one_of_few_lengths() -> None:
+    """Ids are filled with the pad id up to one of few lengths, and the mask tells which are real,
+    both int64.
+    """
     texts = [TokenisedText(np.array(ids, np.int32), False) for ids in ([2, 3], [2, 9, 9, 3])]
 
-    input_ids, attention_mask = to_batch(texts, 7, CPU)
+    input_ids, attention_mask = to_batch(texts, 7, CPU, max_tokens=6)
 
     assert input_ids.dtype == attention_mask.dtype == torch.int64
-    assert input_ids.tolist() == [[2, 3, 7, 7], [2, 9, 9, 3]]
-    assert attention_mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert input_ids.tolist() == [[2, 3, 7, 7, 7, 7], [2, 9, 9, 3, 7, 7]]
+    assert attention_mask.tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]]
 
 
 def test_each_task_has_its_own_head(model: MultiTaskModel) -> None:

@@ -93,8 +93,9 @@ def test_null_labels_are_not_labelled(tmp_path: Path, caplog: pytest.LogCaptureF
 
     assert [article.text for article in rows.articles] == ["b", "c", "d"]
     assert rows.gold == [["oil"], [], []]
-    assert f"1 of 4 train rows are not labelled: labels is null (first: {path}, row 0)" in (
-        caplog.text
+    assert (
+        f"1 of 4 train rows are not labelled: labels is null or blank (first: {path}, row 0)"
+        in (caplog.text)
     )
 
 

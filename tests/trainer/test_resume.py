@@ -31,7 +31,7 @@ EVERY_STEP = ("train.epochs=3", "train.save_every_s=0")
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but those that hold times."""
-    timed = {"history.json", "curves.png"}
+    timed = {"history.json", "curves.png", ".lock"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")

@@ -345,7 +345,7 @@ def test_two_searches_do_not_share_a_folder(config: Path, tmp_path: Path) -> Non
     """The second one says so at once."""
     (tmp_path / "out").mkdir()
 
-    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(LockedError, match="another search"):
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(LockedError, match="another process"):
         run(config, tmp_path / "out")
 
 

@@ -157,7 +157,13 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     rows = load_task("topics", run, text_tokenizer).validation
     accelerator = Accelerator()
     logits = predict(
-        checkpoint.model, "topics", rows, pad_id=0, bf16=False, accelerator=accelerator
+        checkpoint.model,
+        "topics",
+        rows,
+        pad_id=0,
+        max_tokens=24,
+        bf16=False,
+        accelerator=accelerator,
     )
     assert checkpoint.info.best_epoch == best["epoch"]
     assert score(logits, rows.labels).model_dump() == pytest.approx(best["validation"]["topics"])
@@ -304,7 +310,7 @@ def test_more_tokens_than_positions_are_refused(make_run: MakeRun, tmp_path: Pat
     [
         ("train.epochs=0", "train.epochs"),
         ("encoder.source=package:no-such-encoder", "no installed package 'no-such-encoder'"),
-        ("tasks.topics.data.0.path=none.parquet", "none.parquet: cannot be read"),
+        ("tasks.topics.data.0.path=none.parquet", "none.parquet: no file or folder of this name"),
         ("tasks.topics.data.0.text_column=body", "no column 'body'"),
         ("nonsense", "expected key=value"),
     ],

@@ -125,6 +125,10 @@ class CrossValidationFiles:
     def curves(self) -> Path:
         return self.folder / "curves.png"
 
+    def folds(self) -> list[Path]:
+        """Checkpoint folders that are there, of any number of folds."""
+        return sorted(path for path in self.folder.glob("fold-*") if path.is_dir())
+
     def fold(self, index: int) -> Path:
         """Checkpoint folder of a fold. index: from 0; the folder's name counts from 1."""
         return self.folder / f"fold-{index + 1}"

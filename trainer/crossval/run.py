@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -18,6 +19,13 @@ from trainer.crossval.results import CrossValidation, CrossValidationFiles
 from trainer.crossval.scoring import FoldOutcome, combine, score_fold
 from trainer.history import History
 from trainer.loop import train
+from trainer.ownership import (
+    CROSS_VALIDATION,
+    TRAINING,
+    locked,
+    refuse_foreign,
+    refuse_sources,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +40,8 @@ def cross_validate(
     row is read before every fold is trained. Writes `cross-validation.json`,
     `cross-validation.md` and `curves.png`.
 
-    Raises ConfigError, DataError, EncoderError, CheckpointError or TrainingError.
+    Raises ConfigError, DataError, EncoderError, CheckpointError, TrainingError, OutputError for a
+    folder that is not its own, or LockedError.
     """
     if config.fold is not None:
         raise ConfigError(
@@ -44,6 +53,22 @@ def cross_validate(
         config.model_copy(update={"fold": FoldConfig(index=index, of=folds)})
         for index in range(folds)
     ]
+    refuse_sources(output, [config])
+    refuse_foreign(output, CROSS_VALIDATION)
+    for folder in files.folds():
+        refuse_foreign(folder, TRAINING)
+    with locked(output, CROSS_VALIDATION):
+        return _cross_validate(config, files, runs, overwrite=overwrite)
+
+
+def _cross_validate(
+    config: TrainingRun,
+    files: CrossValidationFiles,
+    runs: Sequence[TrainingRun],
+    *,
+    overwrite: bool,
+) -> CrossValidation:
+    folds = len(runs)
     if overwrite and PartialState().is_main_process:
         _remove_results(files, folds)
     for index, run in enumerate(runs):
@@ -64,9 +89,9 @@ def _remove_results(files: CrossValidationFiles, folds: int) -> None:
     """Remove the results of an older run, and its folds beyond the number that there will be."""
     for stale in (files.results, files.page, files.curves):
         stale.unlink(missing_ok=True)
-    while files.fold(folds).is_dir():
-        shutil.rmtree(files.fold(folds))
-        folds += 1
+    kept = {files.fold(index) for index in range(folds)}
+    for folder in set(files.folds()) - kept:
+        shutil.rmtree(folder)
 
 
 def _combined(config: TrainingRun, outcomes: list[dict[str, FoldOutcome]]) -> CrossValidation:

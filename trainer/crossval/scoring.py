@@ -92,6 +92,7 @@ def _score_task(
             task,
             rows,
             pad_id=checkpoint.info.pad_id,
+            max_tokens=checkpoint.info.max_tokens,
             bf16=False,
             accelerator=accelerator,
         )

@@ -21,7 +21,7 @@ from trainer.readers.parts import refuse_unmatched, split_rows
 from trainer.readers.rows import LabelledRows
 from trainer.readers.tables import OpenFile, open_file
 
-UNLABELLED = "are not labelled: {labels_column} is null"
+UNLABELLED = "are not labelled: {labels_column} is null or blank"
 NOT_UTF8 = "hold bytes that are not UTF-8"
 NO_OFFSETS = "have no offsets: `start` or `end` is null"
 
