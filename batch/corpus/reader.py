@@ -72,16 +72,16 @@ class ChunkReader:
         gold: dict[str, list[list[str] | None]] = {task: [] for task in columns}
         kept = []
         for batch in cursor.take(chunk.rows):
-            columns_kept = self._kept(batch, file)
+            table = self._kept(batch, file)
             labels = {task: gold_lists(batch.column(column)) for task, column in columns.items()}
-            bad = {**self._bad_rows(columns_kept), **_bad_labels(labels, columns)}
+            bad = {**self._bad_rows(table), **_bad_labels(labels, columns)}
             for row, (text, reason) in enumerate(self._texts(batch)):
                 reasons.append(reason or bad.get(row))
                 texts.append(None if row in bad else text)
             domains += self._domains(batch, file)
             for task, names in labels.items():
                 gold[task] += names
-            kept.append(columns_kept)
+            kept.append(table)
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
         whole = whole.combine_chunks()
@@ -118,10 +118,10 @@ class ChunkReader:
                 return None, str(value)
         if is_blank(text):
             return EMPTY, None
-        if isinstance(start, BadOffset) or isinstance(end, BadOffset):
-            bad = start if isinstance(start, BadOffset) else end
-            assert isinstance(bad, BadOffset)
-            return None, bad.reason
+        if isinstance(start, BadOffset):
+            return None, start.reason
+        if isinstance(end, BadOffset):
+            return None, end.reason
         try:
             article = Article(text, title, entity, start, end)
             return model_text(article, self._spec, max_tokens=self._max_tokens), None

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
+from tests.batch.planning import kept
 from tests.tiny import SAMPLES
 
 Command = Callable[..., Result]
@@ -51,6 +52,20 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def both(write: Callable[..., Path]) -> Callable[..., pa.ChunkedArray]:
+    """Column `c` of predictions for one file a column, each written with another type."""
+
+    def both(*columns: pa.Array) -> pa.ChunkedArray:
+        files = [
+            write({"text": ["aid"] * len(column), "c": column}, f"{number}.parquet")
+            for number, column in enumerate(columns)
+        ]
+        return kept(*files).column("c")
+
+    return both
 
 
 @pytest.fixture
