@@ -11,9 +11,9 @@ from functools import partial
 from batch.cache import LogitCache
 from batch.chunks import ChunkWorker, do_chunks
 from batch.corpus.gold import check_gold
-from batch.corpus.hashing import HashJournal, check_unchanged, fingerprint_file
 from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
-from batch.corpus.versions import CheckStop, never_stop
+from batch.corpus.sources.hashing import HashJournal, check_unchanged, fingerprint_file
+from batch.corpus.sources.versions import CheckStop, never_stop
 from batch.device import Device, choose_device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder

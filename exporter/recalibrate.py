@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.corpus.hashing import check_unchanged, fingerprint_file
 from batch.corpus.reader import ChunkReader
-from batch.corpus.urls import label_of
+from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
+from batch.corpus.sources.urls import label_of
 from batch.device import choose_device
 from batch.graph_file import GraphFile
 from batch.options import RunOptions

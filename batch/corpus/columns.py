@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
-from batch.corpus.footers import PlannedFile
-from batch.corpus.scan import only_nulls
-from batch.corpus.uses import layouts
-from batch.corpus.versions import CheckStop
+from batch.corpus.sources.footers import PlannedFile
+from batch.corpus.sources.versions import CheckStop
+from batch.corpus.types.scan import only_nulls
+from batch.corpus.types.uses import layouts
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.arrow_text import holds_labels

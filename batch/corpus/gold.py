@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from batch.corpus.decode import gold_lists
-from batch.corpus.footers import decode_error, open_parquet
 from batch.corpus.plan import Plan
-from batch.corpus.versions import CheckStop, never_stop
+from batch.corpus.sources.footers import decode_error, open_parquet
+from batch.corpus.sources.versions import CheckStop, never_stop
 from schemas.arrow_text import BadText
 from schemas.errors import CorpusError, NarrascanError, listing, nearest
 from schemas.labels import mistaken_label

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from batch.corpus.columns import check_columns
-from batch.corpus.files import CorpusListing, find_files
-from batch.corpus.footers import PlannedFile, read_footer
-from batch.corpus.kept import kept_columns
-from batch.corpus.versions import CheckStop, never_stop
+from batch.corpus.sources.files import CorpusListing, find_files
+from batch.corpus.sources.footers import PlannedFile, read_footer
+from batch.corpus.sources.versions import CheckStop, never_stop
+from batch.corpus.types.kept import kept_columns
 from batch.options import RunOptions, Shard
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError

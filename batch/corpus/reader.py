@@ -9,12 +9,12 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.corpus.convert import LossError, convert
 from batch.corpus.decode import BadText, as_dates, bad_utf8, decode_text, gold_lists, plain_values
-from batch.corpus.footers import PlannedFile, decode_error, open_parquet
 from batch.corpus.offsets import BadOffset, read_offsets
-from batch.corpus.output_types import holds_text
 from batch.corpus.plan import Chunk, Plan
+from batch.corpus.sources.footers import PlannedFile, decode_error, open_parquet
+from batch.corpus.types.convert import LossError, convert
+from batch.corpus.types.output_types import holds_text
 from batch.options import RunOptions
 from schemas.errors import CorpusError
 from schemas.printable import printable

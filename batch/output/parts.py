@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch.corpus.decode import bad_utf8
-from batch.corpus.output_types import holds_text
 from batch.corpus.plan import Chunk
 from batch.corpus.reader import Rows
+from batch.corpus.types.output_types import holds_text
 from batch.scorer import Scored, label_slices
 from schemas.errors import OutputError
 from schemas.files import atomic_path, remedy

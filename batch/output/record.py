@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from batch.corpus.plan import Plan
-from batch.corpus.urls import redacted
+from batch.corpus.sources.urls import redacted
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunKey

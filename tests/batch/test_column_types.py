@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch.corpus.convert import convert
-from batch.corpus.output_types import readable_type, typed
 from batch.corpus.plan import make_plan
+from batch.corpus.types.convert import convert
+from batch.corpus.types.output_types import readable_type, typed
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError, StoppedError
 from tests.batch.every_type import EVERY_TYPE

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.parquet import encryption
 
-from batch.corpus.files import find_files
-from batch.corpus.footers import read_footer
 from batch.corpus.plan import make_plan
+from batch.corpus.sources.files import find_files
+from batch.corpus.sources.footers import read_footer
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError, StoppedError

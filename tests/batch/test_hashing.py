@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.corpus import hashing
-from batch.corpus.files import find_files
-from batch.corpus.hashing import PIECE_BYTES, READ_BYTES, HashJournal, fingerprint_file
-from batch.corpus.source import SourceFile
+from batch.corpus.sources import hashing
+from batch.corpus.sources.files import find_files
+from batch.corpus.sources.hashing import PIECE_BYTES, READ_BYTES, HashJournal, fingerprint_file
+from batch.corpus.sources.source import SourceFile
 from schemas.errors import StoppedError
 
 CheckStop = Callable[[], None]

@@ -18,9 +18,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
-from batch.corpus.files import MAX_LEFT_OUT, CorpusListing, find_files
-from batch.corpus.footers import read_footer
-from batch.corpus.names import partitions_of
+from batch.corpus.sources.files import MAX_LEFT_OUT, CorpusListing, find_files
+from batch.corpus.sources.footers import read_footer
+from batch.corpus.sources.names import partitions_of
 from schemas.errors import CorpusError, StoppedError
 
 Write = Callable[..., Path]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from batch.chunks import ChunkWorker, do_chunks
-from batch.corpus.hashing import fingerprint_file
+from batch.corpus.sources.hashing import fingerprint_file
 from batch.device import Device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder

@@ -9,8 +9,8 @@ import fsspec
 import pytest
 from fsspec.registry import known_implementations
 
-from batch.corpus.files import find_files
-from batch.corpus.urls import library_errors, plain_reason, redacted, without_secrets
+from batch.corpus.sources.files import find_files
+from batch.corpus.sources.urls import library_errors, plain_reason, redacted, without_secrets
 from schemas.errors import CorpusError, StoppedError
 
 

@@ -22,13 +22,13 @@ from click.testing import Result
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
-from batch.corpus.files import find_files
-from batch.corpus.footers import open_parquet, read_footer
-from batch.corpus.hashing import check_unchanged, fingerprint_file
 from batch.corpus.plan import Chunk, make_plan
 from batch.corpus.reader import ChunkReader
-from batch.corpus.source import SourceFile
-from batch.corpus.versions import remote_version
+from batch.corpus.sources.files import find_files
+from batch.corpus.sources.footers import open_parquet, read_footer
+from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
+from batch.corpus.sources.source import SourceFile
+from batch.corpus.sources.versions import remote_version
 from batch.options import RunOptions
 from batch.progress import JsonProgress
 from batch.run import run

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batch.corpus.convert import is_exact
-from batch.corpus.footers import PlannedFile
-from batch.corpus.scan import converts, only_nulls
-from batch.corpus.versions import CheckStop
+from batch.corpus.sources.footers import PlannedFile
+from batch.corpus.sources.versions import CheckStop
+from batch.corpus.types.convert import is_exact
+from batch.corpus.types.scan import converts, only_nulls
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.printable import printable

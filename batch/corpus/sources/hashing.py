@@ -9,10 +9,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.corpus.files import CorpusListing, find_files
-from batch.corpus.source import SourceFile
-from batch.corpus.urls import library_errors
-from batch.corpus.versions import CheckStop, never_stop
+from batch.corpus.sources.files import CorpusListing, find_files
+from batch.corpus.sources.source import SourceFile
+from batch.corpus.sources.urls import library_errors
+from batch.corpus.sources.versions import CheckStop, never_stop
 from schemas.errors import CorpusError
 from schemas.printable import printable
 

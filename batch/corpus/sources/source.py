@@ -9,9 +9,9 @@ import fsspec
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from batch.corpus.names import Partitions
-from batch.corpus.urls import WEB, is_local, library_errors, plain_reason, redacted
-from batch.corpus.versions import (
+from batch.corpus.sources.names import Partitions
+from batch.corpus.sources.urls import WEB, is_local, library_errors, plain_reason, redacted
+from batch.corpus.sources.versions import (
     FileVersion,
     local_version,
     remote_version_now,

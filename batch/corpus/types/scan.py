@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.corpus.convert import LossError, convert
-from batch.corpus.footers import PlannedFile, open_parquet
-from batch.corpus.versions import CheckStop
+from batch.corpus.sources.footers import PlannedFile, open_parquet
+from batch.corpus.sources.versions import CheckStop
+from batch.corpus.types.convert import LossError, convert
 from schemas.errors import CorpusError, listing
 from schemas.printable import printable
 

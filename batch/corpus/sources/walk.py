@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from batch.corpus.names import (
+from batch.corpus.sources.names import (
     HIDDEN,
     ICEBERG_FOLDER,
     ICEBERG_SUFFIX,
@@ -21,8 +21,8 @@ from batch.corpus.names import (
     reason_to_skip,
     table_format_of,
 )
-from batch.corpus.tree import Kind, Node, Tree
-from batch.corpus.urls import library_errors
+from batch.corpus.sources.tree import Kind, Node, Tree
+from batch.corpus.sources.urls import library_errors
 from schemas.errors import CorpusError
 
 MAX_DEPTH = 100

@@ -13,8 +13,14 @@ from typing import Protocol
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 
-from batch.corpus.urls import is_local, label_of, library_errors, plain_reason
-from batch.corpus.versions import CheckStop, FileVersion, describe_kind, local_version, never_stop
+from batch.corpus.sources.urls import is_local, label_of, library_errors, plain_reason
+from batch.corpus.sources.versions import (
+    CheckStop,
+    FileVersion,
+    describe_kind,
+    local_version,
+    never_stop,
+)
 from schemas.errors import CorpusError
 
 

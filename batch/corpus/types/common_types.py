@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from batch.corpus.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeError
+from batch.corpus.types.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeError
 from schemas.tables import is_list
 
 MANTISSA_BITS = {32: 24, 64: 53}

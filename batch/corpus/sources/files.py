@@ -11,10 +11,10 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from batch.corpus.names import SUFFIXES, partitions_of
-from batch.corpus.source import SourceFile
-from batch.corpus.tree import Kind, Node, open_tree
-from batch.corpus.urls import (
+from batch.corpus.sources.names import SUFFIXES, partitions_of
+from batch.corpus.sources.source import SourceFile
+from batch.corpus.sources.tree import Kind, Node, open_tree
+from batch.corpus.sources.urls import (
     CHAIN,
     WEB,
     check_protocols,
@@ -24,8 +24,8 @@ from batch.corpus.urls import (
     redacted,
     source_name,
 )
-from batch.corpus.versions import CheckStop, describe_kind, never_stop, remote_version
-from batch.corpus.walk import Candidate, Walk, special_file
+from batch.corpus.sources.versions import CheckStop, describe_kind, never_stop, remote_version
+from batch.corpus.sources.walk import Candidate, Walk, special_file
 from schemas.errors import CorpusError, listing, nearest
 from schemas.printable import printable
 

@@ -9,9 +9,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.corpus.claims import wrong_claim
-from batch.corpus.source import SourceFile
-from batch.corpus.urls import plain_reason
+from batch.corpus.sources.claims import wrong_claim
+from batch.corpus.sources.source import SourceFile
+from batch.corpus.sources.urls import plain_reason
 from schemas.errors import CorpusError
 
 TAIL_BYTES = 8

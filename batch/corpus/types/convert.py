@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.corpus.common_types import MANTISSA_BITS, integer_digits
-from batch.corpus.output_types import holds_map, is_uuid, plain_type
+from batch.corpus.types.common_types import MANTISSA_BITS, integer_digits
+from batch.corpus.types.output_types import holds_map, is_uuid, plain_type
 from schemas.tables import is_list
 
 

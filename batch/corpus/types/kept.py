@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from batch.corpus.column_names import check_fields, check_names
-from batch.corpus.common_types import common_type, is_bytes
-from batch.corpus.convert import is_exact
-from batch.corpus.footers import PlannedFile
-from batch.corpus.output_types import (
+from batch.corpus.sources.footers import PlannedFile
+from batch.corpus.sources.versions import CheckStop
+from batch.corpus.types.column_names import check_fields, check_names
+from batch.corpus.types.common_types import common_type, is_bytes
+from batch.corpus.types.convert import is_exact
+from batch.corpus.types.output_types import (
     NoCommonTypeError,
     is_uuid,
     nested_names,
@@ -19,9 +20,8 @@ from batch.corpus.output_types import (
     readable_type,
     typed,
 )
-from batch.corpus.scan import check_int96, check_values
-from batch.corpus.uses import Use, column_uses
-from batch.corpus.versions import CheckStop
+from batch.corpus.types.scan import check_int96, check_values
+from batch.corpus.types.uses import Use, column_uses
 from batch.options import RunOptions
 from batch.tasks import RunTasks
 from schemas.errors import CorpusError
