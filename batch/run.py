@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -68,39 +68,26 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
         model = choose_model(options)
         switch.check()
         scorer = open_model(options, model)
-        identity = identify_model(model, scorer)
-        cache = _open_cache(options, identity, progress)
+        model_identity = identify_model(model, scorer)
+        cache = _open_cache(options, model_identity, progress)
         if cache is not None:
             scorer.runner.cache = stack.enter_context(closing(cache))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = plan_run(options, scorer, switch.check)
-        if (summary := plan.listing.summary()) is not None:
-            progress.note("left_out", summary, count=plan.listing.left_out_count)
-        for note in plan.notes:
-            progress.note("columns", note)
+        _report_plan(plan, progress)
         check_gold_labels(options, plan, scorer, switch.check)
-        output = OutputFolder(
-            options.output, chunks=len(plan.chunks), is_shard=options.shard is not None
-        )
-        stale = stack.enter_context(output.held(overwrite=options.overwrite))
-        if stale is not None:
-            progress.note("stale", f"{options.output}: {stale}, exited without releasing the lock")
+        output = stack.enter_context(_locked_output(options, plan, progress))
         fingerprints = _hash_inputs(plan, output, progress, switch)
-        run_identity = RunIdentity.of(
-            options,
-            plan,
-            identity,
-            bundle_sha256=model.bundle.sha256,
-            fingerprints=list(fingerprints.values()),
-        )
-        _claim(options, run_identity, output)
+        identity = RunIdentity.of(options, plan, model_identity, model.bundle, fingerprints)
+        shard = {} if options.shard is None else {"shard": str(options.shard)}
+        output.claim({**identity.key, **shard})
         chunks = chunks_of(plan, options.shard)
-        worker = ChunkWorker(plan, options, scorer, output, run_identity, progress, switch)
-        _finish(chunks, worker, run_identity, output, progress, switch)
+        worker = ChunkWorker(plan, options, scorer, output, identity, progress, switch)
+        _finish(chunks, worker, identity, output, progress, switch)
         _check_corpus(plan, fingerprints, progress, switch)
         seconds = time.monotonic() - clock
         timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
-        facts = RunFacts.of(options, plan, run_identity.key, scorer)
+        facts = RunFacts.of(options, plan, identity.key, scorer)
         counts = _publish(options, facts, plan, chunks, output, timings, progress)
         output.journal.unlink(missing_ok=True)  # a finished folder holds nothing of how it was made
         if cache is not None:
@@ -186,6 +173,27 @@ def _open_cache(
     )
 
 
+def _report_plan(plan: Plan, progress: RunProgress) -> None:
+    """Log what of the corpus is left out, and what is written as another type."""
+    if (summary := plan.listing.summary()) is not None:
+        progress.note("left_out", summary, count=plan.listing.left_out_count)
+    for note in plan.notes:
+        progress.note("columns", note)
+
+
+@contextmanager
+def _locked_output(
+    options: RunOptions, plan: Plan, progress: RunProgress
+) -> Iterator[OutputFolder]:
+    """The output folder, locked; names the owner of the lock if that was killed."""
+    is_shard = options.shard is not None
+    output = OutputFolder(options.output, chunks=len(plan.chunks), is_shard=is_shard)
+    with output.held(overwrite=options.overwrite) as stale:
+        if stale is not None:
+            progress.note("stale", f"{options.output}: {stale}, exited without releasing the lock")
+        yield output
+
+
 def _hash_inputs(
     plan: Plan, output: OutputFolder, progress: RunProgress, switch: StopSwitch
 ) -> Fingerprints:
@@ -211,12 +219,6 @@ def _check_corpus(
             f"{len(added):,} files were added to the corpus since the run began and are not part "
             f"of it: {listing(added, 3)}",
         )
-
-
-def _claim(options: RunOptions, identity: RunIdentity, output: OutputFolder) -> None:
-    """Take the folder for this run, or see that it is this run's."""
-    shard = {} if options.shard is None else {"shard": str(options.shard)}
-    output.claim({**identity.key, **shard})
 
 
 def _finish(

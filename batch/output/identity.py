@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -116,15 +116,14 @@ class RunIdentity:
         options: RunOptions,
         plan: Plan,
         model: ModelIdentity,
-        *,
-        bundle_sha256: str,
-        fingerprints: Sequence[str],
+        bundle: Bundle,
+        fingerprints: Mapping[str, str],
     ) -> RunIdentity:
-        """Identity of scoring a plan with a model, `fingerprints` in the order of its files."""
+        """Identity of scoring a plan with a model; `fingerprints` of its files, by name."""
         return cls.of_key(
             {
                 "task": ",".join(plan.tasks.names),
-                "bundle_sha256": bundle_sha256,
+                "bundle_sha256": bundle.sha256,
                 "options": {
                     **options.shaping(),
                     "gold_column": plan.tasks.recorded_gold(),
@@ -132,8 +131,11 @@ class RunIdentity:
                     "max_tokens_per_batch": model.max_tokens_per_batch,
                 },
                 "inputs": {
-                    file.source.name: {"rows": file.rows, "fingerprint": fingerprint}
-                    for file, fingerprint in zip(plan.files, fingerprints, strict=True)
+                    (name := file.source.name): {
+                        "rows": file.rows,
+                        "fingerprint": fingerprints[name],
+                    }
+                    for file in plan.files
                 },
                 "engine": model.engine,
             }

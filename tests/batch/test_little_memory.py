@@ -78,12 +78,9 @@ def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
     plan, progress = plan_run(options, scorer), _Quiet()
     folder = OutputFolder(output, chunks=len(plan.chunks))
     model = Model(Bundle.open(bundle), ("narrative",), scorer.runner.device, "fp32")
+    fingerprints = {file.source.name: fingerprint_file(file.source) for file in plan.files}
     identity = RunIdentity.of(
-        options,
-        plan,
-        identify_model(model, scorer),
-        bundle_sha256=model.bundle.sha256,
-        fingerprints=[fingerprint_file(file.source) for file in plan.files],
+        options, plan, identify_model(model, scorer), model.bundle, fingerprints
     )
     with folder.held(overwrite=False):
         worker = ChunkWorker(plan, options, scorer, folder, identity, progress, StopSwitch())
