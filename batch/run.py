@@ -17,7 +17,7 @@ from batch.corpus.sources.versions import CheckStop, never_stop
 from batch.device import Device, choose_device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
-from batch.output.identity import ModelIdentity, RunIdentity
+from batch.output.identity import ModelIdentity, RunIdentity, RunKey
 from batch.output.publish import publish_run
 from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now
 from batch.precision import choose_precision
@@ -77,9 +77,11 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
         _report_plan(plan, progress)
         check_gold_labels(options, plan, scorer, switch.check)
         output = stack.enter_context(_locked_output(options, plan, progress))
+        shard: RunKey = {} if options.shard is None else {"shard": str(options.shard)}
+        unhashed = RunIdentity.of(options, plan, model_identity, model.bundle, {})
+        output.refuse_other_run({**unhashed.key, **shard})
         fingerprints = _hash_inputs(plan, output, progress, switch)
         identity = RunIdentity.of(options, plan, model_identity, model.bundle, fingerprints)
-        shard = {} if options.shard is None else {"shard": str(options.shard)}
         output.claim({**identity.key, **shard})
         chunks = chunks_of(plan, options.shard)
         worker = ChunkWorker(plan, options, scorer, output, identity, progress, switch)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from batch.output.identity import RunKey, differences
+from batch.output.identity import RunKey, differences, without_fingerprints
 from batch.output.marker import ChunkAddress, Marker
 from batch.output.parts import part_name, write_part
 from batch.stats import RunStats
@@ -110,6 +110,14 @@ class OutputFolder:
             shutil.rmtree(self._scratch, ignore_errors=True)
             lock.release()
 
+    def refuse_other_run(self, key: RunKey) -> None:
+        """Refuse the folder of another run before the content of any input is hashed.
+
+        Raises OutputError that names each part of the key that differs but for fingerprints.
+        """
+        if self._key_file.exists():
+            self._compare(without_fingerprints(self._recorded_key()), without_fingerprints(key))
+
     def claim(self, key: RunKey) -> None:
         """Record which run this folder belongs to, or compare with what is recorded.
 
@@ -119,13 +127,21 @@ class OutputFolder:
             self.write(self._key_file, json.dumps(key, indent=1))
             return
         try:
-            recorded = json.loads(self._key_file.read_bytes())
-        except (ValueError, RecursionError) as error:
+            self._compare(self._recorded_key(), key)
+        except OutputError:
+            self.journal.unlink(missing_ok=True)  # it is of the run that is refused
+            raise
+
+    def _recorded_key(self) -> object:
+        try:
+            return json.loads(self._key_file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
             raise OutputError(
                 f"{self._key_file}: is damaged: {error}",
                 hint="start again with --overwrite, or name another --output",
             ) from error
-        current = json.loads(json.dumps(key))
+
+    def _compare(self, recorded: object, current: object) -> None:
         changes = list(differences(recorded, current))
         if changes:
             lines = "\n".join(f"  {change}" for change in changes)

@@ -30,6 +30,9 @@ PACKAGES = ("narrascan", "numpy", "pyarrow", "tokenizers")
 RunKey = dict[str, JsonValue]
 """Everything that the output of a run depends on, in an order that counts."""
 
+FINGERPRINT = "fingerprint"
+"""Key of what an input holds, which is known after it was hashed."""
+
 LONGEST_VALUE = 60
 """Characters of a value in a message about a difference."""
 
@@ -119,7 +122,10 @@ class RunIdentity:
         bundle: Bundle,
         fingerprints: Mapping[str, str],
     ) -> RunIdentity:
-        """Identity of scoring a plan with a model; `fingerprints` of its files, by name."""
+        """Identity of scoring a plan with a model; `fingerprints` of its files, by name.
+
+        Without them, it is what is known before the files are hashed.
+        """
         return cls.of_key(
             {
                 "task": ",".join(plan.tasks.names),
@@ -133,7 +139,7 @@ class RunIdentity:
                 "inputs": {
                     (name := file.source.name): {
                         "rows": file.rows,
-                        "fingerprint": fingerprints[name],
+                        FINGERPRINT: fingerprints.get(name, ""),
                     }
                     for file in plan.files
                 },
@@ -159,6 +165,13 @@ class RunIdentity:
             first_row=chunk.first_row,
             rows=chunk.rows,
         )
+
+
+def without_fingerprints(key: object) -> object:
+    """A key, perhaps a damaged one, without the content of its inputs."""
+    if not isinstance(key, Mapping):
+        return key
+    return {name: without_fingerprints(value) for name, value in key.items() if name != FINGERPRINT}
 
 
 def differences(recorded: object, current: object, name: str = "") -> Iterator[str]:

@@ -275,17 +275,6 @@ def test_a_gold_label_that_the_model_does_not_know_is_told(refused: Refused, gol
     assert "--ignore-unknown-gold" in said
 
 
-def test_gold_that_is_not_utf8_is_told(refused: Refused) -> None:
-    """A damaged label is an unknown one, with its row."""
-    column = pa.array([b"Other", b"\xff", b"Other"]).view(pa.string())
-    offsets = pa.array([0, 1, 2, 3], pa.int32())
-    said = refused(
-        {"text": TEXTS, "gold": pa.ListArray.from_arrays(offsets, column)}, gold_column="gold"
-    )
-
-    assert "row 1: gold column 'gold' has 'not UTF-8" in said
-
-
 def test_unknown_gold_can_be_left_out(
     batch_classify: Command, write: Write, tmp_path: Path
 ) -> None:

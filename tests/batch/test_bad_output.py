@@ -183,20 +183,31 @@ def test_a_damaged_record_of_the_run_is_told(
 
 
 def test_an_overwrite_that_was_killed_leaves_no_old_part_in_use(
-    write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
+    write: Write,
+    batch_classify: Command,
+    score: Score,
+    words: Words,
+    tmp_path: Path,
+    contents: Contents,
 ) -> None:
-    """Killed when it has removed some files of the earlier run, at each of its steps."""
+    """Killed at each of its steps: either the earlier run is whole still, or none of it counts."""
     corpus, output = write({"text": TEXTS}), tmp_path / "scored"
     score(corpus, chunk_rows=1, output=tmp_path / "fresh")
+    ends = []
     for step in range(7):
         score(corpus, output=output, overwrite=True)
+        earlier = contents(output / "predictions")
         command = words(corpus, chunk_rows=1, output=output, overwrite=True)[1:]
         program = [sys.executable, "-c", KILLED_AT_UNLINK.format(step)]
         killed = subprocess.run([*program, *command], capture_output=True, check=False)
-        score(corpus, output=output, chunk_rows=1)
+        ends.append(batch_classify(corpus, chunk_rows=1, output=output).exit_code)
 
         assert killed.returncode == -signal.SIGKILL
-        assert contents(output) == contents(tmp_path / "fresh")
+        if ends[-1] == 0:
+            assert contents(output) == contents(tmp_path / "fresh")
+        else:
+            assert contents(output / "predictions") == earlier
+    assert set(ends) == {0, 1}
 
 
 def test_a_folder_whose_key_is_lost_keeps_its_parts(

@@ -29,10 +29,14 @@ def test_names_that_differ_in_case_only_are_refused(write: Write, tmp_path: Path
     pair = write({"text": ["aid"], "domain": ["a"], "Domain": ["b"]}, "pair.parquet")
     one = write({"text": ["aid"], "Domain": ["a"]}, "one/a.parquet")
     other = write({"text": ["aid"], "domain": ["a"]}, "one/b.parquet")
-    key = write({"text": ["aid"], "domain": ["a"]}, "Domain=x/a.parquet")
+    key = write({"text": ["aid"], "domain": ["a"]}, "keys/Domain=x/a.parquet")
     fields = write({"text": ["aid"], "s": [[{"a": 1, "A": 2}]]}, "fields.parquet")
 
-    for corpus, where in ((pair, pair), (one.parent, f"{one}, {other}"), (key, key)):
+    for corpus, where in (
+        (pair, pair),
+        (one.parent, f"{one}, {other}"),
+        (tmp_path / "keys", key),
+    ):
         with pytest.raises(CorpusError, match=f"^{where}: .*differ in case only"):
             planned(corpus)
     with pytest.raises(CorpusError, match="column 's' has the fields 'a' and 'A'"):

@@ -415,7 +415,7 @@ def test_a_file_that_is_added_while_a_run_works_is_named(
     run_and_change(bundle, str(first.parent), tmp_path / "out", lambda: _write(late, content))
 
     assert (tmp_path / "out" / "run.json").exists()
-    assert f"not scored: '{late}'" in capsys.readouterr().err
+    assert f"are not part of it: '{late}'" in capsys.readouterr().err
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -119,7 +119,7 @@ def test_thresholds_come_from_the_held_out_rows_of_the_fold(
     """Whoever has the fold's checkpoint alone finds the same thresholds."""
     run = make_run(*BRIEF, "tasks.topics.decision.thresholds.strategy=per_label")
     (task,) = cross_validate(run, tmp_path / "out", folds=2).tasks.values()
-    checkpoint = Checkpoint.open(tmp_path / "fold-2")
+    checkpoint = Checkpoint.open(tmp_path / "out" / "fold-2")
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
     fold = run.model_copy(update={"fold": FoldConfig(index=1, of=2)})
     heldout = load_task("topics", fold, tokenizer).validation
@@ -180,7 +180,7 @@ def test_rare_labels_stay_in_training(
     tested = {each.label: each.gold_rows for each in task.rules[0].pooled.labels}
     assert (tested["gold"], tested["tin"], tested["zinc"]) == (0, 2, 3)
     for fold in range(1, 6):
-        about = Checkpoint.open(tmp_path / f"fold-{fold}").info.tasks["topics"]
+        about = Checkpoint.open(tmp_path / "out" / f"fold-{fold}").info.tasks["topics"]
         assert set(about.labels) == {"grain", "oil", "ships", "gold", "tin", "zinc"}
         assert min(about.training.positives) >= 1
 
