@@ -35,6 +35,7 @@ Contents = Callable[[Path], dict[str, bytes]]
 LIMITED = """
 import resource, sys
 import pyarrow.parquet, onnxruntime, tokenizers
+import batch.run  # what the code itself takes is not limited
 from batch.cli import main
 from batch.engines.openvino import openvino_problem
 openvino_problem("fp32")
@@ -138,7 +139,7 @@ def test_a_row_that_is_too_large_alone_ends_the_run(
 def test_a_real_limit_is_survived(
     write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
 ) -> None:
-    """500 texts of a megabyte each, of which the file holds one: 500 MB where 350 can be had."""
+    """500 texts of a megabyte each, of which the file holds one: 500 MB where 350 are available."""
     text = "Aid is wasted by officials. " * 37_000
     corpus = write({"text": pa.array([text] * 500)})
     options: dict[str, Any] = {"chunk_rows": 500, "threads": 1, "precision": "fp32"}
