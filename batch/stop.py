@@ -92,7 +92,9 @@ class StopSwitch:
     def listening(self) -> Iterator[None]:
         """Take SIGTERM and SIGINT as a wish to stop while the block runs; blocks may be nested.
 
-        Only the main thread receives signals; elsewhere the deadline alone counts.
+        Only the main thread receives signals; elsewhere the deadline alone counts. With a grace
+        period the block is the whole process: a signal that comes while the interpreter shuts down
+        no longer changes how it ends.
         """
         if self._listening or threading.current_thread() is not threading.main_thread():
             yield
@@ -104,8 +106,9 @@ class StopSwitch:
                 yield
         finally:
             self._listening = False
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            if self._grace_s is None:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -174,6 +174,32 @@ def test_a_signal_during_start_up_is_a_stop(
     assert not (tmp_path / "scored" / "run.json").exists()
 
 
+LATE = """
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), signal.{0})
+from batch.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_after_the_work_does_not_change_its_end(
+    write: Write, words: Words, tmp_path: Path, number: str
+) -> None:
+    """While the interpreter shuts down, the run is finished and says so."""
+    command = words(write({"text": TEXTS}), output=tmp_path / "scored")[1:]
+    run = subprocess.run(
+        [sys.executable, "-c", LATE.format(number), *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert "3 rows: 3 scored" in run.stderr
+
+
 def test_a_merge_can_be_stopped_and_resumed(
     write: Write, words: Words, score: Score, tmp_path: Path, contents: Contents
 ) -> None:
