@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import log1p, sqrt
 from pathlib import Path
 
@@ -146,6 +147,7 @@ def _gold_columns(reports: Sequence[Report]) -> str:
     )
 
 
+@cache
 def _page() -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
