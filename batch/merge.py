@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from batch.output.coverage import Coverage
 from batch.output.folder import RUN_FILE, SHARD_FILE, OutputFolder
 from batch.output.identity import RunIdentity, differences
@@ -14,6 +16,8 @@ from batch.output.record import Counts, ShardRecord, Timings, merge_markers
 from batch.progress import RunProgress
 from batch.stop import StopSwitch
 from schemas.errors import OutputError, UsageError, listing
+from schemas.files import remedy
+from schemas.metadata import validation_problems
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,14 @@ def _open(folder: Path) -> FinishedShard:
         record = ShardRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise _no_shard(folder) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise OutputError(
-            f"{path}: cannot be read: {error}", hint="run the command of this shard again"
+            f"{path}: cannot be read: {error.strerror}", hint=remedy(error)
+        ) from error
+    except ValidationError as error:
+        raise OutputError(
+            f"{path}: is damaged: {validation_problems(error, 'shard')}",
+            hint="run the command of this shard again",
         ) from error
     return FinishedShard(OutputFolder(folder, chunks=record.chunks, is_shard=True), record)
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel
 
 from schemas.config import DecisionConfig, HeadKind
 from schemas.errors import CheckpointError
-from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts
+from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
 from schemas.tables import END, ENTITY, START
 from schemas.tasks import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
 from schemas.text import Article, TextSpec
@@ -203,7 +203,10 @@ def read_info(files: CheckpointFiles) -> CheckpointInfo:
     try:
         return CheckpointInfo.model_validate(stored)
     except ValidationError as error:
-        raise CheckpointError(f"{files.info}: not valid: {error}") from error
+        raise CheckpointError(
+            f"{files.info}: not valid: {validation_problems(error, 'checkpoint')}",
+            hint="train again with --overwrite",
+        ) from error
 
 
 def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from schemas.errors import CheckpointError
 from schemas.files import atomic_path
+from schemas.metadata import validation_problems
 from schemas.metrics import Scores
 from trainer.pictures import picture_text, save_picture
 
@@ -45,6 +47,19 @@ class History(BaseModel):
     def epochs_since_best(self) -> int:
         """Epochs that have passed without a better one."""
         return 0 if self.best is None else self.epochs[-1].epoch - self.best.epoch
+
+
+def read_history(path: Path) -> History:
+    """The history that a run wrote. Raises CheckpointError if it cannot be read or is damaged."""
+    try:
+        return History.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: is damaged: {validation_problems(error, 'history')}",
+            hint="train again with --overwrite",
+        ) from error
 
 
 def draw_curves(history: History, path: Path) -> None:

@@ -20,7 +20,7 @@ from schemas.config import TrainingRun, load_config
 from schemas.errors import ConfigError, OutputError, TrainingError
 from schemas.lock import lock_inside
 from trainer.checkpoint import CheckpointFiles
-from trainer.history import EpochRecord, History
+from trainer.history import EpochRecord, read_history
 from trainer.loop import train
 from trainer.ownership import SEARCH, refuse_foreign, refuse_sources
 from trainer.search_report import Outcome, SearchResult, TrialRecord, write_report
@@ -243,7 +243,7 @@ class _Watch:
         """Report the epochs of earlier sessions."""
         path = CheckpointFiles(folder).history
         if path.exists():
-            for record in History.model_validate_json(path.read_text(encoding="utf-8")).epochs:
+            for record in read_history(path).epochs:
                 self._report(record)
 
     def __call__(self, record: EpochRecord) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import CheckpointError
 from schemas.files import atomic_folder, settle_folder
+from schemas.metadata import validation_problems
 from trainer.checkpoint import CheckpointFiles
 from trainer.history import History
 
@@ -82,7 +83,13 @@ class StateFolder:
         stored = self._run / "run.json"
         if not stored.is_file():
             return fresh
-        state = RunState.model_validate_json(stored.read_text(encoding="utf-8"))
+        try:
+            state = RunState.model_validate_json(stored.read_bytes())
+        except ValidationError as error:
+            raise CheckpointError(
+                f"{stored}: is damaged: {validation_problems(error, 'state')}",
+                hint="start again with --overwrite",
+            ) from error
         for what, ours, theirs in (
             ("config", fresh.config_sha256, state.config_sha256),
             ("data", fresh.data_sha256, state.data_sha256),

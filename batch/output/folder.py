@@ -23,6 +23,7 @@ from batch.output.parts import part_name, write_part
 from batch.stats import RunStats
 from schemas.errors import LockedError, OutputError, listing
 from schemas.files import FileFacts, atomic_path, remedy, write_atomic
+from schemas.metadata import validation_problems
 
 REPORTS = ("report.json", "report.html")
 SHARD_FILE = "shard.json"
@@ -173,7 +174,10 @@ class OutputFolder:
 
         Raises OSError if there is none, and ValueError if it is damaged or of another chunk.
         """
-        marker = Marker.model_validate_json(self._marker_path(index).read_bytes())
+        try:
+            marker = Marker.model_validate_json(self._marker_path(index).read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"it is damaged: {validation_problems(error, 'marker')}") from error
         if marker.sha256 != marker.digest():
             raise ValueError("it is not what was written: its sha256 differs")
         if marker.chunk.index != index:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from batch.corpus.plan import Chunk, Plan
 from batch.device import Device, gpu_model
@@ -22,6 +22,7 @@ from batch.machine import processor_class
 from batch.options import RunOptions
 from batch.output.marker import ChunkAddress
 from schemas.bundle import Bundle
+from schemas.metadata import validation_problems
 from schemas.variants import EngineName, Precision
 
 PACKAGES = ("narrascan", "numpy", "pyarrow", "tokenizers")
@@ -150,7 +151,10 @@ class RunIdentity:
     @classmethod
     def of_key(cls, key: RunKey) -> RunIdentity:
         """Identity that a recorded key names. Raises ValueError if it does not name its inputs."""
-        inputs = _INPUTS.validate_python(key.get("inputs"))
+        try:
+            inputs = _INPUTS.validate_python(key.get("inputs"))
+        except ValidationError as error:
+            raise ValueError(validation_problems(error, "inputs")) from error
         facts = [InputFacts(file, one.rows, one.fingerprint) for file, one in inputs.items()]
         digest = hashlib.sha256(json.dumps(key, ensure_ascii=True).encode()).hexdigest()
         return cls(key, tuple(facts), digest)

@@ -264,7 +264,7 @@ DAMAGES = {
     "marker deleted": (".narrascan/done/00003.json", None, "1 of 14 chunks are in none"),
     "marker damaged": (".narrascan/done/00003.json", b"{", "does not count"),
     "marker no text": (".narrascan/done/00003.json", b"\xff", "does not count"),
-    "shard.json damaged": ("shard.json", b"{", "cannot be read"),
+    "shard.json damaged": ("shard.json", b"{", "shard.json: is damaged: shard: Invalid JSON"),
 }
 
 

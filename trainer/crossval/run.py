@@ -17,7 +17,7 @@ from trainer.crossval.curves import draw_fold_curves
 from trainer.crossval.page import cross_validation_page
 from trainer.crossval.results import CrossValidation, CrossValidationFiles
 from trainer.crossval.scoring import FoldOutcome, combine, score_fold
-from trainer.history import History
+from trainer.history import read_history
 from trainer.loop import train
 from trainer.ownership import (
     CROSS_VALIDATION,
@@ -109,10 +109,7 @@ def _combined(config: TrainingRun, outcomes: list[dict[str, FoldOutcome]]) -> Cr
 
 def _write(files: CrossValidationFiles, found: CrossValidation) -> None:
     histories = [
-        History.model_validate_json(
-            CheckpointFiles(files.fold(index)).history.read_text(encoding="utf-8")
-        )
-        for index in range(found.folds)
+        read_history(CheckpointFiles(files.fold(index)).history) for index in range(found.folds)
     ]
     with atomic_path(files.curves) as temporary:
         draw_fold_curves(histories, temporary)

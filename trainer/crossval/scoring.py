@@ -30,7 +30,7 @@ from trainer.crossval.results import (
 from trainer.dataset import TokenisedRows, load_fold_test, load_task
 from trainer.evaluate import predict
 from trainer.evaluation import evaluate, ranking_scores
-from trainer.history import History
+from trainer.history import read_history
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _score_task(
         return calibrate(logits, Calibration.none(len(trained.labels)))
 
     scored = probabilities(test.rows)
-    history = History.model_validate_json(checkpoint.files.history.read_text(encoding="utf-8"))
+    history = read_history(checkpoint.files.history)
     return FoldOutcome(
         facts=FoldFacts(
             fold=config.fold.index + 1,
