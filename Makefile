@@ -110,10 +110,10 @@ bench-training-memory: setup ## Measure the memory of training on Reuters-21578,
 bench-gpu: setup ## Compare with transformers.pipeline on CUDA, in fp32 and fp16; not yet run by anyone
 	$(BIN)/python -m bench.gpu --bundle $(BUNDLE) --checkpoint $(CHECKPOINT) $(BENCH_FLAGS)
 
-torture: setup ## Kill batch-classify 200 times at random moments and compare with an uninterrupted run
+torture: setup ## Stop and disturb batch-classify 200 times and compare with an uninterrupted run
 	$(BIN)/python -m bench.torture
 
-fuzz: setup ## Feed ten thousand broken inputs to batch-classify; FUZZ_FLAGS='--budget 5m' for less
+fuzz: setup ## Feed ten thousand broken inputs and surroundings to batch-classify; FUZZ_FLAGS='--budget 5m' for less
 	$(BIN)/python -m bench.fuzz $(FUZZ_FLAGS)
 
 clean: ## Remove the environment and everything that was made
