@@ -202,7 +202,11 @@ def _hash_inputs(
     """Fingerprint of every input by name. A run that is stopped here resumes where it was."""
     known_bytes = sum(file.source.version.size or 0 for file in plan.files)
     if known_bytes > QUICKLY_HASHED_BYTES:
-        progress.note("hash", f"hashing {len(plan.files):,} files, {known_bytes / 1e9:,.1f} GB")
+        count = len(plan.files)
+        progress.note(
+            "hash",
+            f"hashing {count:,} file{'' if count == 1 else 's'}, {known_bytes / 1e9:,.1f} GB",
+        )
     with HashJournal(output.journal) as journal:
         return {
             file.source.name: fingerprint_file(file.source, journal, switch.check)
