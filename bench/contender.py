@@ -47,8 +47,10 @@ def torch_sorted(model: str) -> Score:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    network = AutoModelForSequenceClassification.from_pretrained(model).eval()
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForSequenceClassification.from_pretrained(
+        model, trust_remote_code=False
+    ).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
 
     def score(texts: Sequence[str]) -> None:
         ids = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]

@@ -93,10 +93,11 @@ def theirs(
         pipeline,
     )
 
-    config = AutoConfig.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     config.num_labels = len(scorer.metadata.labels)
     dtype = torch.float16 if scorer.metadata.precision == "fp16" else torch.float32
-    model = AutoModelForSequenceClassification.from_config(config).eval().to(device.name, dtype)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    model = model.eval().to(device.name, dtype)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(tokenizer_file), model_input_names=["input_ids", "attention_mask"]
     )

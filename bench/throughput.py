@@ -163,10 +163,13 @@ def _peer_model(facts: ArtefactMetadata, folder: Path) -> Path:
     """The same encoder with a classification head of transformers; its weights do not matter."""
     source = locate(facts.encoder.source)
     model = AutoModelForSequenceClassification.from_pretrained(
-        source, num_labels=len(facts.labels), problem_type="multi_label_classification"
+        source,
+        num_labels=len(facts.labels),
+        problem_type="multi_label_classification",
+        trust_remote_code=False,
     )
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
     return folder
 
 

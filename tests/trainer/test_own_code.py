@@ -129,7 +129,7 @@ def loading_calls(package: str) -> Iterator[tuple[Path, ast.Call]]:
                 yield path, node
 
 
-@pytest.mark.parametrize("package", ["trainer", "exporter"])
+@pytest.mark.parametrize("package", ["trainer", "exporter", "bench"])
 def test_every_loading_call_refuses_code(package: str) -> None:
     """`trust_remote_code=False` stands in each call: left out, transformers asks on a terminal."""
     for path, call in loading_calls(package):
