@@ -14,6 +14,7 @@ from batch.corpus.gold import gold_matrix
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.reader import ChunkReader, Rows
 from batch.counting import count_rows
+from batch.memory import give_back_memory
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunIdentity
@@ -133,6 +134,7 @@ class ChunkWorker:
             rows = min(self._most_rows, chunk.rows - done)
             piece = replace(chunk, first_row=chunk.first_row + done, rows=rows)
             scored = self._try(piece)
+            give_back_memory()  # the next piece needs as much again
             if scored is None:
                 self._most_rows = (rows + 1) // 2
             else:
@@ -184,6 +186,7 @@ def do_chunks(worker: ChunkWorker, chunks: Sequence[Chunk], progress: RunProgres
     )
     for chunk in chunks:
         if chunk.index not in worker.finished:
+            give_back_memory()
             worker.do_in_pieces(chunk)
 
 

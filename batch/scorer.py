@@ -91,6 +91,8 @@ class LogitRunner:
         self._session = session
         self.cache: LogitCache | None = None
         self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
+        # Starts the tokenizer's threads while there is memory for them; later it would panic.
+        self.tokenise([ModelText("warm up", cut=False)] * 2)
 
     def tokenise(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
         """Token ids of every text. Raises BundleError for a tokenizer whose ids are no int32."""
