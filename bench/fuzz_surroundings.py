@@ -121,7 +121,8 @@ def reachable_files(top: Path) -> set[str]:
     for folder, below, names in os.walk(top, followlinks=True):
         below[:] = [name for name in below if not _is_hidden_folder(name)]
         if Path(folder).resolve() in Path(folder).absolute().parents:
-            below[:] = []  # a link to a folder above it
+            below[:] = []  # a link to a folder above it, whose files are there already
+            continue
         paths = (Path(folder, name) for name in names if not name.startswith((".", "_")))
         files |= {str(path) for path in paths if path.suffix == ".parquet" and path.is_file()}
     return files

@@ -142,6 +142,14 @@ def _places(value: object) -> Iterator[tuple[list[object] | dict[str, object], i
         yield from _places(below)
 
 
+def _as_float(value: float) -> float:
+    """A number as a float; infinity for integers that no float can hold."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
 def _change(parent: list[object] | dict[str, object], key: int | str, chance: Random) -> None:
     """Put something else in one place, or take away or add something there."""
     holder: dict[object, object] | list[object] = parent  # type: ignore[assignment]
@@ -158,7 +166,7 @@ def _change(parent: list[object] | dict[str, object], key: int | str, chance: Ra
     elif how == 4 and isinstance(value, list):
         chance.shuffle(value)
     elif how == 5 and isinstance(value, int | float) and not isinstance(value, bool):
-        holder[key] = chance.choice((-value, value + 1, value * 10, float(value), str(value)))  # type: ignore[index]
+        holder[key] = chance.choice((-value, value + 1, value * 10, _as_float(value), str(value)))  # type: ignore[index]
     else:
         holder[key] = chance.choice(ODD_VALUES)  # type: ignore[index]
 
