@@ -106,9 +106,9 @@ class StopSwitch:
                 yield
         finally:
             self._listening = False
-            if self._grace_s is None:
-                for number, handler in previous.items():
-                    signal.signal(number, handler)
+            for number, handler in previous.items():
+                # An ignored signal stays so while the interpreter shuts down; a handler does not.
+                signal.signal(number, handler if self._grace_s is None else signal.SIG_IGN)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
