@@ -66,11 +66,13 @@ class BatchShapes:
 
         texts: token ids of each text, (seq,) int32 and not empty.
         """
-        buckets: dict[Shape, list[int]] = defaultdict(list)
+        by_length: dict[int, list[int]] = defaultdict(list)
         for row, ids in enumerate(texts):
-            buckets[self.shape_of(len(ids))].append(row)
-        for shape in sorted(buckets, key=lambda shape: shape.seq):
-            members = buckets[shape]
+            by_length[len(ids)].append(row)
+        buckets: dict[Shape, list[int]] = defaultdict(list)
+        for length in sorted(by_length):
+            buckets[self.shape_of(length)] += by_length[length]
+        for shape, members in buckets.items():  # longer texts have longer shapes
             for first in range(0, len(members), shape.rows):
                 yield fill(texts, members[first : first + shape.rows], shape, pad_id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,16 @@ from schemas.metadata import ArtefactMetadata
 from schemas.printable import one_line, printable
 from schemas.tasks import BoolArray
 from schemas.text import ModelText
-from schemas.tokens import IdArray, TextTokenizer, TokenisedText
+from schemas.tokens import TEXTS_PER_CALL, IdArray, TextTokenizer, TokenisedText
 from schemas.variants import EngineName, Precision
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
 layers of a batch stay in the cache of a core, and of what is left over few rows are dummies."""
+
+TOKENIZER_THREADS = 2
+"""Threads that call the tokenizer where a GPU scores: it uses every core itself, but for the part of
+a call in Python, which overlaps with the other thread's. Where a CPU scores, no core is idle."""
 
 OnBatch = Callable[[int, int], None]
 """Called after each batch with its rows and its tokens; may raise to stop."""
@@ -97,12 +101,19 @@ class LogitRunner:
     def tokenise(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
         """Token ids of every text. Raises BundleError for a tokenizer whose ids are no int32."""
         try:
-            return list(self._tokenizer.encode(texts))
+            if self.device.kind == "cpu":
+                return self._encode(texts)
+            groups = (texts[i : i + TEXTS_PER_CALL] for i in range(0, len(texts), TEXTS_PER_CALL))
+            with closing(make_ahead(groups, self._encode, threads=TOKENIZER_THREADS)) as encoded:
+                return list(chain.from_iterable(encoded))
         except OverflowError as error:
             raise BundleError(
                 f"{self.graph.label}: its tokenizer numbers a token too high: {error}",
                 hint="export the checkpoint again",
             ) from error
+
+    def _encode(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
+        return list(self._tokenizer.encode(texts))
 
     def logits(self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore) -> FloatArray:
         """Run every text, identical ones once. Returns (rows, labels) float32, rows as given."""
@@ -145,8 +156,7 @@ class LogitRunner:
         def run(packed: PackedBatch) -> tuple[PackedBatch, FloatArray]:
             return packed, self._session.run(packed.input_ids, packed.attention_mask)
 
-        if self.streams == 1:
-            return (run(packed) for packed in batches)
+        # Even one stream gets a thread: the next batch is packed while the device runs this one.
         return make_ahead(batches, run, threads=self.streams)
 
 

@@ -1,8 +1,10 @@
-"""One way to score texts, in a process of its own: `python -m bench.contender WAY MODEL TASK`.
+"""One backend that scores texts, in a process of its own:
+`python -m bench.contender BACKEND MODEL TASK [DEVICE]`.
 
-WAY is `pipeline` or `torch-sorted`, MODEL then being a folder of transformers, or a precision of
-the bundle MODEL. Answers every line "PARQUET ROWS" with the seconds from texts to probabilities and
-its peak memory so far. Each way imports only what it needs, so that its memory is its own.
+BACKEND is `pipeline`, `torch-sorted` or `sentence-transformers`, MODEL then being a folder of
+transformers, or a precision of the bundle MODEL. DEVICE is `cpu` (the default) or `cuda`, where the
+peers run in fp16. Answers every line "PARQUET ROWS" with the seconds from texts to probabilities
+and its peak memory so far. Each backend imports only what it needs, so that its memory is its own.
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from pathlib import Path
 
 MAX_TOKENS = 512
 PIPELINE_ROWS = 32
+SENTENCE_ROWS = 256
 TOKENS_PER_BATCH = 2048
 
 Score = Callable[[Sequence[str]], None]
 
 
-def pipeline(model: str) -> Score:
-    """`transformers.pipeline` as most people run it: fp32, 32 texts at a time, in their order."""
+def pipeline(model: str, device: str) -> Score:
+    """`transformers.pipeline` as most people run it: 32 texts at a time, in their order."""
+    import torch
     from transformers import pipeline as make_pipeline
 
     run = make_pipeline(
         "text-classification",
         model=model,
-        device="cpu",
+        device=device,
+        dtype=torch.float16 if device == "cuda" else torch.float32,
         top_k=None,
         function_to_apply="sigmoid",
         batch_size=PIPELINE_ROWS,
@@ -71,7 +76,22 @@ def torch_sorted(model: str) -> Score:
     return score
 
 
-def ours(bundle: str, task: str, precision: str) -> Score:
+def sentence_transformers(model: str, device: str) -> Score:
+    """SentenceTransformer.encode, which sorts texts by length: embeddings and no labels."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    network = SentenceTransformer(model, device=device)  # a plain encoder gets mean pooling
+    network.max_seq_length = MAX_TOKENS
+    network.to(torch.float16 if device == "cuda" else torch.float32)
+
+    def score(texts: Sequence[str]) -> None:
+        network.encode(list(texts), batch_size=SENTENCE_ROWS, show_progress_bar=False)
+
+    return score
+
+
+def ours(bundle: str, task: str, precision: str, device_name: str) -> Score:
     """The scorer of `batch-classify`, with its default batch size."""
     from batch.device import choose_device
     from batch.precision import choose_precision
@@ -79,7 +99,7 @@ def ours(bundle: str, task: str, precision: str) -> Score:
     from schemas.bundle import Bundle
     from schemas.text import Article, model_text
 
-    opened, device = Bundle.open(Path(bundle)), choose_device("cpu")
+    opened, device = Bundle.open(Path(bundle)), choose_device(device_name)
     chosen = choose_precision(opened, task, device, precision)
     scorer = open_scorer(opened, task, device, precision=chosen)
     spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
@@ -98,16 +118,18 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    """Open the way, then answer one line after the other."""
+    """Open the backend, then answer one line after the other."""
     import pyarrow.parquet as pq
 
-    way, model, task = sys.argv[1:4]
-    if way == "pipeline":
-        score = pipeline(model)
-    elif way == "torch-sorted":
+    backend, model, task, device = (*sys.argv[1:], "cpu")[:4]
+    if backend == "pipeline":
+        score = pipeline(model, device)
+    elif backend == "torch-sorted":
         score = torch_sorted(model)
+    elif backend == "sentence-transformers":
+        score = sentence_transformers(model, device)
     else:
-        score = ours(model, task, way)
+        score = ours(model, task, backend, device)
     answers = sys.stdout
     sys.stdout = sys.stderr  # libraries may print
     print("ready", file=answers, flush=True)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.graph_file import GraphFile
+from bench.texts import corpus_table
 from exporter.graph import embed_metadata
 from exporter.inspection import metadata_of
 from exporter.publish import export_checkpoint
@@ -24,36 +25,17 @@ from trainer.loop import train
 
 def short_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     """Rows of 5 to 20 words, hardly any two alike."""
-    return _corpus(rng.integers(5, 21, size=rows), rng)
+    return pl.DataFrame(corpus_table("short", rows, rng))
 
 
 def news_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     """News with a log-normal number of words: median 108, 95th percentile 474."""
-    return _log_normal_corpus(rows, rng, median=108, percentile_95=474)
+    return pl.DataFrame(corpus_table("news", rows, rng))
 
 
 def long_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:
     """Articles with a log-normal number of words: median 346, 95th percentile 892."""
-    return _log_normal_corpus(rows, rng, median=346, percentile_95=892)
-
-
-def _log_normal_corpus(
-    rows: int, rng: np.random.Generator, *, median: float, percentile_95: float
-) -> pl.DataFrame:
-    spread = np.log(percentile_95 / median) / 1.645
-    return _corpus(np.maximum(rng.lognormal(np.log(median), spread, rows).astype(int), 1), rng)
-
-
-def _corpus(words_a_row: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
-    words = np.array(" ".join(pl.read_parquet(SAMPLES / "train.parquet")["text"]).split())
-    starts = rng.integers(0, len(words), size=len(words_a_row))
-    steps = rng.integers(1, 50, size=len(words_a_row))
-    texts = [
-        " ".join(words[(start + step * np.arange(count)) % len(words)])
-        for start, step, count in zip(starts, steps, words_a_row, strict=True)
-    ]
-    domains = np.array(["UA", "CC"])[rng.integers(0, 2, size=len(texts))]
-    return pl.DataFrame({"article_id": np.arange(len(texts)), "text": texts, "domain": domains})
+    return pl.DataFrame(corpus_table("long", rows, rng))
 
 
 def tiny_bundle(folder: Path) -> Path:
@@ -64,26 +46,6 @@ def tiny_bundle(folder: Path) -> Path:
     train(config, folder / "checkpoint")
     export_checkpoint(folder / "checkpoint", folder / "bundle")
     return folder / "bundle"
-
-
-def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) -> Path:
-    """A copy of one task of a bundle that reads longer texts; the graphs are the same."""
-    opened, ours = Bundle.open(bundle), BundleFiles(folder)
-    folder.mkdir(parents=True)
-    ours.tokenizer.write_bytes(opened.read_tokenizer())
-    files = opened.manifest.tasks[task]
-    for name in files.values():
-        graph = folder / name
-        if not graph.exists():
-            graph.write_bytes(opened.read(name))
-            metadata = metadata_of(GraphFile.of_path(graph), task)
-            embed_metadata(graph, metadata.model_copy(update={"max_tokens": max_tokens}))
-    names = dict.fromkeys([ours.tokenizer.name, *files.values()])
-    manifest = BundleManifest(
-        tasks={task: files}, files={name: FileFacts.of(folder / name) for name in names}
-    )
-    ours.manifest.write_text(manifest.model_dump_json())
-    return folder
 
 
 def pretend_bf16(bundle: Path) -> None:

@@ -8,15 +8,10 @@ and docs/benchmarks/throughput.md.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Self
 
 import click
 import numpy as np
@@ -28,9 +23,11 @@ from batch.graph_file import GraphFile
 from batch.precision import precision_problem
 from batch.scorer import load_tokenizer
 from bench.contender import MAX_TOKENS
-from bench.corpora import long_corpus, news_corpus, widened_bundle
+from bench.contenders import Contender, Corpus
+from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine, forward_mflops
 from bench.throughput_page import Results, Variant, write_page
+from bench.widened import widened_bundle
 from exporter.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.metadata import ArtefactMetadata
@@ -42,51 +39,6 @@ from trainer.encoders import locate
 PEERS = ("pipeline", "torch-sorted")
 CORPORA = {"news": news_corpus, "long": long_corpus}
 WARM_UP_TEXTS = 256
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Texts of one distribution of lengths. lengths: tokens of each, cut as the model does."""
-
-    name: str
-    path: Path
-    lengths: tuple[int, ...]
-
-
-class Contender:
-    """A process of `bench.contender` that waits for texts."""
-
-    def __init__(self, way: str, model: Path, task: str) -> None:
-        self.way = way
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.contender", way, str(model), task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._answer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def score(self, corpus: Corpus, rows: int) -> tuple[float, float]:
-        """Tokens a second on the first rows, and the peak memory of the process in MB."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{corpus.path} {rows}\n")
-        self._process.stdin.flush()
-        found = json.loads(self._answer())
-        return sum(corpus.lengths[:rows]) / found["seconds"], found["peak_mb"]
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise click.ClickException(f"{self.way} ended with {self._process.wait()}")
-        return line
 
 
 @click.command(help=__doc__)

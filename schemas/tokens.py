@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -84,9 +85,9 @@ class TextTokenizer:
         self._marker_id = tokenizer.token_to_id(ENTITY_START)
         self._prefix, self._suffix = _special_tokens(tokenizer)
         added = tokenizer.get_added_tokens_decoder().items()
-        self._special = {number for number, token in added if token.special}
+        self._special = np.array([number for number, token in added if token.special], np.int32)
         unknown = (tokenizer.token_to_id(name) for name in UNKNOWN_TOKENS)
-        self._unknown = [number for number in unknown if number is not None][:1]
+        self._unknown = next((number for number in unknown if number is not None), None)
         self._room = max_tokens - len(self._prefix) - len(self._suffix)
         if self._room < 1:
             raise ValueError(f"max_tokens {max_tokens} leaves no room for text")
@@ -98,34 +99,43 @@ class TextTokenizer:
             encodings = self._tokenizer.encode_batch_fast(
                 [text.text for text in group], add_special_tokens=False
             )
-            for text, encoding in zip(group, encodings, strict=True):
-                yield self._cut(text, self._plain(encoding.ids))
+            for text, ids in zip(group, self._plain_ids(encodings), strict=True):
+                yield self._cut(text, ids)
 
-    def _plain(self, ids: list[int]) -> list[int]:
-        """Put the unknown token in place of special ones.
+    def _plain_ids(self, encodings: Sequence[Encoding]) -> Iterator[IdArray]:
+        """Ids of each text, (length,) int32, with the unknown token in place of special ones.
 
         SentencePiece vocabularies have "</s>" among their ordinary pieces, so that a text which
-        spells it would end there.
+        spells it would end there. A vocabulary without an unknown token loses them.
         """
-        if self._special.isdisjoint(ids):
-            return ids
-        return [kept for i in ids for kept in (self._unknown if i in self._special else [i])]
+        lists = [encoding.ids for encoding in encodings]
+        ends = np.cumsum([0, *map(len, lists)])
+        # All texts at once: array calls for each would take longer than everything else here.
+        every = np.fromiter(chain.from_iterable(lists), np.int32, int(ends[-1]))  # (tokens,)
+        special = np.isin(every, self._special)
+        if self._unknown is not None:
+            every[special] = self._unknown
+        loses_ids = self._unknown is None and bool(special.any())
+        for first, end in pairwise(ends.tolist()):
+            ids = every[first:end]
+            yield ids[~special[first:end]] if loses_ids else ids
 
-    def _cut(self, text: ModelText, ids: list[int]) -> TokenisedText:
+    def _cut(self, text: ModelText, ids: IdArray) -> TokenisedText:
         kept = ids
         if len(ids) > self._room:
             first = self._window_start(ids)
             kept = ids[first : first + self._room]
         return TokenisedText(
-            ids=np.array([*self._prefix, *kept, *self._suffix], dtype=np.int32),
+            ids=np.concatenate([self._prefix, kept, self._suffix]),
             truncated=text.cut or len(kept) < len(ids),
         )
 
-    def _window_start(self, ids: list[int]) -> int:
+    def _window_start(self, ids: IdArray) -> int:
         """First token of the window: 0, or such that a marked entity stands in its middle."""
-        if self._marker_id is None or self._marker_id not in ids:
+        markers = np.flatnonzero(ids == self._marker_id)
+        if not len(markers):
             return 0
-        centred = ids.index(self._marker_id) - self._room // 2
+        centred = int(markers[0]) - self._room // 2
         return max(0, min(centred, len(ids) - self._room))
 
 
@@ -145,10 +155,11 @@ def pad(
     return input_ids, attention_mask
 
 
-def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after every text."""
+def _special_tokens(tokenizer: Tokenizer) -> tuple[IdArray, IdArray]:
+    """Ids that the tokenizer puts before and after every text, (tokens,) int32 each."""
     encoding = tokenizer.encode("a")
     mask = encoding.special_tokens_mask
     first = mask.index(0) if 0 in mask else len(mask)
     last = len(mask) - mask[::-1].index(0) if 0 in mask else len(mask)
-    return encoding.ids[:first], encoding.ids[last:]
+    ids = np.array(encoding.ids, np.int32)
+    return ids[:first], ids[last:]

@@ -12,10 +12,11 @@ from matplotlib import image
 from transformers import AutoModelForSequenceClassification
 
 from batch.graph_file import GraphFile
-from bench.corpora import long_corpus, news_corpus, widened_bundle
+from bench.contenders import Contender, Corpus
+from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine
-from bench.throughput import Contender, Corpus
 from bench.throughput_page import Results, Variant, write_page
+from bench.widened import widened_bundle
 from exporter.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.metadata import VariantCost

@@ -1,0 +1,70 @@
+"""Processes of `bench.contender` that take turns on the same texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import click
+
+from schemas.variants import DeviceKind
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts of one distribution of lengths. lengths: tokens of each, cut as the model does."""
+
+    name: str
+    path: Path
+    lengths: tuple[int, ...]
+
+
+class Contender:
+    """A process of `bench.contender` that waits for texts."""
+
+    def __init__(
+        self,
+        way: str,
+        model: Path,
+        task: str,
+        *,
+        device: DeviceKind = "cpu",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.way = way
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.contender", way, str(model), task, device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def score(self, corpus: Corpus, rows: int) -> tuple[float, float]:
+        """Tokens a second on the first rows, and the peak memory of the process in MB."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{corpus.path} {rows}\n")
+        self._process.stdin.flush()
+        found = json.loads(self._answer())
+        return sum(corpus.lengths[:rows]) / found["seconds"], found["peak_mb"]
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise click.ClickException(f"{self.way} ended with {self._process.wait()}")
+        return line

@@ -1,0 +1,276 @@
+"""Checks and benchmarks on an NVIDIA GPU.
+
+Every verb adds its facts to one file of results, step by step, so that whatever was reached stays;
+`page` makes docs/benchmarks/gpu.md of it. `all` runs everything, the most telling first.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow.parquet as pq
+
+from batch.device import choose_device, cuda_problem, gpu_model
+from batch.scorer import load_tokenizer, open_scorer
+from bench.contender import MAX_TOKENS
+from bench.contenders import Corpus
+from bench.gpu import checks, kernels, speed
+from bench.gpu.page import PAGE, write_page
+from bench.gpu.steps import Facts, Steps
+from bench.texts import corpus_table
+from bench.widened import widened_bundle
+from schemas.bundle import Bundle
+from schemas.text import ModelText
+from schemas.tokens import TextTokenizer
+from schemas.variants import DeviceKind, Precision
+
+RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
+PACKAGES = ("onnxruntime-gpu", "torch", "transformers", "sentence-transformers", "tokenizers")
+ROWS = {"news": 16_384, "long": 8_192}
+PEER_ROWS = 2_048
+TIMEOUT_S = 300.0
+
+shared_options = (
+    click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True),
+    click.option("--task", default="topics", show_default=True),
+    click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/bench-gpu")),
+    click.option("--results", type=click.Path(path_type=Path), default=RESULTS),
+    click.option(
+        "--device",
+        type=click.Choice(["cuda", "cpu"]),
+        default="cuda",
+        show_default=True,
+        help="cpu tries the scripts out where there is no GPU.",
+    ),
+)
+
+
+def measured(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that every verb on a GPU has."""
+    for option in reversed(shared_options):
+        function = option(function)
+    return function
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Checks and benchmarks on an NVIDIA GPU."""
+
+
+@main.command("checks")
+@measured
+@click.option(
+    "--corpus",
+    type=click.Path(path_type=Path, exists=True),
+    help="Parquet with article_id and text.  [default: made of the samples' words]",
+)
+def check(
+    bundle: Path, task: str, work: Path, results: Path, device: DeviceKind, corpus: Path | None
+) -> None:
+    """Scores as on a CPU, the same bits every time, clear errors, resumed runs."""
+    steps = _steps(results, device)
+    corpus = corpus or _corpus(work, "news", _rows(device)["news"] // 4)
+    checks.run_checks(checks.Subject(bundle, task, corpus, work / "checks", device), steps)
+    _end(steps)
+
+
+@main.command("speed")
+@measured
+@click.option("--peer-model", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--peer-path", default="", help="PYTHONPATH of the peers, if it is another one.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--name", default="", help="Of the encoder, where several are compared.")
+def compare(
+    bundle: Path,
+    task: str,
+    work: Path,
+    results: Path,
+    device: DeviceKind,
+    peer_model: Path,
+    peer_path: str,
+    rounds: int,
+    name: str,
+) -> None:
+    """Articles a second against transformers.pipeline and sentence-transformers, all in fp16."""
+    steps = _steps(results, device)
+    bundle = _widened(bundle, task, work)
+    for length, rows in _rows(device).items():
+        corpus = _tokenized(bundle, work, length, rows)
+        ours = dict.fromkeys(checks.precisions(device), bundle)
+        models = {**ours, **dict.fromkeys(speed.PEERS, peer_model)}
+        few = min(PEER_ROWS, rows)
+        counts = {each: few if each in speed.PEERS else rows for each in models}
+        steps.run(
+            f"speed {name} {length}".replace("  ", " "),
+            lambda corpus=corpus, models=models, counts=counts: speed.compare(
+                corpus, models, counts, task, device=device, rounds=rounds, peer_path=peer_path
+            ),
+        )
+    _end(steps)
+
+
+@main.command("kernels")
+@measured
+@click.option("--name", default="", help="Of the encoder, where several are compared.")
+@click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16")
+@click.option("--sweep/--no-sweep", default=True, help="Try batch sizes too.")
+def profile(
+    bundle: Path,
+    task: str,
+    work: Path,
+    results: Path,
+    device: DeviceKind,
+    name: str,
+    precision: Precision,
+    sweep: bool,
+) -> None:
+    """The tokenizer alone, batch sizes, and the kernels that run."""
+    steps = _steps(results, device)
+    chosen = choose_device(device)
+    opened = Bundle.open(_widened(bundle, task, work))
+    for length, rows in _rows(device).items():
+        corpus = _corpus(work, length, rows)
+        scorer = open_scorer(opened, task, chosen, precision=precision)
+        texts = kernels.read_texts(corpus, scorer)
+        label = f"{name} {precision} {length}".strip()
+        steps.run(
+            f"tokenizer {length}",
+            lambda scorer=scorer, texts=texts: kernels.tokenizer_speed(scorer.runner, texts),
+        )
+        tokenized = scorer.runner.tokenise(texts)
+        if device == "cuda":
+            steps.run(
+                f"kernels {label}",
+                lambda scorer=scorer, texts=tokenized: kernels.kernel_times(scorer.runner, texts),
+            )
+        if sweep:
+            steps.run(
+                f"batch sizes {label}",
+                lambda corpus=corpus: kernels.batch_sizes(opened, task, chosen, precision, corpus),
+            )
+    _end(steps)
+
+
+@main.command("whole")
+@measured
+@click.option("--rows", default=200_000, show_default=True)
+@click.option("--name", default="", help="Of the encoder, where several are compared.")
+@click.option("--option", "options", multiple=True, help="Passed on to batch-classify.")
+@click.option("--processes", default=1, show_default=True, help="As so many shards side by side.")
+def whole(
+    bundle: Path,
+    task: str,
+    work: Path,
+    results: Path,
+    device: DeviceKind,
+    rows: int,
+    name: str,
+    options: tuple[str, ...],
+    processes: int,
+) -> None:
+    """Whole runs of batch-classify on one GPU: rows a second, use of the GPU, memory."""
+    steps = _steps(results, device)
+    corpus = _corpus(work, "news", rows)
+    bundle = _widened(bundle, task, work)
+    outputs = [work / f"whole-{number}" for number in range(processes)]
+    shards: list[tuple[str, ...]] = [
+        () if processes == 1 else ("--shard", f"{number + 1}/{processes}")
+        for number in range(processes)
+    ]
+    commands = [
+        speed.classify(bundle, task, corpus, output, device, *options, *shard)
+        for output, shard in zip(outputs, shards, strict=True)
+    ]
+    steps.run(
+        " ".join(["whole run", *([name] if name else []), f"x{processes}", *options]),
+        lambda: speed.side_by_side(commands, outputs, TIMEOUT_S),
+    )
+    for output in outputs:
+        shutil.rmtree(output, ignore_errors=True)
+    _end(steps)
+
+
+@main.command("page")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--page", "path", type=click.Path(path_type=Path), default=PAGE)
+def write(results: Path, path: Path) -> None:
+    """Write docs/benchmarks/gpu.md."""
+    write_page(results, path)
+    click.echo(str(path))
+
+
+def _steps(results: Path, device: DeviceKind) -> Steps:
+    problem = cuda_problem() if device == "cuda" else None
+    if problem is not None:
+        raise click.ClickException(f"this benchmark needs CUDA: {problem}")
+    steps = Steps(results)
+    steps.run("machine", lambda: _machine(device))
+    return steps
+
+
+def _machine(device: DeviceKind) -> Facts:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    found = "none"
+    if device == "cuda":
+        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "gpu": found,
+        "model": gpu_model(choose_device(device)),
+        "cores": speed.cores(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _rows(device: DeviceKind) -> dict[str, int]:
+    """Texts by corpus; few where the scripts are only tried out."""
+    return ROWS if device == "cuda" else {name: rows // 64 for name, rows in ROWS.items()}
+
+
+def _corpus(work: Path, name: str, rows: int) -> Path:
+    path = work / f"{name}-{rows}.parquet"
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        pq.write_table(corpus_table(name, rows, np.random.default_rng(0)), path)
+    return path
+
+
+def _widened(bundle: Path, task: str, work: Path) -> Path:
+    """The bundle, reading texts of as many tokens as the peers do."""
+    folder = work / f"wide-{bundle.name}-{task}"
+    return (
+        folder if folder.exists() else widened_bundle(bundle, task, folder, max_tokens=MAX_TOKENS)
+    )
+
+
+def _tokenized(bundle: Path, work: Path, name: str, rows: int) -> Corpus:
+    path = _corpus(work, name, rows)
+    content = Bundle.open(bundle).read_tokenizer()
+    tokenizer = TextTokenizer(load_tokenizer(content, str(bundle)), max_tokens=MAX_TOKENS)
+    texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
+    encoded = tokenizer.encode([ModelText(text, cut=False) for text in texts])
+    return Corpus(name, path, tuple(len(text.ids) for text in encoded))
+
+
+def _end(steps: Steps) -> None:
+    if steps.failed:
+        click.echo(f"did not pass: {', '.join(steps.failed)}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

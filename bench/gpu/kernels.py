@@ -1,0 +1,122 @@
+"""Where the time on a GPU goes: tokens a second by batch size, and the kernels that run.
+
+Texts are tokenized beforehand; what is measured is packing, copying and running.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+import pyarrow.parquet as pq
+
+from batch.device import Device
+from batch.scorer import LogitRunner, Scorer, open_scorer
+from bench.gpu.steps import Facts
+from schemas.bundle import Bundle
+from schemas.text import Article, ModelText, model_text
+from schemas.tokens import TokenisedText
+from schemas.variants import Precision
+
+BATCH_TOKENS = (4096, 8192, 16384, 32768, 65536)
+CHUNK_ROWS = (4096, 16384)
+ROUNDS = 3
+SHOWN_KERNELS = 12
+
+
+def read_texts(corpus: Path, scorer: Scorer) -> list[ModelText]:
+    """The texts of a corpus as the model reads them."""
+    spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
+    texts = pq.read_table(corpus, columns=["text"])["text"].to_pylist()
+    return [model_text(Article(text), spec, max_tokens=max_tokens) for text in texts]
+
+
+def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Median wall time of some rounds, after one that does not count: shapes get their memory."""
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])
+
+
+def tokenizer_speed(runner: LogitRunner, texts: Sequence[ModelText]) -> Facts:
+    """Texts and tokens a second of the tokenizer alone, on every core."""
+    tokens = sum(len(text.ids) for text in runner.tokenise(texts))
+    seconds = median_seconds(lambda: runner.tokenise(texts))
+    return {
+        "articles_per_s": round(len(texts) / seconds),
+        "tokens_per_s": round(tokens / seconds),
+        "mean_tokens": round(tokens / len(texts), 1),
+    }
+
+
+def batch_sizes(
+    bundle: Bundle, task: str, device: Device, precision: Precision, corpus: Path
+) -> Facts:
+    """Tokens a second by tokens of a batch and rows of a chunk."""
+    speeds = {}
+    for batch_tokens in BATCH_TOKENS:
+        scorer = open_scorer(
+            bundle, task, device, precision=precision, tokens_per_batch=batch_tokens
+        )
+        texts = scorer.runner.tokenise(read_texts(corpus, scorer))
+        tokens = sum(len(text.ids) for text in texts)
+        for rows in CHUNK_ROWS:
+            chunks = [texts[first : first + rows] for first in range(0, len(texts), rows)]
+
+            def score(chunks: Iterable[list[TokenisedText]] = chunks, own: Scorer = scorer) -> None:
+                for chunk in chunks:
+                    own.runner.logits(chunk)
+
+            speeds[f"{batch_tokens} tokens, {rows} rows"] = round(tokens / median_seconds(score))
+    return {"tokens_per_s": speeds}
+
+
+def kernel_times(runner: LogitRunner, texts: Sequence[TokenisedText]) -> Facts:
+    """Share of the time in which the GPU runs anything, and which kernels those are.
+
+    Recorded by CUPTI for the whole process, which torch's profiler switches on; onnxruntime's
+    kernels are among them.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    runner.logits(texts)
+    torch.cuda.init()
+    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
+        started = time.perf_counter()
+        runner.logits(texts)
+        seconds = time.perf_counter() - started
+    spans, by_name = [], defaultdict[str, float](float)
+    copies = 0.0
+    for event in recorded.profiler.kineto_results.events():
+        if "CUDA" not in str(event.device_type()) or event.duration_ns() <= 0:
+            continue
+        spans.append((event.start_ns(), event.start_ns() + event.duration_ns()))
+        by_name[event.name()[:90]] += event.duration_ns() / 1e9
+        if event.name().startswith(("Memcpy", "Memset")):
+            copies += event.duration_ns() / 1e9
+    busy = busy_seconds(spans)
+    top = sorted(by_name.items(), key=lambda item: -item[1])[:SHOWN_KERNELS]
+    return {
+        "seconds_recorded": round(seconds, 4),
+        "busy_share": round(busy / seconds, 3),
+        "copies_share": round(copies / seconds, 4),
+        "events": len(spans),
+        "kernels_ms": {name: round(1e3 * spent, 2) for name, spent in top},
+        "all_kernels_ms": round(1e3 * sum(by_name.values()), 1),
+    }
+
+
+def busy_seconds(spans: Iterable[tuple[int, int]]) -> float:
+    """Seconds that are covered by spans of nanoseconds, overlaps once."""
+    covered, end = 0, 0
+    for first, last in sorted(spans):
+        covered += max(0, last - max(first, end))
+        end = max(end, last)
+    return covered / 1e9

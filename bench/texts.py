@@ -1,0 +1,63 @@
+"""Texts for benchmarks: words of the project's own samples, in lengths as they occur."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+Lengths = npt.NDArray[np.int64]
+"""(rows,) int64, words of each text."""
+
+
+def short_lengths(rows: int, rng: np.random.Generator) -> Lengths:
+    """5 to 20 words."""
+    return rng.integers(5, 21, size=rows)
+
+
+def news_lengths(rows: int, rng: np.random.Generator) -> Lengths:
+    """News: log-normal, median 108 words, 95th percentile 474."""
+    return _log_normal(rows, rng, median=108, percentile_95=474)
+
+
+def long_lengths(rows: int, rng: np.random.Generator) -> Lengths:
+    """Long articles: log-normal, median 346 words, 95th percentile 892."""
+    return _log_normal(rows, rng, median=346, percentile_95=892)
+
+
+LENGTHS: Mapping[str, Callable[[int, np.random.Generator], Lengths]] = {
+    "short": short_lengths,
+    "news": news_lengths,
+    "long": long_lengths,
+}
+
+
+def corpus_table(name: str, rows: int, rng: np.random.Generator) -> pa.Table:
+    """Columns `article_id`, `text` and `domain`; hardly any two texts alike.
+
+    name: of LENGTHS.
+    """
+    words_a_row = LENGTHS[name](rows, rng)
+    sample = pq.read_table(SAMPLES / "train.parquet", columns=["text"])["text"].to_pylist()
+    words = np.array(" ".join(sample).split())
+    starts = rng.integers(0, len(words), size=rows)
+    steps = rng.integers(1, 50, size=rows)
+    texts = [
+        " ".join(words[(start + step * np.arange(count)) % len(words)])
+        for start, step, count in zip(starts, steps, words_a_row, strict=True)
+    ]
+    domains = np.array(["UA", "CC"])[rng.integers(0, 2, size=rows)]
+    return pa.table({"article_id": np.arange(rows), "text": texts, "domain": domains})
+
+
+def _log_normal(
+    rows: int, rng: np.random.Generator, *, median: float, percentile_95: float
+) -> Lengths:
+    spread = np.log(percentile_95 / median) / 1.645
+    return np.maximum(rng.lognormal(np.log(median), spread, rows).astype(np.int64), 1)
