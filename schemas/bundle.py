@@ -8,7 +8,6 @@ nothing, and no engine gets a path beside which other files can lie.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from schemas.errors import BundleError, UsageError, listing, nearest
 from schemas.files import FileFacts, content_facts
+from schemas.json_values import parse_json
 from schemas.metadata import SCHEMA_VERSION, check_version, validation_problems
 from schemas.printable import printable
 from schemas.regular_file import open_regular_file, read_regular_file
@@ -264,8 +264,8 @@ def _changed(path: str, listed: FileFacts, now: str) -> BundleError:
 def _parse_manifest(raw: bytes, path: Path) -> BundleManifest:
     shown = printable(str(path))
     try:
-        stored = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        stored = parse_json(raw)
+    except ValueError as error:
         raise BundleError(f"{shown}: not JSON: {error}", hint="copy the bundle again") from error
     if not isinstance(stored, dict):
         raise BundleError(f"{shown}: a JSON object is expected, not {type(stored).__name__}")

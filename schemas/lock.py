@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.errors import LockedError, OutputError
+from schemas.json_values import parse_json
 from schemas.printable import printable
 
 LOCK_FILE = ".lock"
@@ -67,7 +68,7 @@ def lock_beside(folder: Path, what: str) -> Iterator[None]:
 def locked_by(path: Path) -> str | None:
     """What a lock file says that it is for; None if there is none that can be read."""
     try:
-        what = json.loads(path.read_bytes())["what"]
+        what = parse_json(path.read_bytes())["what"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return what if isinstance(what, str) else None
@@ -126,7 +127,7 @@ def _this_process() -> dict[str, object]:
 
 def _owner(path: Path) -> str:
     try:
-        owner = json.loads(path.read_bytes())
+        owner = parse_json(path.read_bytes())
         text = "{what}, process {pid} on {host}, since {since}".format(**owner)
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.decision import Calibration, CalibrationChoice, FloatArray, Probability
 from schemas.errors import BundleError
+from schemas.json_values import parse_json
 from schemas.metrics import Scores
 from schemas.printable import printable
 from schemas.tasks import LabelNames, TaskKind, TaskName
@@ -348,8 +349,8 @@ def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
     for key, value in props.items():
         if key.startswith(PREFIX):
             try:
-                stored[key.removeprefix(PREFIX)] = json.loads(value)
-            except (ValueError, RecursionError) as error:
+                stored[key.removeprefix(PREFIX)] = parse_json(value)
+            except ValueError as error:
                 raise BundleError(
                     f"{source}: metadata {printable(key)} is not JSON: {value[:80]!r}",
                     hint="export the checkpoint again",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from transformers import AutoConfig, AutoModel
 
 from schemas.config import DecisionConfig, HeadKind
 from schemas.errors import CheckpointError
+from schemas.json_values import parse_json
 from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
 from schemas.tables import END, ENTITY, START
 from schemas.tasks import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
@@ -183,7 +183,7 @@ class Checkpoint:
 def read_info(files: CheckpointFiles) -> CheckpointInfo:
     """Read `checkpoint.json`. Raises CheckpointError if training has not finished there."""
     try:
-        stored = json.loads(files.info.read_text(encoding="utf-8"))
+        stored = parse_json(files.info.read_bytes())
     except FileNotFoundError as error:
         unfinished = files.state.exists()
         raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from schemas.config import TrainingRun
 from schemas.errors import NarrascanError, OutputError, listing
+from schemas.json_values import parse_json
 from schemas.lock import LOCK_FILE, lock_inside, locked_by
 from trainer.encoders import source_folder
 
@@ -149,7 +149,7 @@ def _sources(config: TrainingRun) -> list[tuple[str, Path]]:
 
 def _has_key(path: Path, key: str) -> bool:
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(record, dict) and key in record

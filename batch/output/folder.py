@@ -23,6 +23,7 @@ from batch.output.parts import part_name, write_part
 from batch.stats import RunStats
 from schemas.errors import LockedError, OutputError, listing
 from schemas.files import FileFacts, atomic_path, remedy, write_atomic
+from schemas.json_values import parse_json
 from schemas.metadata import validation_problems
 
 REPORTS = ("report.json", "report.html")
@@ -135,8 +136,8 @@ class OutputFolder:
 
     def _recorded_key(self) -> object:
         try:
-            return json.loads(self._key_file.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            return parse_json(self._key_file.read_bytes())
+        except (OSError, ValueError) as error:
             raise OutputError(
                 f"{self._key_file}: is damaged: {error}",
                 hint="start again with --overwrite, or name another --output",
@@ -154,9 +155,9 @@ class OutputFolder:
     def is_published(self) -> bool:
         """True if the run's last files are there, and are what was written."""
         try:
-            recorded = json.loads(self._published_file.read_bytes())
+            recorded = parse_json(self._published_file.read_bytes())
             return bool(recorded == self._last_hashes(self.last_file.read_bytes()))
-        except (OSError, ValueError, KeyError, RecursionError):
+        except (OSError, ValueError, KeyError):
             return False
 
     def finish(self, text: str) -> None:
@@ -271,7 +272,7 @@ class OutputFolder:
 
         raw: content of the very last, a JSON object.
         """
-        record = json.loads(raw)
+        record = parse_json(raw)
         if not isinstance(record, dict):
             raise ValueError(f"{self.last_file}: is not a JSON object")
         del record["timings"]

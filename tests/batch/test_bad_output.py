@@ -167,14 +167,15 @@ def test_options_that_shape_nothing_make_no_other_run(
     assert contents(output) == before
 
 
+@pytest.mark.parametrize("damage", ["{", '{"a": ' * 400 + "0" + "}" * 400], ids=["cut", "deep"])
 def test_a_damaged_record_of_the_run_is_told(
-    write: Write, batch_classify: Command, score: Score, tmp_path: Path
+    damage: str, write: Write, batch_classify: Command, score: Score, tmp_path: Path
 ) -> None:
     """Without it nobody knows whose parts these are; --overwrite starts anew."""
     corpus, output = write({"text": TEXTS}), tmp_path / "scored"
     score(corpus, output=output)
     key = output / ".narrascan" / "key.json"
-    key.write_text("{", encoding="utf-8")
+    key.write_text(damage, encoding="utf-8")
     result = batch_classify(corpus, output=output)
 
     assert result.exit_code == 1

@@ -14,6 +14,7 @@ from batch.corpus.sources.source import SourceFile
 from batch.corpus.sources.urls import library_errors
 from batch.corpus.sources.versions import CheckStop, never_stop
 from schemas.errors import CorpusError
+from schemas.json_values import parse_json
 from schemas.printable import printable
 
 PIECE_BYTES = 256 * 2**20
@@ -72,9 +73,9 @@ class HashJournal:
 
     def _remember(self, line: bytes) -> None:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             key, piece, digest = entry["version"], entry["piece"], bytes.fromhex(entry["sha256"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return
         if isinstance(key, str) and isinstance(piece, int) and len(digest) == DIGEST_BYTES:
             self._digests[key, piece] = digest
