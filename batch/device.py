@@ -22,6 +22,8 @@ from schemas.variants import DeviceKind
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+ERRORS_ONLY = 3
+"""Severity of onnxruntime's log."""
 _MULTIPROCESSORS, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76
 """Of CUdevice_attribute in cuda.h."""
 _DEVICE = re.compile(r"(cpu|cuda)(?::(\d+))?")
@@ -71,6 +73,8 @@ def import_engine() -> Any:
             f"no ONNX engine is installed: {error}",
             hint="pip install 'narrascan[cpu]', or 'narrascan[gpu]' on a machine with CUDA",
         ) from error
+    # Sessions have a level of their own; what is not of a session would warn of normal things.
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     return onnxruntime
 
 

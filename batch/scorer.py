@@ -26,13 +26,13 @@ from schemas.text import ModelText
 from schemas.tokens import TEXTS_PER_CALL, IdArray, TextTokenizer, TokenisedText
 from schemas.variants import EngineName, Precision
 
-TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
+TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
 layers of a batch stay in the cache of a core, and of what is left over few rows are dummies."""
 
 TOKENIZER_THREADS = 2
-"""Threads that call the tokenizer where a GPU scores: it uses every core itself, but for the part of
-a call in Python, which overlaps with the other thread's. Where a CPU scores, no core is idle."""
+"""Threads that call the tokenizer where a GPU scores. A call keeps every core busy but for its part
+in Python, which overlaps with the other thread. Where a CPU scores, no core is idle."""
 
 OnBatch = Callable[[int, int], None]
 """Called after each batch with its rows and its tokens; may raise to stop."""

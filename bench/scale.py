@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict
 from batch.device import choose_device
 from batch.engines import usable_engines
 from batch.machine import engine_and_cpu
-from bench.corpora import long_corpus, short_corpus, tiny_bundle, widened_bundle
+from bench.corpora import long_corpus, short_corpus, tiny_bundle
+from bench.widened import widened_bundle
 from schemas.markdown import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"

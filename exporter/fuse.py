@@ -11,8 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
 from exporter.graph import GroupGraph
 from schemas.errors import ExportError
@@ -36,7 +35,9 @@ def fuse(graph: GroupGraph, *, layers: int) -> GroupGraph:
 
     model = ModelProto()
     model.CopyFrom(graph.model)
-    # "bert" stands for every encoder of that shape.
+    # "bert" stands for every encoder of that shape. Its masks count the tokens of a row, which is
+    # right because texts are padded at their end (`schemas.tokens.pad`), and what cuDNN's attention
+    # asks for; the longer form that also says where rows begin was slower (docs/adr/0011).
     options = FusionOptions("bert")
     with _quiet():
         # Level 0: fused by pattern alone, and not by a session, so alike on every machine.
@@ -50,44 +51,10 @@ def fuse(graph: GroupGraph, *, layers: int) -> GroupGraph:
         heads = [n.name for n in fused.model.graph.node if n.name.startswith(HEADS)]
         fused.convert_float_to_float16(keep_io_types=True, node_block_list=heads)
         _drop_repeated_casts(fused.model)
-        _address_rows(fused.model)
         fused.topological_sort()
     if DOMAIN not in {one.domain for one in fused.model.opset_import}:
         fused.model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return GroupGraph(fused.model, graph.tasks)
-
-
-def _address_rows(model: ModelProto) -> None:
-    """Add to the mask of every attention where each row begins, as memory-efficient attention asks.
-
-    The optimizer leaves a mask of (rows,), the number of tokens of each row, for which the CUDA
-    kernels of an NVIDIA GPU newer than compute capability 8.9 materialize all scores. With
-    (3 rows + 2,), the same numbers followed twice by the first token of every row and the end, once
-    for the queries and once for the keys, they do not. Both need texts padded at their end
-    (`schemas.tokens.pad`). Format: `mask_index` of com.microsoft.Attention.
-    """
-    attentions = [node for node in model.graph.node if node.op_type == ATTENTION]
-    (lengths,) = {node.input[3] for node in attentions}
-    zero, one, shape, rows, seq = (f"rows/{name}" for name in ("zero", "one", "shape", "n", "seq"))
-    for name, number in ((zero, 0), (one, 1)):
-        model.graph.initializer.append(numpy_helper.from_array(np.int64(number), name))
-    end, numbers, tokens, starts, mask = (
-        f"rows/{name}" for name in ("end", "numbers", "tokens", "starts", "mask")
-    )
-    model.graph.node.extend(
-        [
-            helper.make_node("Shape", ["input_ids"], [shape]),
-            helper.make_node("Gather", [shape, zero], [rows]),
-            helper.make_node("Gather", [shape, one], [seq]),
-            helper.make_node("Add", [rows, one], [end]),
-            helper.make_node("Range", [zero, end, one], [numbers]),  # 0 to rows
-            helper.make_node("Mul", [numbers, seq], [tokens]),
-            helper.make_node("Cast", [tokens], [starts], to=TensorProto.INT32),
-            helper.make_node("Concat", [lengths, starts, starts], [mask], axis=0),
-        ]
-    )
-    for node in attentions:
-        node.input[3] = mask
 
 
 def _drop_repeated_casts(model: ModelProto) -> None:

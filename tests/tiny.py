@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
+import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
 
 from trainer.cnn_bilstm import CnnBilstmConfig
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -46,6 +50,8 @@ SIZES: dict[str, dict[str, object]] = {
 
 def sample_rows(name: str = "articles") -> pl.DataFrame:
     """One of the two committed sample files."""
+    import polars as pl
+
     return pl.read_parquet(SAMPLES / f"{name}.parquet")
 
 
@@ -57,7 +63,7 @@ def make_tokenizer() -> Tokenizer:
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words = Counter(
         word
-        for text in sample_rows("train")["text"]
+        for text in pq.read_table(SAMPLES / "train.parquet")["text"].to_pylist()
         for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
     )
     letters = sorted(set("".join(words)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from batch.cores import streams_of, usable_cores
@@ -23,7 +24,7 @@ class OnnxruntimeSession:
         self._label = graph.label
         engine = import_engine()
         threads = threads or usable_cores()
-        # A GPU is kept busy by one large batch after the other.
+        # Two runs of a session at the same time gave wrong scores for whole batches on CUDA.
         self.streams = streams_of(threads) if device.kind == "cpu" else 1
         # Whoever runs a batch is a thread too; the others help all of them.
         self._session = _open(engine, graph, device, threads - self.streams + 1)
@@ -33,6 +34,11 @@ class OnnxruntimeSession:
                 f"{graph.label}: asked for {device.provider}, got {got}",
                 hint="`batch-classify doctor` checks the installation",
             )
+        # onnxruntime keeps cuDNN's plans for attention by thread. A new thread would make those of
+        # every shape again, 50 ms each, so a GPU is run by one thread as long as the session lives.
+        self._thread = (
+            ThreadPoolExecutor(1, thread_name_prefix="cuda") if device.kind == "cuda" else None
+        )
         columns = self.columns
         self.buffers = Spares(lambda: BoundBuffers(engine, self._session, device, columns))
 
@@ -57,6 +63,13 @@ class OnnxruntimeSession:
         self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
     ) -> list[FloatArray]:
         """Both (rows, seq) int64. Returns the outputs asked for."""
+        if self._thread is None:
+            return self._run(input_ids, attention_mask, outputs)
+        return self._thread.submit(self._run, input_ids, attention_mask, outputs).result()
+
+    def _run(
+        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
+    ) -> list[FloatArray]:
         with self.buffers.borrowed() as buffers:
             return buffers.run(input_ids, attention_mask, outputs)
 

@@ -88,6 +88,7 @@ def check(
 @click.option("--peer-path", default="", help="PYTHONPATH of the peers, if it is another one.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--name", default="", help="Of the encoder, where several are compared.")
+@click.option("--fp32/--no-fp32", default=True, help="Measure narrascan in fp32 too.")
 def compare(
     bundle: Path,
     task: str,
@@ -98,6 +99,7 @@ def compare(
     peer_path: str,
     rounds: int,
     name: str,
+    fp32: bool,
 ) -> None:
     """Articles a second against transformers.pipeline and sentence-transformers, all in fp16."""
     steps = _steps(results, device)
@@ -105,6 +107,8 @@ def compare(
     for length, rows in _rows(device).items():
         corpus = _tokenized(bundle, work, length, rows)
         ours = dict.fromkeys(checks.precisions(device), bundle)
+        if not fp32:
+            del ours["fp32"]
         models = {**ours, **dict.fromkeys(speed.PEERS, peer_model)}
         few = min(PEER_ROWS, rows)
         counts = {each: few if each in speed.PEERS else rows for each in models}
@@ -196,6 +200,18 @@ def whole(
     for output in outputs:
         shutil.rmtree(output, ignore_errors=True)
     _end(steps)
+
+
+@main.command("larger")
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--task", default="topics", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+def larger(bundle: Path, task: str, output: Path) -> None:
+    """Make OUTPUT/bundle and OUTPUT/peer: the size of BERT-base, with random weights."""
+    from bench.gpu.larger import BASE, larger_bundle, larger_peer
+
+    larger_bundle(bundle, task, output / "bundle")
+    larger_peer(BASE, output / "peer")
 
 
 @main.command("page")

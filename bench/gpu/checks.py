@@ -32,7 +32,7 @@ from schemas.variants import DeviceKind, Precision
 
 FP32_TOLERANCE = 1e-3
 """Largest difference of a probability between CUDA and a CPU, both in fp32."""
-AT_ONCE = 4
+AT_ONCE = 6
 TIMEOUT_S = 90.0
 
 

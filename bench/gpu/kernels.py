@@ -21,9 +21,9 @@ from schemas.text import Article, ModelText, model_text
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
 
-BATCH_TOKENS = (4096, 8192, 16384, 32768, 65536)
+BATCH_TOKENS = (8192, 16384, 32768)
 CHUNK_ROWS = (4096, 16384)
-ROUNDS = 3
+ROUNDS = 2
 SHOWN_KERNELS = 12
 
 
