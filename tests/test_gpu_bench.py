@@ -1,85 +1,84 @@
-"""What the benchmark on CUDA promises where there is none: it says so, and its page does too."""
+"""What the benchmark on a GPU promises: it runs unattended, and its page says what was not run."""
 
 from __future__ import annotations
 
-import itertools
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from batch.device import choose_device, cuda_problem
-from batch.scorer import Scored, open_scorer
-from bench import gpu
-from schemas.bundle import Bundle
+from batch.device import cuda_problem
+from bench.gpu import kernels, page
+from bench.gpu.__main__ import RESULTS, main
+from bench.gpu.steps import Steps, read_steps
 
-RECORD = gpu.Record(
-    gpu="GPU of a test",
-    versions={"onnxruntime": "1.2.3"},
-    articles=4096,
-    rounds=5,
-    batch_size=64,
-    articles_per_s={
-        "narrascan fp16": 3000.0,
-        "transformers.pipeline fp16": 1500.0,
-    },
-)
+SCRIPT = Path(page.__file__).with_name("unattended.sh")
 
 
 @pytest.mark.skipif(cuda_problem() is None, reason="CUDA works here")
-def test_without_cuda_the_benchmark_ends_at_once() -> None:
-    """Exit 1 with what is missing, before a bundle is looked for."""
-    result = CliRunner().invoke(gpu.main, ["--bundle", "nowhere"])
+def test_without_cuda_the_benchmark_ends_at_once(bundle: Path, tmp_path: Path) -> None:
+    """Exit 1 with what is missing, and no results."""
+    results = tmp_path / "gpu.json"
+    words = ["checks", "--bundle", str(bundle), "--task", "narrative", "--results", str(results)]
+    result = CliRunner().invoke(main, words)
 
     assert result.exit_code == 1
     assert result.output.startswith("Error: this benchmark needs CUDA: ")
-    assert not gpu.RESULTS.exists()
+    assert not results.exists()
 
 
-def test_the_page_says_that_nothing_was_run() -> None:
-    """Until there are results beside it."""
-    shown = gpu.PAGE.read_text(encoding="utf-8")
+def test_checks_can_be_tried_out_on_a_cpu(bundle: Path, tmp_path: Path) -> None:
+    """Every check that needs no GPU passes on a CPU, through batch-classify itself."""
+    results = tmp_path / "gpu.json"
+    words = ["checks", "--bundle", str(bundle), "--task", "narrative", "--device", "cpu"]
+    words += ["--results", str(results), "--work", str(tmp_path / "work")]
+    result = CliRunner().invoke(main, words)
+    steps = read_steps(results)
 
-    assert gpu.RESULTS.exists() or shown == gpu.page(None)
-    assert "Not yet run" in gpu.page(None)
-
-
-def test_the_page_gives_speeds_against_the_pipeline() -> None:
-    """As articles a second and as a ratio."""
-    shown = gpu.page(RECORD)
-
-    assert "Not yet run" not in shown
-    assert "| narrascan fp16 | 3,000 | 2.00 |" in shown
-    assert "GPU of a test; onnxruntime 1.2.3. 4,096 articles" in shown
+    assert result.exit_code == 0, result.output
+    assert {"doctor", "fp32 as a CPU", "fp32 same bits", "killed and resumed"} <= set(steps)
+    assert steps["fp32 same bits"]["arrangements"] == ["again", "small-chunks", "shuffled"]
 
 
-def test_contenders_take_turns_and_the_first_round_does_not_count() -> None:
-    """Each round every contender scores every text once; medians are of the later rounds."""
-    turns: list[str] = []
-    ticks = itertools.chain([0, 99, 0, 99], itertools.cycle([0, 2, 0, 4]))
-    found = gpu.interleave(
-        {
-            "first": lambda texts: turns.append("first"),
-            "other": lambda texts: turns.append("other"),
-        },
-        ["a", "b", "c", "d"],
-        rounds=3,
-        clock=lambda: float(next(ticks)),
-    )
+def test_a_failed_step_leaves_its_error_and_the_next_one_runs(tmp_path: Path) -> None:
+    """And a later run of the benchmark replaces the steps that it repeats, and keeps the others."""
+    file = tmp_path / "gpu.json"
 
-    assert turns == ["first", "other"] * 4
-    assert found == {"first": 2.0, "other": 1.0}
+    def fail() -> dict[str, object]:
+        raise AssertionError("a probability differs by 0.5")
+
+    first = Steps(file)
+    first.run("fails", fail)
+    first.run("passes", lambda: {"rows": 3})
+    second = Steps(file)
+    second.run("passes", lambda: {"rows": 4})
+
+    assert second.failed == ["fails"]
+    assert "a probability differs by 0.5" in str(read_steps(file)["fails"]["error"])
+    assert read_steps(file)["passes"]["rows"] == 4
 
 
-def test_both_sides_score_the_same_texts(bundle: Path, checkpoint: Path) -> None:
-    """On a CPU here: the same texts, the same labels, long texts cut and not refused."""
-    device, opened = choose_device("cpu"), Bundle.open(bundle)
-    scorer = open_scorer(opened, "narrative", device, precision="fp32")
-    texts = ["Aid is wasted by officials.", "Talks now, or war for ever. " * 60]
-    own = gpu.ours(scorer)(texts)
-    other = gpu.theirs(scorer, checkpoint, opened.files.tokenizer, device, 2)(texts)
+def test_the_page_is_the_one_of_the_results() -> None:
+    """What was not measured is named at its beginning."""
+    text = page.PAGE.read_text(encoding="utf-8")
 
-    assert isinstance(own, Scored)
-    assert isinstance(other, list)
-    assert own.truncated.tolist() == [False, True]
-    assert [len(row) for row in other] == [own.probabilities.shape[1]] * 2
+    assert text == page.render(read_steps(RESULTS))
+    assert ("**Not measured yet**" in text) == bool(page.EXPECTED.keys() - read_steps(RESULTS))
+
+
+def test_busy_time_counts_overlaps_once() -> None:
+    """Kernels of two streams at the same time are one busy GPU."""
+    spans = [(0, 1_000_000_000), (500_000_000, 2_000_000_000), (3_000_000_000, 4_000_000_000)]
+
+    assert kernels.busy_seconds(spans) == 3.0
+
+
+def test_the_unattended_script_calls_verbs_that_exist() -> None:
+    """And bash can parse it."""
+    text = SCRIPT.read_text(encoding="utf-8")
+    called = {line.split()[3] for line in text.splitlines() if line.startswith("gpu ")}
+
+    assert subprocess.run(["bash", "-n", str(SCRIPT)], check=False).returncode == 0
+    assert called <= set(main.commands)
+    assert {"checks", "speed", "whole", "kernels"} <= called

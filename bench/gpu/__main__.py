@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,14 +20,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from batch.device import choose_device, cuda_problem, gpu_model
+from batch.graph_file import GraphFile
 from batch.scorer import load_tokenizer, open_scorer
 from bench.contender import MAX_TOKENS
 from bench.contenders import Corpus
+from bench.contenders import peer_model as make_peer
 from bench.gpu import checks, kernels, speed
 from bench.gpu.page import PAGE, write_page
 from bench.gpu.steps import Facts, Steps
 from bench.texts import corpus_table
 from bench.widened import widened_bundle
+from exporter.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.text import ModelText
 from schemas.tokens import TextTokenizer
@@ -84,7 +88,11 @@ def check(
 
 @main.command("speed")
 @measured
-@click.option("--peer-model", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option(
+    "--peer-model",
+    type=click.Path(path_type=Path, exists=True),
+    help="A classifier of transformers.  [default: made of the encoder of the bundle]",
+)
 @click.option("--peer-path", default="", help="PYTHONPATH of the peers, if it is another one.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--name", default="", help="Of the encoder, where several are compared.")
@@ -95,7 +103,7 @@ def compare(
     work: Path,
     results: Path,
     device: DeviceKind,
-    peer_model: Path,
+    peer_model: Path | None,
     peer_path: str,
     rounds: int,
     name: str,
@@ -104,18 +112,25 @@ def compare(
     """Articles a second against transformers.pipeline and sentence-transformers, all in fp16."""
     steps = _steps(results, device)
     bundle = _widened(bundle, task, work)
+    peer = peer_model or _peer(bundle, task, work / "peer")
     for length, rows in _rows(device).items():
         corpus = _tokenized(bundle, work, length, rows)
-        ours = dict.fromkeys(checks.precisions(device), bundle)
-        if not fp32:
-            del ours["fp32"]
-        models = {**ours, **dict.fromkeys(speed.PEERS, peer_model)}
-        few = min(PEER_ROWS, rows)
-        counts = {each: few if each in speed.PEERS else rows for each in models}
+        models = dict.fromkeys(speed.PEERS, peer)
+        counts = dict.fromkeys(speed.PEERS, min(PEER_ROWS, rows))
+        for precision in checks.precisions(device):
+            if fp32 or precision != "fp32":
+                models[precision], counts[precision] = bundle, rows
         steps.run(
-            f"speed {name} {length}".replace("  ", " "),
-            lambda corpus=corpus, models=models, counts=counts: speed.compare(
-                corpus, models, counts, task, device=device, rounds=rounds, peer_path=peer_path
+            _joined("speed", name, length),
+            partial(
+                speed.compare,
+                corpus,
+                models,
+                counts,
+                task,
+                device=device,
+                rounds=rounds,
+                peer_path=peer_path,
             ),
         )
     _end(steps)
@@ -144,21 +159,19 @@ def profile(
         corpus = _corpus(work, length, rows)
         scorer = open_scorer(opened, task, chosen, precision=precision)
         texts = kernels.read_texts(corpus, scorer)
-        label = f"{name} {precision} {length}".strip()
         steps.run(
-            f"tokenizer {length}",
-            lambda scorer=scorer, texts=texts: kernels.tokenizer_speed(scorer.runner, texts),
+            _joined("tokenizer", length), partial(kernels.tokenizer_speed, scorer.runner, texts)
         )
         tokenized = scorer.runner.tokenise(texts)
         if device == "cuda":
             steps.run(
-                f"kernels {label}",
-                lambda scorer=scorer, texts=tokenized: kernels.kernel_times(scorer.runner, texts),
+                _joined("kernels", name, precision, length),
+                partial(kernels.kernel_times, scorer.runner, tokenized),
             )
         if sweep:
             steps.run(
-                f"batch sizes {label}",
-                lambda corpus=corpus: kernels.batch_sizes(opened, task, chosen, precision, corpus),
+                _joined("batch sizes", name, precision, length),
+                partial(kernels.batch_sizes, opened, task, chosen, precision, corpus),
             )
     _end(steps)
 
@@ -194,8 +207,8 @@ def whole(
         for output, shard in zip(outputs, shards, strict=True)
     ]
     steps.run(
-        " ".join(["whole run", *([name] if name else []), f"x{processes}", *options]),
-        lambda: speed.side_by_side(commands, outputs, TIMEOUT_S),
+        _joined("whole run", name, f"x{processes}", *options),
+        partial(speed.side_by_side, commands, outputs, TIMEOUT_S),
     )
     for output in outputs:
         shutil.rmtree(output, ignore_errors=True)
@@ -208,10 +221,10 @@ def whole(
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def larger(bundle: Path, task: str, output: Path) -> None:
     """Make OUTPUT/bundle and OUTPUT/peer: the size of BERT-base, with random weights."""
-    from bench.gpu.larger import BASE, larger_bundle, larger_peer
+    from bench.gpu.larger import larger_bundle, larger_peer
 
     larger_bundle(bundle, task, output / "bundle")
-    larger_peer(BASE, output / "peer")
+    larger_peer(bundle, output / "peer")
 
 
 @main.command("page")
@@ -228,7 +241,7 @@ def _steps(results: Path, device: DeviceKind) -> Steps:
     if problem is not None:
         raise click.ClickException(f"this benchmark needs CUDA: {problem}")
     steps = Steps(results)
-    steps.run("machine", lambda: _machine(device))
+    steps.run("machine", partial(_machine, device))
     return steps
 
 
@@ -252,6 +265,11 @@ def _machine(device: DeviceKind) -> Facts:
     }
 
 
+def _joined(*words: str) -> str:
+    """Name of a step: its words, without those that are empty."""
+    return " ".join(word for word in words if word)
+
+
 def _rows(device: DeviceKind) -> dict[str, int]:
     """Texts by corpus; few where the scripts are only tried out."""
     return ROWS if device == "cuda" else {name: rows // 64 for name, rows in ROWS.items()}
@@ -271,6 +289,11 @@ def _widened(bundle: Path, task: str, work: Path) -> Path:
     return (
         folder if folder.exists() else widened_bundle(bundle, task, folder, max_tokens=MAX_TOKENS)
     )
+
+
+def _peer(bundle: Path, task: str, folder: Path) -> Path:
+    graph = GraphFile.of_bundle(Bundle.open(bundle), (task,), "fp32")
+    return folder if folder.exists() else make_peer(metadata_of(graph, task), folder)
 
 
 def _tokenized(bundle: Path, work: Path, name: str, rows: int) -> Corpus:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def precisions(device: DeviceKind) -> tuple[Precision, ...]:
 def run_checks(subject: Subject, steps: Steps) -> None:
     """Every check, the most telling first."""
     subject.work.mkdir(parents=True, exist_ok=True)
-    steps.run("doctor", lambda: _doctor(subject))
+    steps.run("doctor", partial(_doctor, subject))
     shuffled = _shuffled(subject)
     arrangements: dict[str, tuple[list[str], Path]] = {
         "first": ([], subject.corpus),
@@ -118,16 +119,16 @@ def run_checks(subject: Subject, steps: Steps) -> None:
         }
         results = {name: future.result() for name, future in ended.items()}
     for precision in precisions(subject.device):
-        steps.run(f"{precision} as a CPU", lambda each=precision: _like_cpu(subject, results, each))
+        steps.run(f"{precision} as a CPU", partial(_like_cpu, subject, results, precision))
         steps.run(
             f"{precision} same bits",
-            lambda each=precision: _same_bits(subject, results, each, list(arrangements)),
+            partial(_same_bits, subject, results, precision, list(arrangements)),
         )
     if subject.device == "cuda":
-        steps.run("little GPU memory", lambda: _little_memory(subject))
-    steps.run("hidden GPUs", lambda: _hidden(subject))
-    steps.run("unknown GPU", lambda: _unknown(subject))
-    steps.run("killed and resumed", lambda: _killed(subject))
+        steps.run("little GPU memory", partial(_little_memory, subject))
+    steps.run("hidden GPUs", partial(_hidden, subject))
+    steps.run("unknown GPU", partial(_unknown, subject))
+    steps.run("killed and resumed", partial(_killed, subject))
 
 
 def _doctor(subject: Subject) -> Facts:

@@ -87,7 +87,7 @@ def kernel_times(runner: LogitRunner, texts: Sequence[TokenisedText]) -> Facts:
     from torch.profiler import ProfilerActivity, profile
 
     runner.logits(texts)
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         started = time.perf_counter()
         runner.logits(texts)

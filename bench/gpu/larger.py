@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PreTrainedTokenizerFast,
+)
 
 from batch.graph_file import GraphFile
 from exporter.fuse import fuse
@@ -48,7 +53,13 @@ def larger_bundle(bundle: Path, task: str, folder: Path, config: BertConfig = BA
     return folder
 
 
-def larger_peer(config: BertConfig, folder: Path) -> Path:
-    """A classifier of transformers of the same size; the caller adds a tokenizer."""
+def larger_peer(bundle: Path, folder: Path, config: BertConfig = BASE) -> Path:
+    """A classifier of transformers of the same size, with the tokenizer of the bundle."""
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(Bundle.open(bundle).files.tokenizer),
+        model_input_names=["input_ids", "attention_mask"],
+        pad_token="[PAD]",
+    )
+    tokenizer.save_pretrained(folder)
     return folder

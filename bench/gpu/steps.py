@@ -14,6 +14,12 @@ Facts = Mapping[str, object]
 """What a step measured; JSON values."""
 
 
+def read_steps(file: Path) -> dict[str, Facts]:
+    """Facts of the steps that were run so far, by name. Raises OSError if there are none."""
+    steps: dict[str, Facts] = json.loads(file.read_text(encoding="utf-8"))
+    return steps
+
+
 class Steps:
     """Facts of finished steps in a JSON file, written after every one of them.
 
@@ -22,7 +28,7 @@ class Steps:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.facts: dict[str, Facts] = json.loads(file.read_text()) if file.exists() else {}
+        self.facts = read_steps(file) if file.exists() else {}
 
     def run(self, name: str, step: Callable[[], Facts]) -> Facts:
         """Run a step and store its facts, or its error; the next step runs either way."""
