@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch.stop import GRACE_S, StopSwitch
+from batch.pipeline.stop import GRACE_S, StopSwitch
 from schemas.streams import guard_streams
 
 

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from batch.command import CommandGroup, LoggedCommand
-from batch.exit_codes import FAILED
-from batch.exits import check_quarantine, exit_codes, show_results, told
-from batch.parameters import (
+from batch.cli_types import (
     MAX_CHUNK_ROWS,
     MAX_THREADS,
     MAX_TOKENS_PER_BATCH,
@@ -25,14 +22,17 @@ from batch.parameters import (
     WritablePath,
     require_signature,
 )
-from batch.stop import StopSwitch, json_message
+from batch.command import CommandGroup, LoggedCommand
+from batch.exit_codes import FAILED
+from batch.exits import check_quarantine, exit_codes, show_results, told
+from batch.pipeline.stop import StopSwitch, json_message
 from schemas import errors
 from schemas.printable import json_line, printable, printable_lines
 from schemas.streams import shows_all_letters
 
 if TYPE_CHECKING:
     from batch.options import RunOptions
-    from batch.progress import RunProgress
+    from batch.pipeline.progress import RunProgress
 
 
 @click.group(cls=CommandGroup, default="run", default_if_no_args=False)
@@ -230,7 +230,7 @@ def run(
       batch-classify test.parquet --task topics --gold-column labels --log-format json
     """
     from batch.options import RunOptions
-    from batch.progress import make_progress
+    from batch.pipeline.progress import make_progress
 
     switch = _stop_switch(context, log_format)
     switch.set_deadline(deadline)
@@ -286,12 +286,12 @@ def merge(
       batch-classify articles/ --task narrative --shard 2/2 --output shards/2
       batch-classify merge shards/1 shards/2 --output scored
     """
-    from batch.progress import make_progress
+    from batch.pipeline.progress import make_progress
 
     progress = make_progress(log_format)
     switch = _stop_switch(context, log_format)
     with switch.listening(), exit_codes(progress):
-        from batch.merge import merge as merge_shards
+        from batch.pipeline.merge import merge as merge_shards
 
         result = merge_shards(shards, output, progress, switch, overwrite=overwrite)
         progress.note("finished", f"{told(result.counts)}; {len(shards)} shards merged")
@@ -314,7 +314,7 @@ def doctor(bundle: Path | None, require_signature: Path | None) -> None:
     The bundle is checked file by file, with its signature, and each task scores a text. Exit 1 if a
     problem is found.
     """
-    from batch.doctor import examine
+    from batch.checks.doctor import examine
 
     default = Path("artifacts/bundle")
     problems = 0
@@ -350,7 +350,7 @@ def _named_columns(context: click.Context) -> frozenset[str]:
 
 
 def _score(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> None:
-    from batch.run import run as run_corpus
+    from batch.pipeline.run import run as run_corpus
 
     result = run_corpus(options, progress, switch)
     progress.note(
@@ -369,7 +369,7 @@ def _score(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> No
 
 
 def _dry_run(options: RunOptions, log_format: Literal["text", "json"], switch: StopSwitch) -> None:
-    from batch.estimate import estimate
+    from batch.pipeline.estimate import estimate
 
     expected = estimate(options, switch)
     if log_format == "json":

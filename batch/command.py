@@ -47,7 +47,7 @@ class LoggedCommand(Command):
         except click.ClickException as error:
             if not _wants_json(words):
                 raise
-            from batch.progress import make_progress
+            from batch.pipeline.progress import make_progress
 
             progress = make_progress("json")
             progress.note("error", f"Error: {error.format_message()}", kind=type(error).__name__)

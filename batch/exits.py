@@ -16,7 +16,7 @@ from schemas.printable import printable
 
 if TYPE_CHECKING:
     from batch.output.record import Counts
-    from batch.progress import RunProgress
+    from batch.pipeline.progress import RunProgress
 
 
 def exit_code(error: errors.NarrascanError) -> int:

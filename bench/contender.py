@@ -93,9 +93,9 @@ def sentence_transformers(model: str, device: str) -> Score:
 
 def ours(bundle: str, task: str, precision: str, device_name: str) -> Score:
     """The scorer of `batch-classify`, with its default batch size."""
-    from batch.device import choose_device
-    from batch.precision import choose_precision
-    from batch.scorer import open_scorer
+    from batch.machine.device import choose_device
+    from batch.scoring.precision import choose_precision
+    from batch.scoring.scorer import open_scorer
     from schemas.bundle import Bundle
     from schemas.text import Article, model_text
 

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 from bench.texts import corpus_table
 from exporter.graph import embed_metadata
 from exporter.inspection import metadata_of

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import click
 
-from batch.parameters import Duration
+from batch.cli_types import Duration
 from bench.fuzz_case import Bench, Outcome, work
 from bench.fuzz_kinds import KINDS, Ground, kind_of, run_words
 

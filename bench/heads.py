@@ -17,11 +17,11 @@ import click
 import numpy as np
 import torch
 
-from batch.device import choose_device
-from batch.graph_file import GraphFile
-from batch.precision import precision_problem
-from batch.scorer import LogitRunner
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.precision import precision_problem
+from batch.scoring.scorer import LogitRunner
+from batch.scoring.session import TaskSession
 from bench.corpora import long_corpus
 from exporter.graph import trace_graph
 from schemas.bundle import BundleFiles

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
-from batch.device import choose_device
 from batch.engines import usable_engines
 from batch.engines.openvino import import_openvino
-from batch.machine import engine_and_cpu
+from batch.engines.versions import engine_and_cpu
+from batch.machine.device import choose_device
 from bench.speed import ROUNDS, SIDE, measure_peak
 from schemas.metadata import ArtefactMetadata
 from schemas.variants import Precision

@@ -22,9 +22,9 @@ import click
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from batch.device import choose_device
 from batch.engines import usable_engines
-from batch.machine import engine_and_cpu
+from batch.engines.versions import engine_and_cpu
+from batch.machine.device import choose_device
 from bench.corpora import long_corpus, short_corpus, tiny_bundle
 from bench.widened import widened_bundle
 from schemas.markdown import markdown_table

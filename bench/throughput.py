@@ -17,10 +17,10 @@ import click
 import numpy as np
 import polars as pl
 
-from batch.device import choose_device
-from batch.graph_file import GraphFile
-from batch.precision import precision_problem
-from batch.scorer import load_tokenizer
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.precision import precision_problem
+from batch.scoring.scorer import load_tokenizer
 from bench.contender import MAX_TOKENS
 from bench.contenders import Contender, Corpus, peer_model
 from bench.corpora import long_corpus, news_corpus

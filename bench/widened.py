@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 from exporter.graph import embed_metadata
 from exporter.inspection import metadata_of
 from schemas.bundle import Bundle, BundleFiles, BundleManifest

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch.cli_types import NamedPath, WritablePath, require_signature
 from batch.command import CommandGroup
-from batch.parameters import NamedPath, WritablePath, require_signature
 from schemas.errors import NarrascanError, UsageError, error_text, listing
 from schemas.logs import set_up_logging
 from schemas.printable import json_line, printable, printable_json
@@ -108,7 +108,7 @@ def inspect(path: Path, as_json: bool) -> None:
       export-classifier inspect artifacts/bundle/narrative.onnx --json
     """
     with _told():
-        from batch.graph_file import GraphFile
+        from batch.engines.graph_file import GraphFile
         from exporter.card import model_card
         from exporter.inspection import BundleReport, read_metadata
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch.device import Device, choose_device
+from batch.machine.device import Device, choose_device
 from schemas.variants import ONLY_ON, Precision
 
 

@@ -19,7 +19,7 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfig
 
-from batch.session import INPUTS, LOGITS, task_logits
+from batch.scoring.session import INPUTS, LOGITS, task_logits
 from schemas.bundle import BundleFiles
 from schemas.errors import ExportError
 from schemas.metadata import ArtefactMetadata, shared_props

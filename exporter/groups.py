@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from batch.graph_file import GraphFile
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.scoring.session import TaskSession
 from exporter.devices import checking_device
 from exporter.variants import Reference
 from schemas.bundle import BundleFiles

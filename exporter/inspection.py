@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from batch.device import choose_device
-from batch.graph_file import GraphFile
-from batch.session import TaskSession
-from batch.signature import Signature, read_signature
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.session import TaskSession
+from batch.scoring.signature import Signature, read_signature
 from exporter.card import model_card
 from schemas.bundle import Bundle
 from schemas.errors import BundleError, listing

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from batch.device import choose_device
-from batch.graph_file import GraphFile
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.session import TaskSession
 from exporter.graph import GroupGraph
 from exporter.quantise import left_in_bf16, quantise, sweep
 from exporter.variants import WANTED_CHANGED_ARTICLES, Reference, fit_variant, gate

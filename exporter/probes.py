@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from batch.machine import engine_and_cpu
-from batch.scorer import LogitRunner
-from batch.session import TaskSession
+from batch.engines.versions import engine_and_cpu
+from batch.scoring.scorer import LogitRunner
+from batch.scoring.session import TaskSession
 from schemas.decision import FloatArray
 from schemas.metadata import Portability
 from schemas.probes import Probes

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.device import choose_device
 from batch.engines import slower_engines
-from batch.graph_file import GraphFile
-from batch.scorer import LogitRunner, load_tokenizer, open_scorer
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.scorer import LogitRunner, load_tokenizer, open_scorer
+from batch.scoring.session import TaskSession
 from exporter.card import model_card
 from exporter.decision import Decision, choose_decision
 from exporter.devices import checking_device

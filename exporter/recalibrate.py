@@ -13,12 +13,12 @@ import numpy as np
 from batch.corpus.reader import ChunkReader
 from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
 from batch.corpus.sources.urls import label_of
-from batch.device import choose_device
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
 from batch.options import RunOptions
-from batch.run import check_gold_labels, plan_run
-from batch.scorer import Scorer, open_scorer
-from batch.session import open_session
+from batch.pipeline.run import check_gold_labels, plan_run
+from batch.scoring.scorer import Scorer, open_scorer
+from batch.scoring.session import open_session
 from exporter.card import model_card
 from exporter.decision import choose_decision
 from exporter.devices import checking_device

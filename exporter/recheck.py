@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.cores import usable_cores
-from batch.device import choose_device
-from batch.doctor import signature_finding
+from batch.checks.doctor import signature_finding
+from batch.checks.findings import Finding
 from batch.engines import slower_engines
-from batch.findings import Finding
-from batch.graph_file import GraphFile
-from batch.machine import engine_and_cpu
-from batch.precision import precision_problem
-from batch.scorer import LogitRunner, Scorer, open_scorer
-from batch.signature import open_bundle
+from batch.engines.graph_file import GraphFile
+from batch.engines.versions import engine_and_cpu
+from batch.machine.cores import usable_cores
+from batch.machine.device import choose_device
+from batch.scoring.precision import precision_problem
+from batch.scoring.scorer import LogitRunner, Scorer, open_scorer
+from batch.scoring.signature import open_bundle
 from exporter.devices import checking_device
 from exporter.inspection import metadata_of
 from exporter.repeatable import rearranged

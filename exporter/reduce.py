@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from batch.device import choose_device, cuda_problem
 from batch.engines import engine_problem
-from batch.graph_file import GraphFile
-from batch.machine import cpu_features
-from batch.precision import precision_problem
-from batch.scorer import LogitRunner
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.machine.cpu import cpu_features
+from batch.machine.device import choose_device, cuda_problem
+from batch.scoring.precision import precision_problem
+from batch.scoring.scorer import LogitRunner
+from batch.scoring.session import TaskSession
 from exporter.devices import checking_device
 from exporter.fuse import fuse
 from exporter.graph import GroupGraph, embed_metadata, embed_shared_metadata

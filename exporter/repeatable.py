@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from batch.scorer import LogitRunner
+from batch.scoring.scorer import LogitRunner
 from schemas.decision import FloatArray
 from schemas.tokens import TokenisedText
 

@@ -6,7 +6,7 @@ import base64
 import os
 from pathlib import Path
 
-from batch.signature import INSTALL, MAX_KEY_BYTES, Signature, key_id
+from batch.scoring.signature import INSTALL, MAX_KEY_BYTES, Signature, key_id
 from schemas.bundle import Bundle
 from schemas.errors import UsageError
 from schemas.files import write_atomic

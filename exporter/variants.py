@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batch.scorer import LogitRunner, load_tokenizer
-from batch.session import TaskSession
+from batch.scoring.scorer import LogitRunner, load_tokenizer
+from batch.scoring.session import TaskSession
 from exporter.decision import Decision, choose_decision
 from schemas.config import DecisionConfig
 from schemas.decision import FloatArray, calibrate, decide

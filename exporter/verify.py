@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from batch.packing import PackedBatch, Shape, fill
-from batch.scorer import LogitRunner
-from batch.session import TaskSession
+from batch.scoring.packing import PackedBatch, Shape, fill
+from batch.scoring.scorer import LogitRunner
+from batch.scoring.session import TaskSession
 from schemas.decision import Calibration, FloatArray, calibrate, decide
 from schemas.errors import ExportError
 from schemas.metadata import Verification

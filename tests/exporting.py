@@ -6,8 +6,8 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from batch.device import choose_device
-from batch.scorer import Scorer, open_scorer
+from batch.machine.device import choose_device
+from batch.scoring.scorer import Scorer, open_scorer
 from exporter.cli import main
 from schemas.bundle import Bundle
 from schemas.variants import Precision

@@ -181,7 +181,7 @@ def test_what_fell_without_a_word_is_run_again(fuzz: Callable[..., list[Outcome]
         ('File "batch/engines/openvino.py", line 57 in __init__', True),
         ("<no Python frame>", True),
         ('File "/site-packages/pyarrow/parquet/core.py", line 350 in __init__', False),
-        ('File "batch/onnx_file.py", line 60 in check_onnx', False),
+        ('File "batch/engines/onnx_file.py", line 60 in check_onnx', False),
     ],
 )
 def test_an_engine_is_told_by_the_innermost_call(innermost: str, excused: bool) -> None:

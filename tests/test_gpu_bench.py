@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.device import cuda_problem
+from batch.machine.device import cuda_problem
 from bench.gpu import kernels, page
 from bench.gpu.__main__ import RESULTS, main
 from bench.gpu.steps import Steps, read_steps

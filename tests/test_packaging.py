@@ -45,7 +45,7 @@ def test_the_wheel_holds_the_four_rooms_and_the_report_template(wheel: zipfile.Z
     tops = {name.split("/")[0] for name in wheel.namelist() if ".dist-info" not in name}
 
     assert tops == {"schemas", "trainer", "exporter", "batch"}
-    assert "batch/templates/report.html.j2" in wheel.namelist()
+    assert "batch/report/templates/report.html.j2" in wheel.namelist()
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
 
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import image
 from transformers import AutoModelForSequenceClassification
 
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 from bench.contenders import Contender, Corpus
 from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from batch.corpus.sources.footers import PlannedFile
 from batch.corpus.sources.versions import CheckStop
+from batch.corpus.tasks import RunTasks
 from batch.corpus.types.scan import only_nulls
 from batch.corpus.types.uses import layouts
 from batch.options import RunOptions
-from batch.tasks import RunTasks
 from schemas.arrow_text import holds_labels
 from schemas.errors import CorpusError, listing, nearest
 from schemas.printable import printable

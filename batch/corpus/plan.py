@@ -11,9 +11,9 @@ from batch.corpus.columns import check_columns
 from batch.corpus.sources.files import CorpusListing, find_files
 from batch.corpus.sources.footers import PlannedFile, read_footer
 from batch.corpus.sources.versions import CheckStop, never_stop
+from batch.corpus.tasks import RunTasks
 from batch.corpus.types.kept import kept_columns
 from batch.options import RunOptions, Shard
-from batch.tasks import RunTasks
 from schemas.errors import CorpusError
 from schemas.text import TextSpec
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Protocol
 
-from batch.device import Device, installed_engines
+from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
-from batch.graph_file import GraphFile
-from batch.pipeline import is_out_of_memory
+from batch.machine.device import Device
+from batch.machine.memory import is_out_of_memory
 from schemas.decision import FloatArray
 from schemas.errors import BundleError
 from schemas.tokens import InputArray
@@ -99,8 +98,3 @@ def open_engine(
     from batch.engines.onnxruntime import OnnxruntimeSession
 
     return OnnxruntimeSession(graph, device, threads=threads)
-
-
-def engine_versions(engine: EngineName) -> dict[str, str]:
-    """Version of the package, or packages, of an engine; scores depend on it."""
-    return installed_engines() if engine == "onnxruntime" else {engine: version(engine)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from batch.device import Device
+from batch.machine.device import Device
 from schemas.decision import FloatArray
 from schemas.tokens import InputArray
 

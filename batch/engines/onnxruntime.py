@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from batch.cores import streams_of, usable_cores
-from batch.device import Device, import_engine
 from batch.engines.buffers import BoundBuffers
+from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
-from batch.graph_file import GraphFile
+from batch.machine.cores import streams_of, usable_cores
+from batch.machine.device import Device, import_engine
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line

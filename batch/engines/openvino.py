@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from batch.cores import streams_of, usable_cores
-from batch.device import Device
+from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
-from batch.graph_file import GraphFile
+from batch.machine.cores import streams_of, usable_cores
+from batch.machine.device import Device
 from schemas.decision import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.metadata import PREFIX

@@ -1,4 +1,4 @@
 """Output stage: scored rows become parts, markers, report and run.json.
 
-Must not import `batch.run`.
+Must not import `batch.pipeline.run`.
 """

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from batch.output.identity import RunKey, differences, without_fingerprints
 from batch.output.marker import ChunkAddress, Marker
 from batch.output.parts import part_name, write_part
-from batch.stats import RunStats
+from batch.report.stats import RunStats
 from schemas.errors import LockedError, OutputError, listing
 from schemas.files import FileFacts, atomic_path, remedy, write_atomic
 from schemas.json_values import parse_json

@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from batch.corpus.plan import Chunk, Plan
-from batch.device import Device, gpu_model
-from batch.engines import engine_versions
-from batch.machine import processor_class
+from batch.engines.versions import engine_versions
+from batch.machine.cpu import processor_class
+from batch.machine.device import Device, gpu_model
 from batch.options import RunOptions
 from batch.output.marker import ChunkAddress
 from schemas.bundle import Bundle

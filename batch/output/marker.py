@@ -6,7 +6,7 @@ import hashlib
 
 from pydantic import BaseModel, ConfigDict
 
-from batch.stats import RunStats
+from batch.report.stats import RunStats
 from schemas.files import FileFacts
 
 

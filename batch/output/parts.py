@@ -13,7 +13,7 @@ from batch.corpus.decode import bad_utf8
 from batch.corpus.plan import Chunk
 from batch.corpus.reader import Rows
 from batch.corpus.types.output_types import holds_text
-from batch.scorer import Scored, label_slices
+from batch.scoring.scorer import Scored, label_slices
 from schemas.errors import OutputError
 from schemas.files import atomic_path, remedy
 from schemas.tables import (

@@ -6,9 +6,9 @@ import json
 
 from batch.output.folder import OutputFolder
 from batch.output.record import Counts, RunFacts, Timings, run_record
-from batch.page import write_report
-from batch.report import JointReport, Report, build_report
-from batch.totals import MergedStats
+from batch.report.build import JointReport, Report, build_report
+from batch.report.page import write_report
+from batch.report.totals import MergedStats
 from schemas.errors import OutputError
 from schemas.files import FileFacts, remedy
 

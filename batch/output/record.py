@@ -14,8 +14,8 @@ from batch.corpus.sources.urls import redacted
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunKey
-from batch.scorer import Scorer
-from batch.totals import MergedStats, merge_stats
+from batch.report.totals import MergedStats, merge_stats
+from batch.scoring.scorer import Scorer
 from schemas.files import FileFacts
 from schemas.metadata import SCHEMA_VERSION
 

@@ -19,9 +19,9 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 
-from batch.device import choose_device, cuda_problem, gpu_model
-from batch.graph_file import GraphFile
-from batch.scorer import load_tokenizer, open_scorer
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device, cuda_problem, gpu_model
+from batch.scoring.scorer import load_tokenizer, open_scorer
 from bench.contender import MAX_TOKENS
 from bench.contenders import Corpus
 from bench.contenders import peer_model as make_peer

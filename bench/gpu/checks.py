@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 from bench.gpu.steps import Facts, Steps
 from exporter.inspection import metadata_of
 from exporter.reduce import FP16_TOLERANCE

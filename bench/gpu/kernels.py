@@ -13,8 +13,8 @@ from statistics import median
 
 import pyarrow.parquet as pq
 
-from batch.device import Device
-from batch.scorer import LogitRunner, Scorer, open_scorer
+from batch.machine.device import Device
+from batch.scoring.scorer import LogitRunner, Scorer, open_scorer
 from bench.gpu.steps import Facts
 from schemas.bundle import Bundle
 from schemas.text import Article, ModelText, model_text

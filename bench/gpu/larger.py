@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 from exporter.fuse import fuse
 from exporter.graph import embed_metadata, trace_graph
 from exporter.inspection import metadata_of

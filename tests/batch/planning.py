@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from batch.corpus.plan import Plan, make_plan
 from batch.corpus.reader import ChunkReader
+from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
-from batch.tasks import RunTasks
 from schemas.text import TextSpec
 
 SPEC = TextSpec()

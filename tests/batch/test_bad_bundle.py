@@ -15,10 +15,10 @@ import pytest
 from click.testing import Result
 from onnx import helper, numpy_helper
 
-from batch.device import Device, installed_engines
+from batch.engines.graph_file import GraphFile
 from batch.engines.onnxruntime import OnnxruntimeSession
 from batch.engines.openvino import OpenvinoSession
-from batch.graph_file import GraphFile
+from batch.machine.device import Device, installed_engines
 from schemas.errors import BundleError
 
 Write = Callable[..., Path]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from batch.cli import main
-from batch.device import CPU_PROVIDER, Device, import_engine
+from batch.engines.graph_file import GraphFile
 from batch.engines.onnxruntime import OnnxruntimeSession, provider_options
-from batch.graph_file import GraphFile
+from batch.machine.device import CPU_PROVIDER, Device, import_engine
 from schemas.bundle import Bundle
 
 CPU = Device("cpu", 0, "for tests")
@@ -101,8 +101,8 @@ def test_provider_options_are_those_of_the_device() -> None:
 
 def test_the_limit_of_a_gpus_memory_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--gpu-memory-limit 8GB` is what CUDA is opened with; a CPU has no use for it."""
-    monkeypatch.setattr("batch.device.cuda_problem", lambda index=0: None)
-    from batch.device import choose_device
+    monkeypatch.setattr("batch.machine.device.cuda_problem", lambda index=0: None)
+    from batch.machine.device import choose_device
 
     found = [choose_device(name, memory_bytes=8).memory_bytes for name in ("auto", "cuda:1", "cpu")]
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from click.testing import Result
 
-from batch.cache import LogitCache
+from batch.scoring.cache import LogitCache
 from schemas.decision import FloatArray
 from schemas.tokens import IdArray
 from tests.exporting import export_classifier

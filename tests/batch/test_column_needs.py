@@ -12,7 +12,7 @@ import pytest
 
 from batch.corpus.plan import make_plan
 from batch.corpus.reader import ChunkReader
-from batch.tasks import RunTasks
+from batch.corpus.tasks import RunTasks
 from schemas.errors import CorpusError
 from schemas.text import TextSpec
 from tests.batch.planning import SPEC, column, options, planned

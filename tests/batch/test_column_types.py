@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from batch.corpus.plan import make_plan
+from batch.corpus.tasks import RunTasks
 from batch.corpus.types.convert import convert
 from batch.corpus.types.output_types import readable_type, typed
-from batch.tasks import RunTasks
 from schemas.errors import CorpusError, StoppedError
 from tests.batch.every_type import EVERY_TYPE
 from tests.batch.planning import SPEC, column, kept, options, planned

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from batch.cores import MOST_STREAMS, streams_of
-from batch.device import Device, choose_device
 from batch.engines import engine_problem, open_engine, open_fastest, usable_engines
+from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
-from batch.graph_file import GraphFile
-from batch.scorer import LogitRunner, load_tokenizer
-from batch.session import TaskSession
+from batch.machine.cores import MOST_STREAMS, streams_of
+from batch.machine.device import Device, choose_device
+from batch.scoring.scorer import LogitRunner, load_tokenizer
+from batch.scoring.session import TaskSession
 from schemas.bundle import Bundle
 from schemas.text import ModelText
 from schemas.variants import ENGINES, EngineName, Precision
@@ -37,9 +37,9 @@ FIRST_BATCHES = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from batch.device import choose_device
+from batch.machine.device import choose_device
 from batch.engines import open_engine
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 
 graph = GraphFile.of_path(Path(sys.argv[1]))
 session = open_engine(graph, choose_device("cpu"), sys.argv[2], precision="fp32", threads=8)
@@ -189,7 +189,8 @@ def test_a_graph_that_openvino_cannot_open_goes_to_onnxruntime(tmp_path: Path) -
 def test_without_openvino_onnxruntime_runs_fp32() -> None:
     """It is an extra: nothing else changes where it is not installed."""
     code = (
-        "import sys; sys.modules['openvino'] = None; from batch.device import choose_device; "
+        "import sys; sys.modules['openvino'] = None; "
+        "from batch.machine.device import choose_device; "
         "from batch.engines import usable_engines; "
         "print(*usable_engines('fp32', choose_device('cpu')))"
     )

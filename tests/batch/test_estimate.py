@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from batch.estimate import PLACES, ROWS_A_PLACE, Estimate
+from batch.pipeline.estimate import PLACES, ROWS_A_PLACE, Estimate
 
 Write = Callable[..., Path]
 Command = Callable[..., Result]

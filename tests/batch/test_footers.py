@@ -15,8 +15,8 @@ from pyarrow.parquet import encryption
 from batch.corpus.plan import make_plan
 from batch.corpus.sources.files import find_files
 from batch.corpus.sources.footers import read_footer
+from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
-from batch.tasks import RunTasks
 from schemas.errors import CorpusError, StoppedError
 from schemas.text import TextSpec
 

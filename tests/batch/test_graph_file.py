@@ -15,11 +15,11 @@ from click.testing import Result
 from onnx import helper
 from openvino import opset13
 
-from batch.device import Device
 from batch.engines import open_engine, usable_engines
-from batch.graph_file import GraphFile
-from batch.onnx_file import check_onnx
-from batch.session import open_session
+from batch.engines.graph_file import GraphFile
+from batch.engines.onnx_file import check_onnx
+from batch.machine.device import Device
+from batch.scoring.session import open_session
 from exporter.graph import embed_shared_metadata
 from exporter.inspection import read_metadata
 from schemas.bundle import Bundle

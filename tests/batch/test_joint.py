@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from click.testing import Result
 
-from batch.report import JointReport
-from batch.tasks import RunTasks
+from batch.corpus.tasks import RunTasks
+from batch.report.build import JointReport
 from schemas.errors import UsageError
 from schemas.tables import reserved_columns
 from tests.batch.test_exactly_once import finished_chunks, running

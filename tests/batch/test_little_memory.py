@@ -11,17 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch.chunks import ChunkWorker, do_chunks
 from batch.corpus.sources.hashing import fingerprint_file
-from batch.device import Device
+from batch.machine.device import Device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunIdentity
-from batch.progress import JsonProgress
-from batch.run import Model, identify_model, plan_run
-from batch.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
-from batch.session import open_session
-from batch.stop import StopSwitch
+from batch.pipeline.chunks import ChunkWorker, do_chunks
+from batch.pipeline.progress import JsonProgress
+from batch.pipeline.run import Model, identify_model, plan_run
+from batch.pipeline.stop import StopSwitch
+from batch.scoring.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
+from batch.scoring.session import open_session
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import OutOfMemoryError
@@ -35,7 +35,7 @@ Contents = Callable[[Path], dict[str, bytes]]
 LIMITED = """
 import resource, sys
 import pyarrow.parquet, onnxruntime, tokenizers
-import batch.run  # what the code itself takes is not limited
+import batch.pipeline.run  # what the code itself takes is not limited
 from batch.cli import main
 from batch.engines.openvino import openvino_problem
 openvino_problem("fp32")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.cgroup import read_limits
-from batch.cores import allowed_cores, usable_cores
-from batch.device import Device, cuda_problem, gpu_model
-from batch.machine import ENVIRONMENT, cpu_features, free_memory_bytes, processor_class
+from batch.machine.cgroup import read_limits
+from batch.machine.cores import allowed_cores, usable_cores
+from batch.machine.cpu import ENVIRONMENT, cpu_features, free_memory_bytes, processor_class
+from batch.machine.device import Device, cuda_problem, gpu_model
 from schemas.errors import DeviceError
 
 GB = 10**9

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from batch import domains
+from batch.report import domains
 from batch.cli import main
-from batch.counting import ChunkStats
-from batch.domains import DomainRanking
-from batch.report import Report
-from batch.stats import RunStats
-from batch.totals import merge_stats
+from batch.report.build import Report
+from batch.report.counting import ChunkStats
+from batch.report.domains import DomainRanking
+from batch.report.stats import RunStats
+from batch.report.totals import merge_stats
 from tests.batch.test_report import of_domains
 
 Command = Callable[..., Result]

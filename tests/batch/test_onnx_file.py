@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from batch.onnx_file import check_onnx
+from batch.engines.onnx_file import check_onnx
 from exporter.cli import main
 from schemas.errors import BundleError
 from tests.strategies import STEADY

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.packing import BatchShapes
+from batch.scoring.packing import BatchShapes
 
 Ids: TypeAlias = npt.NDArray[np.int32]
 

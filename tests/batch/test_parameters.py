@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from batch.cli import main as batch_main
 from batch.exits import check_quarantine
 from batch.output.record import Counts
-from batch.progress import make_progress
+from batch.pipeline.progress import make_progress
 from exporter.cli import main as exporter_main
 from schemas.durations import MAX_DURATION_S, parse_duration
 

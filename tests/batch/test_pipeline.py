@@ -8,7 +8,9 @@ from contextlib import closing
 import pyarrow as pa
 import pytest
 
-from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
+from batch.machine.memory import is_out_of_memory
+from batch.pipeline.write_behind import WriteBehind
+from batch.scoring.prefetch import make_ahead
 from schemas.errors import CorpusError, StoppedError
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.counting import ChunkStats, count_rows
-from batch.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains, short_name
-from batch.page import DETAILED_DOMAINS, render_html, write_report
-from batch.report import JointReport, Report, build_report, notices
-from batch.stats import RunStats
-from batch.totals import TaskStats, merge_stats
+from batch.report.build import JointReport, Report, build_report, notices
+from batch.report.counting import ChunkStats, count_rows
+from batch.report.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains, short_name
+from batch.report.page import DETAILED_DOMAINS, render_html, write_report
+from batch.report.stats import RunStats
+from batch.report.totals import TaskStats, merge_stats
 
 NASTY = ("<script>alert(1)</script>", 'he said "no" & left', "Überwachung — قصص")
 VOID = {"meta", "br", "path"}

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.device import Device
-from batch.scorer import Scorer, open_scorer
+from batch.machine.device import Device
+from batch.scoring.scorer import Scorer, open_scorer
 from schemas.bundle import Bundle
 from schemas.text import Article, ModelText, model_text
 

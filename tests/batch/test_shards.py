@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 
 from batch.cli import main
 from batch.corpus.plan import chunks_of, make_plan
+from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions, Shard
 from batch.output.marker import Marker
-from batch.tasks import RunTasks
 from schemas.text import TextSpec
 
 Write = Callable[..., Path]

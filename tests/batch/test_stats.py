@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batch import counting
-from batch.counting import STATUSES, ChunkStats, count_rows
-from batch.domains import NO_DOMAIN
-from batch.stats import RunStats
-from batch.totals import DomainStats, TaskStats, merge_stats
+from batch.report import counting
+from batch.report.counting import STATUSES, ChunkStats, count_rows
+from batch.report.domains import NO_DOMAIN
+from batch.report.stats import RunStats
+from batch.report.totals import DomainStats, TaskStats, merge_stats
 from schemas.decision import FloatArray
 from schemas.metrics import CountArray
 from schemas.tasks import BoolArray

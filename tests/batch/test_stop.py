@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from batch.stop import GRACE_S, StopSwitch
+from batch.pipeline.stop import GRACE_S, StopSwitch
 from schemas.errors import StoppedError
 
 Write = Callable[..., Path]
@@ -45,11 +45,11 @@ IN_C = "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire(
 IN_PYTHON = "[time.sleep(0.05) for _ in iter(int, 1)]"
 
 STAGES = {
-    "bundle": ("batch.run", "open_bundle"),
-    "model": ("batch.run", "open_scorer"),
+    "bundle": ("batch.pipeline.run", "open_bundle"),
+    "model": ("batch.pipeline.run", "open_scorer"),
     "listing": ("batch.corpus.plan", "find_files"),
     "footers": ("batch.corpus.plan", "read_footer"),
-    "gold": ("batch.run", "check_gold"),
+    "gold": ("batch.pipeline.run", "check_gold"),
     "finished parts": ("batch.output.folder", "FileFacts.of"),
     "writing": ("batch.output.folder", "write_part"),
     "report": ("batch.output.publish", "write_report"),

@@ -29,11 +29,11 @@ from batch.corpus.sources.footers import open_parquet, read_footer
 from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
 from batch.corpus.sources.source import SourceFile
 from batch.corpus.sources.versions import remote_version
+from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
-from batch.progress import JsonProgress
-from batch.run import run
-from batch.stop import StopSwitch
-from batch.tasks import RunTasks
+from batch.pipeline.progress import JsonProgress
+from batch.pipeline.run import run
+from batch.pipeline.stop import StopSwitch
 from schemas.errors import CorpusError
 from schemas.text import TextSpec
 

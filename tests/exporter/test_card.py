@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
 from exporter.card import model_card
 from exporter.inspection import read_metadata
 

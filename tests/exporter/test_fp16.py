@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto
 from tokenizers import Tokenizer
 
-from batch.device import Device, choose_device
-from batch.graph_file import GraphFile
-from batch.precision import choose_precision
-from batch.scorer import open_scorer
-from batch.session import TaskSession, open_session
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import Device, choose_device
+from batch.scoring.precision import choose_precision
+from batch.scoring.scorer import open_scorer
+from batch.scoring.session import TaskSession, open_session
 from exporter import reduce
 from exporter.cli import main
 from exporter.devices import checking_device
@@ -266,7 +266,7 @@ def test_fp16_is_made_unasked_where_cuda_works(monkeypatch: pytest.MonkeyPatch) 
     assert checking_device("fp16").kind == "cpu"
 
     monkeypatch.setattr(reduce, "cuda_problem", lambda: None)
-    monkeypatch.setattr("batch.device.cuda_problem", lambda index=0: None)
+    monkeypatch.setattr("batch.machine.device.cuda_problem", lambda index=0: None)
 
     assert "fp16" in available_precisions()
     assert [checking_device(each).kind for each in ("fp32", "fp16", "int8")] == [

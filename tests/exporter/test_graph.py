@@ -10,10 +10,10 @@ import torch
 from onnx import TensorProto
 from tokenizers import Tokenizer
 
-from batch.device import Device
+from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
-from batch.graph_file import GraphFile
-from batch.session import TaskSession
+from batch.machine.device import Device
+from batch.scoring.session import TaskSession
 from exporter.graph import OPSET, trace_graph
 from schemas.bundle import BundleFiles
 from schemas.errors import ExportError

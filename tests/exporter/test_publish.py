@@ -18,10 +18,10 @@ import torch
 from click.testing import CliRunner
 
 from batch.cli import main as batch_main
-from batch.device import choose_device
-from batch.graph_file import GraphFile
-from batch.scorer import Scorer
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.scorer import Scorer
+from batch.scoring.session import TaskSession
 from exporter.calibrate import cross_fitted, fit_calibration
 from exporter.cli import main as export_main
 from exporter.graph import OPSET

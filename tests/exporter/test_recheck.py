@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from onnx import helper, numpy_helper
 
-from batch.device import choose_device
 from batch.engines import usable_engines
-from batch.machine import engine_and_cpu
-from batch.scorer import LogitRunner, open_scorer
+from batch.engines.versions import engine_and_cpu
+from batch.machine.device import choose_device
+from batch.scoring.scorer import LogitRunner, open_scorer
 from exporter.graph import embed_metadata
 from exporter.inspection import BundleReport
 from exporter.probes import MARGIN, PROBES

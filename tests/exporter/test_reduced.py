@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from batch.device import choose_device
+from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
-from batch.graph_file import GraphFile
-from batch.precision import choose_precision
-from batch.scorer import LogitRunner, load_tokenizer
-from batch.session import TaskSession
+from batch.machine.device import choose_device
+from batch.scoring.precision import choose_precision
+from batch.scoring.scorer import LogitRunner, load_tokenizer
+from batch.scoring.session import TaskSession
 from exporter.cli import main
 from exporter.quantise import left_in_bf16, quantise, quantised_products, sweep
 from exporter.variants import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from batch.device import choose_device
-from batch.scorer import open_scorer
+from batch.machine.device import choose_device
+from batch.scoring.scorer import open_scorer
 from exporter.decision import choose_decision
 from exporter.groups import other_bits
 from exporter.variants import Reference

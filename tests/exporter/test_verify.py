@@ -10,10 +10,10 @@ import onnx
 import pytest
 import torch
 
-from batch.device import choose_device
-from batch.graph_file import GraphFile
-from batch.scorer import LogitRunner, load_tokenizer
-from batch.session import TaskSession
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.scorer import LogitRunner, load_tokenizer
+from batch.scoring.session import TaskSession
 from exporter.graph import trace_graph
 from exporter.verify import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
 from schemas.decision import Calibration

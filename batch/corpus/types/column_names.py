@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from batch.corpus.tasks import RunTasks
 from batch.corpus.types.output_types import nested_names
 from batch.corpus.types.uses import Use
-from batch.tasks import RunTasks
 from schemas.errors import CorpusError, listing
 from schemas.tables import name_key
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batch.corpus.sources.footers import PlannedFile
 from batch.corpus.sources.versions import CheckStop
+from batch.corpus.tasks import RunTasks
 from batch.corpus.types.column_names import check_fields, check_names
 from batch.corpus.types.common_types import common_type, is_bytes
 from batch.corpus.types.convert import is_exact
@@ -23,7 +24,6 @@ from batch.corpus.types.output_types import (
 from batch.corpus.types.scan import check_int96, check_values
 from batch.corpus.types.uses import Use, column_uses
 from batch.options import RunOptions
-from batch.tasks import RunTasks
 from schemas.errors import CorpusError
 
 SHOWN_COLUMNS = 12

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from batch.corpus.sources.footers import PlannedFile
 from batch.corpus.sources.versions import CheckStop
+from batch.corpus.tasks import RunTasks
 from batch.corpus.types.convert import is_exact
 from batch.corpus.types.scan import converts, only_nulls
 from batch.options import RunOptions
-from batch.tasks import RunTasks
 from schemas.printable import printable
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from batch.cache import LogitCache
-from batch.device import Device
-from batch.packing import BatchShapes, PackedBatch
-from batch.pipeline import make_ahead
-from batch.session import TaskSession, open_session
+from batch.machine.device import Device
+from batch.scoring.cache import LogitCache
+from batch.scoring.packing import BatchShapes, PackedBatch
+from batch.scoring.prefetch import make_ahead
+from batch.scoring.session import TaskSession, open_session
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray, calibrate, decide
 from schemas.errors import BundleError, listing
@@ -73,7 +73,7 @@ class LogitRunner:
 
     tokens_per_batch: None takes the default of the device.
     cache: logits that are known already, made for these tasks of this file and for the engine
-    (`batch.cache.model_identity`); none unless it is set.
+    (`batch.scoring.cache.model_identity`); none unless it is set.
     """
 
     def __init__(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from batch.device import Device
 from batch.engines import open_engine, open_fastest
-from batch.graph_file import GraphFile
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import Device
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.errors import BundleError

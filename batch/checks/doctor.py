@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.cgroup import read_limits
-from batch.cores import allowed_cores, usable_cores
-from batch.device import choose_device, cuda_problem, import_engine, installed_engines
+from batch.checks.findings import Finding, Verdict
 from batch.engines.openvino import openvino_problem
-from batch.findings import Finding, Verdict
-from batch.machine import cpu_features, free_memory_bytes
-from batch.precision import choose_precision
-from batch.scorer import open_scorer
-from batch.signature import open_bundle, read_signature
+from batch.machine.cgroup import read_limits
+from batch.machine.cores import allowed_cores, usable_cores
+from batch.machine.cpu import cpu_features, free_memory_bytes
+from batch.machine.device import choose_device, cuda_problem, import_engine, installed_engines
+from batch.scoring.precision import choose_precision
+from batch.scoring.scorer import open_scorer
+from batch.scoring.signature import open_bundle, read_signature
 from schemas.bundle import Bundle
 from schemas.errors import NarrascanError, UsageError
 from schemas.text import ModelText

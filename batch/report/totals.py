@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.counting import (
+from batch.report.counting import (
     MOST_LABELS_A_ROW,
     PROBABILITY_BINS,
     TOKEN_EDGES,
@@ -21,8 +21,8 @@ from batch.counting import (
     ChunkStats,
     Counts,
 )
-from batch.domains import DomainRanking, most_domains
-from batch.stats import RunStats
+from batch.report.domains import DomainRanking, most_domains
+from batch.report.stats import RunStats
 from schemas.metrics import CountArray, Hits
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from batch.report import JointReport, LabelReport, Report, SectionReport, notices, percent
+from batch.report.build import JointReport, LabelReport, Report, SectionReport, notices, percent
 from schemas.files import write_atomic
 
 DETAILED_DOMAINS = 60

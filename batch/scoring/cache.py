@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from filelock import FileLock
 
-from batch.private_folder import make_private, require_private
+from batch.scoring.private_folder import make_private, require_private
 from schemas.decision import FloatArray
 from schemas.tokens import IdArray
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from batch.device import Device
 from batch.engines import engine_problem
+from batch.machine.device import Device
 from schemas.bundle import Bundle
 from schemas.errors import DeviceError, UsageError, listing
 from schemas.variants import ENGINES, ONLY_ON, PRECISIONS, Precision

@@ -8,9 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from batch.cgroup import read_limits
-from batch.engines import engine_versions
-from schemas.variants import EngineName
+from batch.machine.cgroup import read_limits
 
 FEATURES = {
     "avx2": "AVX2",
@@ -129,13 +127,6 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
             flags = set(value.split())
             return tuple(shown for flag, shown in FEATURES.items() if flag in flags)
     return ()
-
-
-def engine_and_cpu(engine: EngineName) -> str:
-    """What decides which code computes a graph by an engine here, in one line."""
-    features = ", ".join(cpu_features()) or "no known vector instructions"
-    versions = ", ".join(" ".join(one) for one in engine_versions(engine).items())
-    return f"{platform.machine()} ({features}), {versions}"
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int | None:

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from batch.counting import PROBABILITY_UNIT, TOKEN_EDGES
-from batch.domains import NO_DOMAIN, short_name
-from batch.totals import DomainStats, OtherDomains, TaskStats
+from batch.report.counting import PROBABILITY_UNIT, TOKEN_EDGES
+from batch.report.domains import NO_DOMAIN, short_name
+from batch.report.totals import DomainStats, OtherDomains, TaskStats
 from schemas.metrics import Hits, Scores
 from schemas.printable import printable
 

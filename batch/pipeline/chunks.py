@@ -13,17 +13,18 @@ import pyarrow as pa
 from batch.corpus.gold import gold_matrix
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.reader import ChunkReader, Rows
-from batch.counting import count_rows
-from batch.memory import give_back_memory
+from batch.machine.memory import give_back_memory, is_out_of_memory
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunIdentity
 from batch.output.parts import prediction_table, quarantine_table
-from batch.pipeline import WriteBehind, is_out_of_memory, make_ahead
-from batch.progress import RunProgress
-from batch.scorer import Scored, Scorer, label_slices
-from batch.stats import RunStats
-from batch.stop import StopSwitch
+from batch.pipeline.progress import RunProgress
+from batch.pipeline.stop import StopSwitch
+from batch.pipeline.write_behind import WriteBehind
+from batch.report.counting import count_rows
+from batch.report.stats import RunStats
+from batch.scoring.prefetch import make_ahead
+from batch.scoring.scorer import Scored, Scorer, label_slices
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.text import EMPTY
 from schemas.tokens import TokenisedText

@@ -16,12 +16,12 @@ import numpy as np
 
 from batch.corpus.plan import Chunk, Plan, chunks_of
 from batch.corpus.reader import ChunkReader
-from batch.machine import free_memory_bytes
+from batch.machine.cpu import free_memory_bytes
 from batch.options import RunOptions
-from batch.packing import Shape, fill
-from batch.run import check_gold_labels, choose_model, open_model, plan_run
-from batch.scorer import LogitRunner, Scorer
-from batch.stop import StopSwitch
+from batch.pipeline.run import check_gold_labels, choose_model, open_model, plan_run
+from batch.pipeline.stop import StopSwitch
+from batch.scoring.packing import Shape, fill
+from batch.scoring.scorer import LogitRunner, Scorer
 from schemas.printable import printable
 from schemas.text import EMPTY
 from schemas.tokens import TokenisedText

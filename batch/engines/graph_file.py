@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.onnx_file import check_onnx
+from batch.engines.onnx_file import check_onnx
 from schemas.bundle import MAX_FILE_BYTES, Bundle
 from schemas.errors import BundleError
 from schemas.printable import printable

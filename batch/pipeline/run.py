@@ -8,24 +8,25 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from batch.cache import LogitCache
-from batch.chunks import ChunkWorker, do_chunks
 from batch.corpus.gold import check_gold
 from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
 from batch.corpus.sources.hashing import HashJournal, check_unchanged, fingerprint_file
 from batch.corpus.sources.versions import CheckStop, never_stop
-from batch.device import Device, choose_device
+from batch.corpus.tasks import RunTasks
+from batch.machine.device import Device, choose_device
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import ModelIdentity, RunIdentity, RunKey
 from batch.output.publish import publish_run
 from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now
-from batch.precision import choose_precision
-from batch.progress import RunProgress
-from batch.scorer import Scorer, open_scorer
-from batch.signature import open_bundle
-from batch.stop import StopSwitch
-from batch.tasks import RunTasks, select_tasks
+from batch.pipeline.chunks import ChunkWorker, do_chunks
+from batch.pipeline.progress import RunProgress
+from batch.pipeline.stop import StopSwitch
+from batch.scoring.cache import LogitCache
+from batch.scoring.precision import choose_precision
+from batch.scoring.scorer import Scorer, open_scorer
+from batch.scoring.signature import open_bundle
+from batch.scoring.tasks import select_tasks
 from schemas.bundle import Bundle
 from schemas.errors import listing
 from schemas.variants import Precision

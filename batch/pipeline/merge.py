@@ -13,8 +13,8 @@ from batch.output.folder import RUN_FILE, SHARD_FILE, OutputFolder
 from batch.output.identity import RunIdentity, differences
 from batch.output.publish import publish_run
 from batch.output.record import Counts, ShardRecord, Timings, merge_markers
-from batch.progress import RunProgress
-from batch.stop import StopSwitch
+from batch.pipeline.progress import RunProgress
+from batch.pipeline.stop import StopSwitch
 from schemas.errors import OutputError, UsageError, listing
 from schemas.files import remedy
 from schemas.metadata import validation_problems

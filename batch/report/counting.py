@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.domains import domain_name
+from batch.report.domains import domain_name
 from schemas.decision import FloatArray
 from schemas.tasks import BoolArray
 

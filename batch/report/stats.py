@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from batch.counting import (
+from batch.report.counting import (
     MOST_LABELS_A_ROW,
     PROBABILITY_BINS,
     TOKEN_EDGES,

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from batch.cgroup import read_limits
+from batch.machine.cgroup import read_limits
 
 MOST_STREAMS = 16
 """Batches that are run at the same time at most: each holds memory, and each is handed over by

@@ -1,0 +1,4 @@
+"""What this machine has: devices, cores, memory.
+
+Input: the operating system. Output: facts. Must not import anything else of batch.
+"""

@@ -1,0 +1,49 @@
+"""Giving memory back to the operating system when there is too little of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import re
+import sys
+
+import pyarrow as pa
+
+_ENGINE_MEMORY = re.compile(
+    r"bad[_ ]alloc|alloc_failed|out of memory|(failed to|unable to|cannot) allocate"
+    r"|can't start new thread",
+    re.IGNORECASE,
+)
+"""What onnxruntime, its CUDA libraries, OpenVINO and Python's threads say: they have no error class
+for it."""
+
+
+def give_back_memory() -> None:
+    """Return what is free, and let Arrow allocate by the C library from now on.
+
+    Arrow's own allocator keeps what it once had, up to the largest chunk that was tried.
+    """
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    pa.set_memory_pool(pa.system_memory_pool())
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # glibc only
+        trim(0)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """True if an error, or one that it was made of, says that memory could not be had."""
+    if error is None:
+        return False
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (_is_of_engine(error) and _ENGINE_MEMORY.search(str(error)) is not None)
+        or is_out_of_memory(error.__cause__)
+    )
+
+
+def _is_of_engine(error: BaseException) -> bool:
+    """OpenVINO and threads raise RuntimeError; onnxruntime has classes of its own."""
+    return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
