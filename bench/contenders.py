@@ -75,7 +75,7 @@ def peer_model(facts: ArtefactMetadata, folder: Path) -> Path:
     """The same encoder with a classification head of transformers; its weights do not matter."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from trainer.encoders import locate
+    from trainer.model.encoders import locate
 
     source = locate(facts.encoder.source)
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 
 from batch.engines.graph_file import GraphFile
 from bench.texts import corpus_table
-from exporter.graph import embed_metadata
-from exporter.inspection import metadata_of
-from exporter.publish import export_checkpoint
+from exporter.bundle.export import export_checkpoint
+from exporter.bundle.inspection import metadata_of
+from exporter.graph.trace import embed_metadata
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.config import load_config
 from schemas.files import FileFacts
 from schemas.metadata import VariantCost, VariantFacts
 from schemas.variants import Precision
 from tests.tiny import SAMPLES, make_encoder, make_tokenizer, write_config
-from trainer.loop import train
+from trainer.training.loop import train
 
 
 def short_corpus(rows: int, rng: np.random.Generator) -> pl.DataFrame:

@@ -174,7 +174,7 @@ def lay_ground(folder: Path, *, bundle: Path | None = None) -> Ground:
 
     from batch.cli import main as command
     from bench.corpora import fuzz_corpora, pretend_bf16, tiny_bundle
-    from exporter.signing import make_keys, sign_bundle
+    from exporter.bundle.sign import make_keys, sign_bundle
 
     ground = Ground(folder)
     shutil.copytree(bundle or tiny_bundle(folder / "tiny"), ground.bundle)

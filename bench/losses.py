@@ -33,13 +33,13 @@ from schemas.tasks import BoolArray, label_matrix
 from schemas.text import Article, model_text
 from schemas.thresholds import ThresholdRule, find_thresholds, held_out_decisions
 from schemas.tokens import TextTokenizer
-from trainer.checkpoint import Checkpoint, CheckpointFiles
-from trainer.dataset import TokenisedRows, load_rows
-from trainer.evaluate import predict
-from trainer.evaluation import Evaluation, evaluate
-from trainer.history import History
-from trainer.loop import train
-from trainer.readers.reuters import read_stories
+from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
+from trainer.data.dataset import TokenisedRows, load_rows
+from trainer.data.readers.reuters import read_stories
+from trainer.evaluation.held_out import predict
+from trainer.evaluation.history import History
+from trainer.evaluation.scores import Evaluation, evaluate
+from trainer.training.loop import train
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from schemas.markdown import markdown_table
-from trainer.evaluation import Evaluation
+from trainer.evaluation.scores import Evaluation
 
 Schedule = Literal["recipe", "deferred", "whole", "variant", "baseline"]
 PUBLISHED = {"bce": 89.14, "db": 90.62, "ntr-fl": 90.70, "cb-ntr": 90.74}

@@ -22,8 +22,8 @@ from batch.machine.device import choose_device
 from bench.speed import ROUNDS, SIDE, measure_peak
 from schemas.metadata import ArtefactMetadata
 from schemas.variants import Precision
-from trainer.encoders import load_encoder
-from trainer.model import MultiTaskModel
+from trainer.model.encoders import load_encoder
+from trainer.model.multitask import MultiTaskModel
 
 BUSY_WITH: dict[str, Precision] = {"bf16": "bf16", "int8": "int8"}
 """The arithmetic that a way's share is taken of; fp32 for every other."""

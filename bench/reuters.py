@@ -15,7 +15,7 @@ import polars as pl
 
 from schemas.metrics import Hits
 from schemas.tasks import label_matrix
-from trainer.readers.reuters import read_stories
+from trainer.data.readers.reuters import read_stories
 
 CONFIG = Path(__file__).with_name("reuters.toml")
 

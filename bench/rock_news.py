@@ -24,7 +24,7 @@ from trainer.crossval.page import (
     training_table,
 )
 from trainer.crossval.results import TaskResult
-from trainer.evaluation import FrequencyBands
+from trainer.evaluation.scores import FrequencyBands
 
 ROOT = Path(__file__).parents[1]
 CONFIG = Path(__file__).with_name("rock_news.toml")

@@ -8,10 +8,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from schemas.config import TrainingRun
-from trainer.encoders import load_encoder
-from trainer.loop import attention_for
-from trainer.model import MultiTaskModel
-from trainer.run import prepare_encoder
+from trainer.model.encoders import load_encoder
+from trainer.model.multitask import MultiTaskModel
+from trainer.training.loop import attention_for
+from trainer.training.run import prepare_encoder
 
 SIDE = 2048
 ROUNDS = 20

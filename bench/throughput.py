@@ -27,7 +27,7 @@ from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine, forward_mflops
 from bench.throughput_page import Results, Variant, write_page
 from bench.widened import widened_bundle
-from exporter.inspection import metadata_of
+from exporter.bundle.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.metadata import ArtefactMetadata
 from schemas.text import ModelText

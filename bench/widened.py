@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from batch.engines.graph_file import GraphFile
-from exporter.graph import embed_metadata
-from exporter.inspection import metadata_of
+from exporter.bundle.inspection import metadata_of
+from exporter.graph.trace import embed_metadata
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.files import FileFacts
 

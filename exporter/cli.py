@@ -83,7 +83,7 @@ def export(
       export-classifier artifacts/checkpoint --precision bf16,int8
     """
     with _told():
-        from exporter.publish import export_checkpoint
+        from exporter.bundle.export import export_checkpoint
 
         bundle = export_checkpoint(checkpoint, output, settings, _precisions(precision))
     tasks = ", ".join(bundle.manifest.tasks)
@@ -109,8 +109,8 @@ def inspect(path: Path, as_json: bool) -> None:
     """
     with _told():
         from batch.engines.graph_file import GraphFile
-        from exporter.card import model_card
-        from exporter.inspection import BundleReport, read_metadata
+        from exporter.bundle.card import model_card
+        from exporter.bundle.inspection import BundleReport, read_metadata
 
         if path.is_dir():
             report = BundleReport.of(path)
@@ -143,7 +143,7 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
     """
     problems = 0
     with _told():
-        from exporter.recheck import recheck
+        from exporter.bundle.verify import recheck
 
         for finding in recheck(bundle, require_signature):
             problems += finding.verdict == "problem"
@@ -223,7 +223,7 @@ def recalibrate(
     target = output or bundle
     with _told():
         from batch.options import RunOptions
-        from exporter.recalibrate import recalibrate as fit_anew
+        from exporter.bundle.recalibrate import recalibrate as fit_anew
 
         options = RunOptions(
             corpus=data,
@@ -251,7 +251,7 @@ def keygen(key: Path) -> None:
       export-classifier keygen narrascan.key
     """
     with _told():
-        from exporter.signing import make_keys
+        from exporter.bundle.sign import make_keys
 
         public = make_keys(key)
     click.echo(f"private: {_name(key)}\npublic:  {_name(public)}")
@@ -269,7 +269,7 @@ def sign(bundle: Path, key: Path) -> None:
       batch-classify articles.parquet --task narrative --require-signature narrascan.key.pub
     """
     with _told():
-        from exporter.signing import sign_bundle
+        from exporter.bundle.sign import sign_bundle
 
         signature = sign_bundle(bundle, key)
     click.echo(f"signed: {_name(bundle)} (key {signature.key_id})")

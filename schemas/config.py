@@ -27,13 +27,13 @@ from schemas.tasks import LabelNames, TaskKind, TaskName
 from schemas.thresholds import ThresholdRule
 
 HeadKind = Literal["mean", "label_attention"]
-"""From hidden states to logits, see `trainer.heads`."""
+"""From hidden states to logits, see `trainer.model.heads`."""
 
 HeadStart = Literal["names", "random"]
-"""What a head knows before it has seen an article, see `trainer.label_names`."""
+"""What a head knows before it has seen an article, see `trainer.model.label_names`."""
 
 Sampling = Literal["none", "repeat_factor", "class_aware"]
-"""How often rows with rare labels come up, see `trainer.sampling`."""
+"""How often rows with rare labels come up, see `trainer.data.sampling`."""
 
 
 def _local_path(value: object) -> object:
@@ -75,7 +75,7 @@ class LossConfig(_Section):
     """Which loss a task is trained with."""
 
     name: str = "db"
-    """A name that `trainer.losses.make_loss` knows."""
+    """A name that `trainer.losses.multilabel.make_loss` knows."""
     parameters: dict[str, float | Literal["auto"]] = Field(default_factory=dict)
     """Parameters of that loss that differ from its published defaults; `mu` may be `auto`."""
 

@@ -17,7 +17,7 @@ from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine
 from bench.throughput_page import Results, Variant, write_page
 from bench.widened import widened_bundle
-from exporter.inspection import metadata_of
+from exporter.bundle.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.metadata import VariantCost
 from tests.tiny import make_encoder, make_tokenizer

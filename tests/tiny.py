@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
 
-from trainer.cnn_bilstm import CnnBilstmConfig
+from trainer.model.cnn_bilstm import CnnBilstmConfig
 
 if TYPE_CHECKING:
     import polars as pl

@@ -68,7 +68,7 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
         from schemas.config import load_config
 
         settings = load_config(config, overrides)
-        from trainer.loop import train
+        from trainer.training.loop import train
 
         files = train(settings, output, overwrite=overwrite)
     except (NarrascanError, OSError) as error:
@@ -191,8 +191,8 @@ def search_command(
           --space encoder.dropout=0.0..0.3 --trials 30 --budget 45m
     """
     try:
-        from trainer.search import Limits, search
-        from trainer.search_report import set_options
+        from trainer.search.report import set_options
+        from trainer.search.study import Limits, search
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise

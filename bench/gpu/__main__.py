@@ -30,7 +30,7 @@ from bench.gpu.page import PAGE, write_page
 from bench.gpu.steps import Facts, Steps
 from bench.texts import corpus_table
 from bench.widened import widened_bundle
-from exporter.inspection import metadata_of
+from exporter.bundle.inspection import metadata_of
 from schemas.bundle import Bundle
 from schemas.text import ModelText
 from schemas.tokens import TextTokenizer

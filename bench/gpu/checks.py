@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from batch.engines.graph_file import GraphFile
 from bench.gpu.steps import Facts, Steps
-from exporter.inspection import metadata_of
-from exporter.reduce import FP16_TOLERANCE
+from exporter.bundle.inspection import metadata_of
+from exporter.precision.reduce import FP16_TOLERANCE
 from schemas.bundle import Bundle
 from schemas.decision import FloatArray
 from schemas.tasks import BoolArray

@@ -12,13 +12,13 @@ from transformers import (
 )
 
 from batch.engines.graph_file import GraphFile
-from exporter.fuse import fuse
-from exporter.graph import embed_metadata, trace_graph
-from exporter.inspection import metadata_of
+from exporter.bundle.inspection import metadata_of
+from exporter.graph.trace import embed_metadata, trace_graph
+from exporter.precision.fp16 import fuse
 from schemas.bundle import Bundle, BundleFiles, BundleManifest
 from schemas.files import FileFacts
 from schemas.variants import Precision
-from trainer.model import MultiTaskModel
+from trainer.model.multitask import MultiTaskModel
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "fp32")
 BASE = BertConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12)

@@ -20,8 +20,8 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.onnx_file import check_onnx
 from batch.machine.device import Device
 from batch.scoring.session import open_session
-from exporter.graph import embed_shared_metadata
-from exporter.inspection import read_metadata
+from exporter.bundle.inspection import read_metadata
+from exporter.graph.trace import embed_shared_metadata
 from schemas.bundle import Bundle
 from schemas.errors import BundleError
 from schemas.files import FileFacts

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from exporter.calibrate import choose_method, cross_fitted, fit_calibration
+from exporter.decision.calibration import choose_method, cross_fitted, fit_calibration
 from schemas.decision import Calibration, CalibrationMethod, calibrate
 from schemas.thresholds import each_fold
 from tests.strategies import STEADY, Bools, Floats, scored_rows

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from batch.engines.graph_file import GraphFile
-from exporter.card import model_card
-from exporter.inspection import read_metadata
+from exporter.bundle.card import model_card
+from exporter.bundle.inspection import read_metadata
 
 EVIL = "<img src=x onerror=alert(1)> | [a](javascript:x) `b`\n# forged\x1b[2J"
 

@@ -18,14 +18,14 @@ from batch.machine.device import Device, choose_device
 from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
 from batch.scoring.session import TaskSession, open_session
-from exporter import reduce
+from exporter.checks.invariance import rearranged
 from exporter.cli import main
-from exporter.devices import checking_device
-from exporter.fuse import ATTENTION, HEADS, fuse
-from exporter.graph import trace_graph
-from exporter.reduce import FP16_TOLERANCE, available_precisions
-from exporter.repeatable import rearranged
-from exporter.variants import gate
+from exporter.graph.trace import trace_graph
+from exporter.precision import reduce
+from exporter.precision.devices import checking_device
+from exporter.precision.fp16 import ATTENTION, HEADS, fuse
+from exporter.precision.gate import gate
+from exporter.precision.reduce import FP16_TOLERANCE, available_precisions
 from schemas.bundle import Bundle
 from schemas.errors import DeviceError, ExportError
 from schemas.metadata import ArtefactMetadata
@@ -33,9 +33,9 @@ from schemas.text import ModelText
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
 from tests.tiny import make_encoder
-from trainer.checkpoint import Checkpoint
-from trainer.encoders import load_encoder
-from trainer.model import MultiTaskModel
+from trainer.checkpoint.reader import Checkpoint
+from trainer.model.encoders import load_encoder
+from trainer.model.multitask import MultiTaskModel
 
 # transformers compiles parts of some encoders with a function that torch is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -14,13 +14,13 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
 from batch.scoring.session import TaskSession
-from exporter.graph import OPSET, trace_graph
+from exporter.graph.trace import OPSET, trace_graph
 from schemas.bundle import BundleFiles
 from schemas.errors import ExportError
 from schemas.variants import Precision
 from tests.tiny import SIZES, make_encoder
-from trainer.encoders import load_encoder
-from trainer.model import MultiTaskModel, TaskPath
+from trainer.model.encoders import load_encoder
+from trainer.model.multitask import MultiTaskModel, TaskPath
 
 # transformers compiles parts of some encoders with a function that torch is about to retire.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

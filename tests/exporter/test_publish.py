@@ -22,12 +22,12 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.scorer import Scorer
 from batch.scoring.session import TaskSession
-from exporter.calibrate import cross_fitted, fit_calibration
+from exporter.bundle.export import export_checkpoint
+from exporter.checks.torch_parity import LOGIT_TOLERANCE
 from exporter.cli import main as export_main
-from exporter.graph import OPSET
-from exporter.publish import export_checkpoint
-from exporter.reliability import calibration_error
-from exporter.verify import LOGIT_TOLERANCE
+from exporter.decision.calibration import cross_fitted, fit_calibration
+from exporter.decision.reliability import calibration_error
+from exporter.graph.trace import OPSET
 from schemas.bundle import Bundle
 from schemas.decision import Calibration, calibrate, decide
 from schemas.files import FileFacts
@@ -44,7 +44,7 @@ from schemas.thresholds import (
 from tests.exporting import export_classifier, folder_contents, scorer_of
 from tests.strategies import Bools, Floats
 from tests.tiny import sample_rows, write_config
-from trainer.checkpoint import HELDOUT_SCHEMA, Checkpoint
+from trainer.checkpoint.reader import HELDOUT_SCHEMA, Checkpoint
 from trainer.cli import main as train_main
 
 TASKS = ["narrative", "entity_framing"]

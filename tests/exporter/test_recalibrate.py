@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exporter.cli import main
-from exporter.decision import choose_decision
+from exporter.decision.fit import choose_decision
 from schemas.bundle import Bundle
 from schemas.config import DecisionConfig
 from schemas.files import FileFacts

@@ -20,10 +20,10 @@ from batch.engines import usable_engines
 from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
 from batch.scoring.scorer import LogitRunner, open_scorer
-from exporter.graph import embed_metadata
-from exporter.inspection import BundleReport
-from exporter.probes import MARGIN, PROBES
-from exporter.repeatable import rearranged
+from exporter.bundle.inspection import BundleReport
+from exporter.checks.invariance import rearranged
+from exporter.checks.probes import MARGIN, PROBES
+from exporter.graph.trace import embed_metadata
 from schemas.bundle import Bundle
 from schemas.errors import BundleError
 from schemas.files import FileFacts

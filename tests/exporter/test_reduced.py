@@ -19,15 +19,15 @@ from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
 from exporter.cli import main
-from exporter.quantise import left_in_bf16, quantise, quantised_products, sweep
-from exporter.variants import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate
+from exporter.precision.gate import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate
+from exporter.precision.quantize import left_in_bf16, quantise, quantised_products, sweep
 from schemas.bundle import Bundle
 from schemas.errors import UsageError
 from schemas.metadata import VariantCost
 from schemas.tokens import TokenisedText
 from schemas.variants import Precision
 from tests.exporting import scorer_of
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoint.reader import Checkpoint
 
 needs_bf16 = pytest.mark.skipif(
     openvino_problem("bf16") is not None, reason=str(openvino_problem("bf16"))

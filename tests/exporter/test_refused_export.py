@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from exporter.publish import export_checkpoint
+from exporter.bundle.export import export_checkpoint
 from schemas.errors import CheckpointError, ExportError
 from tests.exporting import export_classifier, folder_contents
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import brier_score_loss
 
-from exporter.reliability import Bins, calibration_error, diagram_path, draw_reliability
+from exporter.decision.reliability import Bins, calibration_error, diagram_path, draw_reliability
 from tests.strategies import STEADY, Bools, Floats, scored_rows
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.settings import apply_settings
+from exporter.decision.settings import apply_settings
 from schemas.config import DecisionConfig
 from schemas.errors import UsageError
 from schemas.thresholds import ThresholdRule

@@ -11,9 +11,9 @@ import onnx
 
 from batch.machine.device import choose_device
 from batch.scoring.scorer import open_scorer
-from exporter.decision import choose_decision
-from exporter.groups import other_bits
-from exporter.variants import Reference
+from exporter.decision.fit import choose_decision
+from exporter.precision.gate import Reference
+from exporter.precision.shared_graph import other_bits
 from schemas.bundle import Bundle, BundleFiles
 from schemas.config import DecisionConfig
 from schemas.metadata import ArtefactMetadata

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from batch.cli import main as batch_main
-from exporter.publish import export_checkpoint
+from exporter.bundle.export import export_checkpoint
 from schemas.files import FileFacts
 from tests.exporting import export_classifier
 

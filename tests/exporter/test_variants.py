@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.decision import choose_decision
-from exporter.variants import Reference, fit_variant
+from exporter.decision.fit import choose_decision
+from exporter.precision.gate import Reference, fit_variant
 from schemas.config import DecisionConfig
 from schemas.decision import FloatArray, calibrate, decide
 from schemas.metrics import Hits

@@ -14,15 +14,15 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
-from exporter.graph import trace_graph
-from exporter.verify import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
+from exporter.checks.torch_parity import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
+from exporter.graph.trace import trace_graph
 from schemas.decision import Calibration
 from schemas.errors import ExportError
 from schemas.metadata import Verification
 from schemas.text import ModelText, model_text
 from schemas.tokens import TokenisedText
-from trainer.checkpoint import Checkpoint
-from trainer.model import MultiTaskModel, TaskPath
+from trainer.checkpoint.reader import Checkpoint
+from trainer.model.multitask import MultiTaskModel, TaskPath
 
 RARE = 37
 """A token id that a test gives to one text only."""

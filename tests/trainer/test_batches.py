@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.config import Sampling, TrainConfig, TrainingRun
 from tests.strategies import STEADY
-from trainer.batches import (
+from trainer.data.batches import (
     POOL_BATCHES,
     Batch,
     TaskRows,

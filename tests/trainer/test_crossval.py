@@ -21,12 +21,12 @@ from schemas.decision import Calibration, calibrate
 from schemas.errors import CheckpointError, ConfigError, DataError
 from schemas.thresholds import ThresholdRule, find_thresholds
 from schemas.tokens import TextTokenizer
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main
 from trainer.crossval import CrossValidation, CrossValidationFiles, cross_validate
 from trainer.crossval.results import Spread
-from trainer.dataset import load_task
-from trainer.evaluate import predict
+from trainer.data.dataset import load_task
+from trainer.evaluation.held_out import predict
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]

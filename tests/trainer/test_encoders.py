@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from schemas.errors import EncoderError
 from schemas.text import ENTITY_END, ENTITY_START
 from tests.tiny import make_encoder
-from trainer.encoders import load_encoder, locate
+from trainer.model.encoders import load_encoder, locate
 
 # transformers compiles parts of some encoders with a function that torch is about to retire.
 OLD_TORCH_JIT = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

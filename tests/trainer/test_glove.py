@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from schemas.errors import EncoderError
 from schemas.text import MARKERS, ModelText
 from schemas.tokens import TextTokenizer
-from trainer.encoders import load_encoder, locate_vectors
-from trainer.glove import SPECIAL, make_tokenizer, read_vectors
+from trainer.model.encoders import load_encoder, locate_vectors
+from trainer.model.glove import SPECIAL, make_tokenizer, read_vectors
 
 WORDS = ("the", ",", "oil", "u.s.", "n't", "did", "'s", "1,000.5", "-", "term", "é")
 LINES = "\n".join(f"{word} {number}.5 -{number} 1e-2" for number, word in enumerate(WORDS)) + "\n"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from schemas.config import HeadKind
-from trainer.heads import HEADS, LabelAttentionHead
+from trainer.model.heads import HEADS, LabelAttentionHead
 
 EVERY = pytest.mark.parametrize("kind", sorted(HEADS))
 HIDDEN, LABELS = 8, 3

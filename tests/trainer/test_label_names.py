@@ -13,11 +13,11 @@ from schemas.config import TrainingRun
 from schemas.errors import ConfigError
 from schemas.tokens import TextTokenizer
 from tests.tiny import make_encoder, make_tokenizer
-from trainer.checkpoint import Checkpoint
-from trainer.encoders import LoadedEncoder, load_encoder
-from trainer.heads import LabelAttentionHead
-from trainer.label_names import label_words, name_vectors
-from trainer.loop import train
+from trainer.checkpoint.reader import Checkpoint
+from trainer.model.encoders import LoadedEncoder, load_encoder
+from trainer.model.heads import LabelAttentionHead
+from trainer.model.label_names import label_words, name_vectors
+from trainer.training.loop import train
 
 MakeRun: TypeAlias = Callable[..., TrainingRun]
 STILL = ("train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0.0")

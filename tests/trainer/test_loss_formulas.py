@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from trainer.loss_terms import (
+from trainer.losses.multilabel import LOSSES, make_loss
+from trainer.losses.terms import (
     auto_mu,
     class_balanced_weights,
     focal,
@@ -23,7 +24,6 @@ from trainer.loss_terms import (
     positive_weights,
     rebalanced_weights,
 )
-from trainer.losses import LOSSES, make_loss
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -13,11 +13,11 @@ from schemas.config import TrainConfig
 from schemas.tokens import TokenisedText
 from tests.strategies import STEADY
 from tests.tiny import make_encoder
-from trainer.encoders import load_encoder
-from trainer.evaluate import to_batch
-from trainer.heads import mean_pool
-from trainer.model import MultiTaskModel
-from trainer.optim import make_optimizer, make_schedule
+from trainer.evaluation.held_out import to_batch
+from trainer.model.encoders import load_encoder
+from trainer.model.heads import mean_pool
+from trainer.model.multitask import MultiTaskModel
+from trainer.training.optim import make_optimizer, make_schedule
 
 CPU = torch.device("cpu")
 # transformers compiles parts of some encoders with a function that torch is about to retire.

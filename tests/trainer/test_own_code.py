@@ -16,7 +16,7 @@ import pytest
 
 from schemas.config import TrainingRun
 from schemas.errors import CheckpointError
-from trainer.loop import train
+from trainer.training.loop import train
 
 MakeRun = Callable[..., TrainingRun]
 

@@ -14,8 +14,8 @@ from schemas.errors import LockedError, OutputError
 from schemas.lock import lock_inside
 from trainer.cli import main
 from trainer.crossval import cross_validate
-from trainer.loop import train
-from trainer.search import Limits, search
+from trainer.search.study import Limits, search
+from trainer.training.loop import train
 
 MakeRun = Callable[..., TrainingRun]
 Command = Callable[[Path], object]

@@ -11,8 +11,8 @@ import pytest
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.text import Article
-from trainer.readers import Part, read_part
-from trainer.readers.rows import LabelledRows, concatenate
+from trainer.data.readers import Part, read_part
+from trainer.data.readers.rows import LabelledRows, concatenate
 
 COLUMNS: dict[str, list[Any]] = {
     "text": ["Acme fell", "Beta rose", "Gamma stood"],

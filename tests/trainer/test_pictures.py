@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from trainer.pictures import picture_text, save_picture
-from trainer.search_report import SearchResult, TrialRecord, draw_search
-from trainer.search_space import Choice
+from trainer.evaluation.pictures import picture_text, save_picture
+from trainer.search.report import SearchResult, TrialRecord, draw_search
+from trainer.search.space import Choice
 
 
 @pytest.mark.parametrize(

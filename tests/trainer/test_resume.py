@@ -19,7 +19,7 @@ import pytest
 
 from schemas.config import TrainingRun
 from schemas.errors import CheckpointError
-from trainer.loop import train
+from trainer.training.loop import train
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]

@@ -7,8 +7,8 @@ import pytest
 
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError
-from trainer.readers import read_part
-from trainer.readers.reuters import Story, read_stories
+from trainer.data.readers import read_part
+from trainer.data.readers.reuters import Story, read_stories
 
 
 def story(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.config import Sampling
 from schemas.tasks import BoolArray
 from tests.strategies import STEADY
-from trainer.sampling import (
+from trainer.data.sampling import (
     class_aware_counts,
     repeat_factors,
     round_stochastically,

@@ -22,9 +22,9 @@ from optuna.storages.journal import JournalFileBackend
 from schemas.durations import parse_duration
 from schemas.errors import ConfigError, LockedError, OutputError
 from trainer.cli import main
-from trainer.search import Limits, search
-from trainer.search_report import Outcome, SearchResult, TrialRecord, set_options, write_report
-from trainer.search_space import Choice, Range, check_space, parse_space
+from trainer.search.report import Outcome, SearchResult, TrialRecord, set_options, write_report
+from trainer.search.space import Choice, Range, check_space, parse_space
+from trainer.search.study import Limits, search
 
 RATES = "train.learning_rate=log:1e-4..1e-2"
 LOSSES = "tasks.topics.loss.name=bce,cb"

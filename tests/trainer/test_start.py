@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from schemas.config import TrainingRun
 from schemas.errors import CheckpointError
 from tests.tiny import make_encoder, make_tokenizer
-from trainer.loop import train
+from trainer.training.loop import train
 
 MakeRun: TypeAlias = Callable[..., TrainingRun]
 

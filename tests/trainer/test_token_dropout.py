@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from schemas.text import MARKERS
 from schemas.tokens import TokenisedText
-from trainer.token_dropout import TokenDropout
+from trainer.training.token_dropout import TokenDropout
 
 WORDS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "bank", "rate", "wheat")
 MASK = WORDS.index("[MASK]")

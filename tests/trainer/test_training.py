@@ -21,11 +21,11 @@ from schemas.config import TrainingRun
 from schemas.errors import CheckpointError, ConfigError, TrainingError
 from schemas.text import MARKERS
 from schemas.tokens import TextTokenizer
-from trainer.checkpoint import HELDOUT_SCHEMA, Checkpoint, CheckpointFiles
+from trainer.checkpoint.reader import HELDOUT_SCHEMA, Checkpoint, CheckpointFiles
 from trainer.cli import main
-from trainer.dataset import load_task
-from trainer.evaluate import predict, score
-from trainer.loop import train
+from trainer.data.dataset import load_task
+from trainer.evaluation.held_out import predict, score
+from trainer.training.loop import train
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]

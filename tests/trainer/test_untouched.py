@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from schemas.config import TrainingRun
 from schemas.tokens import TextTokenizer
-from trainer.dataset import load_fold_test
-from trainer.loop import train
+from trainer.data.dataset import load_fold_test
+from trainer.training.loop import train
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]

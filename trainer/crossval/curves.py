@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from trainer.history import History
-from trainer.pictures import picture_text, save_picture
+from trainer.evaluation.history import History
+from trainer.evaluation.pictures import picture_text, save_picture
 
 TRAINING, HELD_OUT = "C0", "C1"
 MICRO, MACRO = "C2", "C4"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.metrics import Scores
 from schemas.thresholds import ThresholdRule
-from trainer.evaluation import Evaluation, RankingScores
+from trainer.evaluation.scores import Evaluation, RankingScores
 
 METRICS = {
     "micro_f1": "micro-F1",

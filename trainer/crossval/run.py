@@ -12,14 +12,14 @@ from accelerate import PartialState
 from schemas.config import FoldConfig, TrainingRun
 from schemas.errors import ConfigError
 from schemas.files import atomic_path, write_atomic
-from trainer.checkpoint import CheckpointFiles
+from trainer.checkpoint.reader import CheckpointFiles
 from trainer.crossval.curves import draw_fold_curves
 from trainer.crossval.page import cross_validation_page
 from trainer.crossval.results import CrossValidation, CrossValidationFiles
 from trainer.crossval.scoring import FoldOutcome, combine, score_fold
-from trainer.history import read_history
-from trainer.loop import train
-from trainer.ownership import (
+from trainer.evaluation.history import read_history
+from trainer.training.loop import train
+from trainer.training.ownership import (
     CROSS_VALIDATION,
     TRAINING,
     locked,

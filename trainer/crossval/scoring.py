@@ -16,7 +16,7 @@ from schemas.metrics import Hits
 from schemas.tasks import BoolArray
 from schemas.thresholds import ThresholdRule, find_thresholds
 from schemas.tokens import TextTokenizer
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoint.reader import Checkpoint
 from trainer.crossval.results import (
     METRICS,
     RANKING_METRICS,
@@ -27,10 +27,10 @@ from trainer.crossval.results import (
     Spread,
     TaskResult,
 )
-from trainer.dataset import TokenisedRows, load_fold_test, load_task
-from trainer.evaluate import predict
-from trainer.evaluation import evaluate, ranking_scores
-from trainer.history import read_history
+from trainer.data.dataset import TokenisedRows, load_fold_test, load_task
+from trainer.evaluation.held_out import predict
+from trainer.evaluation.history import read_history
+from trainer.evaluation.scores import evaluate, ranking_scores
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""Making probes, and measuring how far apart logits are when they are computed in other ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from batch.engines.versions import engine_and_cpu
+from batch.scoring.scorer import LogitRunner
+from batch.scoring.session import TaskSession
+from schemas.decision import FloatArray
+from schemas.metadata import Portability
+from schemas.probes import Probes
+from schemas.text import Article, ModelText, TextSpec, model_text
+from schemas.tokens import TokenisedText, pad
+from trainer.model.multitask import TaskPath
+
+PROBES = 16
+MARGIN = 10.0
+"""Times the measured difference that another kind of machine is granted: the ways tried here differ
+in libraries and batch shapes, not in processors."""
+LEAST_BOUND = 1e-6
+"""About what a float32 logit of 10 can be off by in its last bit."""
+
+
+def probe_texts(tokenizer: Tokenizer, spec: TextSpec, *, max_tokens: int) -> tuple[ModelText, ...]:
+    """Texts of random pieces of the vocabulary, from one piece to more than fit.
+
+    They are the same for every checkpoint with that tokenizer, so that nothing of the texts it was
+    trained on gets into a bundle. For a task that marks entities, a piece in the middle is marked.
+    """
+    rng = np.random.default_rng(0)
+    pieces = sorted(tokenizer.get_vocab(with_added_tokens=False).values())
+    texts = []
+    for length in np.geomspace(1, 1.25 * max_tokens, PROBES).astype(int):
+        chosen = rng.choice(pieces, size=length).tolist()
+        text = tokenizer.decode(chosen, skip_special_tokens=True).strip() or "a"
+        place = len(text) // 2
+        article = Article(text=text, start=place, end=min(place + 8, len(text)))
+        texts.append(model_text(article, spec, max_tokens=max_tokens))
+    return tuple(texts)
+
+
+def record_probes(
+    sessions: Sequence[TaskSession],
+    path_model: TaskPath,
+    runner: LogitRunner,
+    task: str,
+    texts: tuple[ModelText, ...],
+) -> tuple[Probes, Portability]:
+    """Run the probes in canonical batches, one by one by every engine, and one by one by torch.
+
+    sessions: of the same file, the first of them that of the runner. The first way is what the
+    bundle keeps; the largest difference to the others bounds what another kind of machine may
+    differ by.
+    """
+    tokenised = tuple(runner.tokenise(texts))
+    recorded = runner.logits(tokenised)
+    worst = max(
+        float(np.abs(other - logits).max())
+        for text, logits in zip(tokenised, recorded, strict=True)
+        for other in _alone(sessions, path_model, runner, text)
+    )
+    portability = Portability(
+        texts=len(texts),
+        machine=engine_and_cpu(runner.engine),
+        max_logit_difference=worst,
+        bound=max(MARGIN * worst, LEAST_BOUND),
+    )
+    return Probes(runner.graph.name, task, texts, tokenised, recorded), portability
+
+
+def _alone(
+    sessions: Sequence[TaskSession], path_model: TaskPath, runner: LogitRunner, text: TokenisedText
+) -> Iterator[FloatArray]:
+    """Logits of one text in a batch of its own length, by torch and by every engine."""
+    inputs = pad([text.ids], rows=1, seq=len(text.ids), pad_id=runner.pad_id)
+    with torch.inference_mode():
+        yield path_model(*map(torch.from_numpy, inputs)).numpy()
+    for session in sessions:
+        yield session.run(*inputs)

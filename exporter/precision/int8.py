@@ -1,0 +1,110 @@
+"""The 8-bit graph of a group of tasks, with as few products left in bf16 as its gate allows."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from batch.engines.graph_file import GraphFile
+from batch.machine.device import choose_device
+from batch.scoring.session import TaskSession
+from exporter.graph.trace import GroupGraph
+from exporter.precision.gate import WANTED_CHANGED_ARTICLES, Reference, fit_variant, gate
+from exporter.precision.quantize import left_in_bf16, quantise, sweep
+from schemas.decision import FloatArray
+from schemas.metadata import VariantCost
+from schemas.tokens import IdArray, TokenisedText
+
+log = logging.getLogger(__name__)
+
+SWEPT_TEXTS = 48
+"""Held-out texts that the sweep for sensitive products looks at."""
+
+
+def make_int8(
+    graph: GroupGraph, references: Mapping[str, Reference], sample: Sequence[IdArray]
+) -> tuple[GroupGraph, tuple[str, ...]]:
+    """Quantise the graph of a group. Returns it, and the products that were left in bf16.
+
+    references: what fp32 says of each task's held-out texts. sample: token ids of training texts.
+    None are left first, then more and more in the order of the sweep, until no more than the wanted
+    share of the held-out texts has other labels. Where that cannot be had, it is as few as pass the
+    gate: what is left in bf16 is slower. Raises ExportError if nncf is not installed.
+    """
+    trial = _Trial(graph.tasks, references)
+    with tempfile.TemporaryDirectory() as folder:
+        plain, reduced = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+        onnx.save(graph.model, plain)
+        quantise(plain, reduced, sample)
+        model = onnx.load(reduced)
+    kept: tuple[str, ...] | None = None
+    for tried in _ways(model, trial):
+        costs = trial.costs(left_in_bf16(model, tried))
+        changed = max(cost.changed_articles for cost in costs)
+        problem = next(filter(None, map(gate, costs)), None)
+        log.info(
+            "int8: %d products in bf16, %.2f %% of the texts have other labels%s",
+            len(tried),
+            100 * changed,
+            f"; {problem}" if problem else "",
+        )
+        wanted = problem is None and changed <= WANTED_CHANGED_ARTICLES
+        if wanted or (problem is None and kept is None):
+            kept = tried
+        if wanted:
+            break
+    kept = kept or ()
+    return GroupGraph(left_in_bf16(model, kept), graph.tasks), kept
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Runs graphs of a group on the held-out texts of its tasks."""
+
+    tasks: tuple[str, ...]
+    references: Mapping[str, Reference]
+
+    def costs(self, model: onnx.ModelProto) -> list[VariantCost]:
+        """What a graph costs each task."""
+        return [
+            fit_variant(reference, self._logits(model, task, reference.texts)).cost
+            for task, reference in self.references.items()
+        ]
+
+    def drift(self, model: onnx.ModelProto) -> float:
+        """Mean distance of logits from those of fp32, on some texts of each task."""
+        distances = []
+        for task, reference in self.references.items():
+            some = np.linspace(0, len(reference.texts) - 1, SWEPT_TEXTS).astype(int)
+            texts = [reference.texts[place] for place in some]
+            logits = self._logits(model, task, texts)
+            distances.append(float(np.abs(logits - reference.logits[some]).mean()))
+        return max(distances)
+
+    def _logits(self, model: onnx.ModelProto, task: str, texts: list[TokenisedText]) -> FloatArray:
+        cut = GroupGraph(model, self.tasks).cut(task)
+        graph = GraphFile("tried.onnx", "tried.onnx", cut.SerializeToString)
+        session = TaskSession(graph, choose_device("cpu"), precision="int8")
+        return self.references[task].runner(session).logits(texts)
+
+
+def _ways(model: onnx.ModelProto, trial: _Trial) -> Iterator[tuple[str, ...]]:
+    """Which products may be left in bf16: none, then more and more, the most sensitive first."""
+    yield ()
+    log.info("int8: looking for the products that 8 bits harm most")
+    order = sweep(model, trial.drift)
+    for count in _growing(len(order)):
+        yield tuple(order[:count])
+
+
+def _growing(count: int) -> list[int]:
+    """1, 2, 4, 8, ... and at last half of `count`."""
+    half = max(1, count // 2)
+    steps = [1 << power for power in range(half.bit_length()) if 1 << power < half]
+    return [*steps, half]

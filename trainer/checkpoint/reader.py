@@ -1,0 +1,238 @@
+"""The checkpoint folder: what training leaves, and how it is opened again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModel
+
+from schemas.config import DecisionConfig, HeadKind
+from schemas.errors import CheckpointError
+from schemas.json_values import parse_json
+from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
+from schemas.tables import END, ENTITY, START
+from schemas.tasks import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
+from schemas.text import Article, TextSpec
+from schemas.tokens import IdArray
+from trainer.data.readers.rows import LabelledRows
+from trainer.model.encoders import drop_pooler, needs_own_code
+from trainer.model.multitask import MultiTaskModel
+
+HELDOUT_SCHEMA = pa.schema(
+    [
+        ("text", pa.string()),
+        ("title", pa.string()),
+        (ENTITY, pa.string()),
+        (START, pa.int64()),
+        (END, pa.int64()),
+        ("labels", pa.list_(pa.string())),
+    ]
+)
+SAMPLE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
+SAMPLE_ROWS = 300
+
+
+class CheckpointTask(BaseModel):
+    """One task of a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: TaskKind
+    labels: LabelNames
+    text: TextSpec
+    head: HeadKind = "mean"
+    training: TrainingFacts
+    decision: DecisionConfig = DecisionConfig()
+    """How the exporter is to choose calibration and thresholds."""
+
+
+class CheckpointInfo(BaseModel):
+    """`checkpoint.json`: what the weights are for; written last, so it marks a whole folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    config_sha256: str
+    encoder: EncoderFacts
+    max_tokens: int
+    pad_id: int
+    best_epoch: int
+    tasks: dict[TaskName, CheckpointTask]
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """Paths inside a checkpoint folder."""
+
+    folder: Path
+
+    @property
+    def info(self) -> Path:
+        return self.folder / "checkpoint.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer.json"
+
+    @property
+    def encoder_config(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.json"
+
+    @property
+    def curves(self) -> Path:
+        return self.folder / "curves.png"
+
+    @property
+    def reference(self) -> Path:
+        return self.folder / "reference.json"
+
+    @property
+    def state(self) -> Path:
+        """State of a training run that is not finished."""
+        return self.folder / "state"
+
+    def heldout(self, task: str) -> Path:
+        """Texts and gold labels that thresholds and calibration are found on."""
+        return self.folder / "heldout" / f"{task}.parquet"
+
+    def sample(self, task: str) -> Path:
+        """Token ids of some training texts: they show the exporter what values activations take."""
+        return self.folder / "sample" / f"{task}.parquet"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint, opened."""
+
+    files: CheckpointFiles
+    info: CheckpointInfo
+    model: MultiTaskModel
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Load weights, tokenizer and facts. Raises CheckpointError if the folder is not whole."""
+        files = CheckpointFiles(folder)
+        info = read_info(files)
+        try:
+            # Traced, the plain attention has one mask a text and scales once, torch's fused one has
+            # a mask for every token and scales twice: engines run the plain one a tenth faster.
+            encoder = AutoModel.from_config(
+                AutoConfig.from_pretrained(folder, trust_remote_code=False),
+                attn_implementation="eager",
+                trust_remote_code=False,
+            )
+            drop_pooler(encoder)
+            labels = {task: len(about.labels) for task, about in info.tasks.items()}
+            heads = {task: about.head for task, about in info.tasks.items()}
+            model = MultiTaskModel(encoder, labels, heads=heads)
+            model.load_state_dict(load_file(files.weights))
+            tokenizer = Tokenizer.from_file(str(files.tokenizer))
+        except Exception as error:  # torch, safetensors and tokenizers share no base class
+            if needs_own_code(error):
+                raise CheckpointError(
+                    f"{folder}: its config.json asks for code of its own (`auto_map`), which is "
+                    "never run"
+                ) from error
+            raise CheckpointError(f"{folder}: cannot be loaded: {error}") from error
+        return cls(files, info, model.eval(), tokenizer)
+
+    def heldout(self, task: str) -> tuple[list[Article], BoolArray]:
+        """Held-out articles of a task, and their gold labels as (rows, labels) bool."""
+        path = self.files.heldout(task)
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        if not table.num_rows or not table.schema.equals(HELDOUT_SCHEMA):
+            raise CheckpointError(f"{path}: not the held-out rows that training writes")
+        rows = table.to_pylist()
+        articles = [
+            Article(row["text"], row["title"], row[ENTITY], row[START], row[END]) for row in rows
+        ]
+        gold = [row["labels"] for row in rows]
+        return articles, label_matrix(gold, self.info.tasks[task].labels, source=str(path))
+
+    def sample(self, task: str) -> list[IdArray]:
+        """Token ids of some training texts of a task, each (seq,) int32."""
+        path = self.files.sample(task)
+        try:
+            table = pq.read_table(path, schema=SAMPLE_SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        return [row.values.to_numpy() for row in table["ids"]]
+
+
+def read_info(files: CheckpointFiles) -> CheckpointInfo:
+    """Read `checkpoint.json`. Raises CheckpointError if training has not finished there."""
+    try:
+        stored = parse_json(files.info.read_bytes())
+    except FileNotFoundError as error:
+        unfinished = files.state.exists()
+        raise CheckpointError(
+            f"{files.folder}: no finished checkpoint here",
+            hint="training stopped early; run the same train-classifier command to go on"
+            if unfinished
+            else "make one with `train-classifier CONFIG.toml --output DIR`",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{files.info}: cannot be read: {error}") from error
+    version = stored.get("schema_version") if isinstance(stored, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{files.info}: schema_version {version} is newer than {SCHEMA_VERSION}",
+            hint="upgrade narrascan",
+        )
+    try:
+        return CheckpointInfo.model_validate(stored)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{files.info}: not valid: {validation_problems(error, 'checkpoint')}",
+            hint="train again with --overwrite",
+        ) from error
+
+
+def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -> None:
+    """Write the held-out rows of every task, in place of those of an older run."""
+    shutil.rmtree(files.folder / "heldout", ignore_errors=True)
+    for task, rows in heldout.items():
+        path = files.heldout(task)
+        path.parent.mkdir(exist_ok=True)
+        columns = {
+            "text": [article.text for article in rows.articles],
+            "title": [article.title for article in rows.articles],
+            ENTITY: [article.entity for article in rows.articles],
+            START: [article.start for article in rows.articles],
+            END: [article.end for article in rows.articles],
+            "labels": list(rows.gold),
+        }
+        pq.write_table(pa.table(columns, schema=HELDOUT_SCHEMA), path, compression="zstd")
+
+
+def write_sample(files: CheckpointFiles, texts: Mapping[str, Sequence[IdArray]]) -> None:
+    """Write some training texts of every task, evenly over their lengths."""
+    shutil.rmtree(files.folder / "sample", ignore_errors=True)
+    for task, ids in texts.items():
+        path = files.sample(task)
+        path.parent.mkdir(exist_ok=True)
+        by_length = sorted(ids, key=len)
+        places = np.linspace(0, len(ids) - 1, min(SAMPLE_ROWS, len(ids))).astype(int)
+        rows = [by_length[place] for place in places]
+        pq.write_table(pa.table({"ids": rows}, schema=SAMPLE_SCHEMA), path, compression="zstd")

@@ -1,0 +1,124 @@
+"""Writing the finished checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from schemas.config import TrainingRun
+from schemas.files import atomic_path, write_atomic
+from schemas.metadata import EncoderFacts, TrainingFacts
+from trainer.checkpoint.reader import (
+    CheckpointFiles,
+    CheckpointInfo,
+    CheckpointTask,
+    write_heldout,
+    write_sample,
+)
+from trainer.data.dataset import TaskData
+from trainer.evaluation.history import History
+from trainer.model.encoders import LoadedEncoder
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def publish_checkpoint(
+    files: CheckpointFiles,
+    config: TrainingRun,
+    encoder: LoadedEncoder,
+    data: Mapping[str, TaskData],
+    history: History,
+    best_weights: Path,
+) -> None:
+    """Write everything the exporter needs, `checkpoint.json` last, and drop the run's state."""
+    assert history.best is not None
+    encoder.model.config.save_pretrained(files.folder)
+    with atomic_path(files.tokenizer) as temporary:
+        encoder.tokenizer.save(str(temporary))
+    write_heldout(files, {name: task.heldout for name, task in data.items()})
+    write_sample(files, {name: [t.ids for t in task.train.texts] for name, task in data.items()})
+    write_atomic(files.reference, json.dumps(_reference(data), indent=1, ensure_ascii=False))
+    with atomic_path(files.weights) as temporary:
+        shutil.copyfile(best_weights, temporary)
+    info = CheckpointInfo(
+        config_sha256=config.sha256(),
+        encoder=_encoder_facts(encoder),
+        max_tokens=config.encoder.max_tokens,
+        pad_id=encoder.pad_id,
+        best_epoch=history.best.epoch,
+        tasks={name: _task(name, config, task) for name, task in data.items()},
+    )
+    write_atomic(files.info, info.model_dump_json(indent=1))
+    shutil.rmtree(files.state, ignore_errors=True)
+
+
+def _encoder_facts(encoder: LoadedEncoder) -> EncoderFacts:
+    config = encoder.model.config
+    return EncoderFacts(
+        source=encoder.source,
+        model_type=config.model_type,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        parameters=sum(parameter.numel() for parameter in encoder.model.parameters()),
+    )
+
+
+def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
+    return CheckpointTask(
+        kind=config.tasks[name].kind,
+        labels=data.labels,
+        text=data.spec,
+        head=config.tasks[name].head,
+        training=TrainingFacts(
+            config_sha256=config.sha256(),
+            data_sha256=data.sha256(),
+            git_commit=_git_commit(),
+            train_rows=len(data.train),
+            positives=data.positives,
+            loss=config.tasks[name].loss.name,
+            versions={package: version(package) for package in PACKAGES},
+        ),
+        decision=config.tasks[name].decision,
+    )
+
+
+def _reference(data: Mapping[str, TaskData]) -> dict[str, dict[str, object]]:
+    """What the training rows looked like: the ground that a later drift check compares with."""
+    return {name: _distributions(task) for name, task in data.items()}
+
+
+def _distributions(task: TaskData) -> dict[str, object]:
+    lengths = np.asarray(task.train.lengths)
+    labels_a_row = Counter(task.train.labels.sum(axis=1).tolist())
+    return {
+        "rows": len(task.train),
+        "label_share": {
+            label: count / len(task.train)
+            for label, count in zip(task.labels, task.positives, strict=True)
+        },
+        "labels_a_row": {str(count): labels_a_row[count] for count in sorted(labels_a_row)},
+        "token_quantiles": {
+            f"{share:g}": float(value)
+            for share, value in zip(QUANTILES, np.quantile(lengths, QUANTILES), strict=True)
+        },
+        "truncated_share": sum(text.truncated for text in task.train.texts) / len(task.train),
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the folder the run was started in, for the record."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

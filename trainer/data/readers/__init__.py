@@ -1,0 +1,24 @@
+"""Readers: labelled files in, rows of articles with gold labels out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.config import DataConfig, TaskConfig
+from trainer.data.readers.rows import LabelledRows
+
+Part = Literal["train", "validation"]
+
+
+def read_part(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
+    """Read the training or the validation rows of one data set; no other row is looked at.
+
+    Raises DataError with the file, and the row where one is at fault.
+    """
+    if data.format == "reuters21578":
+        from trainer.data.readers.reuters import read_training_part
+
+        return read_training_part(data, part)
+    from trainer.data.readers.parquet import read_parquet_part
+
+    return read_parquet_part(data, task, part)

@@ -1,0 +1,90 @@
+"""Columns that a task reads of a Parquet file: which must be there, and of which types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from schemas.arrow_text import holds_labels
+from schemas.config import DataConfig, TaskConfig
+from schemas.errors import DataError, listing, nearest
+from schemas.tables import END, ENTITY, START, is_text
+from trainer.data.readers.tables import OpenFile
+
+_FACETS = ("domain_column", "language_column")
+"""Settings of the columns that scores are split by."""
+
+
+def required_columns(data: DataConfig, task: TaskConfig) -> list[str]:
+    """Columns that every file must have."""
+    needs_split = "split_column" in data.model_fields_set or data.validation_value is not None
+    optional = (
+        data.group_column,
+        data.split_column if needs_split else None,
+        *(getattr(data, column) for column in _FACETS if column in data.model_fields_set),
+    )
+    markers = (ENTITY, START, END) if task.entity_markers else ()
+    named = (data.text_column, data.labels_column, *markers, *optional)
+    return [name for name in named if name is not None]
+
+
+def used_columns(file: OpenFile, data: DataConfig, task: TaskConfig) -> list[str]:
+    """Columns to read of a file: required ones, and what else it has of use."""
+    facets = [getattr(data, column) for column in _FACETS]
+    optional = [name for name in facets if is_text(file.columns.get(name, pa.null()))]
+    optional += [data.title_column] * task.title + [data.split_column]
+    wanted = [*required_columns(data, task), *optional]
+    return [name for name in dict.fromkeys(wanted) if name in file.columns]
+
+
+def check_columns(
+    file: OpenFile, needed: Sequence[str], data: DataConfig, task: TaskConfig
+) -> None:
+    """Check the columns of a file before any row is read.
+
+    Raises DataError with the file and the column, and the nearest name where one is missing.
+    """
+    for name in needed:
+        _require(file, name)
+    for name in used_columns(file, data, task):
+        if file.schema.names.count(name) > 1:
+            raise DataError(
+                f"{file.path}: has several columns {name!r}", hint="rename all but one of them"
+            )
+    texts = [data.text_column]
+    texts += [data.title_column] * (task.title and data.title_column in file.columns)
+    texts += [ENTITY] * task.entity_markers
+    texts += [getattr(data, column) for column in data.model_fields_set.intersection(_FACETS)]
+    for name in texts:
+        _check(file, name, "text", is_valid=_is_text_or_null(file.columns[name]))
+    for name in (START, END) if task.entity_markers else ():
+        _check(file, name, "whole numbers", is_valid=_may_be_offsets(file.columns[name]))
+    labels = file.columns[data.labels_column]
+    _check(file, data.labels_column, "a list of strings or a string", holds_labels(labels))
+    if data.group_column is not None:
+        group = file.columns[data.group_column]
+        _check(file, data.group_column, "one value a row", not pa.types.is_nested(group))
+
+
+def _require(file: OpenFile, name: str) -> None:
+    if name not in file.columns:
+        close = nearest(name, file.columns)
+        raise DataError(
+            f"{file.path}: no column {name!r}; there are {listing(file.columns)}",
+            hint=f"did you mean {close!r}?" if close else "name the column in the config",
+        )
+
+
+def _check(file: OpenFile, name: str, expected: str, is_valid: bool) -> None:
+    if not is_valid:
+        raise DataError(f"{file.path}: column {name!r} is {file.columns[name]}, not {expected}")
+
+
+def _is_text_or_null(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_null(kind))
+
+
+def _may_be_offsets(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind))

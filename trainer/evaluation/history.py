@@ -1,0 +1,99 @@
+"""What is remembered of each epoch, and the picture of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.errors import CheckpointError
+from schemas.files import atomic_path
+from schemas.metadata import validation_problems
+from schemas.metrics import Scores
+from trainer.evaluation.pictures import picture_text, save_picture
+
+
+class EpochRecord(BaseModel):
+    """One epoch.
+
+    loss, validation_loss: mean loss by task, of the training steps and of the held-out rows.
+    validation: scores by task. metric: what picks the best.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    loss: dict[str, float]
+    validation_loss: dict[str, float]
+    validation: dict[str, Scores]
+    metric: float
+    learning_rate: float
+    seconds: float
+    articles_per_s: float
+    tokens_per_s: float
+
+
+class History(BaseModel):
+    """`history.json`: every epoch so far."""
+
+    metric_name: str
+    epochs: list[EpochRecord] = []
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The first epoch with the highest metric."""
+        return max(self.epochs, key=lambda record: record.metric, default=None)
+
+    def epochs_since_best(self) -> int:
+        """Epochs that have passed without a better one."""
+        return 0 if self.best is None else self.epochs[-1].epoch - self.best.epoch
+
+
+def read_history(path: Path) -> History:
+    """The history that a run wrote. Raises CheckpointError if it cannot be read or is damaged."""
+    try:
+        return History.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: is damaged: {validation_problems(error, 'history')}",
+            hint="train again with --overwrite",
+        ) from error
+
+
+def draw_curves(history: History, path: Path) -> None:
+    """Draw loss and validation scores by epoch, one colour a task."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (losses, scores) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    epochs = [record.epoch for record in history.epochs]
+    for colour, task in enumerate(history.epochs[0].loss):
+        style = f"C{colour}"
+        for kind, dash in (("loss", "-"), ("validation_loss", "--")):
+            values = [getattr(record, kind)[task] for record in history.epochs]
+            label = f"{picture_text(task)}, {'training' if kind == 'loss' else 'held out'}"
+            losses.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
+        for name, dash in (("micro_f1", "-"), ("macro_f1", "--")):
+            values = [getattr(r.validation[task], name) for r in history.epochs]
+            label = f"{picture_text(task)}, {name.replace('_f1', ' F1')}"
+            scores.plot(epochs, values, style, linestyle=dash, marker="o", label=label)
+    losses.set(title="Loss", xlabel="epoch", yscale="log")
+    scores.set(title="Held-out rows, best single threshold", xlabel="epoch", ylim=(0, 1))
+    if history.best is not None:
+        scores.axvline(history.best.epoch, color="0.6", linewidth=1, zorder=0)
+        place = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right"}
+        scores.annotate("best", (history.best.epoch, 0.02), **place)
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+        axes.legend(
+            frameon=False, fontsize="small", loc="upper right" if axes is losses else "lower right"
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    with atomic_path(path) as temporary:
+        save_picture(figure, temporary)
+    pyplot.close(figure)

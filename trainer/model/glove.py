@@ -1,0 +1,137 @@
+"""Word vectors in GloVe's formats, and the tokenizer that reads text the way they were counted.
+
+GloVe: Pennington, Socher, Manning (2014), GloVe: Global Vectors for Word Representation, EMNLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from schemas.decision import FloatArray
+from schemas.errors import EncoderError
+from trainer.model.cnn_bilstm import CnnBilstmConfig, CnnBilstmModel
+
+PAD, UNKNOWN, START = SPECIAL = ("[PAD]", "[UNK]", "[CLS]")
+"""Tokens before the words. A text begins with START, so that none is without tokens."""
+
+MAX_WORDS = 400_000
+"""Words that are kept, the most frequent ones: all of GloVe 6B."""
+
+_TOKEN = "|".join(
+    [
+        r"\p{L}(?:\.\p{L})+\.?",  # u.s.
+        r"\p{N}+(?:[.,:/]\p{N}+)*",  # 1,000.5
+        r"[\p{L}\p{M}\p{N}]+?(?=n't\b)|n't\b",  # did, n't
+        r"'(?:s|re|ve|ll|d|m)\b",
+        r"[\p{L}\p{M}\p{N}]+",
+        r"\S",  # punctuation marks, one by one
+    ]
+)
+"""What counts as a token: nearly the Penn Treebank rules that the words of GloVe were cut by. They
+keep hyphenated words whole; here those are split, which leaves fewer words unknown."""
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Words and their vectors, the most frequent word first.
+
+    vectors: (words, embedding) float32.
+    """
+
+    words: tuple[str, ...]
+    vectors: FloatArray
+
+
+def read_vectors(path: Path, *, max_words: int = MAX_WORDS) -> WordVectors:
+    """Read the first `max_words` words.
+
+    path: a text file with a word and its numbers a line, or a folder that holds one such `.txt`,
+    or one `.npy` with the vectors and one `.parquet` whose first column has the words.
+    Raises EncoderError if it is neither, or is damaged.
+    """
+    try:
+        found = _read_text(path, max_words) if path.is_file() else _read_folder(path, max_words)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise EncoderError(f"{path}: word vectors cannot be read: {error}") from error
+    words, vectors = found.words, found.vectors
+    if vectors.ndim != 2 or not vectors.size or len(words) != len(vectors):
+        raise EncoderError(f"{path}: {len(words)} words, but vectors of shape {vectors.shape}")
+    if len({*SPECIAL, *words}) < len(SPECIAL) + len(words):
+        raise EncoderError(f"{path}: a word stands twice, or is one of {', '.join(SPECIAL)}")
+    if not np.isfinite(vectors).all():
+        raise EncoderError(f"{path}: a vector is not finite")
+    return found
+
+
+def make_tokenizer(words: tuple[str, ...]) -> Tokenizer:
+    """Lower-case, split into words and marks, look up; the special tokens have the first ids."""
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace("\u2019", "'")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "removed", invert=True)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A", special_tokens=[(START, SPECIAL.index(START))]
+    )
+    return tokenizer
+
+
+def make_encoder(vectors: WordVectors) -> CnnBilstmModel:
+    """A CNN-BiLSTM over the vectors; what is above them is drawn from torch's random numbers.
+
+    [PAD] and [CLS] are zero, [UNK] is the mean of all words.
+    """
+    rows, embedding_size = len(SPECIAL) + len(vectors.words), vectors.vectors.shape[1]
+    model = CnnBilstmModel(CnnBilstmConfig(vocab_size=rows, embedding_size=embedding_size))
+    table = np.zeros((rows, embedding_size), np.float32)
+    table[SPECIAL.index(UNKNOWN)] = vectors.vectors.mean(axis=0)
+    table[len(SPECIAL) :] = vectors.vectors
+    with torch.no_grad():
+        model.embeddings.weight.copy_(torch.from_numpy(table))
+    return model
+
+
+def _read_folder(folder: Path, max_words: int) -> WordVectors:
+    arrays, words, texts = (sorted(folder.glob(f"*.{end}")) for end in ("npy", "parquet", "txt"))
+    if len(arrays) == len(words) == 1:
+        vectors = np.load(arrays[0], mmap_mode="r", allow_pickle=False)
+        names = pq.read_table(words[0]).column(0)
+        if len(names) != len(vectors):
+            raise ValueError(f"{len(names)} words, but {len(vectors)} vectors")
+        kept = tuple(str(name) for name in names[:max_words].to_pylist())
+        return WordVectors(kept, np.array(vectors[:max_words], dtype=np.float32))
+    if len(texts) == 1:
+        return _read_text(texts[0], max_words)
+    raise ValueError("expected a text file, a folder with one .txt, or one .npy and one .parquet")
+
+
+def _read_text(path: Path, max_words: int) -> WordVectors:
+    words: list[str] = []
+    rows: list[FloatArray] = []
+    for number, (word, values) in enumerate(islice(_lines(path), max_words), start=1):
+        try:
+            rows.append(np.array(values, dtype=np.float32))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        words.append(word)
+    if not rows or len({len(row) for row in rows}) > 1:
+        raise ValueError("expected lines of a word and equally many numbers each")
+    return WordVectors(tuple(words), np.stack(rows))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            word, *values = line.rstrip("\r\n").split(" ")
+            yield word, values

@@ -1,0 +1,297 @@
+"""Hyper-parameter search: many training runs of one config, each with other values."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from schemas.config import TrainingRun, load_config
+from schemas.errors import ConfigError, OutputError, TrainingError
+from schemas.lock import lock_inside
+from trainer.checkpoint.reader import CheckpointFiles
+from trainer.evaluation.history import EpochRecord, read_history
+from trainer.search.report import Outcome, SearchResult, TrialRecord, write_report
+from trainer.search.space import Dimension, check_space, parse_space
+from trainer.training.loop import train
+from trainer.training.ownership import SEARCH, refuse_foreign, refuse_sources
+from trainer.training.state import StateFolder
+
+STARTUP_TRIALS = 5
+"""Trials at random before the sampler models what is good, and before any is pruned."""
+FIRST_PRUNED_EPOCH = 2
+"""The first epoch says little: the rate is still rising."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a search may do, all its sessions together; `budget_s` None is without end."""
+
+    trials: int
+    budget_s: float | None = None
+
+
+class BudgetUsedUpError(Exception):
+    """Ends the trial under way."""
+
+
+def search(
+    config: Path,
+    space: Sequence[str],
+    output: Path,
+    *,
+    limits: Limits,
+    overrides: Sequence[str] = (),
+) -> SearchResult:
+    """Look for the values with the best validation metric, and write what was found.
+
+    config: the TOML file that every trial starts from, with `overrides` ("train.epochs=3").
+    space: keys and the values to try, see `trainer.search.space.GRAMMAR`.
+    output: a folder for each trial's training run, for the state of the search and its report.
+
+    Values come from a tree-structured Parzen estimator (Bergstra et al., 2011). A trial that is
+    worse than the median of the others after as many epochs is pruned. No trial begins that would
+    probably end after the budget, and one that is under way then stops at the end of its epoch. A
+    search that was stopped or killed goes on when it is started again, its last trial included.
+
+    Raises ConfigError before any trial for values that the config does not take, OutputError if
+    the folder holds another search or other files, LockedError if one is running there, and what
+    training raises.
+    """
+    dimensions = parse_space(space)
+    base = check_space(config, overrides, dimensions)
+    refuse_sources(output, [base])
+    refuse_foreign(output, SEARCH)
+    with lock_inside(output, SEARCH):
+        study = _open_study(output, base, space)
+        return _Search(study, config, overrides, dimensions, output, base, limits).run()
+
+
+def _open_study(output: Path, base: TrainingRun, space: Sequence[str]) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = output / "study.jsonl"
+    _mend(journal)
+    study = optuna.create_study(
+        study_name="search",
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        pruner=MedianPruner(STARTUP_TRIALS, FIRST_PRUNED_EPOCH),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    for what, ours in (("config", base.sha256()), ("space", sorted(space))):
+        if study.user_attrs.get(what, ours) != ours:
+            raise OutputError(
+                f"{output}: holds a search with another {what}",
+                hint="repeat the command as it was, or name another --output",
+            )
+        study.set_user_attr(what, ours)
+    return study
+
+
+def _mend(journal: Path) -> None:
+    """Drop a last line that a crash cut off: the storage would append to it."""
+    if journal.exists():
+        whole = journal.read_bytes().rpartition(b"\n")
+        if whole[2]:
+            with journal.open("r+b") as file:
+                file.truncate(len(whole[0]) + len(whole[1]))
+
+
+class _Search:
+    """One session of a search.
+
+    The study holds a trial as running until it is told how it ended. Found at the start of a
+    session, such a trial was killed or stopped: it is put in the queue under its old index, and
+    goes on in its old folder.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        config: Path,
+        overrides: Sequence[str],
+        space: Sequence[Dimension],
+        output: Path,
+        base: TrainingRun,
+        limits: Limits,
+    ) -> None:
+        self.study, self.config, self.overrides = study, config, overrides
+        self.space, self.output, self.base, self.limits = space, output, base, limits
+
+    def run(self) -> SearchResult:
+        self._requeue()
+        while self._may_start():
+            self._run_trial()
+            write_report(self._result(), self.space, self.output)
+        result = self._result()
+        write_report(result, self.space, self.output)
+        return result
+
+    def _requeue(self) -> None:
+        trials = self.study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+        queued = {trial.user_attrs["index"] for trial in trials if trial.state.name == "WAITING"}
+        for trial in trials:
+            if trial.state != TrialState.RUNNING:
+                continue
+            if trial.user_attrs.get("index", -1) not in {-1, *queued}:
+                self.study.enqueue_trial(trial.params, trial.user_attrs)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _trials(self) -> list[FrozenTrial]:
+        """The latest attempt at each trial, in order."""
+        latest = {trial.user_attrs.get("index"): trial for trial in self.study.get_trials()}
+        return [latest[index] for index in sorted(key for key in latest if key is not None)]
+
+    def _may_start(self) -> bool:
+        trials = self._trials()
+        budget_s = self.limits.budget_s
+        spent_s = sum(_seconds(trial) for trial in trials)
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return budget_s is None or spent_s < budget_s
+        if len(trials) >= self.limits.trials:
+            return False
+        if budget_s is None:
+            return True
+        finished = [_seconds(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+        expected_s = sum(finished) / len(finished) if finished else 0.0
+        if spent_s + expected_s < budget_s:
+            return True
+        log.info("budget: %.1f of %.1f minutes used", spent_s / 60, budget_s / 60)
+        return False
+
+    def _run_trial(self) -> None:
+        known = self._trials()
+        # Seeded anew for each trial: a search that went on proposes what one in one go does.
+        self.study.sampler = TPESampler(
+            n_startup_trials=STARTUP_TRIALS, seed=self.base.seed + len(known)
+        )
+        trial = self.study.ask()
+        if "index" not in trial.user_attrs:
+            trial.set_user_attr("index", len(known))
+        values = {dimension.key: dimension.suggest(trial) for dimension in self.space}
+        trial.set_user_attr("values", values)
+        folder = self.output / _folder(trial.user_attrs["index"])
+        log.info("%s: %s", folder.name, ", ".join(f"{k} {v}" for k, v in values.items()))
+        state = self._train(trial, values, folder)
+        if state == "stopped":
+            return
+        if state == "finished":
+            best = max(self._frozen(trial).intermediate_values.values())
+            self.study.tell(trial, best)
+        else:
+            StateFolder(CheckpointFiles(folder)).clear()
+            self.study.tell(trial, state=TrialState.PRUNED)
+        record = _record(self._frozen(trial))
+        metric = "no epoch" if record.metric is None else f"{record.metric:.4f}"
+        log.info("%s: %s, %s %s", folder.name, record.state, self.base.train.metric, metric)
+
+    def _train(self, trial: Trial, values: dict[str, str], folder: Path) -> Outcome:
+        assignments = [f"{key}={value}" for key, value in values.items()]
+        others_s = sum(_seconds(other) for other in self._trials()) - _seconds(self._frozen(trial))
+        budget_s = self.limits.budget_s
+        left_s = None if budget_s is None else budget_s - others_s
+        try:
+            run = load_config(self.config, [*self.overrides, *assignments])
+            watch = _Watch(trial, epochs=run.train.epochs, budget_s=left_s)
+            watch.report_earlier(folder)
+            train(run, folder, on_epoch=watch)
+            watch.record_time()
+        except optuna.TrialPruned:
+            return "pruned"
+        except BudgetUsedUpError:
+            return "stopped"
+        except (TrainingError, ConfigError, torch.OutOfMemoryError) as error:
+            message = " ".join(str(error).split())
+            log.warning("%s: %s", folder.name, message)
+            trial.set_user_attr("error", message)
+            return "failed"
+        return "finished"
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[trial.number]
+
+    def _result(self) -> SearchResult:
+        records = [_record(trial) for trial in self._trials() if "values" in trial.user_attrs]
+        return SearchResult(metric_name=self.base.train.metric, trials=tuple(records))
+
+
+class _Watch:
+    """Hears of every epoch of a trial, and ends the trial when it is hopeless or out of time.
+
+    budget_s: what the trial may take, its earlier sessions included.
+    """
+
+    def __init__(self, trial: Trial, *, epochs: int, budget_s: float | None) -> None:
+        self.trial, self.epochs, self.budget_s = trial, epochs, budget_s
+        self.earlier_s = float(trial.user_attrs.get("seconds", 0.0))
+        self.begun = time.monotonic()
+        self.reported: set[int] = set()
+
+    def report_earlier(self, folder: Path) -> None:
+        """Report the epochs of earlier sessions."""
+        path = CheckpointFiles(folder).history
+        if path.exists():
+            for record in read_history(path).epochs:
+                self._report(record)
+
+    def __call__(self, record: EpochRecord) -> None:
+        self._report(record)
+        used_s = self.record_time()
+        if record.epoch >= self.epochs:
+            return
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+        if self.budget_s is not None and used_s >= self.budget_s:
+            raise BudgetUsedUpError
+
+    def record_time(self) -> float:
+        """Note the seconds that the trial has taken so far, and return them."""
+        used_s = self.earlier_s + time.monotonic() - self.begun
+        self.trial.set_user_attr("seconds", used_s)
+        return used_s
+
+    def _report(self, record: EpochRecord) -> None:
+        if record.epoch not in self.reported:
+            self.trial.report(record.metric, record.epoch)
+            self.reported.add(record.epoch)
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    by_epoch = trial.intermediate_values
+    best_epoch = max(by_epoch, key=lambda epoch: (by_epoch[epoch], -epoch), default=None)
+    error = trial.user_attrs.get("error")
+    state: Outcome = "stopped"
+    if trial.state == TrialState.COMPLETE:
+        state = "finished"
+    elif trial.state == TrialState.PRUNED:
+        state = "pruned" if error is None else "failed"
+    return TrialRecord(
+        folder=_folder(trial.user_attrs["index"]),
+        values=trial.user_attrs["values"],
+        state=state,
+        metric=None if best_epoch is None else by_epoch[best_epoch],
+        best_epoch=best_epoch,
+        epochs=len(by_epoch),
+        seconds=_seconds(trial),
+        error=error,
+    )
+
+
+def _folder(index: int) -> str:
+    return f"trial-{index:03d}"
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    return float(trial.user_attrs.get("seconds", 0.0))

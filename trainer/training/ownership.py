@@ -1,0 +1,155 @@
+"""Output folders: only what a command made itself is replaced, and nothing else is touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from schemas.config import TrainingRun
+from schemas.errors import NarrascanError, OutputError, listing
+from schemas.json_values import parse_json
+from schemas.lock import LOCK_FILE, lock_inside, locked_by
+from trainer.model.encoders import source_folder
+
+TRAINING, CROSS_VALIDATION, SEARCH = "training", "cross-validation", "search"
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """What a command writes into its folder.
+
+    names: pattern of the names at the top of it.
+    records: files by which the folder is known as its own, JSON objects with the given key; those
+    of older versions, which left no lock file, too.
+    """
+
+    what: str
+    names: re.Pattern[str]
+    records: tuple[tuple[str, str], ...]
+
+    def owns(self, folder: Path) -> bool:
+        """True if the command made this folder."""
+        if locked_by(folder / LOCK_FILE) == self.what:
+            return True
+        return any(_has_key(folder / name, key) for name, key in self.records)
+
+
+LAYOUTS = {
+    TRAINING: FolderLayout(
+        TRAINING,
+        re.compile(
+            r"(checkpoint|config|tokenizer|history|reference)\.json|model\.safetensors|curves\.png"
+            r"|heldout|sample|state"
+        ),
+        (
+            ("checkpoint.json", "config_sha256"),
+            ("history.json", "metric_name"),
+            ("state/run/run.json", "config_sha256"),
+        ),
+    ),
+    CROSS_VALIDATION: FolderLayout(
+        CROSS_VALIDATION,
+        re.compile(r"cross-validation\.(json|md)|curves\.png|fold-\d+"),
+        (
+            ("cross-validation.json", "config_sha256"),
+            ("fold-1/checkpoint.json", "config_sha256"),
+            ("fold-1/history.json", "metric_name"),
+            ("fold-1/state/run/run.json", "config_sha256"),
+        ),
+    ),
+    SEARCH: FolderLayout(
+        SEARCH,
+        re.compile(r"search\.(json|md|png)|study\.jsonl(\.lock)?|trial-\d+"),
+        (("search.json", "metric_name"),),
+    ),
+}
+
+
+@contextmanager
+def locked(output: Path, what: str) -> Iterator[None]:
+    """Lock an output folder for all processes of a run; the main one takes the lock.
+
+    Raises LockedError or OutputError in every process.
+    """
+    PartialState().wait_for_everyone()  # all have looked before the first lock file appears
+    with ExitStack() as stack:
+        problem: NarrascanError | None = None
+        if PartialState().is_main_process:
+            try:
+                stack.enter_context(lock_inside(output, what))
+            except NarrascanError as error:
+                problem = error
+        (problem,) = broadcast_object_list([problem])
+        if problem is not None:
+            raise problem
+        yield
+
+
+def refuse_foreign(output: Path, what: str) -> None:
+    """Refuse a folder that holds anything but what the command writes (OutputError).
+
+    A folder of other files that have the same names, such as an encoder, is refused too. Hidden
+    files are left alone: no command writes or removes them, but for its own.
+    """
+    layout = LAYOUTS[what]
+    if output.is_symlink() and not output.exists():
+        raise OutputError(f"{output}: is a link to nothing", hint="name another --output")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output}: is a file, not a folder", hint="name a folder")
+    names = sorted(path.name for path in output.iterdir()) if output.exists() else []
+    names = [name for name in names if not name.startswith(".")]
+    foreign = [name for name in names if not layout.names.fullmatch(name)]
+    if foreign or (names and not layout.owns(output)):
+        raise OutputError(
+            f"{output}: holds files that are not of a {what} run: {listing(foreign or names)}",
+            hint="name an empty or a new folder with --output; --overwrite discards runs of the "
+            "same command only",
+        )
+
+
+def refuse_sources(output: Path, configs: Iterable[TrainingRun]) -> None:
+    """Refuse an output folder in or around what training reads: encoder, data, `start_from`.
+
+    Raises OutputError that names both. Links are followed.
+    """
+    target = output.resolve()
+    for config in configs:
+        for key, source in _sources(config):
+            path = source.resolve()
+            if (
+                target == path
+                or target in path.parents
+                or (path.is_dir() and path in target.parents)
+            ):
+                raise OutputError(
+                    f"{output}: is, lies in or contains {source}, which the config reads ({key})",
+                    hint="name a folder apart from it with --output",
+                )
+
+
+def _sources(config: TrainingRun) -> list[tuple[str, Path]]:
+    sources = [
+        (f"tasks.{name}.data", data.path)
+        for name, task in config.tasks.items()
+        for data in task.data
+    ]
+    encoder = source_folder(config.encoder.source)
+    if encoder is not None:
+        sources.append(("encoder.source", encoder))
+    if config.encoder.start_from is not None:
+        sources.append(("encoder.start_from", config.encoder.start_from))
+    return sources
+
+
+def _has_key(path: Path, key: str) -> bool:
+    try:
+        record = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and key in record

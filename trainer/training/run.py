@@ -1,0 +1,310 @@
+"""The run itself: one shared encoder, one head a task, several data sets at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
+
+from schemas.config import EncoderConfig, TrainingRun
+from schemas.decision import FloatArray
+from schemas.errors import TrainingError
+from schemas.files import atomic_path
+from schemas.tokens import TokenisedText
+from trainer.checkpoint.reader import CheckpointFiles
+from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
+from trainer.data.dataset import TaskData
+from trainer.evaluation.held_out import metric_value, predict, score, to_batch
+from trainer.evaluation.history import EpochRecord, History, draw_curves
+from trainer.losses.multilabel import LossFunction, make_loss
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import LabelAttentionHead
+from trainer.model.label_names import label_words, name_vectors
+from trainer.model.multitask import MultiTaskModel, head_key
+from trainer.training.memory import STEPS_BETWEEN, give_back_memory
+from trainer.training.optim import make_optimizer, make_schedule, use_bf16
+from trainer.training.progress import TrainingProgress
+from trainer.training.start import start_from
+from trainer.training.state import RunState, StateFolder
+from trainer.training.token_dropout import TokenDropout
+
+EpochCallback: TypeAlias = Callable[[EpochRecord], None]
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """Everything one run holds: model, optimiser, schedule, state."""
+
+    def __init__(
+        self,
+        config: TrainingRun,
+        encoder: LoadedEncoder,
+        data: Mapping[str, TaskData],
+        files: CheckpointFiles,
+        accelerator: Accelerator,
+    ) -> None:
+        self.config, self.train, self.data, self.files = config, config.train, data, files
+        self.pad_id = encoder.pad_id
+        self.token_dropout = TokenDropout(encoder.tokenizer, config.train.token_dropout)
+        self.accelerator = accelerator
+        device = accelerator.device
+        self.bf16 = use_bf16(config.train, device)
+        model = _make_model(config, encoder, data)
+        self.rows = _task_rows(config, data)
+        self.steps = steps_by_epoch(self.rows, config.train, seed=config.seed)
+        self.total_steps = sum(self.steps)
+        optimizer = make_optimizer(model, config.train)
+        schedule = make_schedule(optimizer, config.train, steps=self.total_steps)
+        self.model: MultiTaskModel
+        self.optimizer: AdamW
+        self.schedule: LRScheduler
+        self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
+        self.losses = _make_losses(config, data)
+        self.folder = StateFolder(files)
+        self.best_weights = self.folder.best_weights
+        fresh = RunState(
+            config_sha256=config.sha256(),
+            data_sha256="".join(task.sha256() for task in data.values()),
+            history=History(metric_name=config.train.metric),
+        )
+        self.state = self.folder.load(self.accelerator, fresh)
+        precision = "bf16" if self.bf16 else "fp32"
+        processes = accelerator.num_processes
+        log.info(
+            "device %s, %s, %d steps at most%s",
+            device,
+            precision,
+            self.total_steps,
+            f", {processes} processes" if processes > 1 else "",
+        )
+
+    def fit(self, on_epoch: EpochCallback | None = None) -> None:
+        """Train epoch by epoch; `on_epoch` hears of each when it is saved, and ends by raising."""
+        done = sum(self.steps[: self.state.epoch]) + self.state.step
+        if done:
+            log.info("going on at step %d of %d", done, self.total_steps)
+        main = self.accelerator.is_main_process
+        with TrainingProgress(self.total_steps, done, enabled=main) as progress:
+            while self.state.epoch < self.train.epochs and not self._stale():
+                self._train_epoch(progress)
+                record = self._finish_epoch()
+                best = self.state.history.best is record
+                progress.epoch(record, epochs=self.train.epochs, best=best)
+                self.folder.save(self.accelerator, self.state)
+                if on_epoch is not None:
+                    on_epoch(record)
+
+    def _stale(self) -> bool:
+        stale = self.state.history.epochs_since_best() >= self.train.patience_epochs
+        if stale:
+            log.info("no better epoch in %d: stopping early", self.train.patience_epochs)
+        return stale
+
+    def _train_epoch(self, progress: TrainingProgress) -> None:
+        lengths = {name: rows.lengths for name, rows in self.rows.items()}
+        plan = plan_epoch(self.rows, self.train, seed=self.config.seed, epoch=self.state.epoch)
+        saved_at = clock = time.monotonic()
+        for batch in plan[self.state.step :]:
+            due = clock - saved_at >= self.train.save_every_s
+            loss, save = self._step(batch, save=due)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"task {batch.task!r}: training has diverged: the loss is {loss} in epoch "
+                    f"{self.state.epoch + 1}, step {self.state.step + 1}",
+                    hint="lower train.learning_rate, or set train.precision to fp32",
+                )
+            rows, tokens = len(batch.rows), sum(lengths[batch.task][row] for row in batch.rows)
+            now = time.monotonic()
+            self._count(batch.task, loss, rows, tokens, now - clock)
+            clock = now
+            progress.step(rows=rows, tokens=tokens, loss=loss)
+            if self.state.step % STEPS_BETWEEN == 0:
+                give_back_memory()
+            if save and self.state.step < len(plan):
+                self.folder.save(self.accelerator, self.state)
+                saved_at = clock = time.monotonic()
+
+    def _step(self, batch: Batch, *, save: bool) -> tuple[float, bool]:
+        """Train on one batch; every process takes each of its rows that falls to it.
+
+        save: whether this process would save the state now; clocks differ, so the first decides.
+        Returns the mean loss of the whole batch, and whether all are to save.
+        """
+        rows = self.data[batch.task].train
+        device, processes = self.accelerator.device, self.accelerator.num_processes
+        places = range(len(batch.rows))[self.accelerator.process_index :: processes]
+        # A process without a row of its own goes along with weight 0, or the others would wait.
+        row_weight = processes / len(batch.rows) if places else 0.0
+        places = places or range(1)
+        own = [batch.rows[place] for place in places]
+        # Seeded by the place in the run, so that neither a restart nor processes change it.
+        seeds = [(self.config.seed, self.state.epoch, self.state.step, place) for place in places]
+        texts = [
+            self.token_dropout.hide(rows.texts[row], seed)
+            for row, seed in zip(own, seeds, strict=True)
+        ]
+        labels = torch.from_numpy(rows.labels[own]).to(device)
+        loss = self._add_gradients(batch.task, texts, labels, row_weight)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        wish = float(save and self.accelerator.is_main_process)
+        mean = self.accelerator.reduce(loss, "mean")
+        wishes = self.accelerator.reduce(torch.tensor(wish, device=device), "sum")
+        return float(mean), bool(wishes > 0)
+
+    def _add_gradients(
+        self, task: str, texts: Sequence[TokenisedText], labels: Tensor, row_weight: float
+    ) -> Tensor:
+        """Run the rows through the model and back, in passes that memory has room for.
+
+        labels: (rows, labels) bool. row_weight: weight of a row in the loss. Gradients are averaged
+        over processes, once for all passes: the weights make the average that over all rows.
+        Returns the weighted loss, a scalar.
+        """
+        device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
+        total = torch.zeros((), device=device)
+        parts = passes([len(text.ids) for text in texts], device.type, max_tokens=max_tokens)
+        for part in parts:
+            input_ids, attention_mask = to_batch(
+                texts[part], self.pad_id, device, max_tokens=max_tokens
+            )
+            is_last = part is parts[-1]
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                    logits: Tensor = self.model(input_ids, attention_mask, task)
+                loss = row_weight * len(logits) * self.losses[task](logits, labels[part])
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _count(self, task: str, loss: float, rows: int, tokens: int, seconds: float) -> None:
+        state = self.state
+        state.step += 1
+        state.loss_sums[task] = state.loss_sums.get(task, 0.0) + loss
+        state.loss_steps[task] = state.loss_steps.get(task, 0) + 1
+        state.rows += rows
+        state.tokens += tokens
+        state.seconds += seconds
+
+    def _finish_epoch(self) -> EpochRecord:
+        """Score the held-out rows, remember the epoch, keep the weights if they are the best."""
+        state = self.state
+        logits = {name: self._validate(name) for name in self.data}
+        gold = {name: task.validation.labels for name, task in self.data.items()}
+        validation = {name: score(logits[name], gold[name]) for name in self.data}
+        validation_loss = {
+            name: float(loss(torch.from_numpy(logits[name]), torch.from_numpy(gold[name])))
+            for name, loss in self.losses.items()
+        }
+        values = [metric_value(scores, self.train.metric) for scores in validation.values()]
+        record = EpochRecord(
+            epoch=state.epoch + 1,
+            loss={task: total / state.loss_steps[task] for task, total in state.loss_sums.items()},
+            validation_loss=validation_loss,
+            validation=validation,
+            metric=sum(values) / len(values),
+            learning_rate=float(self.schedule.get_last_lr()[0]),
+            seconds=state.seconds,
+            articles_per_s=state.rows / max(state.seconds, 1e-9),
+            tokens_per_s=state.tokens / max(state.seconds, 1e-9),
+        )
+        state.history.epochs.append(record)
+        state.next_epoch()
+        if self.accelerator.is_main_process:
+            self._write_history(is_best=state.history.best is record)
+        return record
+
+    def _validate(self, task: str) -> FloatArray:
+        """Logits of a task's held-out rows, (rows, labels)."""
+        return predict(
+            self.accelerator.unwrap_model(self.model),
+            task,
+            self.data[task].validation,
+            pad_id=self.pad_id,
+            max_tokens=self.config.encoder.max_tokens,
+            bf16=self.bf16,
+            accelerator=self.accelerator,
+        )
+
+    def _write_history(self, *, is_best: bool) -> None:
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.files.history) as temporary:
+            temporary.write_text(self.state.history.model_dump_json(indent=1), encoding="utf-8")
+        draw_curves(self.state.history, self.files.curves)
+        if is_best:
+            self.best_weights.parent.mkdir(parents=True, exist_ok=True)
+            model = self.accelerator.unwrap_model(self.model)
+            weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+            with atomic_path(self.best_weights) as temporary:
+                save_file(weights, temporary)
+
+
+def prepare_encoder(encoder: PreTrainedModel, config: EncoderConfig) -> None:
+    """Set the encoder's dropout, and what of it does not learn."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
+    if config.frozen_embeddings:
+        encoder.get_input_embeddings().requires_grad_(False)
+
+
+def _make_model(
+    config: TrainingRun, encoder: LoadedEncoder, data: Mapping[str, TaskData]
+) -> MultiTaskModel:
+    labels = {name: len(task.labels) for name, task in data.items()}
+    heads = {name: config.tasks[name].head for name in data}
+    model = MultiTaskModel(encoder.model, labels, heads=heads, dropout=config.train.dropout)
+    for name, task in data.items():
+        head = model.heads[head_key(name)]
+        if config.tasks[name].head_start == "names" and isinstance(head, LabelAttentionHead):
+            words = label_words(name, task.labels, config.tasks[name].label_names)
+            head.start_from_names(name_vectors(encoder, words))
+    prepare_encoder(encoder.model, config.encoder)
+    if config.encoder.start_from is not None:
+        start_from(
+            model,
+            config.encoder.start_from,
+            tokenizer=encoder.tokenizer,
+            labels={name: task.labels for name, task in data.items()},
+        )
+    return model
+
+
+def _task_rows(config: TrainingRun, data: Mapping[str, TaskData]) -> dict[str, TaskRows]:
+    return {
+        name: TaskRows(
+            task.train.lengths,
+            task.train.labels,
+            config.tasks[name].sampling,
+            config.tasks[name].sampling_threshold,
+        )
+        for name, task in data.items()
+    }
+
+
+def _make_losses(config: TrainingRun, data: Mapping[str, TaskData]) -> dict[str, LossFunction]:
+    return {
+        name: make_loss(
+            config.tasks[name].loss.name,
+            positives=np.asarray(task.positives, dtype=np.int64),
+            rows=len(task.train),
+            training_labels=task.train.labels,
+            **config.tasks[name].loss.parameters,
+        )
+        for name, task in data.items()
+    }
