@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch.pipeline.stop import GRACE_S, StopSwitch
-from schemas.streams import guard_streams
+from schemas.io.streams import guard_streams
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from batch.exit_codes import FAILED
 from batch.exits import check_quarantine, exit_codes, show_results, told
 from batch.pipeline.stop import StopSwitch, json_message
 from schemas import errors
+from schemas.io.streams import shows_all_letters
 from schemas.printable import json_line, printable, printable_lines
-from schemas.streams import shows_all_letters
 
 if TYPE_CHECKING:
     from batch.options import RunOptions

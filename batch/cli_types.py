@@ -17,7 +17,7 @@ import click
 
 from schemas.durations import parse_duration
 from schemas.errors import UsageError
-from schemas.paths import require_local
+from schemas.io.paths import require_local
 
 if TYPE_CHECKING:
     from batch.options import Shard

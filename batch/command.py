@@ -11,8 +11,8 @@ import click
 from click_default_group import DefaultGroup
 
 from schemas.errors import NarrascanError, unexpected_text
+from schemas.io.streams import guard_streams
 from schemas.printable import message_text, printable_lines
-from schemas.streams import guard_streams
 
 
 @contextmanager

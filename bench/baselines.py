@@ -26,8 +26,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
-from schemas.decision import FloatArray
-from schemas.tasks import BoolArray
+from schemas.decision.decide import FloatArray
+from schemas.tasks.task import BoolArray
 
 BaselineName = Literal["tfidf-svm", "tfidf-adaboost"]
 

@@ -96,8 +96,8 @@ def ours(bundle: str, task: str, precision: str, device_name: str) -> Score:
     from batch.machine.device import choose_device
     from batch.scoring.precision import choose_precision
     from batch.scoring.scorer import open_scorer
-    from schemas.bundle import Bundle
-    from schemas.text import Article, model_text
+    from schemas.bundle.folder import Bundle
+    from schemas.text.model_text import Article, model_text
 
     opened, device = Bundle.open(Path(bundle)), choose_device(device_name)
     chosen = choose_precision(opened, task, device, precision)

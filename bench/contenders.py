@@ -13,8 +13,8 @@ from typing import Self
 
 import click
 
-from schemas.metadata import ArtefactMetadata
-from schemas.variants import DeviceKind
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.variants import DeviceKind
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from bench.texts import corpus_table
 from exporter.bundle.export import export_checkpoint
 from exporter.bundle.inspection import metadata_of
 from exporter.graph.trace import embed_metadata
-from schemas.bundle import Bundle, BundleFiles, BundleManifest
+from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
+from schemas.bundle.metadata import VariantCost, VariantFacts
+from schemas.bundle.variants import Precision
 from schemas.config import load_config
-from schemas.files import FileFacts
-from schemas.metadata import VariantCost, VariantFacts
-from schemas.variants import Precision
+from schemas.io.files import FileFacts
 from tests.tiny import SAMPLES, make_encoder, make_tokenizer, write_config
 from trainer.training.loop import train
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from bench.fuzz_kinds import Case, Ground, NotMadeError, kind_of, make_case
 from bench.fuzz_surroundings import Surroundings, reachable_files
 from bench.processes import COMMAND, start, wait_until_it_listens
-from schemas.files import FileFacts
+from schemas.io.files import FileFacts
 
 Command = Callable[[list[str]], None]
 """Takes the words of a command line and ends as a console script does, with SystemExit."""

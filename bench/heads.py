@@ -24,12 +24,12 @@ from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
 from bench.corpora import long_corpus
 from exporter.graph.trace import trace_graph
-from schemas.bundle import BundleFiles
+from schemas.bundle.folder import BundleFiles
+from schemas.bundle.variants import Precision
 from schemas.config import HeadKind
 from schemas.markdown import markdown_table
-from schemas.text import ModelText
-from schemas.tokens import TokenisedText
-from schemas.variants import Precision
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TokenisedText
 from trainer.model.encoders import load_encoder
 from trainer.model.multitask import MultiTaskModel
 

@@ -26,13 +26,13 @@ from bench.losses_page import Machine, Results, Row, Schedule, write_page
 from bench.reuters import CONFIG, topics
 from bench.speed import measure_peak, training_mflops_a_token
 from schemas.config import TrainingRun, load_config
-from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.thresholds import ThresholdRule, find_thresholds, held_out_decisions
 from schemas.durations import parse_duration
-from schemas.files import write_atomic
-from schemas.tasks import BoolArray, label_matrix
-from schemas.text import Article, model_text
-from schemas.thresholds import ThresholdRule, find_thresholds, held_out_decisions
-from schemas.tokens import TextTokenizer
+from schemas.io.files import write_atomic
+from schemas.tasks.task import BoolArray, label_matrix
+from schemas.text.model_text import Article, model_text
+from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
 from trainer.data.dataset import TokenisedRows, load_rows
 from trainer.data.readers.reuters import read_stories

@@ -20,8 +20,8 @@ from batch.engines.openvino import import_openvino
 from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
 from bench.speed import ROUNDS, SIDE, measure_peak
-from schemas.metadata import ArtefactMetadata
-from schemas.variants import Precision
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.variants import Precision
 from trainer.model.encoders import load_encoder
 from trainer.model.multitask import MultiTaskModel
 

@@ -12,7 +12,7 @@ from random import Random
 
 import onnx
 
-from schemas.metadata import PREFIX
+from schemas.bundle.metadata import PREFIX
 
 ODD_INTEGERS = (0, 1, 2, 3, 127, 128, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
 

@@ -13,8 +13,8 @@ import click
 import numpy as np
 import polars as pl
 
-from schemas.metrics import Hits
-from schemas.tasks import label_matrix
+from schemas.decision.metrics import Hits
+from schemas.tasks.task import label_matrix
 from trainer.data.readers.reuters import read_stories
 
 CONFIG = Path(__file__).with_name("reuters.toml")

@@ -28,11 +28,11 @@ from bench.machine import Machine, forward_mflops
 from bench.throughput_page import Results, Variant, write_page
 from bench.widened import widened_bundle
 from exporter.bundle.inspection import metadata_of
-from schemas.bundle import Bundle
-from schemas.metadata import ArtefactMetadata
-from schemas.text import ModelText
-from schemas.tokens import TextTokenizer
-from schemas.variants import Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.variants import Precision
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TextTokenizer
 
 PEERS = ("pipeline", "torch-sorted")
 CORPORA = {"news": news_corpus, "long": long_corpus}

@@ -10,8 +10,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from bench.machine import Machine
+from schemas.bundle.metadata import VariantCost
 from schemas.markdown import markdown_table
-from schemas.metadata import VariantCost
 
 NAMES = {
     "pipeline": "transformers.pipeline, fp32, 32 texts",

@@ -7,8 +7,8 @@ from pathlib import Path
 from batch.engines.graph_file import GraphFile
 from exporter.bundle.inspection import metadata_of
 from exporter.graph.trace import embed_metadata
-from schemas.bundle import Bundle, BundleFiles, BundleManifest
-from schemas.files import FileFacts
+from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
+from schemas.io.files import FileFacts
 
 
 def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) -> Path:

@@ -16,13 +16,13 @@ import click
 from batch.cli_types import NamedPath, WritablePath, require_signature
 from batch.command import CommandGroup
 from schemas.errors import NarrascanError, UsageError, error_text, listing
-from schemas.logs import set_up_logging
+from schemas.io.logs import set_up_logging
+from schemas.io.streams import shows_all_letters
 from schemas.printable import json_line, printable, printable_json
-from schemas.streams import shows_all_letters
 
 if TYPE_CHECKING:
-    from schemas.metadata import ArtefactMetadata
-    from schemas.variants import Precision
+    from schemas.bundle.metadata import ArtefactMetadata
+    from schemas.bundle.variants import Precision
 
 EXISTING_FOLDER = NamedPath(file_okay=False, exists=True)
 EXISTING_FILE = NamedPath(dir_okay=False, exists=True)
@@ -284,7 +284,7 @@ def _precisions(words: str | None) -> list[Precision] | None:
     """Take --precision apart. Raises UsageError for one that there is not."""
     if words is None:
         return None
-    from schemas.variants import PRECISIONS
+    from schemas.bundle.variants import PRECISIONS
 
     named = [word.strip() for word in words.split(",")]
     unknown = [word for word in named if word not in PRECISIONS]

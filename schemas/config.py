@@ -19,12 +19,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from schemas.decision import CalibrationChoice
+from schemas.bundle.metadata import SCHEMA_VERSION
+from schemas.decision.decide import CalibrationChoice
+from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import ConfigError, listing, nearest
-from schemas.metadata import SCHEMA_VERSION
-from schemas.paths import expand_home, is_url
-from schemas.tasks import LabelNames, TaskKind, TaskName
-from schemas.thresholds import ThresholdRule
+from schemas.io.paths import expand_home, is_url
+from schemas.tasks.task import LabelNames, TaskKind, TaskName
 
 HeadKind = Literal["mean", "label_attention"]
 """From hidden states to logits, see `trainer.model.heads`."""

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from batch.machine.device import choose_device
 from batch.scoring.scorer import Scorer, open_scorer
 from exporter.cli import main
-from schemas.bundle import Bundle
-from schemas.variants import Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import Precision
 
 
 def export_classifier(*arguments: str | Path) -> Result:

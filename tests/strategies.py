@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from schemas.decision import Calibration, Knots
-from schemas.text import Article
-from schemas.thresholds import ThresholdRule
+from schemas.decision.decide import Calibration, Knots
+from schemas.decision.thresholds import ThresholdRule
+from schemas.text.model_text import Article
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bools: TypeAlias = npt.NDArray[np.bool_]

@@ -18,8 +18,8 @@ from bench.machine import Machine
 from bench.throughput_page import Results, Variant, write_page
 from bench.widened import widened_bundle
 from exporter.bundle.inspection import metadata_of
-from schemas.bundle import Bundle
-from schemas.metadata import VariantCost
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import VariantCost
 from tests.tiny import make_encoder, make_tokenizer
 
 SPEEDS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from schemas.errors import NarrascanError, error_text
-from schemas.logs import set_up_logging
+from schemas.io.logs import set_up_logging
 from schemas.printable import message_text, printable
 from trainer.cli_types import Duration, WritablePath
 from trainer.command import CommandGroup

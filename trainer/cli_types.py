@@ -9,7 +9,7 @@ import click
 
 from schemas.durations import parse_duration
 from schemas.errors import UsageError
-from schemas.paths import require_local
+from schemas.io.paths import require_local
 
 
 class Duration(click.ParamType[float]):

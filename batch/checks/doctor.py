@@ -20,10 +20,10 @@ from batch.machine.device import choose_device, cuda_problem, import_engine, ins
 from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle, read_signature
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import ENGINES, PRECISIONS
 from schemas.errors import NarrascanError, UsageError
-from schemas.text import ModelText
-from schemas.variants import ENGINES, PRECISIONS
+from schemas.text.model_text import ModelText
 
 LITTLE_MEMORY = 10**9
 """Bytes; a run with the default model stays below."""

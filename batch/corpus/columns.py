@@ -13,11 +13,11 @@ from batch.corpus.tasks import RunTasks
 from batch.corpus.types.scan import only_nulls
 from batch.corpus.types.uses import layouts
 from batch.options import RunOptions
-from schemas.arrow_text import holds_labels
 from schemas.errors import CorpusError, listing, nearest
 from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text import TextSpec
+from schemas.text.arrow_text import holds_labels
+from schemas.text.model_text import TextSpec
 
 
 def check_columns(

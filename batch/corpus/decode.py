@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.arrow_text import BadText, decode_text, label_lists
+from schemas.text.arrow_text import BadText, decode_text, label_lists
 
 __all__ = ["BadText", "as_dates", "bad_utf8", "decode_text", "gold_lists", "plain_values"]
 

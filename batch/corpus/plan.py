@@ -15,7 +15,7 @@ from batch.corpus.tasks import RunTasks
 from batch.corpus.types.kept import kept_columns
 from batch.options import RunOptions, Shard
 from schemas.errors import CorpusError
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 
 CHUNK_BYTES = 64 * 2**20
 """Uncompressed bytes of a chunk at most, so that rows of megabytes make smaller chunks."""

@@ -19,7 +19,7 @@ from batch.options import RunOptions
 from schemas.errors import CorpusError
 from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text import EMPTY, Article, ModelText, TextSpec, is_blank, model_text
+from schemas.text.model_text import EMPTY, Article, ModelText, TextSpec, is_blank, model_text
 
 READ_BYTES = 16 * 2**20
 READ_ROWS = 1024

@@ -10,10 +10,10 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
 from batch.machine.memory import is_out_of_memory
-from schemas.decision import FloatArray
+from schemas.bundle.variants import ENGINES, EngineName, Precision
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError
-from schemas.tokens import InputArray
-from schemas.variants import ENGINES, EngineName, Precision
+from schemas.text.tokens import InputArray
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from batch.machine.device import Device
-from schemas.decision import FloatArray
-from schemas.tokens import InputArray
+from schemas.decision.decide import FloatArray
+from schemas.text.tokens import InputArray
 
 BufferKey = tuple[tuple[int, int], tuple[str, ...]]
 """Shape of the inputs, and the outputs asked for."""

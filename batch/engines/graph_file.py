@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.engines.onnx_file import check_onnx
-from schemas.bundle import MAX_FILE_BYTES, Bundle
+from schemas.bundle.folder import MAX_FILE_BYTES, Bundle
+from schemas.bundle.variants import Precision
 from schemas.errors import BundleError
+from schemas.io.regular_file import read_regular_file
 from schemas.printable import printable
-from schemas.regular_file import read_regular_file
-from schemas.variants import Precision
 
 
 @dataclass(frozen=True)

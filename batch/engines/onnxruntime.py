@@ -11,10 +11,10 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device, import_engine
-from schemas.decision import FloatArray
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line
-from schemas.tokens import InputArray
+from schemas.text.tokens import InputArray
 
 
 class OnnxruntimeSession:

@@ -13,12 +13,12 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device
-from schemas.decision import FloatArray
+from schemas.bundle.metadata import PREFIX
+from schemas.bundle.variants import Precision
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, DeviceError
-from schemas.metadata import PREFIX
 from schemas.printable import one_line
-from schemas.tokens import InputArray
-from schemas.variants import Precision
+from schemas.text.tokens import InputArray
 
 NEEDED: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 """What the processor must be able to do; without it OpenVINO would silently compute otherwise."""

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from batch.machine.cpu import cpu_features
 from batch.machine.device import installed_engines
-from schemas.variants import EngineName
+from schemas.bundle.variants import EngineName
 
 
 def engine_versions(engine: EngineName) -> dict[str, str]:

@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from schemas.bundle.variants import DeviceKind
 from schemas.errors import DeviceError, UsageError
 from schemas.printable import printable
-from schemas.variants import DeviceKind
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"

@@ -21,9 +21,9 @@ from batch.machine.cpu import processor_class
 from batch.machine.device import Device, gpu_model
 from batch.options import RunOptions
 from batch.output.marker import ChunkAddress
-from schemas.bundle import Bundle
-from schemas.metadata import validation_problems
-from schemas.variants import EngineName, Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import validation_problems
+from schemas.bundle.variants import EngineName, Precision
 
 PACKAGES = ("narrascan", "numpy", "pyarrow", "tokenizers")
 """Packages that shape what is written, beside those of the engine."""

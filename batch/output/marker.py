@@ -7,7 +7,7 @@ import hashlib
 from pydantic import BaseModel, ConfigDict
 
 from batch.report.stats import RunStats
-from schemas.files import FileFacts
+from schemas.io.files import FileFacts
 
 
 class ChunkAddress(BaseModel):

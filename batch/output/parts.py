@@ -15,7 +15,7 @@ from batch.corpus.reader import Rows
 from batch.corpus.types.output_types import holds_text
 from batch.scoring.scorer import Scored, label_slices
 from schemas.errors import OutputError
-from schemas.files import atomic_path, remedy
+from schemas.io.files import atomic_path, remedy
 from schemas.tables import (
     QUARANTINE_SCHEMA,
     SOURCE_FILE,

@@ -10,7 +10,7 @@ from batch.report.build import JointReport, Report, build_report
 from batch.report.page import write_report
 from batch.report.totals import MergedStats
 from schemas.errors import OutputError
-from schemas.files import FileFacts, remedy
+from schemas.io.files import FileFacts, remedy
 
 
 def publish_run(

@@ -16,8 +16,8 @@ from batch.output.folder import OutputFolder
 from batch.output.identity import RunKey
 from batch.report.totals import MergedStats, merge_stats
 from batch.scoring.scorer import Scorer
-from schemas.files import FileFacts
-from schemas.metadata import SCHEMA_VERSION
+from schemas.bundle.metadata import SCHEMA_VERSION
+from schemas.io.files import FileFacts
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from batch.report.stats import RunStats
 from batch.scoring.prefetch import make_ahead
 from batch.scoring.scorer import Scored, Scorer, label_slices
 from schemas.errors import NarrascanError, OutOfMemoryError
-from schemas.text import EMPTY
-from schemas.tokens import TokenisedText
+from schemas.text.model_text import EMPTY
+from schemas.text.tokens import TokenisedText
 
 
 @dataclass(frozen=True)

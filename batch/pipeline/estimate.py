@@ -23,8 +23,8 @@ from batch.pipeline.stop import StopSwitch
 from batch.scoring.packing import Shape, fill
 from batch.scoring.scorer import LogitRunner, Scorer
 from schemas.printable import printable
-from schemas.text import EMPTY
-from schemas.tokens import TokenisedText
+from schemas.text.model_text import EMPTY
+from schemas.text.tokens import TokenisedText
 
 PLACES = 16
 """Places of the corpus that rows are taken from."""

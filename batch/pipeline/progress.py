@@ -1,6 +1,6 @@
 """What a run reports while it works: a bar on a terminal, JSON lines for a scheduler, else little.
 
-Nothing here can fail the run: the streams are those of `schemas.streams`.
+Nothing here can fail the run: the streams are those of `schemas.io.streams`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from schemas.logs import PrintableFormatter
+from schemas.io.logs import PrintableFormatter
+from schemas.io.streams import guard_streams, shows_all_letters, unescaped
 from schemas.printable import json_line, message_text
-from schemas.streams import guard_streams, shows_all_letters, unescaped
 
 JSON_EVERY_S = 10.0
 LogFormat = Literal["text", "json"]

@@ -27,9 +27,9 @@ from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import Scorer, open_scorer
 from batch.scoring.signature import open_bundle
 from batch.scoring.tasks import select_tasks
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import Precision
 from schemas.errors import listing
-from schemas.variants import Precision
 
 Fingerprints = dict[str, str]
 """Fingerprints of the content of the inputs, by name, in their order."""

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from batch.report.counting import PROBABILITY_UNIT, TOKEN_EDGES
 from batch.report.domains import NO_DOMAIN, short_name
 from batch.report.totals import DomainStats, OtherDomains, TaskStats
-from schemas.metrics import Hits, Scores
+from schemas.decision.metrics import Hits, Scores
 from schemas.printable import printable
 
 FEW_ROWS = 30

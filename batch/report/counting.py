@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.report.domains import domain_name
-from schemas.decision import FloatArray
-from schemas.tasks import BoolArray
+from schemas.decision.decide import FloatArray
+from schemas.tasks.task import BoolArray
 
 IntArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Counts = npt.NDArray[Any]

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from batch.report.build import JointReport, LabelReport, Report, SectionReport, notices, percent
-from schemas.files import write_atomic
+from schemas.io.files import write_atomic
 
 DETAILED_DOMAINS = 60
 """The page gives this many domains, the largest, a section of their own; the tables have all."""

@@ -23,7 +23,7 @@ from batch.report.counting import (
 )
 from batch.report.domains import DomainRanking, most_domains
 from batch.report.stats import RunStats
-from schemas.metrics import CountArray, Hits
+from schemas.decision.metrics import CountArray, Hits
 
 
 @dataclass(frozen=True)

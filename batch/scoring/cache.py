@@ -17,8 +17,8 @@ import numpy as np
 from filelock import FileLock
 
 from batch.scoring.private_folder import make_private, require_private
-from schemas.decision import FloatArray
-from schemas.tokens import IdArray
+from schemas.decision.decide import FloatArray
+from schemas.text.tokens import IdArray
 
 Note = Callable[[str], None]
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from schemas.tokens import IdArray, InputArray, pad
+from schemas.text.tokens import IdArray, InputArray, pad
 
 SMALL_BATCH = 1024
 """Tokens up to which a batch is small: of what is left over in a bucket, few rows are dummies."""

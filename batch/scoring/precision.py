@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from batch.engines import engine_problem
 from batch.machine.device import Device
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import ENGINES, ONLY_ON, PRECISIONS, Precision
 from schemas.errors import DeviceError, UsageError, listing
-from schemas.variants import ENGINES, ONLY_ON, PRECISIONS, Precision
 
 
 def choose_precision(

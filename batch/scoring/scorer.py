@@ -16,15 +16,15 @@ from batch.scoring.cache import LogitCache
 from batch.scoring.packing import BatchShapes, PackedBatch
 from batch.scoring.prefetch import make_ahead
 from batch.scoring.session import TaskSession, open_session
-from schemas.bundle import Bundle
-from schemas.decision import FloatArray, calibrate, decide
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.variants import EngineName, Precision
+from schemas.decision.decide import FloatArray, calibrate, decide
 from schemas.errors import BundleError, listing
-from schemas.metadata import ArtefactMetadata
 from schemas.printable import one_line, printable
-from schemas.tasks import BoolArray
-from schemas.text import ModelText
-from schemas.tokens import TEXTS_PER_CALL, IdArray, TextTokenizer, TokenisedText
-from schemas.variants import EngineName, Precision
+from schemas.tasks.task import BoolArray
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TEXTS_PER_CALL, IdArray, TextTokenizer, TokenisedText
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The

@@ -7,13 +7,13 @@ import numpy as np
 from batch.engines import open_engine, open_fastest
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device
-from schemas.bundle import Bundle
-from schemas.decision import FloatArray
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import ArtefactMetadata, check_shared, check_task, shared_from_props
+from schemas.bundle.variants import EngineName, Precision
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError
-from schemas.metadata import ArtefactMetadata, check_shared, check_task, shared_from_props
 from schemas.printable import one_line
-from schemas.tokens import InputArray
-from schemas.variants import EngineName, Precision
+from schemas.text.tokens import InputArray
 
 INPUTS = ("input_ids", "attention_mask")
 

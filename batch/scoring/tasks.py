@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from batch.machine.device import Device
 from batch.scoring.session import open_session
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
 from schemas.errors import UsageError, listing
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 
 
 def select_tasks(bundle: Bundle, wanted: str) -> tuple[str, ...]:

@@ -31,10 +31,10 @@ from bench.gpu.steps import Facts, Steps
 from bench.texts import corpus_table
 from bench.widened import widened_bundle
 from exporter.bundle.inspection import metadata_of
-from schemas.bundle import Bundle
-from schemas.text import ModelText
-from schemas.tokens import TextTokenizer
-from schemas.variants import DeviceKind, Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import DeviceKind, Precision
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TextTokenizer
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
 PACKAGES = ("onnxruntime-gpu", "torch", "transformers", "sentence-transformers", "tokenizers")

@@ -26,10 +26,10 @@ from batch.engines.graph_file import GraphFile
 from bench.gpu.steps import Facts, Steps
 from exporter.bundle.inspection import metadata_of
 from exporter.precision.reduce import FP16_TOLERANCE
-from schemas.bundle import Bundle
-from schemas.decision import FloatArray
-from schemas.tasks import BoolArray
-from schemas.variants import DeviceKind, Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import DeviceKind, Precision
+from schemas.decision.decide import FloatArray
+from schemas.tasks.task import BoolArray
 
 FP32_TOLERANCE = 1e-3
 """Largest difference of a probability between CUDA and a CPU, both in fp32."""

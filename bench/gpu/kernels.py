@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from batch.machine.device import Device
 from batch.scoring.scorer import LogitRunner, Scorer, open_scorer
 from bench.gpu.steps import Facts
-from schemas.bundle import Bundle
-from schemas.text import Article, ModelText, model_text
-from schemas.tokens import TokenisedText
-from schemas.variants import Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import Precision
+from schemas.text.model_text import Article, ModelText, model_text
+from schemas.text.tokens import TokenisedText
 
 BATCH_TOKENS = (8192, 16384, 32768)
 CHUNK_ROWS = (4096, 16384)

@@ -15,9 +15,9 @@ from batch.engines.graph_file import GraphFile
 from exporter.bundle.inspection import metadata_of
 from exporter.graph.trace import embed_metadata, trace_graph
 from exporter.precision.fp16 import fuse
-from schemas.bundle import Bundle, BundleFiles, BundleManifest
-from schemas.files import FileFacts
-from schemas.variants import Precision
+from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
+from schemas.bundle.variants import Precision
+from schemas.io.files import FileFacts
 from trainer.model.multitask import MultiTaskModel
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "fp32")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from bench.contenders import Contender, Corpus
 from bench.gpu.steps import Facts
-from schemas.variants import DeviceKind
+from schemas.bundle.variants import DeviceKind
 
 PEERS = ("pipeline", "sentence-transformers")
 BASE = "pipeline"

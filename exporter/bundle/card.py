@@ -7,9 +7,9 @@ from statistics import fmean
 from typing import Literal
 from urllib.parse import quote
 
+from schemas.bundle.metadata import ArtefactMetadata, DecisionFacts
+from schemas.decision.thresholds import ThresholdRule
 from schemas.markdown import markdown_code, markdown_table, markdown_text
-from schemas.metadata import ArtefactMetadata, DecisionFacts
-from schemas.thresholds import ThresholdRule
 
 LABEL_COLUMNS = (
     "label",

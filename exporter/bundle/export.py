@@ -30,19 +30,19 @@ from exporter.precision.reduce import (
     finish_group,
 )
 from exporter.precision.shared_graph import text_groups
-from schemas.bundle import MAX_FILE_BYTES, Bundle, BundleFiles, BundleManifest
+from schemas.bundle.folder import MAX_FILE_BYTES, Bundle, BundleFiles, BundleManifest
+from schemas.bundle.metadata import ArtefactMetadata, ArtefactMetrics, Verification
+from schemas.bundle.probes import write_probes
+from schemas.bundle.variants import Precision
 from schemas.config import DecisionConfig
-from schemas.decision import FloatArray
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
-from schemas.files import FileFacts, atomic_folder, content_facts
-from schemas.lock import lock_beside
-from schemas.metadata import ArtefactMetadata, ArtefactMetrics, Verification
-from schemas.probes import write_probes
-from schemas.regular_file import read_regular_file
-from schemas.tasks import BoolArray
-from schemas.text import ModelText, model_text
-from schemas.tokens import TokenisedText
-from schemas.variants import Precision
+from schemas.io.files import FileFacts, atomic_folder, content_facts
+from schemas.io.lock import lock_beside
+from schemas.io.regular_file import read_regular_file
+from schemas.tasks.task import BoolArray
+from schemas.text.model_text import ModelText, model_text
+from schemas.text.tokens import TokenisedText
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.multitask import TaskPath
 

@@ -11,12 +11,12 @@ from batch.machine.device import choose_device
 from batch.scoring.session import TaskSession
 from batch.scoring.signature import Signature, read_signature
 from exporter.bundle.card import model_card
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import ArtefactMetadata
 from schemas.errors import BundleError, listing
-from schemas.files import FileFacts
+from schemas.io.files import FileFacts
 from schemas.markdown import markdown_table, markdown_text
-from schemas.metadata import ArtefactMetadata
-from schemas.tasks import TaskName
+from schemas.tasks.task import TaskName
 
 
 class BundleReport(BaseModel):

@@ -28,15 +28,15 @@ from exporter.decision.settings import change_decision
 from exporter.graph.trace import embed_metadata, embed_shared_metadata
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference, fit_variant, gate
-from schemas.bundle import Bundle, BundleFiles, SharedGraph
+from schemas.bundle.folder import Bundle, BundleFiles, SharedGraph
+from schemas.bundle.metadata import ArtefactMetadata, Recalibration, VariantFacts
+from schemas.bundle.variants import ONLY_ON, OWN_FILE, Precision
 from schemas.config import DecisionConfig
 from schemas.errors import DataError, ExportError
-from schemas.files import FileFacts, atomic_folder
-from schemas.lock import lock_beside
-from schemas.metadata import ArtefactMetadata, Recalibration, VariantFacts
-from schemas.tasks import BoolArray, label_matrix
-from schemas.text import EMPTY, ModelText
-from schemas.variants import ONLY_ON, OWN_FILE, Precision
+from schemas.io.files import FileFacts, atomic_folder
+from schemas.io.lock import lock_beside
+from schemas.tasks.task import BoolArray, label_matrix
+from schemas.text.model_text import EMPTY, ModelText
 
 log = logging.getLogger(__name__)
 

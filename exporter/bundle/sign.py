@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from batch.scoring.signature import INSTALL, MAX_KEY_BYTES, Signature, key_id
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
 from schemas.errors import UsageError
-from schemas.files import write_atomic
-from schemas.regular_file import read_regular_file
+from schemas.io.files import write_atomic
+from schemas.io.regular_file import read_regular_file
 
 try:
     from cryptography.exceptions import UnsupportedAlgorithm

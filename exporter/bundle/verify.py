@@ -23,12 +23,12 @@ from batch.scoring.signature import open_bundle
 from exporter.bundle.inspection import metadata_of
 from exporter.checks.invariance import rearranged
 from exporter.precision.devices import checking_device
-from schemas.bundle import Bundle
-from schemas.decision import FloatArray
+from schemas.bundle.folder import Bundle
+from schemas.bundle.probes import Probes, read_probes
+from schemas.bundle.variants import Precision
+from schemas.decision.decide import FloatArray
 from schemas.errors import NarrascanError, UsageError
 from schemas.printable import printable
-from schemas.probes import Probes, read_probes
-from schemas.variants import Precision
 
 
 def recheck(folder: Path, public_key: Path | None = None) -> Iterator[Finding]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from batch.scoring.scorer import LogitRunner
-from schemas.decision import FloatArray
-from schemas.tokens import TokenisedText
+from schemas.decision.decide import FloatArray
+from schemas.text.tokens import TokenisedText
 
 COMPANY = 3
 """Neighbours of its own length that each text is given."""

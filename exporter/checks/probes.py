@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from batch.engines.versions import engine_and_cpu
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
-from schemas.decision import FloatArray
-from schemas.metadata import Portability
-from schemas.probes import Probes
-from schemas.text import Article, ModelText, TextSpec, model_text
-from schemas.tokens import TokenisedText, pad
+from schemas.bundle.metadata import Portability
+from schemas.bundle.probes import Probes
+from schemas.decision.decide import FloatArray
+from schemas.text.model_text import Article, ModelText, TextSpec, model_text
+from schemas.text.tokens import TokenisedText, pad
 from trainer.model.multitask import TaskPath
 
 PROBES = 16

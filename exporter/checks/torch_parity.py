@@ -10,10 +10,10 @@ import torch
 from batch.scoring.packing import PackedBatch, Shape, fill
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
-from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.bundle.metadata import Verification
+from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
 from schemas.errors import ExportError
-from schemas.metadata import Verification
-from schemas.tokens import IdArray, TokenisedText
+from schemas.text.tokens import IdArray, TokenisedText
 from trainer.model.multitask import TaskPath
 
 LOGIT_TOLERANCE = 1e-4

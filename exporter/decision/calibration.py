@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from schemas.decision import (
+from schemas.decision.decide import (
     Calibration,
     CalibrationChoice,
     CalibrationMethod,
@@ -19,8 +19,8 @@ from schemas.decision import (
     Knots,
     calibrate,
 )
-from schemas.tasks import BoolArray
-from schemas.thresholds import each_fold
+from schemas.decision.thresholds import each_fold
+from schemas.tasks.task import BoolArray
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
+from schemas.bundle.metadata import DecisionFacts
 from schemas.config import DecisionConfig
-from schemas.decision import Calibration, FloatArray, calibrate, decide
-from schemas.metadata import DecisionFacts
-from schemas.metrics import Hits, Scores
-from schemas.tasks import BoolArray
-from schemas.thresholds import find_thresholds, held_out_decisions, threshold_intervals
+from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.metrics import Hits, Scores
+from schemas.decision.thresholds import find_thresholds, held_out_decisions, threshold_intervals
+from schemas.tasks.task import BoolArray
 
 CONFIDENCE = 0.95
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from schemas.decision import FloatArray
-from schemas.metadata import CalibrationQuality
-from schemas.tasks import BoolArray
+from schemas.bundle.metadata import CalibrationQuality
+from schemas.decision.decide import FloatArray
+from schemas.tasks.task import BoolArray
 from trainer.evaluation.pictures import picture_text, save_picture
 
 if TYPE_CHECKING:

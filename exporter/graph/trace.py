@@ -20,10 +20,10 @@ from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfig
 
 from batch.scoring.session import INPUTS, LOGITS, task_logits
-from schemas.bundle import BundleFiles
+from schemas.bundle.folder import BundleFiles
+from schemas.bundle.metadata import ArtefactMetadata, shared_props
+from schemas.bundle.variants import Precision
 from schemas.errors import ExportError
-from schemas.metadata import ArtefactMetadata, shared_props
-from schemas.variants import Precision
 from trainer.model.cnn_bilstm import CnnBilstmConfig
 from trainer.model.multitask import JointPath
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch.machine.device import Device, choose_device
-from schemas.variants import ONLY_ON, Precision
+from schemas.bundle.variants import ONLY_ON, Precision
 
 
 def checking_device(precision: Precision) -> Device:

@@ -36,8 +36,9 @@ def fuse(graph: GroupGraph, *, layers: int) -> GroupGraph:
     model = ModelProto()
     model.CopyFrom(graph.model)
     # "bert" stands for every encoder of that shape. Its masks count the tokens of a row, which is
-    # right because texts are padded at their end (`schemas.tokens.pad`), and what cuDNN's attention
-    # asks for; the longer form that also says where rows begin was slower (docs/adr/0011).
+    # right because texts are padded at their end (`schemas.text.tokens.pad`), and what cuDNN's
+    # attention asks for; the longer form that also says where rows begin was slower
+    # (docs/adr/0011-cuda.md).
     options = FusionOptions("bert")
     with _quiet():
         # Level 0: fused by pattern alone, and not by a session, so alike on every machine.

@@ -10,13 +10,13 @@ import numpy as np
 from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
 from exporter.decision.fit import Decision, choose_decision
+from schemas.bundle.metadata import VariantCost, VariantFacts
+from schemas.bundle.variants import DeviceKind
 from schemas.config import DecisionConfig
-from schemas.decision import FloatArray, calibrate, decide
-from schemas.metadata import VariantCost, VariantFacts
-from schemas.metrics import Hits
-from schemas.tasks import BoolArray
-from schemas.tokens import TokenisedText
-from schemas.variants import DeviceKind
+from schemas.decision.decide import FloatArray, calibrate, decide
+from schemas.decision.metrics import Hits
+from schemas.tasks.task import BoolArray
+from schemas.text.tokens import TokenisedText
 
 MAX_CHANGED_ARTICLES = 0.015
 """Largest share of the texts whose set of labels may differ from that of fp32."""

@@ -17,9 +17,9 @@ from batch.scoring.session import TaskSession
 from exporter.graph.trace import GroupGraph
 from exporter.precision.gate import WANTED_CHANGED_ARTICLES, Reference, fit_variant, gate
 from exporter.precision.quantize import left_in_bf16, quantise, sweep
-from schemas.decision import FloatArray
-from schemas.metadata import VariantCost
-from schemas.tokens import IdArray, TokenisedText
+from schemas.bundle.metadata import VariantCost
+from schemas.decision.decide import FloatArray
+from schemas.text.tokens import IdArray, TokenisedText
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto
 
 from batch.engines.openvino import import_openvino
 from schemas.errors import ExportError
-from schemas.tokens import IdArray
+from schemas.text.tokens import IdArray
 
 log = logging.getLogger(__name__)
 

@@ -29,13 +29,13 @@ from exporter.precision.gate import (
 )
 from exporter.precision.int8 import make_int8
 from exporter.precision.shared_graph import other_bits
-from schemas.bundle import BundleFiles, SharedGraph
-from schemas.decision import FloatArray
+from schemas.bundle.folder import BundleFiles, SharedGraph
+from schemas.bundle.metadata import ArtefactMetadata, VariantFacts, Verification
+from schemas.bundle.probes import Probes
+from schemas.bundle.variants import ENGINES, ONLY_ON, OWN_FILE, PRECISIONS, Precision
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, ExportError
-from schemas.metadata import ArtefactMetadata, VariantFacts, Verification
-from schemas.probes import Probes
-from schemas.tokens import IdArray, TokenisedText
-from schemas.variants import ENGINES, ONLY_ON, OWN_FILE, PRECISIONS, Precision
+from schemas.text.tokens import IdArray, TokenisedText
 from trainer.model.multitask import TaskPath
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from batch.engines.graph_file import GraphFile
 from batch.scoring.session import TaskSession
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference
-from schemas.bundle import BundleFiles
-from schemas.text import TextSpec
-from schemas.variants import Precision
+from schemas.bundle.folder import BundleFiles
+from schemas.bundle.variants import Precision
+from schemas.text.model_text import TextSpec
 
 MAX_TEXTS = 64
 """Texts on which the shared file is compared with that of each task."""

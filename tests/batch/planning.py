@@ -11,7 +11,7 @@ from batch.corpus.plan import Plan, make_plan
 from batch.corpus.reader import ChunkReader
 from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 
 SPEC = TextSpec()
 

@@ -11,7 +11,7 @@ from batch.cli import main
 from batch.engines.graph_file import GraphFile
 from batch.engines.onnxruntime import OnnxruntimeSession, provider_options
 from batch.machine.device import CPU_PROVIDER, Device, import_engine
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
 
 CPU = Device("cpu", 0, "for tests")
 OUTPUTS = ["logits.roles", "logits.site", "logits.narrative"]

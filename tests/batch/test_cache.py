@@ -19,8 +19,8 @@ import pytest
 from click.testing import Result
 
 from batch.scoring.cache import LogitCache
-from schemas.decision import FloatArray
-from schemas.tokens import IdArray
+from schemas.decision.decide import FloatArray
+from schemas.text.tokens import IdArray
 from tests.exporting import export_classifier
 
 Write = Callable[..., Path]

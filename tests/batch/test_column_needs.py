@@ -14,7 +14,7 @@ from batch.corpus.plan import make_plan
 from batch.corpus.reader import ChunkReader
 from batch.corpus.tasks import RunTasks
 from schemas.errors import CorpusError
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 from tests.batch.planning import SPEC, column, options, planned
 
 Write = Callable[..., Path]

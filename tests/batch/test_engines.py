@@ -19,9 +19,9 @@ from batch.machine.cores import MOST_STREAMS, streams_of
 from batch.machine.device import Device, choose_device
 from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
-from schemas.bundle import Bundle
-from schemas.text import ModelText
-from schemas.variants import ENGINES, EngineName, Precision
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import ENGINES, EngineName, Precision
+from schemas.text.model_text import ModelText
 
 CPU = choose_device("cpu")
 WAYS: list[tuple[EngineName, Precision]] = [

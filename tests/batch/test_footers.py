@@ -18,7 +18,7 @@ from batch.corpus.sources.footers import read_footer
 from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
 from schemas.errors import CorpusError, StoppedError
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 
 Write = Callable[..., Path]
 

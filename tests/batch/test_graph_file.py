@@ -22,10 +22,10 @@ from batch.machine.device import Device
 from batch.scoring.session import open_session
 from exporter.bundle.inspection import read_metadata
 from exporter.graph.trace import embed_shared_metadata
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import EngineName
 from schemas.errors import BundleError
-from schemas.files import FileFacts
-from schemas.variants import EngineName
+from schemas.io.files import FileFacts
 from tests.exporting import export_classifier
 
 Command = Callable[..., Result]

@@ -22,10 +22,10 @@ from batch.pipeline.run import Model, identify_model, plan_run
 from batch.pipeline.stop import StopSwitch
 from batch.scoring.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
 from batch.scoring.session import open_session
-from schemas.bundle import Bundle
-from schemas.decision import FloatArray
+from schemas.bundle.folder import Bundle
+from schemas.decision.decide import FloatArray
 from schemas.errors import OutOfMemoryError
-from schemas.tokens import TokenisedText
+from schemas.text.tokens import TokenisedText
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]

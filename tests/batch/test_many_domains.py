@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.report import domains
 from batch.cli import main
+from batch.report import domains
 from batch.report.build import Report
 from batch.report.counting import ChunkStats
 from batch.report.domains import DomainRanking

@@ -18,7 +18,7 @@ import pytest
 from click.testing import Result
 from tokenizers import Tokenizer
 
-from schemas.metadata import ArtefactMetadata
+from schemas.bundle.metadata import ArtefactMetadata
 from schemas.tables import reserved_columns
 
 Write = Callable[..., Path]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from batch.machine.device import Device
 from batch.scoring.scorer import Scorer, open_scorer
-from schemas.bundle import Bundle
-from schemas.text import Article, ModelText, model_text
+from schemas.bundle.folder import Bundle
+from schemas.text.model_text import Article, ModelText, model_text
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]

@@ -22,7 +22,7 @@ from batch.corpus.plan import chunks_of, make_plan
 from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions, Shard
 from batch.output.marker import Marker
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]

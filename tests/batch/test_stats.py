@@ -16,9 +16,9 @@ from batch.report.counting import STATUSES, ChunkStats, count_rows
 from batch.report.domains import NO_DOMAIN
 from batch.report.stats import RunStats
 from batch.report.totals import DomainStats, TaskStats, merge_stats
-from schemas.decision import FloatArray
-from schemas.metrics import CountArray
-from schemas.tasks import BoolArray
+from schemas.decision.decide import FloatArray
+from schemas.decision.metrics import CountArray
+from schemas.tasks.task import BoolArray
 
 
 @dataclass(frozen=True)

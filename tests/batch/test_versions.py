@@ -35,7 +35,7 @@ from batch.pipeline.progress import JsonProgress
 from batch.pipeline.run import run
 from batch.pipeline.stop import StopSwitch
 from schemas.errors import CorpusError
-from schemas.text import TextSpec
+from schemas.text.model_text import TextSpec
 
 with pytest.MonkeyPatch.context() as patch:  # it registers itself for http when it is imported
     for scheme in ("http", "https", "sync-http", "sync-https"):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 
 from exporter.decision.calibration import choose_method, cross_fitted, fit_calibration
-from schemas.decision import Calibration, CalibrationMethod, calibrate
-from schemas.thresholds import each_fold
+from schemas.decision.decide import Calibration, CalibrationMethod, calibrate
+from schemas.decision.thresholds import each_fold
 from tests.strategies import STEADY, Bools, Floats, scored_rows
 
 METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)

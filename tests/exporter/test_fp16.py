@@ -26,12 +26,12 @@ from exporter.precision.devices import checking_device
 from exporter.precision.fp16 import ATTENTION, HEADS, fuse
 from exporter.precision.gate import gate
 from exporter.precision.reduce import FP16_TOLERANCE, available_precisions
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.variants import Precision
 from schemas.errors import DeviceError, ExportError
-from schemas.metadata import ArtefactMetadata
-from schemas.text import ModelText
-from schemas.tokens import TokenisedText
-from schemas.variants import Precision
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TokenisedText
 from tests.tiny import make_encoder
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.encoders import load_encoder

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from batch.cli import main as batch_main
 from exporter.cli import main as export_main
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
 from tests.tiny import make_tokenizer, sample_rows, write_config
 from trainer.cli import main as train_main
 

@@ -15,9 +15,9 @@ from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
 from batch.scoring.session import TaskSession
 from exporter.graph.trace import OPSET, trace_graph
-from schemas.bundle import BundleFiles
+from schemas.bundle.folder import BundleFiles
+from schemas.bundle.variants import Precision
 from schemas.errors import ExportError
-from schemas.variants import Precision
 from tests.tiny import SIZES, make_encoder
 from trainer.model.encoders import load_encoder
 from trainer.model.multitask import MultiTaskModel, TaskPath

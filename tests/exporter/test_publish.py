@@ -28,19 +28,19 @@ from exporter.cli import main as export_main
 from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
 from exporter.graph.trace import OPSET
-from schemas.bundle import Bundle
-from schemas.decision import Calibration, calibrate, decide
-from schemas.files import FileFacts
-from schemas.lock import lock_beside
-from schemas.metadata import PREFIX, ArtefactMetadata
-from schemas.metrics import Hits
-from schemas.text import Article, ModelText, model_text
-from schemas.thresholds import (
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import PREFIX, ArtefactMetadata
+from schemas.decision.decide import Calibration, calibrate, decide
+from schemas.decision.metrics import Hits
+from schemas.decision.thresholds import (
     ThresholdRule,
     find_thresholds,
     held_out_decisions,
     threshold_intervals,
 )
+from schemas.io.files import FileFacts
+from schemas.io.lock import lock_beside
+from schemas.text.model_text import Article, ModelText, model_text
 from tests.exporting import export_classifier, folder_contents, scorer_of
 from tests.strategies import Bools, Floats
 from tests.tiny import sample_rows, write_config

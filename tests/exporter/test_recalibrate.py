@@ -16,12 +16,12 @@ from click.testing import CliRunner, Result
 
 from exporter.cli import main
 from exporter.decision.fit import choose_decision
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
 from schemas.config import DecisionConfig
-from schemas.files import FileFacts
-from schemas.lock import lock_beside
-from schemas.tasks import label_matrix
-from schemas.text import Article, model_text
+from schemas.io.files import FileFacts
+from schemas.io.lock import lock_beside
+from schemas.tasks.task import label_matrix
+from schemas.text.model_text import Article, model_text
 from tests.exporting import scorer_of
 from tests.tiny import sample_rows
 

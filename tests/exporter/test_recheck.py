@@ -24,12 +24,12 @@ from exporter.bundle.inspection import BundleReport
 from exporter.checks.invariance import rearranged
 from exporter.checks.probes import MARGIN, PROBES
 from exporter.graph.trace import embed_metadata
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.probes import MAX_PROBES, PROBE_SCHEMA, Probes, read_probes, write_probes
 from schemas.errors import BundleError
-from schemas.files import FileFacts
-from schemas.metadata import ArtefactMetadata
-from schemas.probes import MAX_PROBES, PROBE_SCHEMA, Probes, read_probes, write_probes
-from schemas.text import ENTITY_START
+from schemas.io.files import FileFacts
+from schemas.text.model_text import ENTITY_START
 from tests.exporting import export_classifier
 from tests.tiny import sample_rows
 

@@ -21,11 +21,11 @@ from batch.scoring.session import TaskSession
 from exporter.cli import main
 from exporter.precision.gate import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate
 from exporter.precision.quantize import left_in_bf16, quantise, quantised_products, sweep
-from schemas.bundle import Bundle
+from schemas.bundle.folder import Bundle
+from schemas.bundle.metadata import VariantCost
+from schemas.bundle.variants import Precision
 from schemas.errors import UsageError
-from schemas.metadata import VariantCost
-from schemas.tokens import TokenisedText
-from schemas.variants import Precision
+from schemas.text.tokens import TokenisedText
 from tests.exporting import scorer_of
 from trainer.checkpoint.reader import Checkpoint
 

@@ -4,8 +4,8 @@ import pytest
 
 from exporter.decision.settings import apply_settings
 from schemas.config import DecisionConfig
+from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import UsageError
-from schemas.thresholds import ThresholdRule
 
 DECISIONS = {
     "topics": DecisionConfig(thresholds=ThresholdRule(shrinkage_rows=4)),

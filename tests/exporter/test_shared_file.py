@@ -14,10 +14,10 @@ from batch.scoring.scorer import open_scorer
 from exporter.decision.fit import choose_decision
 from exporter.precision.gate import Reference
 from exporter.precision.shared_graph import other_bits
-from schemas.bundle import Bundle, BundleFiles
+from schemas.bundle.folder import Bundle, BundleFiles
+from schemas.bundle.metadata import ArtefactMetadata
 from schemas.config import DecisionConfig
-from schemas.metadata import ArtefactMetadata
-from schemas.text import ModelText
+from schemas.text.model_text import ModelText
 from tests.exporting import export_classifier, scorer_of
 
 

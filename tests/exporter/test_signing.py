@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from batch.cli import main as batch_main
 from exporter.bundle.export import export_checkpoint
-from schemas.files import FileFacts
+from schemas.io.files import FileFacts
 from tests.exporting import export_classifier
 
 Command = Callable[..., Result]

@@ -11,10 +11,10 @@ import pytest
 from exporter.decision.fit import choose_decision
 from exporter.precision.gate import Reference, fit_variant
 from schemas.config import DecisionConfig
-from schemas.decision import FloatArray, calibrate, decide
-from schemas.metrics import Hits
-from schemas.tasks import BoolArray
-from schemas.thresholds import ThresholdRule
+from schemas.decision.decide import FloatArray, calibrate, decide
+from schemas.decision.metrics import Hits
+from schemas.decision.thresholds import ThresholdRule
+from schemas.tasks.task import BoolArray
 
 
 def reference(logits: FloatArray, gold: BoolArray, **rule: Any) -> Reference:

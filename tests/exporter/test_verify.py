@@ -16,11 +16,11 @@ from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
 from exporter.checks.torch_parity import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
 from exporter.graph.trace import trace_graph
-from schemas.decision import Calibration
+from schemas.bundle.metadata import Verification
+from schemas.decision.decide import Calibration
 from schemas.errors import ExportError
-from schemas.metadata import Verification
-from schemas.text import ModelText, model_text
-from schemas.tokens import TokenisedText
+from schemas.text.model_text import ModelText, model_text
+from schemas.text.tokens import TokenisedText
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.multitask import MultiTaskModel, TaskPath
 

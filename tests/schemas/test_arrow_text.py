@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from schemas.arrow_text import BadText, decode_text, holds_labels, label_lists
+from schemas.text.arrow_text import BadText, decode_text, holds_labels, label_lists
 
 TEXT_TYPES = [
     pa.string(),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from schemas.bundle import Bundle, BundleManifest
+from schemas.bundle.folder import Bundle, BundleManifest
 from schemas.errors import BundleError, UsageError
-from schemas.files import FileFacts
+from schemas.io.files import FileFacts
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.decision import Calibration, Knots, calibrate, decide
+from schemas.decision.decide import Calibration, Knots, calibrate, decide
 from tests.strategies import STEADY, Floats, calibrations, logits
 
 VECTOR = Calibration(method="vector", scale=(1.7, 0.3, 2.5), bias=(-0.4, 0.0, 1.25))

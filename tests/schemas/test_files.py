@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.files import FileFacts, atomic_folder, atomic_path, write_atomic
+from schemas.io.files import FileFacts, atomic_folder, atomic_path, write_atomic
 
 
 class DiskFullError(Exception):

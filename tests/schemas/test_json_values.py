@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from schemas.json_values import MAX_DEPTH, parse_json
+from schemas.io.json_values import MAX_DEPTH, parse_json
 
 
 @pytest.mark.parametrize("depth", [1, MAX_DEPTH])

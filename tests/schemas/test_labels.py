@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from schemas.arrow_text import BadText
 from schemas.errors import DataError
-from schemas.labels import (
+from schemas.tasks.labels import (
     LabelUse,
     count_labels,
     difference,
@@ -17,6 +16,7 @@ from schemas.labels import (
     refuse_unusable_labels,
     unknown_label_hint,
 )
+from schemas.text.arrow_text import BadText
 
 COMPOSED, DECOMPOSED = "\u00e9conomie", "e\u0301conomie"
 SENTENCE = "Blaming the war on others, not the aggressor"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import LockedError, OutputError
-from schemas.lock import lock_beside, lock_inside, locked_by
+from schemas.io.lock import lock_beside, lock_inside, locked_by
 
 Lock = Callable[[Path, str], AbstractContextManager[None]]
 LOCKS = [lock_inside, lock_beside]
@@ -22,7 +22,7 @@ LOCKS = [lock_inside, lock_beside]
 HOLD = """
 import sys, time
 from pathlib import Path
-from schemas import lock
+from schemas.io import lock
 with getattr(lock, sys.argv[1])(Path(sys.argv[2]), "training"):
     print("locked", flush=True)
     time.sleep(600)
@@ -115,7 +115,7 @@ def test_many_processes_take_turns(tmp_path: Path) -> None:
     """A file that its last owner removes is never locked by two at once."""
     code = (
         "import sys, os\nfrom pathlib import Path\n"
-        "from schemas.errors import LockedError\nfrom schemas.lock import lock_beside\n"
+        "from schemas.errors import LockedError\nfrom schemas.io.lock import lock_beside\n"
         "top = Path(sys.argv[1])\n"
         "taken = 0\n"
         "while taken < 200:\n"

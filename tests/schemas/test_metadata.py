@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from schemas.decision import Calibration
-from schemas.errors import BundleError
-from schemas.metadata import (
+from schemas.bundle.metadata import (
     PREFIX,
     ArtefactMetadata,
     ArtefactMetrics,
@@ -26,9 +24,11 @@ from schemas.metadata import (
     shared_from_props,
     shared_props,
 )
-from schemas.metrics import Scores
-from schemas.text import TextSpec
-from schemas.thresholds import ThresholdRule
+from schemas.decision.decide import Calibration
+from schemas.decision.metrics import Scores
+from schemas.decision.thresholds import ThresholdRule
+from schemas.errors import BundleError
+from schemas.text.model_text import TextSpec
 from tests.strategies import STEADY, calibrations, threshold_rules
 
 LABELS = ("crude oil", "grain, wheat", "Überblick “新闻”")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from schemas.metrics import Hits, Scores
+from schemas.decision.metrics import Hits, Scores
 from tests.strategies import STEADY, Bools, decisions
 
 

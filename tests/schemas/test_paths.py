@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UsageError
-from schemas.paths import expand_home, require_local
+from schemas.io.paths import expand_home, require_local
 
 URLS = [
     "s3://bucket/x",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.bundle import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Bundle, BundleManifest
+from schemas.bundle.folder import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Bundle, BundleManifest
 from schemas.errors import BundleError
-from schemas.files import FileFacts
-from schemas.regular_file import open_regular_file, read_regular_file
+from schemas.io.files import FileFacts
+from schemas.io.regular_file import open_regular_file, read_regular_file
 
 
 def make_socket(path: Path) -> None:

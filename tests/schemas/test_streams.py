@@ -10,8 +10,8 @@ from typing import BinaryIO, TextIO, cast
 
 import pytest
 
-from schemas import streams
-from schemas.streams import EscapingStream, TolerantStream, guard_streams, unescaped
+from schemas.io import streams
+from schemas.io.streams import EscapingStream, TolerantStream, guard_streams, unescaped
 
 
 @pytest.fixture

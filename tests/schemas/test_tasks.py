@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import DataError
-from schemas.tasks import LabelNames, label_matrix
+from schemas.tasks.task import LabelNames, label_matrix
 
 LABELS = ("grain", "wheat", "oil")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.text import (
+from schemas.text.model_text import (
     BLANK_CLASS,
     CHARS_PER_TOKEN,
     EMPTY,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from schemas.decision import decide
-from schemas.metrics import Hits
-from schemas.thresholds import (
+from schemas.decision.decide import decide
+from schemas.decision.metrics import Hits
+from schemas.decision.thresholds import (
     ThresholdRule,
     best_threshold,
     each_fold,

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
-from schemas.text import ENTITY_START, MARKERS, Article, ModelText, TextSpec, model_text
-from schemas.tokens import TEXTS_PER_CALL, TextTokenizer, TokenisedText
+from schemas.text.model_text import ENTITY_START, MARKERS, Article, ModelText, TextSpec, model_text
+from schemas.text.tokens import TEXTS_PER_CALL, TextTokenizer, TokenisedText
 from tests.strategies import STEADY, marked_articles, texts
 
 ANY_LENGTH = 1_000_000

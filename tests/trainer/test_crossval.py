@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from matplotlib import image
 
 from schemas.config import FoldConfig, TrainingRun
-from schemas.decision import Calibration, calibrate
+from schemas.decision.decide import Calibration, calibrate
+from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError, ConfigError, DataError
-from schemas.thresholds import ThresholdRule, find_thresholds
-from schemas.tokens import TextTokenizer
+from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main
 from trainer.crossval import CrossValidation, CrossValidationFiles, cross_validate

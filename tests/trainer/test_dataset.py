@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from schemas.config import TrainingRun
 from schemas.errors import DataError
-from schemas.tokens import TextTokenizer
+from schemas.text.tokens import TextTokenizer
 from trainer.data.dataset import FoldTest, TaskData, load_fold_test, load_task
 
 Row: TypeAlias = dict[str, Any]

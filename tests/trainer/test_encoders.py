@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from schemas.errors import EncoderError
-from schemas.text import ENTITY_END, ENTITY_START
+from schemas.text.model_text import ENTITY_END, ENTITY_START
 from tests.tiny import make_encoder
 from trainer.model.encoders import load_encoder, locate
 

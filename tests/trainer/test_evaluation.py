@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from schemas.metrics import Hits
+from schemas.decision.metrics import Hits
 from tests.strategies import STEADY, Bools, Floats, decisions, scored_rows
 from trainer.evaluation.intervals import F1Intervals, f1_intervals
 from trainer.evaluation.scores import Evaluation, FrequencyBands, evaluate, ranking_scores

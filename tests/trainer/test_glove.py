@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer
 
 from schemas.errors import EncoderError
-from schemas.text import MARKERS, ModelText
-from schemas.tokens import TextTokenizer
+from schemas.text.model_text import MARKERS, ModelText
+from schemas.text.tokens import TextTokenizer
 from trainer.model.encoders import load_encoder, locate_vectors
 from trainer.model.glove import SPECIAL, make_tokenizer, read_vectors
 

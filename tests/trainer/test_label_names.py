@@ -11,7 +11,7 @@ import torch
 
 from schemas.config import TrainingRun
 from schemas.errors import ConfigError
-from schemas.tokens import TextTokenizer
+from schemas.text.tokens import TextTokenizer
 from tests.tiny import make_encoder, make_tokenizer
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.encoders import LoadedEncoder, load_encoder

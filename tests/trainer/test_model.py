@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from schemas.config import TrainConfig
-from schemas.tokens import TokenisedText
+from schemas.text.tokens import TokenisedText
 from tests.strategies import STEADY
 from tests.tiny import make_encoder
 from trainer.evaluation.held_out import to_batch

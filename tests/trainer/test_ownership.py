@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from schemas.config import TrainingRun
 from schemas.errors import LockedError, OutputError
-from schemas.lock import lock_inside
+from schemas.io.lock import lock_inside
 from trainer.cli import main
 from trainer.crossval import cross_validate
 from trainer.search.study import Limits, search

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError
-from schemas.text import Article
+from schemas.text.model_text import Article
 from trainer.data.readers import Part, read_part
 from trainer.data.readers.rows import LabelledRows, concatenate
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
-from schemas.text import MARKERS
-from schemas.tokens import TokenisedText
+from schemas.text.model_text import MARKERS
+from schemas.text.tokens import TokenisedText
 from trainer.training.token_dropout import TokenDropout
 
 WORDS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "bank", "rate", "wheat")

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 
 from schemas.config import TrainingRun
 from schemas.errors import CheckpointError, ConfigError, TrainingError
-from schemas.text import MARKERS
-from schemas.tokens import TextTokenizer
+from schemas.text.model_text import MARKERS
+from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import HELDOUT_SCHEMA, Checkpoint, CheckpointFiles
 from trainer.cli import main
 from trainer.data.dataset import load_task

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from schemas.config import TrainingRun
-from schemas.tokens import TextTokenizer
+from schemas.text.tokens import TextTokenizer
 from trainer.data.dataset import load_fold_test
 from trainer.training.loop import train
 

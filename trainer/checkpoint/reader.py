@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
+from schemas.bundle.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
 from schemas.config import DecisionConfig, HeadKind
 from schemas.errors import CheckpointError
-from schemas.json_values import parse_json
-from schemas.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
+from schemas.io.json_values import parse_json
 from schemas.tables import END, ENTITY, START
-from schemas.tasks import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
-from schemas.text import Article, TextSpec
-from schemas.tokens import IdArray
+from schemas.tasks.task import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
+from schemas.text.model_text import Article, TextSpec
+from schemas.text.tokens import IdArray
 from trainer.data.readers.rows import LabelledRows
 from trainer.model.encoders import drop_pooler, needs_own_code
 from trainer.model.multitask import MultiTaskModel

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.bundle.metadata import EncoderFacts, TrainingFacts
 from schemas.config import TrainingRun
-from schemas.files import atomic_path, write_atomic
-from schemas.metadata import EncoderFacts, TrainingFacts
+from schemas.io.files import atomic_path, write_atomic
 from trainer.checkpoint.reader import (
     CheckpointFiles,
     CheckpointInfo,

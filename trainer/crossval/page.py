@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.decision.metrics import Scores
 from schemas.markdown import markdown_code, markdown_table, markdown_text, score_text
-from schemas.metrics import Scores
 from trainer.crossval.results import (
     METRICS,
     RANKING_METRICS,

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.metrics import Scores
-from schemas.thresholds import ThresholdRule
+from schemas.decision.metrics import Scores
+from schemas.decision.thresholds import ThresholdRule
 from trainer.evaluation.scores import Evaluation, RankingScores
 
 METRICS = {

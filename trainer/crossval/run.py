@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from schemas.config import FoldConfig, TrainingRun
 from schemas.errors import ConfigError
-from schemas.files import atomic_path, write_atomic
+from schemas.io.files import atomic_path, write_atomic
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.crossval.curves import draw_fold_curves
 from trainer.crossval.page import cross_validation_page

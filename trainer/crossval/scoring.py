@@ -10,12 +10,12 @@ import numpy as np
 from accelerate import Accelerator
 
 from schemas.config import TrainingRun
-from schemas.decision import Calibration, FloatArray, calibrate, decide
+from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.metrics import Hits
+from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
-from schemas.metrics import Hits
-from schemas.tasks import BoolArray
-from schemas.thresholds import ThresholdRule, find_thresholds
-from schemas.tokens import TextTokenizer
+from schemas.tasks.task import BoolArray
+from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
 from trainer.crossval.results import (
     METRICS,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.config import Sampling, TrainConfig
-from schemas.tasks import BoolArray
+from schemas.tasks.task import BoolArray
 from trainer.data.sampling import row_counts, shuffled
 
 IntArray = npt.NDArray[np.int64]

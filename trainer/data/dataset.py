@@ -15,16 +15,16 @@ from scipy.sparse.csgraph import connected_components
 
 from schemas.config import DataConfig, TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
-from schemas.labels import (
+from schemas.tasks.labels import (
     LabelUse,
     count_labels,
     label_warnings,
     refuse_look_alikes,
     refuse_unusable_labels,
 )
-from schemas.tasks import BoolArray, label_matrix
-from schemas.text import ModelText, TextSpec, is_blank, model_text
-from schemas.tokens import TextTokenizer, TokenisedText
+from schemas.tasks.task import BoolArray, label_matrix
+from schemas.text.model_text import ModelText, TextSpec, is_blank, model_text
+from schemas.text.tokens import TextTokenizer, TokenisedText
 from trainer.data.readers import Part, read_part
 from trainer.data.readers.rows import LabelledRows, concatenate
 from trainer.data.splits import IntArray, stratified_folds, stratified_split

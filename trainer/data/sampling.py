@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.config import Sampling
-from schemas.tasks import BoolArray
+from schemas.tasks.task import BoolArray
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

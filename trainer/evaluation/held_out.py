@@ -11,11 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from schemas.decision import Calibration, FloatArray, calibrate, decide
-from schemas.metrics import Hits, Scores
-from schemas.tasks import BoolArray
-from schemas.thresholds import best_threshold
-from schemas.tokens import TokenisedText, pad
+from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.metrics import Hits, Scores
+from schemas.decision.thresholds import best_threshold
+from schemas.tasks.task import BoolArray
+from schemas.text.tokens import TokenisedText, pad
 from trainer.data.batches import padded_length
 from trainer.data.dataset import TokenisedRows
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from schemas.bundle.metadata import validation_problems
+from schemas.decision.metrics import Scores
 from schemas.errors import CheckpointError
-from schemas.files import atomic_path
-from schemas.metadata import validation_problems
-from schemas.metrics import Scores
+from schemas.io.files import atomic_path
 from trainer.evaluation.pictures import picture_text, save_picture
 
 

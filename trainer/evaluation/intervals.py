@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from schemas.tasks import BoolArray
+from schemas.tasks.task import BoolArray
 
 Float64Array = npt.NDArray[np.float64]
 

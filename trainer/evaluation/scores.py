@@ -9,10 +9,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from schemas.decision import FloatArray
+from schemas.decision.decide import FloatArray
+from schemas.decision.metrics import Hits, Scores
 from schemas.markdown import markdown_table, percent, score_text
-from schemas.metrics import Hits, Scores
-from schemas.tasks import BoolArray
+from schemas.tasks.task import BoolArray
 from trainer.evaluation.intervals import F1Intervals, f1_intervals
 
 NO_VALUE = "(none)"

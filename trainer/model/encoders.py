@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from schemas.errors import EncoderError
-from schemas.text import MARKERS
+from schemas.text.model_text import MARKERS
 from trainer.model.glove import make_encoder, make_tokenizer, read_vectors
 
 PACKAGE_PREFIX = "package:"

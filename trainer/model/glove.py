@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from schemas.decision import FloatArray
+from schemas.decision.decide import FloatArray
 from schemas.errors import EncoderError
 from trainer.model.cnn_bilstm import CnnBilstmConfig, CnnBilstmModel
 

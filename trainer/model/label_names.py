@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import ConfigError, nearest
-from schemas.tokens import pad
+from schemas.text.tokens import pad
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import mean_pool
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.files import atomic_path, write_atomic
+from schemas.io.files import atomic_path, write_atomic
 from schemas.markdown import markdown_table, markdown_text
 from schemas.printable import printable
 from trainer.evaluation.pictures import picture_text, save_picture

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schemas.config import TrainingRun, load_config
 from schemas.errors import ConfigError, OutputError, TrainingError
-from schemas.lock import lock_inside
+from schemas.io.lock import lock_inside
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.evaluation.history import EpochRecord, read_history
 from trainer.search.report import Outcome, SearchResult, TrialRecord, write_report

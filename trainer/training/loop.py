@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 
 from schemas.config import TrainingRun
 from schemas.errors import CheckpointError, ConfigError
-from schemas.tokens import TextTokenizer
+from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import CheckpointFiles, read_info
 from trainer.checkpoint.writer import publish_checkpoint
 from trainer.data.dataset import load_task

@@ -13,8 +13,8 @@ from accelerate.utils import broadcast_object_list
 
 from schemas.config import TrainingRun
 from schemas.errors import NarrascanError, OutputError, listing
-from schemas.json_values import parse_json
-from schemas.lock import LOCK_FILE, lock_inside, locked_by
+from schemas.io.json_values import parse_json
+from schemas.io.lock import LOCK_FILE, lock_inside, locked_by
 from trainer.model.encoders import source_folder
 
 TRAINING, CROSS_VALIDATION, SEARCH = "training", "cross-validation", "search"

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from schemas.streams import unescaped
+from schemas.io.streams import unescaped
 from trainer.evaluation.history import EpochRecord
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from schemas.config import EncoderConfig, TrainingRun
-from schemas.decision import FloatArray
+from schemas.decision.decide import FloatArray
 from schemas.errors import TrainingError
-from schemas.files import atomic_path
-from schemas.tokens import TokenisedText
+from schemas.io.files import atomic_path
+from schemas.text.tokens import TokenisedText
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
 from trainer.data.dataset import TaskData

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from schemas.tokens import UNKNOWN_TOKENS, TokenisedText
+from schemas.text.tokens import UNKNOWN_TOKENS, TokenisedText
 
 MASK_TOKENS = ("[MASK]", "<mask>")
 """What the mask token is called; where there is none, the unknown token stands in."""

@@ -14,7 +14,7 @@ from batch.corpus.sources.source import SourceFile
 from batch.corpus.sources.urls import library_errors
 from batch.corpus.sources.versions import CheckStop, never_stop
 from schemas.errors import CorpusError
-from schemas.json_values import parse_json
+from schemas.io.json_values import parse_json
 from schemas.printable import printable
 
 PIECE_BYTES = 256 * 2**20

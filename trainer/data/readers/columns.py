@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from schemas.arrow_text import holds_labels
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError, listing, nearest
 from schemas.tables import END, ENTITY, START, is_text
+from schemas.text.arrow_text import holds_labels
 from trainer.data.readers.tables import OpenFile
 
 _FACETS = ("domain_column", "language_column")

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from schemas.arrow_text import BadText, decode_text, label_lists
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text import Article
+from schemas.text.arrow_text import BadText, decode_text, label_lists
+from schemas.text.model_text import Article
 from trainer.data.readers.columns import check_columns, required_columns, used_columns
 from trainer.data.readers.files import list_files
 from trainer.data.readers.parts import refuse_unmatched, split_rows

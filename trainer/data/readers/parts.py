@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from schemas.arrow_text import decode_text
 from schemas.config import DataConfig
 from schemas.errors import DataError, nearest
 from schemas.tables import is_text
+from schemas.text.arrow_text import decode_text
 from trainer.data.readers.tables import OpenFile
 
 SHOWN_VALUES = 8

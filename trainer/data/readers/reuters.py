@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schemas.config import DataConfig
 from schemas.errors import DataError
-from schemas.text import Article
+from schemas.text.model_text import Article
 from trainer.data.readers.rows import LabelledRows
 
 _STORY = re.compile(r"<REUTERS (?P<attributes>[^>]*)>(?P<content>.*?)</REUTERS>", re.DOTALL)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from schemas.text import Article
+from schemas.text.model_text import Article
 
 T = TypeVar("T")
 

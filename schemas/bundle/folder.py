@@ -15,14 +15,14 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.bundle.metadata import SCHEMA_VERSION, check_version, validation_problems
+from schemas.bundle.variants import OWN_FILE, Precision
 from schemas.errors import BundleError, UsageError, listing, nearest
-from schemas.files import FileFacts, content_facts
-from schemas.json_values import parse_json
-from schemas.metadata import SCHEMA_VERSION, check_version, validation_problems
+from schemas.io.files import FileFacts, content_facts
+from schemas.io.json_values import parse_json
+from schemas.io.regular_file import open_regular_file, read_regular_file
 from schemas.printable import printable
-from schemas.regular_file import open_regular_file, read_regular_file
-from schemas.tasks import TaskName
-from schemas.variants import OWN_FILE, Precision
+from schemas.tasks.task import TaskName
 
 ALL_TASKS = "all"
 """Stands for every task of a bundle, unless one has that name."""

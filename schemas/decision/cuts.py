@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.metrics import CountArray
-from schemas.tasks import BoolArray
+from schemas.decision.metrics import CountArray
+from schemas.tasks.task import BoolArray
 
 Float64Array = npt.NDArray[np.float64]
 

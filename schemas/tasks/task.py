@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator
 
 from schemas.errors import DataError, listing
-from schemas.labels import unknown_label_hint
+from schemas.tasks.labels import unknown_label_hint
 
 TaskKind = Literal["multilabel"]
 """Multilabel: any number of labels a row, one sigmoid each (narratives, topics, entity framing)."""

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from schemas.arrow_text import BadText
 from schemas.errors import DataError, nearest
+from schemas.text.arrow_text import BadText
 
 EXAMPLES = 3
 """Labels that a message shows of one kind of problem."""

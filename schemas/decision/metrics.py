@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from schemas.tasks import BoolArray
+from schemas.tasks.task import BoolArray
 
 CountArray = npt.NDArray[np.int64]
 

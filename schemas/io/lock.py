@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.errors import LockedError, OutputError
-from schemas.json_values import parse_json
+from schemas.io.json_values import parse_json
 from schemas.printable import printable
 
 LOCK_FILE = ".lock"

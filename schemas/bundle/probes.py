@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.decision import FloatArray
+from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError
 from schemas.printable import one_line
-from schemas.text import ModelText
-from schemas.tokens import TokenisedText
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TokenisedText
 
 MAX_PROBES = 100_000
 """Rows of all tasks at most; a task has 16 or so."""

@@ -9,15 +9,15 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.decision import Calibration, CalibrationChoice, FloatArray, Probability
+from schemas.bundle.variants import DeviceKind, Precision
+from schemas.decision.decide import Calibration, CalibrationChoice, FloatArray, Probability
+from schemas.decision.metrics import Scores
+from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import BundleError
-from schemas.json_values import parse_json
-from schemas.metrics import Scores
+from schemas.io.json_values import parse_json
 from schemas.printable import printable
-from schemas.tasks import LabelNames, TaskKind, TaskName
-from schemas.text import TextSpec
-from schemas.thresholds import ThresholdRule
-from schemas.variants import DeviceKind, Precision
+from schemas.tasks.task import LabelNames, TaskKind, TaskName
+from schemas.text.model_text import TextSpec
 
 SCHEMA_VERSION = 1
 PREFIX = "narrascan."

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from schemas.text import ENTITY_START, ModelText
+from schemas.text.model_text import ENTITY_START, ModelText
 
 IdArray = npt.NDArray[np.int32]
 InputArray = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from schemas.tasks import BoolArray
+from schemas.tasks.task import BoolArray
 
 FloatArray = npt.NDArray[np.float32]
 

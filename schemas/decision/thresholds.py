@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas import cuts
-from schemas.cuts import NOTHING, Counts, Float64Array, Ranking
-from schemas.decision import FloatArray, decide
-from schemas.metrics import CountArray
-from schemas.tasks import BoolArray
+from schemas.decision import cuts
+from schemas.decision.cuts import NOTHING, Counts, Float64Array, Ranking
+from schemas.decision.decide import FloatArray, decide
+from schemas.decision.metrics import CountArray
+from schemas.tasks.task import BoolArray
 
 FOLDS = 5
 """Parts that rows are cut into, so that each can be decided without having had a say."""

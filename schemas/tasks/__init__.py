@@ -1,0 +1,4 @@
+"""What a task is, and which labels it has.
+
+Must not import decision or bundle.
+"""
