@@ -17,8 +17,8 @@ from batch.corpus.tasks import RunTasks
 from batch.report.build import JointReport
 from schemas.errors import UsageError
 from schemas.tables import reserved_columns
-from tests.batch.test_exactly_once import finished_chunks, running
-from tests.batch.test_shards import merge
+from tests.batch.output.test_exactly_once import finished_chunks, running
+from tests.batch.output.test_shards import merge
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]

@@ -215,7 +215,7 @@ def test_verify_says_what_cannot_be_checked_here(halved: Path) -> None:
 
 def test_recalibrating_without_cuda_fits_fp16_on_the_cpu(halved: Path, tmp_path: Path) -> None:
     """It says so, and what torch said at the export is kept."""
-    rows = Path(__file__).parents[2] / "samples" / "articles.parquet"
+    rows = Path(__file__).parents[3] / "samples" / "articles.parquet"
     words = ["recalibrate", str(halved), "--task", "narrative", "--data", str(rows)]
     words += ["--labels-column", "narratives", "--output", str(tmp_path / "new")]
     result = CliRunner().invoke(main, words)

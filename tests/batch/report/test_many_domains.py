@@ -15,7 +15,7 @@ from batch.report.counting import ChunkStats
 from batch.report.domains import DomainRanking
 from batch.report.stats import RunStats
 from batch.report.totals import merge_stats
-from tests.batch.test_report import of_domains
+from tests.batch.report.test_report import of_domains
 
 Command = Callable[..., Result]
 

@@ -143,7 +143,7 @@ def test_what_the_bundle_lists_first_is_taken(reduced: Path) -> None:
 @needs_bf16
 def test_recalibrating_fits_every_precision(reduced: Path, tmp_path: Path) -> None:
     """Both decide by the new rows, and the file says on what."""
-    rows = Path(__file__).parents[2] / "samples" / "articles.parquet"
+    rows = Path(__file__).parents[3] / "samples" / "articles.parquet"
     words = ["recalibrate", str(reduced), "--task", "narrative", "--data", str(rows)]
     words += ["--labels-column", "narratives", "--output", str(tmp_path / "new")]
     result = CliRunner().invoke(main, words)

@@ -20,7 +20,7 @@ from trainer.training.loop import train
 
 MakeRun = Callable[..., TrainingRun]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOADERS = {"from_pretrained", "from_config"}
 
 MODULE = """
