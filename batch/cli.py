@@ -144,6 +144,14 @@ def main() -> None:
     is_flag=True,
     help="Leave gold labels that the model does not know out of the scores.",
 )
+@click.option(
+    "--probabilities",
+    type=click.Choice(["map", "struct", "none"]),
+    default="map",
+    show_default=True,
+    help="Column of probabilities: map from label to probability, the same type for every model; "
+    "struct with a field for each label; none.",
+)
 @click.option("--keep-text", is_flag=True, help="Keep the text column in the predictions.")
 @click.option(
     "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start anew."

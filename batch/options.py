@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from schemas.tables import ProbabilityFormat
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -32,6 +34,7 @@ class RunOptions:
     require_signature: file of the public key that must have signed the bundle, or None.
     shard: do this part of the corpus only. cache: folder of logits that are known already.
     cache_bytes: its size at most. gpu_memory_bytes: memory of a GPU to take at most, or None.
+    probabilities: the form in which predictions hold them.
     """
 
     corpus: tuple[str, ...]
@@ -58,6 +61,7 @@ class RunOptions:
     cache: Path | None = None
     cache_bytes: int = 2_000_000_000
     gpu_memory_bytes: int | None = None
+    probabilities: ProbabilityFormat = "map"
 
     def shaping(self) -> dict[str, JsonValue]:
         """The options that shape the output; a resumed run must have the same."""
@@ -69,4 +73,5 @@ class RunOptions:
             "domain_column": self.domain_column,
             "ignore_unknown_gold": self.ignore_unknown_gold,
             "keep_text": self.keep_text,
+            "probabilities": self.probabilities,
         }

@@ -26,6 +26,8 @@ NAMES = (
     "probabilities",
     "tokens",
     "status",
+    "model",
+    "text_hash",
     "source_file",
     "source_row",
     "narratives",

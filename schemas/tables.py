@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pyarrow as pa
 
@@ -10,8 +11,14 @@ LABELS = "labels"
 PROBABILITIES = "probabilities"
 TOKENS = "tokens"
 STATUS = "status"
+MODEL = "model"
+TEXT_HASH = "text_hash"
 SOURCE_FILE = "source_file"
 SOURCE_ROW = "source_row"
+
+ProbabilityFormat = Literal["map", "struct", "none"]
+"""How predictions hold the probabilities of a task: a map from label to probability, whose type
+does not depend on the labels; a struct with one field a label; or not at all."""
 
 GOLD_PREFIX = "gold_"
 """Before the name of a gold column that is called like one of decided labels."""
@@ -41,22 +48,35 @@ def task_columns(task: str, tasks: Sequence[str]) -> tuple[str, str]:
 def reserved_columns(tasks: Sequence[str]) -> tuple[str, ...]:
     """Columns that predictions of these tasks add; a corpus may not have them."""
     found = [name for task in tasks for name in task_columns(task, tasks)]
-    return (*found, TOKENS, STATUS, SOURCE_FILE, SOURCE_ROW)
+    return (*found, TOKENS, STATUS, MODEL, TEXT_HASH, SOURCE_FILE, SOURCE_ROW)
 
 
-def prediction_fields(labels: Mapping[str, tuple[str, ...]]) -> list[pa.Field]:
+def probabilities_type(
+    labels: tuple[str, ...], probability_format: ProbabilityFormat
+) -> pa.DataType | None:
+    """Type of a task's column of probabilities; None where there is no such column."""
+    if probability_format == "struct":
+        return pa.struct([pa.field(label, pa.float32()) for label in labels])
+    return pa.map_(pa.string(), pa.float32()) if probability_format == "map" else None
+
+
+def prediction_fields(
+    labels: Mapping[str, tuple[str, ...]], probability_format: ProbabilityFormat = "map"
+) -> list[pa.Field]:
     """Fields that multi-label tasks add to the input columns; labels by task, both in order."""
     fields = []
     for task, names in labels.items():
         decided, probabilities = task_columns(task, tuple(labels))
-        fields += [
-            pa.field(decided, pa.list_(pa.string())),
-            pa.field(probabilities, pa.struct([pa.field(name, pa.float32()) for name in names])),
-        ]
+        fields.append(pa.field(decided, pa.list_(pa.string())))
+        kind = probabilities_type(names, probability_format)
+        if kind is not None:
+            fields.append(pa.field(probabilities, kind))
     return [
         *fields,
         pa.field(TOKENS, pa.int32(), nullable=False),
         pa.field(STATUS, pa.string(), nullable=False),
+        pa.field(MODEL, pa.string(), nullable=False),
+        pa.field(TEXT_HASH, pa.string()),
         pa.field(SOURCE_FILE, pa.string(), nullable=False),
         pa.field(SOURCE_ROW, pa.int64(), nullable=False),
     ]

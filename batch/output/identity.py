@@ -34,6 +34,9 @@ RunKey = dict[str, JsonValue]
 FINGERPRINT = "fingerprint"
 """Key of what an input holds, which is known after it was hashed."""
 
+SHORT_HASH = 12
+"""Hexadecimal digits by which predictions name the bundle that made them."""
+
 LONGEST_VALUE = 60
 """Characters of a value in a message about a difference."""
 
@@ -158,6 +161,11 @@ class RunIdentity:
         facts = [InputFacts(file, one.rows, one.fingerprint) for file, one in inputs.items()]
         digest = hashlib.sha256(json.dumps(key, ensure_ascii=True).encode()).hexdigest()
         return cls(key, tuple(facts), digest)
+
+    @property
+    def model(self) -> str:
+        """Short hash of the bundle, as the column `model` has it."""
+        return str(self.key["bundle_sha256"])[:SHORT_HASH]
 
     def address(self, chunk: Chunk) -> ChunkAddress:
         """What the marker of a chunk of this run must say."""

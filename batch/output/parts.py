@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from schemas.tables import (
     QUARANTINE_SCHEMA,
     SOURCE_FILE,
     SOURCE_ROW,
+    ProbabilityFormat,
     name_key,
     prediction_fields,
 )
@@ -34,38 +36,54 @@ def part_name(index: int, *, chunks: int) -> str:
     return f"part-{index:0{digits}d}.parquet"
 
 
+@dataclass(frozen=True)
+class PartFormat:
+    """What is the same in every part of a run.
+
+    labels: of each task, in the order of the columns of `Scored`. model: short hash of the bundle.
+    """
+
+    labels: Mapping[str, tuple[str, ...]]
+    probabilities: ProbabilityFormat
+    model: str
+
+
 def prediction_table(
     rows: Rows,
     scored: Scored,
     statuses: Sequence[str],
-    labels: Mapping[str, tuple[str, ...]],
+    text_hashes: Sequence[str | None],
+    part_format: PartFormat,
     *,
     chunk: Chunk,
     source: str,
 ) -> pa.Table:
-    """The rows of a chunk that were not quarantined, with what was found for each.
+    """Predictions for the rows of a chunk that were not quarantined.
 
-    rows, statuses: every row of the chunk. scored: one result a row of the chunk.
-    labels: of each task, in the order of the columns of `scored`.
+    rows, statuses, text_hashes: every row of the chunk. scored: one result a row of the chunk.
     """
+    labels = part_format.labels
     keep = np.array([status != "quarantined" for status in statuses], dtype=np.bool_)
     empty = np.array([status == "empty" for status in statuses], dtype=np.bool_)[keep]
     added: list[pa.Array] = []
     for task, columns in label_slices(labels).items():
         decided = scored.decided[keep, columns] & ~empty[:, None]
+        added.append(_label_lists(decided, labels[task]))
         probabilities = scored.probabilities[keep, columns]
-        added += [
-            _label_lists(decided, labels[task]),
-            _probability_structs(probabilities, labels[task], empty),
-        ]
+        if part_format.probabilities == "map":
+            added.append(_probability_maps(probabilities, labels[task], empty))
+        elif part_format.probabilities == "struct":
+            added.append(_probability_structs(probabilities, labels[task], empty))
     added += [
         pa.array(scored.tokens[keep], pa.int32()),
         pa.array([s for s, kept in zip(statuses, keep, strict=True) if kept], pa.string()),
+        pa.repeat(pa.scalar(part_format.model, pa.string()), int(keep.sum())),
+        pa.array([h for h, kept in zip(text_hashes, keep, strict=True) if kept], pa.string()),
         pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
         pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
     ]
     kept = rows.kept if keep.all() else rows.kept.take(pa.array(np.flatnonzero(keep)))
-    schema = pa.schema([*kept.schema, *prediction_fields(labels)])
+    schema = pa.schema([*kept.schema, *prediction_fields(labels, part_format.probabilities)])
     return pa.Table.from_arrays([*kept.columns, *added], schema=schema)
 
 
@@ -118,6 +136,20 @@ def _label_lists(decided: np.ndarray, labels: tuple[str, ...]) -> pa.Array:
     offsets = np.concatenate([[0], decided.sum(axis=1).cumsum()]).astype(np.int32)
     names = pa.array(labels, pa.string()).take(pa.array(np.nonzero(decided)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), names)
+
+
+def _probability_maps(
+    probabilities: np.ndarray, labels: tuple[str, ...], empty: np.ndarray
+) -> pa.Array:
+    """(rows, labels) float32 to a map a row, in label order; null where a row is empty."""
+    sizes = np.where(empty, 0, len(labels))
+    offsets = np.concatenate([[0], sizes.cumsum()]).astype(np.int32)
+    scored = probabilities[~empty]
+    numbers = np.tile(np.arange(len(labels)), len(scored))
+    keys = pa.array(labels, pa.string()).take(pa.array(numbers))
+    return pa.MapArray.from_arrays(
+        pa.array(offsets), keys, pa.array(scored.ravel(), pa.float32()), mask=pa.array(empty)
+    )
 
 
 def _probability_structs(

@@ -17,7 +17,7 @@ from batch.machine.memory import give_back_memory, is_out_of_memory
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunIdentity
-from batch.output.parts import prediction_table, quarantine_table
+from batch.output.parts import PartFormat, prediction_table, quarantine_table
 from batch.pipeline.progress import RunProgress
 from batch.pipeline.stop import StopSwitch
 from batch.pipeline.write_behind import WriteBehind
@@ -26,7 +26,7 @@ from batch.report.stats import RunStats
 from batch.scoring.prefetch import make_ahead
 from batch.scoring.scorer import Scored, Scorer, label_slices
 from schemas.errors import NarrascanError, OutOfMemoryError
-from schemas.text.model_text import EMPTY
+from schemas.text.model_text import EMPTY, text_hash
 from schemas.text.tokens import TokenisedText
 
 
@@ -36,12 +36,14 @@ class ReadChunk:
 
     rows: without their texts, of which only the tokens are needed from here on.
     places: the row of each of `tokenised`. statuses: what became of every row.
+    text_hashes: hash of the model text of every row that has one.
     """
 
     rows: Rows
     places: Sequence[int]
     tokenised: Sequence[TokenisedText]
     statuses: Sequence[str]
+    text_hashes: Sequence[str | None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class ScoredChunk:
     rows: Rows
     scored: Scored
     statuses: Sequence[str]
+    text_hashes: Sequence[str | None]
 
 
 class ChunkWorker:
@@ -87,7 +90,10 @@ class ChunkWorker:
         statuses = ["empty" if reason is None else "quarantined" for reason in rows.reasons]
         for row, text in zip(places, tokenised, strict=True):
             statuses[row] = "truncated" if text.truncated else "ok"
-        return ReadChunk(replace(rows, texts=()), places, tokenised, statuses)
+        hashes: list[str | None] = [None] * len(statuses)
+        for row, read in zip(places, texts, strict=True):
+            hashes[row] = text_hash(read)
+        return ReadChunk(replace(rows, texts=()), places, tokenised, statuses, hashes)
 
     def score(self, chunk: ReadChunk) -> ScoredChunk:
         """Score what has text. Raises StoppedError between batches if the run should end."""
@@ -108,14 +114,20 @@ class ChunkWorker:
             raise
         self.tokens += seen_tokens
         self._progress.advance(len(chunk.statuses) - len(chunk.places), 0)
-        return ScoredChunk(chunk.rows, whole, chunk.statuses)
+        return ScoredChunk(chunk.rows, whole, chunk.statuses, chunk.text_hashes)
 
     def write(self, chunk: Chunk, found: ScoredChunk) -> None:
         """Count and write: part, quarantine, and then the marker."""
         labels, id_column = self._scorer.labels, self._options.id_column
         source = self._plan.files[chunk.file].source.name
         part = prediction_table(
-            found.rows, found.scored, found.statuses, labels, chunk=chunk, source=source
+            found.rows,
+            found.scored,
+            found.statuses,
+            found.text_hashes,
+            PartFormat(labels, self._options.probabilities, self._identity.model),
+            chunk=chunk,
+            source=source,
         )
         bad = quarantine_table(found.rows, chunk=chunk, source=source, id_column=id_column)
         self._output.publish_chunk(self._identity.address(chunk), part, bad, _count(found, labels))
@@ -262,4 +274,5 @@ def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:
             truncated=np.concatenate([piece.truncated for piece in scored]),
         ),
         statuses=[status for piece in pieces for status in piece.statuses],
+        text_hashes=[text for piece in pieces for text in piece.text_hashes],
     )

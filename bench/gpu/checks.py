@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.engines.graph_file import GraphFile
@@ -78,11 +77,10 @@ class Scores:
     def read(cls, output: Path, labels: Sequence[str]) -> Scores:
         """Read the predictions of a finished run."""
         table = pq.read_table(output / "predictions").sort_by("article_id")
-        columns = pc.struct_field  # one field a label
-        stored = table["probabilities"].combine_chunks()
+        stored = table["probabilities"].combine_chunks()  # a map a row, in label order
         lists = table["labels"].to_pylist()
         return cls(
-            np.stack([np.asarray(columns(stored, label)) for label in labels], axis=1),
+            np.asarray(stored.items, dtype=np.float32).reshape(-1, len(labels)),
             np.array([[label in row for label in labels] for row in lists], dtype=np.bool_),
         )
 

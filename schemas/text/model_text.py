@@ -5,6 +5,7 @@ Trainer, exporter and batch all call `model_text`, so that a model is served wha
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 
@@ -69,6 +70,14 @@ class ModelText:
 
 
 EMPTY = ModelText(text="", cut=False)
+
+HASH_DIGITS = 32
+"""Hexadecimal digits of `text_hash`, 128 bits: two texts of a corpus never share them by chance."""
+
+
+def text_hash(text: ModelText) -> str:
+    """The first 32 hexadecimal digits of the sha256 of a model text in UTF-8."""
+    return hashlib.sha256(text.text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def is_blank(text: str | None) -> bool:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
+from schemas.bundle.metadata import ArtefactMetadata
 from tests.batch.planning import kept
 from tests.tiny import SAMPLES
 
@@ -155,3 +157,12 @@ def _edit_props(path: Path, props: dict[str, object]) -> None:
         if name in props:
             prop.value = json.dumps(props[name], ensure_ascii=False)
     onnx.save(model, path)
+
+
+@pytest.fixture(scope="session")
+def metadata(bundle: Path) -> ArtefactMetadata:
+    """What the ONNX file of the task says of itself."""
+    path = str(bundle / "narrative.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    props = session.get_modelmeta().custom_metadata_map
+    return ArtefactMetadata.from_props(props, source=path)

@@ -27,16 +27,22 @@ def test_every_arrow_string_type_is_text(kind: pa.DataType, text: bool) -> None:
     assert is_text(kind) is text
 
 
-def test_predictions_have_one_probability_a_label_in_order() -> None:
-    """Added columns are those that a corpus may not have, labels in the order of the task."""
+def test_the_schema_of_predictions_does_not_depend_on_the_labels() -> None:
+    """Added columns are those that a corpus may not have, of the same types for every model."""
     fields = prediction_fields({"topics": ("oil", "grain")})
-    probabilities = next(field.type for field in fields if field.name == "probabilities")
 
     assert {field.name for field in fields} == set(reserved_columns(["topics"]))
-    assert [(one.name, one.type) for one in probabilities] == [
-        ("oil", pa.float32()),
-        ("grain", pa.float32()),
-    ]
+    assert fields == prediction_fields({"topics": ("gold",)})
+
+
+def test_a_struct_has_one_field_a_label_in_order() -> None:
+    """On request; and probabilities can be left out."""
+    labels = {"topics": ("oil", "grain")}
+    struct = pa.struct([("oil", pa.float32()), ("grain", pa.float32())])
+    (kind,) = (one.type for one in prediction_fields(labels, "struct") if "prob" in one.name)
+
+    assert kind == struct
+    assert not [one for one in prediction_fields(labels, "none") if "prob" in one.name]
 
 
 def test_predictions_of_several_tasks_have_their_names() -> None:
@@ -45,8 +51,8 @@ def test_predictions_of_several_tasks_have_their_names() -> None:
 
     assert [(field.name, str(field.type)) for field in prediction_fields(labels)][:4] == [
         ("topics_labels", "list<item: string>"),
-        ("topics_probabilities", "struct<oil: float>"),
+        ("topics_probabilities", "map<string, float>"),
         ("roles_labels", "list<item: string>"),
-        ("roles_probabilities", "struct<hero: float, victim: float>"),
+        ("roles_probabilities", "map<string, float>"),
     ]
     assert reserved_columns(list(labels)) == tuple(one.name for one in prediction_fields(labels))

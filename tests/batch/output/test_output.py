@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,15 +29,6 @@ RESERVED = reserved_columns(["narrative"])
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 
 
-@pytest.fixture(scope="module")
-def metadata(bundle: Path) -> ArtefactMetadata:
-    """What the ONNX file of the task says of itself."""
-    path = str(bundle / "narrative.onnx")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    props = session.get_modelmeta().custom_metadata_map
-    return ArtefactMetadata.from_props(props, source=path)
-
-
 def test_predictions_hold_the_input_columns_and_then_what_was_found(
     sample: pa.Table, write: Write, score: Score, metadata: ArtefactMetadata
 ) -> None:
@@ -49,11 +39,14 @@ def test_predictions_hold_the_input_columns_and_then_what_was_found(
     assert scored.column_names == [*kept.column_names, *RESERVED]
     assert scored.select(kept.column_names).equals(kept)
     assert scored.schema.field("labels").type == pa.list_(pa.string())
-    assert scored.schema.field("probabilities").type == pa.struct(
-        [(label, pa.float32()) for label in metadata.labels]
+    assert scored.schema.field("probabilities").type == pa.map_(pa.string(), pa.float32())
+    assert [label for label, _ in scored.column("probabilities")[0].as_py()] == list(
+        metadata.labels
     )
     assert [scored.schema.field(name).type for name in RESERVED[2:]] == [
         pa.int32(),
+        pa.string(),
+        pa.string(),
         pa.string(),
         pa.string(),
         pa.int64(),
@@ -84,7 +77,7 @@ def test_labels_are_those_that_reach_the_thresholds_of_the_onnx_file(
             for label, threshold in zip(metadata.labels, metadata.threshold_array, strict=True)
             if np.float32(row[label]) >= threshold
         ]
-        for row in scored.column("probabilities").to_pylist()
+        for row in map(dict, scored.column("probabilities").to_pylist())
     ]
 
     assert scored.column("labels").to_pylist() == reached
@@ -242,8 +235,10 @@ def test_labels_of_any_alphabet_come_through(
     odd = ["Україна: мир", "a.b", "quote'\"", "🦊", "line\nbreak", "status", "中文", "<b>"]
     labels = [*odd, *metadata.labels[len(odd) :]]
     edited, output = edit_bundle(props={"labels": labels}), tmp_path / "scored"
-    scored = score(write({"text": TEXTS}), bundle=edited, output=output)
+    corpus = write({"text": TEXTS})
+    scored = score(corpus, bundle=edited, output=tmp_path / "map")
+    score(corpus, bundle=edited, output=output, probabilities="struct")
     frame = pl.read_parquet(output / "predictions" / "*.parquet")
 
-    assert [field.name for field in scored.schema.field("probabilities").type] == labels
+    assert [label for label, _ in scored.column("probabilities")[0].as_py()] == labels
     assert frame["probabilities"].struct.fields == labels

@@ -69,7 +69,7 @@ def test_columns_of_a_joint_run(
     assert scored.column_names == [*kept.column_names, *reserved_columns(["roles", "narrative"])]
     assert scored.select(kept.column_names).equals(kept)
     assert pa.types.is_list(scored.schema.field("roles_labels").type)
-    assert pa.types.is_struct(scored.schema.field("narrative_probabilities").type)
+    assert pa.types.is_map(scored.schema.field("narrative_probabilities").type)
 
 
 def test_run_and_report_name_every_task(
