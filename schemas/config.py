@@ -74,7 +74,7 @@ class EncoderConfig(_Section):
 class LossConfig(_Section):
     """Which loss a task is trained with."""
 
-    name: str = "db"
+    name: str = "ntr-fl"
     """A name that `trainer.losses.multilabel.make_loss` knows."""
     parameters: dict[str, float | Literal["auto"]] = Field(default_factory=dict)
     """Parameters of that loss that differ from its published defaults; `mu` may be `auto`."""

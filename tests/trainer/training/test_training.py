@@ -83,7 +83,7 @@ def test_checkpoint_opens_again(make_run: MakeRun, tmp_path: Path) -> None:
     assert set(checkpoint.model.state_dict()) == set(stored)
     assert sorted(about.labels) == ["grain", "oil", "ships"]
     assert checkpoint.info.max_tokens == 24
-    assert about.training.loss == "db"
+    assert about.training.loss == "ntr-fl"
     assert about.training.config_sha256 == checkpoint.info.config_sha256
     articles, gold = checkpoint.heldout("topics")
     assert gold.shape == (len(articles), 3)
