@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_continuous_integration_calls_the_make_verbs_of_the_readme() -> None:
 
     assert verbs == {"make demo", "make test"}
     assert verbs <= set(called)
+
+
+def test_the_workflow_tries_every_python_that_is_promised() -> None:
+    """Its matrix has the versions of the classifiers, and it calls what `.ci/run` calls."""
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    promised = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    called = [
+        line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line[:5] == "make "
+    ]
+
+    assert re.findall(r'"(3\.\d+)"', workflow) == promised
+    assert re.findall(r"run: (make \w+)", workflow) == called
 
 
 def test_every_verb_that_readme_names_is_in_the_makefile() -> None:
