@@ -40,11 +40,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("narrascan-*.whl")))
 
 
-def test_the_wheel_holds_the_four_rooms_and_the_report_template(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_package_and_the_report_template(wheel: zipfile.ZipFile) -> None:
     """Nothing that runs is missing, and neither tests nor benchmarks are installed."""
     tops = {name.split("/")[0] for name in wheel.namelist() if ".dist-info" not in name}
 
-    assert tops == {"schemas", "trainer", "exporter", "batch"}
+    assert tops == {"schemas", "trainer", "exporter", "batch", "narrascan"}
+    assert {f"{top}/py.typed" for top in tops} <= set(wheel.namelist())
     assert "batch/report/templates/report.html.j2" in wheel.namelist()
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
 

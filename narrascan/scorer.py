@@ -1,0 +1,95 @@
+"""One task of a bundle, opened once and called with texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from batch.machine.device import choose_device
+from batch.scoring.precision import choose_precision
+from batch.scoring.scorer import Scored, open_scorer
+from batch.scoring.signature import open_bundle
+from schemas.errors import UsageError
+from schemas.text.model_text import EMPTY, Article, ModelText, model_text
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one text; the columns of `batch-classify` for a row.
+
+    labels: decided labels. probabilities: calibrated, of every label; None for an empty text. Both
+    are in label order. tokens: scored tokens, special tokens included.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float] | None
+    tokens: int
+    status: Literal["ok", "truncated", "empty"]
+
+
+class Scorer:
+    """A task of a bundle, ready to score.
+
+    bundle: folder that export-classifier wrote. device, precision, threads: as the options of
+    `batch-classify`. require_signature: PEM file of the public key that must have signed it.
+    labels: of the task, in their order.
+
+    Raises NarrascanError if the bundle, the task, the device or the precision is not available.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        task: str,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        require_signature: str | Path | None = None,
+    ) -> None:
+        opened = open_bundle(
+            Path(bundle), None if require_signature is None else Path(require_signature)
+        )
+        chosen = choose_device(device)
+        self._scorer = open_scorer(
+            opened,
+            task,
+            chosen,
+            precision=choose_precision(opened, task, chosen, precision),
+            threads=threads,
+        )
+        self.labels = self._scorer.metadata.labels
+
+    def score(self, texts: Sequence[str | Article | None]) -> list[Prediction]:
+        """Predictions for texts, in their order; None and blank texts are empty.
+
+        An `Article` has a title, which a task may read before the text, or the span of an entity.
+        Raises UsageError if the span of an entity is missing or does not fit its text.
+        """
+        model_texts = [self._model_text(number, text) for number, text in enumerate(texts)]
+        scored = self._scorer.score([text for text in model_texts if text != EMPTY])
+        rows = iter(range(len(scored.tokens)))
+        empty = Prediction((), None, 0, "empty")
+        return [
+            empty if text == EMPTY else self._prediction(scored, next(rows)) for text in model_texts
+        ]
+
+    def _model_text(self, number: int, text: str | Article | None) -> ModelText:
+        metadata = self._scorer.metadata
+        article = text if isinstance(text, Article) else Article(text)
+        try:
+            return model_text(article, metadata.text, max_tokens=metadata.max_tokens)
+        except ValueError as error:
+            raise UsageError(f"text {number}: {error}") from error
+
+    def _prediction(self, scored: Scored, row: int) -> Prediction:
+        probabilities = scored.probabilities[row].tolist()
+        decided = scored.decided[row]
+        return Prediction(
+            labels=tuple(label for label, on in zip(self.labels, decided, strict=True) if on),
+            probabilities=dict(zip(self.labels, probabilities, strict=True)),
+            tokens=int(scored.tokens[row]),
+            status="truncated" if scored.truncated[row] else "ok",
+        )
