@@ -89,10 +89,10 @@ format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Paste every --help and every config key into docs/ anew
+docs: setup ## Paste every --help and every config key into docs/
 	$(BIN)/cog -r docs/commands.md docs/config.md
 
-samples: setup ## Generate samples/*.parquet anew from their sentence banks
+samples: setup ## Regenerate samples/*.parquet from their sentence banks
 	$(BIN)/python samples/generate.py
 
 bench: setup ## Measure speed against transformers.pipeline and torch, with the bundle of `make reuters`

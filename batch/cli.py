@@ -154,7 +154,7 @@ def main() -> None:
 )
 @click.option("--keep-text", is_flag=True, help="Keep the text column in the predictions.")
 @click.option(
-    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start anew."
+    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start again."
 )
 @click.option(
     "--max-quarantined",
@@ -266,7 +266,7 @@ def run(
     help="Folder of the whole; the same command resumes in it.",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start anew."
+    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start again."
 )
 @click.option(
     "--log-format",

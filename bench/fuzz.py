@@ -259,7 +259,7 @@ def _run_all(bench: Bench, numbers: Sequence[int], jobs: int, budget_s: float) -
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("artifacts/fuzz"),
     show_default=True,
-    help="Folder for what cases start from, made anew but for --only, and for cases with findings.",
+    help="Folder for what cases start from, remade but for --only, and for cases with findings.",
 )
 @click.option(
     "--results", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS, hidden=True

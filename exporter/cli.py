@@ -72,7 +72,7 @@ def export(
     by more than the tolerance, nothing is published.
 
     A reduced precision is published where it changes the labels of few held-out texts and costs
-    hardly any F1; calibration and thresholds are found for each anew. batch-classify takes the
+    hardly any F1; calibration and thresholds are found for each again. batch-classify takes the
     fastest that its machine can run. fp16 is for CUDA; where there is none, the CPU checks it.
 
     \b
@@ -206,11 +206,11 @@ def recalibrate(
     ignore_unknown_labels: bool,
     settings: tuple[str, ...],
 ) -> None:
-    """Fit calibration and thresholds of one task of BUNDLE anew, on labelled rows.
+    """Fit calibration and thresholds of one task of BUNDLE again, on labelled rows.
 
     Neither checkpoint nor training is needed: the graph stays, and what it decides by is found on
     the rows as export finds it on held-out texts. Take rows that the model was not trained on.
-    Model card and reliability diagram are written anew, and the metadata says on what. The new
+    Model card and reliability diagram are written again, and the metadata says on what. The new
     bundle is not signed.
 
     \b

@@ -61,7 +61,7 @@ class CorpusError(NarrascanError):
 
 
 class DeviceError(NarrascanError):
-    """The device that was asked for cannot be had."""
+    """The device that was asked for is not available."""
 
 
 class OutputError(NarrascanError):

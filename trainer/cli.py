@@ -46,7 +46,7 @@ def main() -> None:
     help="Folder of the checkpoint.",
 )
 @SET_OPTION
-@click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds another run.")
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool) -> None:
     """Fine-tune one encoder for all the tasks of CONFIG, a TOML file.
 
@@ -97,7 +97,7 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
     help="Folder of the results, with a checkpoint folder for each fold.",
 )
 @SET_OPTION
-@click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds another run.")
+@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
 def cross_validate_command(
     config: Path, folds: int, output: Path, overrides: tuple[str, ...], overwrite: bool
 ) -> None:

@@ -79,10 +79,10 @@ def import_engine() -> Any:
 
 
 def choose_device(requested: str, *, memory_bytes: int | None = None) -> Device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that can be had.
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is available.
 
     `auto` takes CUDA where it works, else the CPU, and says why. memory_bytes: see `Device`.
-    Raises UsageError for another word, DeviceError if CUDA was asked for and cannot be had.
+    Raises UsageError for another word, DeviceError if CUDA was asked for and is not available.
     """
     if requested == "auto":
         problem = cuda_problem()
@@ -100,7 +100,7 @@ def choose_device(requested: str, *, memory_bytes: int | None = None) -> Device:
     problem = cuda_problem(index)
     if problem is not None:
         raise DeviceError(
-            f"--device {requested}: CUDA cannot be had: {problem}",
+            f"--device {requested}: CUDA is not available: {problem}",
             hint="use --device cpu, or mend the installation; `batch-classify doctor` checks it",
         )
     return Device("cuda", index, "asked for", memory_bytes)

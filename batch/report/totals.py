@@ -179,7 +179,7 @@ class TaskSum:
 def merge_stats(
     chunks: Callable[[], Iterable[RunStats]], ranking: DomainRanking | None = None
 ) -> MergedStats:
-    """Add up the statistics of all chunks; `chunks` yields them in corpus order, each time anew.
+    """Add up the statistics of all chunks; `chunks` yields them in corpus order, each time again.
 
     They are read twice: for the rows of each domain, then for all of the largest ones; and once
     more in between where there are more domains than `ranking` counts exactly.

@@ -34,7 +34,7 @@ class TaskSession:
     engine: None takes the fastest that can run the file here.
     streams: how many batches are best run at the same time, each from a thread of its own.
     Raises BundleError if the file cannot be opened or keeps weights elsewhere, DeviceError if the
-    session ends up on another device than asked for, or the engine cannot be had.
+    session ends up on another device than asked for, or the engine is not available.
     """
 
     def __init__(

@@ -117,7 +117,7 @@ def _recalibrated(about: ArtefactMetadata) -> list[str]:
     if again is None:
         return []
     return [
-        f"- calibration and thresholds were found anew on {again.rows} labelled rows (data "
+        f"- calibration and thresholds were found again on {again.rows} labelled rows (data "
         f"{_short(again.data_sha256)}) with the bundle {_short(again.bundle_sha256)}; those are "
         "the held-out texts of this page"
     ]

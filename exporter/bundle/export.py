@@ -246,7 +246,7 @@ def _run_heldout(
     logits = runner.logits(texts)
     if not np.isfinite(logits).all():
         raise ExportError(
-            f"{task}: the model gives logits that are not numbers", hint="train it anew"
+            f"{task}: the model gives logits that are not numbers", hint="train it again"
         )
     return texts, logits, gold
 

@@ -1,4 +1,4 @@
-"""Calibration and thresholds found anew on labelled rows, from a bundle alone."""
+"""Calibration and thresholds found again on labelled rows, from a bundle alone."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _reference(
     texts = scorer.runner.tokenise(rows.texts)
     logits = scorer.runner.logits(texts)
     if not np.isfinite(logits).all():
-        raise DataError("the model gives logits that are not numbers", hint="train it anew")
+        raise DataError("the model gives logits that are not numbers", hint="train it again")
     return Reference(
         texts=texts,
         gold=rows.gold,
@@ -222,7 +222,7 @@ def _write(
     after: Mapping[Precision, ArtefactMetadata],
     reference: Reference,
 ) -> None:
-    """Copy the bundle, and write anew what calibration and thresholds have a part in."""
+    """Copy the bundle, and write again what calibration and thresholds have a part in."""
     for name in bundle.manifest.files:
         (files.folder / name).write_bytes(bundle.read(name))
     for precision, metadata in after.items():

@@ -91,7 +91,7 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
     yield _same_tokens(scorer.runner, probes)
     logits = scorer.runner.logits(probes.tokenised)
     if not np.isfinite(logits).all():
-        yield Finding("problem", task, "logits are not numbers", "train it anew")
+        yield Finding("problem", task, "logits are not numbers", "train it again")
         return
     yield _as_recorded(scorer, probes, logits)
     threads = max(2, usable_cores())

@@ -1,4 +1,4 @@
-"""`--set`: choosing calibration and thresholds anew, without training again."""
+"""`--set`: other calibration and thresholds, without training again."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def make_int8(
 
     references: what fp32 says of each task's held-out texts. sample: token ids of training texts.
     None are left first, then more and more in the order of the sweep, until no more than the wanted
-    share of the held-out texts has other labels. Where that cannot be had, it is as few as pass the
-    gate: what is left in bf16 is slower. Raises ExportError if nncf is not installed.
+    share of the held-out texts has other labels. If none has, as few as pass the gate are left:
+    what is left in bf16 is slower. Raises ExportError if nncf is not installed.
     """
     trial = _Trial(graph.tasks, references)
     with tempfile.TemporaryDirectory() as folder:

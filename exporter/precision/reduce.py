@@ -106,7 +106,7 @@ def finish_group(
 ) -> ExportedGroup:
     """Make the reduced precisions of a group, and let every file say what it is.
 
-    sample: token ids of training texts. Raises ExportError if a precision cannot be had here, or
+    sample: token ids of training texts. Raises ExportError if a precision is not available here, or
     if the fp32 file that tasks share has other bits than their own.
     """
     reducer = Reducer(graph, files, tasks, sample)
@@ -213,7 +213,7 @@ class Reducer:
         """Write the files of a precision, and measure what it costs each task.
 
         A task is left out where its variant does not pass the gate, and its file is removed.
-        Raises ExportError if the precision cannot be had here.
+        Raises ExportError if the precision is not available here.
         """
         problem = engine_problem(ENGINES[precision][-1], precision)
         if problem is not None:

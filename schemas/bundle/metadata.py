@@ -118,7 +118,7 @@ class Portability(BaseModel):
 
 
 class Recalibration(BaseModel):
-    """On what calibration and thresholds were found anew, after the export.
+    """On what calibration and thresholds were found again, after the export.
 
     What was measured against torch stays as it was; the graph is the same.
     """

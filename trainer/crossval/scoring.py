@@ -82,7 +82,7 @@ def _score_task(
         raise CheckpointError(
             f"{checkpoint.files.folder}: the data of task {task!r} has changed since this fold was "
             "trained, so that its test rows may have been trained on",
-            hint="train anew with --overwrite, or restore the data",
+            hint="train again with --overwrite, or restore the data",
         )
     test = load_fold_test(task, config, trained.labels, tokenizer)
 

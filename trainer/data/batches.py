@@ -83,7 +83,7 @@ def plan_epoch(
     """Plan an epoch over all tasks; the same arguments give the same plan.
 
     `round_robin`: tasks take turns, as many turns as the longest has batches; a shorter one starts
-    again, sampled and shuffled anew. `proportional`: each task gets a share of the epoch's steps
+    again, sampled and shuffled again. `proportional`: each task gets a share of the epoch's steps
     in proportion to rows ** mixing_power. Where `batch_tokens` cuts the batches, the number of
     them differs a little from epoch to epoch.
     """

@@ -173,7 +173,7 @@ class _Search:
 
     def _run_trial(self) -> None:
         known = self._trials()
-        # Seeded anew for each trial: a search that went on proposes what one in one go does.
+        # Seeded again for each trial: a search that went on proposes what one in one go does.
         self.study.sampler = TPESampler(
             n_startup_trials=STARTUP_TRIALS, seed=self.base.seed + len(known)
         )

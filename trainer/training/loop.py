@@ -147,5 +147,5 @@ def _check_same(files: CheckpointFiles, config: TrainingRun) -> None:
     if read_info(files).config_sha256 != config.sha256():
         raise CheckpointError(
             f"{files.folder}: holds a checkpoint of another config",
-            hint="name another --output, or train anew with --overwrite",
+            hint="name another --output, or train again with --overwrite",
         )

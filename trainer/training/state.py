@@ -97,7 +97,7 @@ class StateFolder:
             if ours != theirs:
                 raise CheckpointError(
                     f"{self._folder}: holds the state of a run with another {what}",
-                    hint="go on with the same, name another --output, or start anew with "
+                    hint="go on with the same, name another --output, or start again with "
                     "--overwrite",
                 )
         try:

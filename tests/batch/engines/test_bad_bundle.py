@@ -232,7 +232,7 @@ def test_cuda_that_cannot_be_had_is_an_error_that_names_what_is_missing(
         device = "cuda:7"
     said = refused(device=device)
 
-    assert f"--device {device}: CUDA cannot be had: " in said
+    assert f"--device {device}: CUDA is not available: " in said
     assert "onnxruntime-gpu" in said or "driver" in said or "library" in said
 
 

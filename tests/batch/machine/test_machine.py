@@ -107,7 +107,7 @@ MEMORY = {
 
 @pytest.mark.parametrize("files", MEMORY.values(), ids=MEMORY)
 def test_the_memory_of_the_container_is_found(tmp_path: Path, files: dict[str, str]) -> None:
-    """Its limit, and what is left of it; file cache can be had back."""
+    """Its limit, and what is left of it; file cache counts as available."""
     meminfo = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {8 * GB // 1024} kB"}
     root = tree(tmp_path, {**files, **meminfo})
     limits = read_limits(root)

@@ -171,7 +171,7 @@ def test_options_that_shape_nothing_make_no_other_run(
 def test_a_damaged_record_of_the_run_is_told(
     damage: str, write: Write, batch_classify: Command, score: Score, tmp_path: Path
 ) -> None:
-    """Without it nobody knows whose parts these are; --overwrite starts anew."""
+    """Without it nobody knows whose parts these are; --overwrite starts again."""
     corpus, output = write({"text": TEXTS}), tmp_path / "scored"
     score(corpus, output=output)
     key = output / ".narrascan" / "key.json"

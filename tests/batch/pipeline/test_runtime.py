@@ -140,7 +140,7 @@ def test_cuda_is_refused_with_both_engines_side_by_side(
     result = subprocess.run(command, env=both_wheels, capture_output=True, text=True, check=False)
 
     assert result.returncode == 1
-    assert "--device cuda: CUDA cannot be had: " in result.stderr
+    assert "--device cuda: CUDA is not available: " in result.stderr
     assert not (tmp_path / "scored").exists()
 
 

@@ -404,7 +404,7 @@ def many_heldout_rows(checkpoint: Path) -> None:
 def test_settings_change_thresholds_and_nothing_else(
     checkpoint: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    """`--set` decides one task anew; the graph and the other task stay as they were."""
+    """`--set` decides one task again; the graph and the other task stay as they were."""
     result = export_classifier(
         *(checkpoint, "--output", tmp_path / "bundle"),
         *("--precision", "fp32"),  # whether another passes its gate depends on the thresholds

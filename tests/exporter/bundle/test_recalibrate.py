@@ -115,7 +115,7 @@ def test_metadata_and_card_say_on_what(
     assert scorer_of(bundle).metadata.recalibration is None
     assert found is not None
     assert (found.rows, found.bundle_sha256) == (len(rows), Bundle.open(bundle).sha256)
-    assert f"found anew on {len(rows)} labelled rows (data {found.data_sha256[:12]})" in card
+    assert f"found again on {len(rows)} labelled rows (data {found.data_sha256[:12]})" in card
 
 
 def test_a_bundle_can_be_replaced_by_itself(bundle: Path, data: Path, tmp_path: Path) -> None:

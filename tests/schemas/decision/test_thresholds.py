@@ -354,7 +354,7 @@ def test_interval_is_wide_where_rows_are_few() -> None:
 
 
 def test_interval_is_the_same_every_time() -> None:
-    """Seeded, so that exporting twice gives the same file; another seed draws anew."""
+    """Seeded, so that exporting twice gives the same file; another seed draws again."""
     probabilities, gold = frequent_and_rare(8)
     rule = ThresholdRule()
     first, again, other = (

@@ -83,7 +83,7 @@ def test_package_without_weights_is_told() -> None:
 
 @pytest.mark.parametrize("name", ["./no-such-folder", "/no/such/folder", ""])
 def test_unknown_source_says_what_is_possible(name: str) -> None:
-    """A folder or hub name that cannot be had is told with the three possibilities."""
+    """A folder or hub name that is not available is told with the three possibilities."""
     message = refusal(name)
 
     assert f"encoder {name!r} cannot be loaded" in message

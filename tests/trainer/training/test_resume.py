@@ -173,7 +173,7 @@ def test_state_of_other_data_is_refused(
 
 
 def test_overwrite_forgets_an_unfinished_run(make_run: MakeRun, tmp_path: Path) -> None:
-    """With `overwrite` another config starts anew where a run was stopped."""
+    """With `overwrite` another config starts again where a run was stopped."""
     with interrupted_at("epoch 1 of 3"):
         train(make_run(*EVERY_STEP), tmp_path / "out")
     train(make_run("seed=9"), tmp_path / "out", overwrite=True)
