@@ -20,7 +20,7 @@ PEER_NAMES = {
 }
 SHOWN_KERNELS = 8
 EXPECTED = {
-    "fp16 as a CPU": "scores of CUDA against those of a CPU",
+    "fp16 as a CPU": "scores of CUDA against those of a CPU on a real bundle, with one thread",
     "fp16 same bits": "the same bits in every order and chunk size",
     "little GPU memory": "a run with a small `--gpu-memory-limit`",
     "speed news": "articles/s against transformers.pipeline and sentence-transformers",
@@ -45,7 +45,7 @@ def render(steps: Steps) -> str:
     parts = [
         "# On an NVIDIA GPU",
         f"{machine.get('gpu', 'not run')} (driver after the name), {machine.get('cores', 0)} "
-        f"cores; {named}. Made by `make bench-gpu`.",
+        f"cores; {named}. Facts: `bench/results/gpu.json`; `make bench-gpu` measures again.",
         *([f"**Not measured yet**: {'; '.join(missing)}."] if missing else []),
         *_checks(steps),
         *_speeds(steps),
