@@ -94,7 +94,10 @@ class LogitRunner:
         self.graph = session.graph
         self._session = session
         self.cache: LogitCache | None = None
-        self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
+        try:
+            self._tokenizer = TextTokenizer(tokenizer, max_tokens=max_tokens)
+        except OverflowError as error:
+            raise self._number_error(error) from error
         # Starts the tokenizer's threads while there is memory for them; later it would panic.
         self.tokenise([ModelText("warm up", cut=False)] * 2)
 
@@ -107,10 +110,13 @@ class LogitRunner:
             with closing(make_ahead(groups, self._encode, threads=TOKENIZER_THREADS)) as encoded:
                 return list(chain.from_iterable(encoded))
         except OverflowError as error:
-            raise BundleError(
-                f"{self.graph.label}: its tokenizer numbers a token too high: {error}",
-                hint="export the checkpoint again",
-            ) from error
+            raise self._number_error(error) from error
+
+    def _number_error(self, error: OverflowError) -> BundleError:
+        return BundleError(
+            f"{self.graph.label}: its tokenizer numbers a token too high: {error}",
+            hint="export the checkpoint again",
+        )
 
     def _encode(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
         return list(self._tokenizer.encode(texts))

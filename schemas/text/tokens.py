@@ -72,6 +72,8 @@ class TokenisedText:
 class TextTokenizer:
     """Turns model texts into token ids of at most `max_tokens`, special tokens included.
 
+    Raises OverflowError, here or in `encode`, for a vocabulary whose ids are no int32.
+
     Text that spells a special token ("[SEP]") is read as plain text, never as that token. A text
     that is too long keeps its beginning or, where an entity is marked, a window around the marker.
     """
@@ -85,7 +87,7 @@ class TextTokenizer:
         self._marker_id = tokenizer.token_to_id(ENTITY_START)
         self._prefix, self._suffix = _special_tokens(tokenizer)
         added = tokenizer.get_added_tokens_decoder().items()
-        self._special = np.array([number for number, token in added if token.special], np.int32)
+        self._special = np.array([number for number, token in added if token.special], np.int64)
         unknown = (tokenizer.token_to_id(name) for name in UNKNOWN_TOKENS)
         self._unknown = next((number for number in unknown if number is not None), None)
         self._room = max_tokens - len(self._prefix) - len(self._suffix)

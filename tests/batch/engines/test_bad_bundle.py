@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -85,6 +86,21 @@ def test_a_changed_bundle_file_is_told(
 
     assert f"{path}: " in said
     assert ("cannot be read" if damage == "missing" else "changed since the bundle was") in said
+
+
+@pytest.mark.parametrize("token", ["[CLS]", "aid"])
+def test_a_token_beyond_int32_is_an_error_of_the_bundle(
+    token: str, bundle: Path, edit_bundle: Callable[..., Path], refused: Refused
+) -> None:
+    """Whether every text has the token or some."""
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"][token] = 2**31
+    tokenizer["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [2**31 if token < "a" else 2]
+    content = json.dumps(tokenizer).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    edited = edit_bundle(tokenizer_json=content, props={"tokenizer_sha256": sha256})
+
+    assert "its tokenizer numbers a token too high" in refused(bundle=edited, fails_late=True)
 
 
 def test_another_tokenizer_is_told_even_if_the_manifest_fits(
