@@ -38,7 +38,8 @@ LIMIT_S = 60.0
 UNVOUCHED = ("bundle bytes", "bundle graph")
 """Kinds in which a graph is changed with hashes to fit."""
 IN_ENGINE = re.compile(
-    r"Current thread .*\n(  <no Python frame>|  File \".*(/onnxruntime/|/openvino/|batch/engines/))"
+    r"Current thread .*\n(  <no Python frame>|  File \".*"
+    r"(/onnxruntime/|/openvino/|batch/engines/(onnxruntime|openvino|buffers)\.py))"
 )
 """What faulthandler says when the innermost call is one of an engine, or one of its own threads."""
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process would share locks of libraries

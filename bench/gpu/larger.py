@@ -35,7 +35,7 @@ def larger_bundle(bundle: Path, task: str, folder: Path, config: BertConfig = BA
         for precision in PRECISIONS
     }
     model = MultiTaskModel(
-        AutoModel.from_config(config),
+        AutoModel.from_config(config, trust_remote_code=False),
         {task: len(about["fp32"].labels)},
         heads={task: "label_attention"},
     ).eval()
@@ -55,7 +55,9 @@ def larger_bundle(bundle: Path, task: str, folder: Path, config: BertConfig = BA
 
 def larger_peer(bundle: Path, folder: Path, config: BertConfig = BASE) -> Path:
     """A classifier of transformers of the same size, with the tokenizer of the bundle."""
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    AutoModelForSequenceClassification.from_config(config, trust_remote_code=False).save_pretrained(
+        folder
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(Bundle.open(bundle).files.tokenizer),
         model_input_names=["input_ids", "attention_mask"],

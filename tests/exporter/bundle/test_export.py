@@ -377,7 +377,7 @@ def test_every_calibration_is_served_as_it_was_fitted(
     assert scorer.metadata.calibration == calibration
     assert scorer.metadata.decision.thresholds == rule
     labels = scorer.metadata.labels
-    found = [[row["probabilities"][label] for label in labels] for row in served]
+    found = [[dict(row["probabilities"])[label] for label in labels] for row in served]
     assert np.array(found, dtype=np.float32).tobytes() == expected.tobytes()
     assert [row["labels"] for row in served] == [
         [label for label, yes in zip(labels, row, strict=True) if yes]
