@@ -61,7 +61,7 @@ def score(bundle: Path, tmp_path: Path) -> Callable[..., Scored]:
             *("--device", "cpu", *options),
         )
         scored = pl.read_parquet(place / "scored" / "predictions" / "*.parquet")
-        matrix = [np.float32(list(row.values())) for row in scored["probabilities"]]
+        matrix = [np.array(list(row.values()), np.float32) for row in scored["probabilities"]]
         return {
             name: (row.tobytes(), tokens)
             for name, row, tokens in zip(
