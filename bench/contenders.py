@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -29,22 +27,13 @@ class Corpus:
 class Contender:
     """A process of `bench.contender` that waits for texts."""
 
-    def __init__(
-        self,
-        way: str,
-        model: Path,
-        task: str,
-        *,
-        device: DeviceKind = "cpu",
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, way: str, model: Path, task: str, *, device: DeviceKind = "cpu") -> None:
         self.way = way
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.contender", way, str(model), task, device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environment or {})},
         )
         self._answer()
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from batch.machine.device import cuda_problem
-from bench.gpu import kernels, page
+from bench.gpu import kernels, page, speed
 from bench.gpu.__main__ import RESULTS, main
 from bench.gpu.steps import Steps, read_steps
 
@@ -72,6 +72,12 @@ def test_busy_time_counts_overlaps_once() -> None:
     spans = [(0, 1_000_000_000), (500_000_000, 2_000_000_000), (3_000_000_000, 4_000_000_000)]
 
     assert kernels.busy_seconds(spans) == 3.0
+
+
+def test_idle_time_between_busy_samples_counts() -> None:
+    """A GPU that waits for its input is not busy; what comes before and after does not count."""
+    assert speed.gpu_use([0, 0, 80, 0, 40, 0]) == 0.4
+    assert speed.gpu_use([0, 0]) == 0.0
 
 
 def test_the_unattended_script_calls_verbs_that_exist() -> None:

@@ -143,12 +143,15 @@ def _probability_maps(
 ) -> pa.Array:
     """(rows, labels) float32 to a map a row, in label order; null where a row is empty."""
     sizes = np.where(empty, 0, len(labels))
-    offsets = np.concatenate([[0], sizes.cumsum()]).astype(np.int32)
+    offsets = np.concatenate([[0], sizes.cumsum()])
     scored = probabilities[~empty]
     numbers = np.tile(np.arange(len(labels)), len(scored))
     keys = pa.array(labels, pa.string()).take(pa.array(numbers))
     return pa.MapArray.from_arrays(
-        pa.array(offsets), keys, pa.array(scored.ravel(), pa.float32()), mask=pa.array(empty)
+        pa.array(offsets, pa.int32()),  # refuses what int32 cannot hold
+        keys,
+        pa.array(scored.ravel(), pa.float32()),
+        mask=pa.array(empty),
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from batch.engines.graph_file import GraphFile
+from batch.machine.cores import allowed_cores
 from batch.machine.device import choose_device, cuda_problem, gpu_model
 from batch.scoring.scorer import load_tokenizer, open_scorer
 from bench.contender import MAX_TOKENS
@@ -93,7 +94,6 @@ def check(
     type=click.Path(path_type=Path, exists=True),
     help="A classifier of transformers.  [default: made of the encoder of the bundle]",
 )
-@click.option("--peer-path", default="", help="PYTHONPATH of the peers, if it is another one.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--name", default="", help="Of the encoder, where several are compared.")
 @click.option("--fp32/--no-fp32", default=True, help="Measure narrascan in fp32 too.")
@@ -104,7 +104,6 @@ def compare(
     results: Path,
     device: DeviceKind,
     peer_model: Path | None,
-    peer_path: str,
     rounds: int,
     name: str,
     fp32: bool,
@@ -130,7 +129,6 @@ def compare(
                 task,
                 device=device,
                 rounds=rounds,
-                peer_path=peer_path,
             ),
         )
     _end(steps)
@@ -259,7 +257,7 @@ def _machine(device: DeviceKind) -> Facts:
     return {
         "gpu": found,
         "model": gpu_model(choose_device(device)),
-        "cores": speed.cores(),
+        "cores": allowed_cores(),
         "python": platform.python_version(),
         "versions": versions,
     }

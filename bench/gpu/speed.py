@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,25 +32,15 @@ def compare(
     *,
     device: DeviceKind,
     rounds: int,
-    peer_path: str,
 ) -> Facts:
     """Articles a second of each backend, in turns on the same texts.
 
-    models: folder of each backend, a bundle or a model of transformers. peer_path: PYTHONPATH of
-    the peers, which may need other versions than narrascan.
+    models: folder of each backend, a bundle or a model of transformers.
     """
     speeds: dict[str, list[float]] = {name: [] for name in models}
     with ExitStack() as stack:
         backends = [
-            stack.enter_context(
-                Contender(
-                    name,
-                    model,
-                    task,
-                    device=device,
-                    environment={"PYTHONPATH": peer_path} if name in PEERS and peer_path else {},
-                )
-            )
+            stack.enter_context(Contender(name, model, task, device=device))
             for name, model in models.items()
         ]
         for backend in backends:
@@ -107,12 +96,11 @@ def side_by_side(
         for part in (output / "predictions").glob("*.parquet")
     )
     samples = [tuple(map(int, line.split(","))) for line in lines if line.strip()]
-    working = [use for use, _ in samples if use > 0]
     facts: dict[str, object] = {
         "rows": rows,
         "wall_s": round(seconds, 2),
         "articles_per_s": round(rows / seconds),
-        "gpu_use_mean": round(mean(working) / 100, 2) if working else 0.0,
+        "gpu_use_mean": round(gpu_use([use for use, _ in samples]), 2),
         "gpu_memory_mb": max((memory for _, memory in samples), default=0),
         "series": samples,
     }
@@ -120,6 +108,15 @@ def side_by_side(
     if timings:
         facts["timings"] = timings
     return facts
+
+
+def gpu_use(samples: Sequence[int]) -> float:
+    """Mean share of the time in which the GPU was busy, from its first busy sample to its last.
+
+    samples: percent, in their order; idle ones in between count.
+    """
+    busy = [place for place, use in enumerate(samples) if use > 0]
+    return mean(samples[busy[0] : busy[-1] + 1]) / 100 if busy else 0.0
 
 
 def _timings(output: Path) -> object:
@@ -132,8 +129,3 @@ def classify(
     """The command of a run on a GPU."""
     words = [sys.executable, "-m", "batch", str(corpus), "--task", task, "--bundle", str(bundle)]
     return [*words, "--output", str(output), "--device", device, "--overwrite", *options]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

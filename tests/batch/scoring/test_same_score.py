@@ -17,6 +17,7 @@ from batch.machine.device import Device
 from batch.scoring.scorer import Scorer, open_scorer
 from schemas.bundle.folder import Bundle
 from schemas.text.model_text import Article, ModelText, model_text
+from schemas.text.tokens import TEXTS_PER_CALL
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -171,3 +172,17 @@ def test_a_stop_between_batches_reaches_the_caller(texts: list[ModelText], score
 
     with pytest.raises(KeyboardInterrupt):
         scorer.score(texts, on_batch=stop)
+
+
+def test_tokenizing_ahead_of_a_gpu_changes_nothing(bundle: Path, texts: list[ModelText]) -> None:
+    """Two threads take turns at groups of texts; tokens come out in order, as on a CPU."""
+    cpu = Device("cpu", 0, "test")
+    runner = open_scorer(Bundle.open(bundle), "narrative", cpu, precision="fp32", threads=1).runner
+    many = [ModelText(f"{number} {text.text}", text.cut) for number in range(8) for text in texts]
+    expected = runner.tokenise(many)
+    runner.device = Device("cuda", 0, "test")
+    tokenised = runner.tokenise(many)
+
+    assert len(many) > 3 * TEXTS_PER_CALL
+    assert [text.truncated for text in tokenised] == [text.truncated for text in expected]
+    assert [text.ids.tolist() for text in tokenised] == [text.ids.tolist() for text in expected]
