@@ -26,8 +26,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
-from schemas.decision.decide import FloatArray
-from schemas.tasks.task import BoolArray
+from schemas.arrays import BoolArray, Float32Array
 
 BaselineName = Literal["tfidf-svm", "tfidf-adaboost"]
 
@@ -47,7 +46,7 @@ class FittedBaseline:
     model: OneVsRestClassifier
     seconds: float
 
-    def score(self, texts: Sequence[str]) -> FloatArray:
+    def score(self, texts: Sequence[str]) -> Float32Array:
         """Score at least one text, (rows, labels) float32 in [0, 1], in the order of the texts.
 
         Sigmoids of the margins: they rank like probabilities, but are not calibrated.

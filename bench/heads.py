@@ -29,7 +29,7 @@ from schemas.bundle.variants import Precision
 from schemas.config import HeadKind
 from schemas.markdown import markdown_table
 from schemas.text.model_text import ModelText
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.model.encoders import load_encoder
 from trainer.model.multitask import MultiTaskModel
 
@@ -89,7 +89,7 @@ def measure(
     with TemporaryDirectory() as folder:
         runners = _runners(Path(folder), precision, threads)
         articles = long_corpus(count, np.random.default_rng(0))["text"].to_list()
-        texts = runners[1].tokenise([ModelText(text, cut=False) for text in articles])
+        texts = runners[1].tokenize([ModelText(text, cut=False) for text in articles])
         seconds: dict[int, list[float]] = {number: [] for number in runners}
         for _ in range(rounds + 1):
             for number, runner in runners.items():
@@ -129,7 +129,7 @@ def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, Logi
     return found
 
 
-def _seconds(runner: LogitRunner, texts: list[TokenisedText]) -> float:
+def _seconds(runner: LogitRunner, texts: list[TokenizedText]) -> float:
     started = time.perf_counter()
     runner.logits(texts)
     return time.perf_counter() - started

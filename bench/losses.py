@@ -25,16 +25,17 @@ from bench.baselines import BaselineName, FittedBaseline, fit
 from bench.losses_page import Machine, Results, Row, Schedule, write_page
 from bench.reuters import CONFIG, topics
 from bench.speed import measure_peak, training_mflops_a_token
+from schemas.arrays import BoolArray, Float32Array
 from schemas.config import TrainingRun, load_config
-from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.thresholds import ThresholdRule, find_thresholds, held_out_decisions
 from schemas.durations import parse_duration
 from schemas.io.files import write_atomic
-from schemas.tasks.task import BoolArray, label_matrix
+from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, model_text
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
-from trainer.data.dataset import TokenisedRows, load_rows
+from trainer.data.dataset import TokenizedRows, load_rows
 from trainer.data.readers.reuters import read_stories
 from trainer.evaluation.held_out import predict
 from trainer.evaluation.history import History
@@ -190,7 +191,7 @@ class Bench:
 
 
 def _evaluate(
-    score: Callable[[Sequence[Article]], FloatArray],
+    score: Callable[[Sequence[Article]], Float32Array],
     heldout: tuple[Sequence[Article], BoolArray],
     sgml: Path,
     *,
@@ -222,7 +223,7 @@ def test_rows(sgml: Path) -> tuple[list[Article], BoolArray]:
     return [Article(story.text) for story in stories], label_matrix(gold, topics(), source="test")
 
 
-def _probabilities(checkpoint: Checkpoint, articles: Sequence[Article]) -> FloatArray:
+def _probabilities(checkpoint: Checkpoint, articles: Sequence[Article]) -> Float32Array:
     """Sigmoids of the logits in fp32, as they are exported; (rows, labels)."""
     about, max_tokens = checkpoint.info.tasks[TASK], checkpoint.info.max_tokens
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=max_tokens)
@@ -231,7 +232,7 @@ def _probabilities(checkpoint: Checkpoint, articles: Sequence[Article]) -> Float
     logits = predict(
         checkpoint.model,
         TASK,
-        TokenisedRows(list(tokenizer.encode(texts)), no_labels),
+        TokenizedRows(list(tokenizer.encode(texts)), no_labels),
         pad_id=checkpoint.info.pad_id,
         max_tokens=checkpoint.info.max_tokens,
         bf16=False,
@@ -342,7 +343,7 @@ def _baselines(bench: Bench, seed: int) -> None:
         )
 
 
-def _score_texts(fitted: FittedBaseline, articles: Sequence[Article]) -> FloatArray:
+def _score_texts(fitted: FittedBaseline, articles: Sequence[Article]) -> Float32Array:
     return fitted.score([article.text or "" for article in articles])
 
 

@@ -60,7 +60,7 @@ class Machine(BaseModel):
 def measure_int8_peak() -> float:
     """GOP/s of large products of 8-bit matrices by OpenVINO: the best of some rounds.
 
-    One product after the other, each quantised for the next, as in a model: only then OpenVINO
+    One product after the other, each quantized for the next, as in a model: only then OpenVINO
     keeps to 8 bits.
     """
     core = import_openvino().Core()
@@ -84,14 +84,14 @@ def _int8_products() -> onnx.ModelProto:
         "weights_scale": np.array(1e-4, np.float32),
         "weights_zero": np.array(0, np.int8),
     }
-    dequantise = partial(helper.make_node, "DequantizeLinear")
-    nodes = [dequantise(["weights", "weights_scale", "weights_zero"], ["wide_weights"])]
+    dequantize = partial(helper.make_node, "DequantizeLinear")
+    nodes = [dequantize(["weights", "weights_scale", "weights_zero"], ["wide_weights"])]
     values = "values"
     for number in range(INT8_PRODUCTS):
         bits, wide, product = (f"{name}{number}" for name in ("bits", "wide", "product"))
         nodes += [
             helper.make_node("QuantizeLinear", [values, "scale", "zero"], [bits]),
-            dequantise([bits, "scale", "zero"], [wide]),
+            dequantize([bits, "scale", "zero"], [wide]),
             helper.make_node("MatMul", [wide, "wide_weights"], [product]),
         ]
         values = product

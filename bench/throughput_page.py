@@ -109,7 +109,7 @@ def write_page(results: Results, page: Path) -> None:
             [
                 "# Speed of scoring on a CPU",
                 "",
-                "`make bench` wrote this page: from texts to probabilities, tokenising included, "
+                "`make bench` wrote this page: from texts to probabilities, tokenizing included, "
                 "against what people use otherwise,",
                 "each way in a process of its own, taking turns. Lengths are log-normal, cut at "
                 "512 tokens: news with a median of",

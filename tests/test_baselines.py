@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bench.baselines import BaselineName, fit
+from schemas.arrays import BoolArray
 from schemas.decision.decide import decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import best_threshold
-from schemas.tasks.task import BoolArray
 
 NAMES = get_args(BaselineName)
 TOPICS = ("wheat harvest bushels", "crude barrels refinery", "deposit lending bundesbank")

@@ -10,9 +10,10 @@ from batch.corpus.decode import gold_lists
 from batch.corpus.plan import Plan
 from batch.corpus.sources.footers import decode_error, open_parquet
 from batch.corpus.sources.versions import CheckStop, never_stop
+from schemas.arrays import BoolArray
 from schemas.errors import CorpusError, NarrascanError, listing, nearest
 from schemas.tasks.labels import mistaken_label
-from schemas.tasks.task import BoolArray, label_matrix
+from schemas.tasks.task import label_matrix
 from schemas.text.arrow_text import BadText
 
 

@@ -10,10 +10,9 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
 from batch.machine.memory import is_out_of_memory
+from schemas.arrays import Float32Array, Int64Array
 from schemas.bundle.variants import ENGINES, EngineName, Precision
-from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError
-from schemas.text.tokens import InputArray
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ class EngineSession(Protocol):
     def props(self) -> Mapping[str, str]: ...
 
     def run(
-        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
-    ) -> list[FloatArray]:
+        self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
+    ) -> list[Float32Array]:
         """Both (rows, seq) int64. Returns the outputs asked for, (rows, columns) float32 each.
 
         May be called from several threads at once.

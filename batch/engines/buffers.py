@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from batch.machine.device import Device
-from schemas.decision.decide import FloatArray
-from schemas.text.tokens import InputArray
+from schemas.arrays import Float32Array, Int64Array
 
 BufferKey = tuple[tuple[int, int], tuple[str, ...]]
 """Shape of the inputs, and the outputs asked for."""
@@ -36,8 +35,8 @@ class BoundBuffers:
         return len(self._bound)
 
     def run(
-        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
-    ) -> list[FloatArray]:
+        self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
+    ) -> list[Float32Array]:
         """Both (rows, seq) int64. Returns copies of the outputs, (rows, columns) float32 each."""
         rows, seq = input_ids.shape
         key = ((rows, seq), tuple(outputs))
@@ -70,7 +69,7 @@ class _Bound:
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
 
-    def run(self, session: Any, feeds: Mapping[str, InputArray]) -> list[FloatArray]:
+    def run(self, session: Any, feeds: Mapping[str, Int64Array]) -> list[Float32Array]:
         for name, array in feeds.items():
             # Returns when the copy has arrived: onnxruntime waits for the stream it copies on.
             self._inputs[name].update_inplace(np.ascontiguousarray(array))

@@ -11,10 +11,9 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device, import_engine
-from schemas.decision.decide import FloatArray
+from schemas.arrays import Float32Array, Int64Array
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line
-from schemas.text.tokens import InputArray
 
 
 class OnnxruntimeSession:
@@ -60,16 +59,16 @@ class OnnxruntimeSession:
         return props
 
     def run(
-        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
-    ) -> list[FloatArray]:
+        self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
+    ) -> list[Float32Array]:
         """Both (rows, seq) int64. Returns the outputs asked for."""
         if self._thread is None:
             return self._run(input_ids, attention_mask, outputs)
         return self._thread.submit(self._run, input_ids, attention_mask, outputs).result()
 
     def _run(
-        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
-    ) -> list[FloatArray]:
+        self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
+    ) -> list[Float32Array]:
         with self.buffers.borrowed() as buffers:
             return buffers.run(input_ids, attention_mask, outputs)
 
@@ -110,7 +109,7 @@ def _open(engine: Any, graph: GraphFile, device: Device, threads: int) -> Any:
     options.log_severity_level = 3
     # Canonical shapes repeat, but their memory patterns would be kept for each of them.
     options.enable_mem_pattern = False
-    # Threads that spin between batches would take the core that reads and tokenises.
+    # Threads that spin between batches would take the core that reads and tokenizes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Bytes of its other format are not what was checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")

@@ -13,12 +13,11 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device
+from schemas.arrays import Float32Array, Int64Array
 from schemas.bundle.metadata import PREFIX
 from schemas.bundle.variants import Precision
-from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line
-from schemas.text.tokens import InputArray
 
 NEEDED: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 """What the processor must be able to do; without it OpenVINO would silently compute otherwise."""
@@ -72,8 +71,8 @@ class OpenvinoSession:
         return self._props
 
     def run(
-        self, input_ids: InputArray, attention_mask: InputArray, outputs: Sequence[str]
-    ) -> list[FloatArray]:
+        self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
+    ) -> list[Float32Array]:
         """Both (rows, seq) int64. Returns the outputs asked for."""
         with self._requests.borrowed() as request:
             request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
@@ -89,7 +88,7 @@ def import_openvino() -> Any:
     """Import OpenVINO without its usage statistics. Raises ImportError if it is not installed.
 
     Importing it would otherwise start a thread that reports the import over the network, and nncf
-    reports what it quantises; both do without where `openvino_telemetry` cannot be imported.
+    reports what it quantizes; both do without where `openvino_telemetry` cannot be imported.
     """
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino

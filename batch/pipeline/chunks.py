@@ -1,4 +1,4 @@
-"""What becomes of a chunk: read and tokenised, scored, written, each step on its own thread."""
+"""What becomes of a chunk: read and tokenized, scored, written, each step on its own thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from batch.scoring.prefetch import make_ahead
 from batch.scoring.scorer import Scored, Scorer, label_slices
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.text.model_text import EMPTY, text_hash
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class ReadChunk:
     """A chunk, or a part of one, that is ready to be scored.
 
     rows: without their texts, of which only the tokens are needed from here on.
-    places: the row of each of `tokenised`. statuses: what became of every row.
+    places: the row of each of `tokenized`. statuses: what became of every row.
     text_hashes: hash of the model text of every row that has one.
     """
 
     rows: Rows
     places: Sequence[int]
-    tokenised: Sequence[TokenisedText]
+    tokenized: Sequence[TokenizedText]
     statuses: Sequence[str]
     text_hashes: Sequence[str | None]
 
@@ -82,18 +82,18 @@ class ChunkWorker:
         self._most_rows = max(chunk.rows for chunk in plan.chunks)
 
     def read(self, chunk: Chunk) -> ReadChunk:
-        """Read and tokenise. Raises CorpusError if the file's pages cannot be decoded."""
+        """Read and tokenize. Raises CorpusError if the file's pages cannot be decoded."""
         rows = self._reader.read(chunk)
         places = [row for row, text in enumerate(rows.texts) if text is not None and text != EMPTY]
         texts = [text for text in rows.texts if text is not None and text != EMPTY]
-        tokenised = self._scorer.runner.tokenise(texts)
+        tokenized = self._scorer.runner.tokenize(texts)
         statuses = ["empty" if reason is None else "quarantined" for reason in rows.reasons]
-        for row, text in zip(places, tokenised, strict=True):
+        for row, text in zip(places, tokenized, strict=True):
             statuses[row] = "truncated" if text.truncated else "ok"
         hashes: list[str | None] = [None] * len(statuses)
         for row, read in zip(places, texts, strict=True):
             hashes[row] = text_hash(read)
-        return ReadChunk(replace(rows, texts=()), places, tokenised, statuses, hashes)
+        return ReadChunk(replace(rows, texts=()), places, tokenized, statuses, hashes)
 
     def score(self, chunk: ReadChunk) -> ScoredChunk:
         """Score what has text. Raises StoppedError between batches if the run should end."""
@@ -107,7 +107,7 @@ class ChunkWorker:
             self._switch.check()
 
         try:
-            found = self._scorer.score_tokens(chunk.tokenised, on_batch=on_batch)
+            found = self._scorer.score_tokens(chunk.tokenized, on_batch=on_batch)
             whole = _whole(found, chunk, labels=self._scorer.width)
         except Exception:
             self._progress.advance(-seen_rows, -seen_tokens)  # they may be scored again

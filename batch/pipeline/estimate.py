@@ -1,6 +1,6 @@
 """`--dry-run`: what a run would do, how long it would take and how much memory it would need here.
 
-Everything is measured on a sample: rows from places spread over the corpus are tokenised, and a few
+Everything is measured on a sample: rows from places spread over the corpus are tokenized, and a few
 batches of their shapes are run.
 """
 
@@ -24,7 +24,7 @@ from batch.scoring.packing import Shape, fill
 from batch.scoring.scorer import LogitRunner, Scorer
 from schemas.printable import printable
 from schemas.text.model_text import EMPTY
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 
 PLACES = 16
 """Places of the corpus that rows are taken from."""
@@ -44,12 +44,12 @@ are kept) and one is written (those and the part)."""
 class Sample:
     """Rows from all over the corpus.
 
-    rows: how many were looked at. tokenised: those of them that can be scored.
-    rows_by_place, tokens_by_place: the same counted by place. seconds_a_row: to read and tokenise.
+    rows: how many were looked at. tokenized: those of them that can be scored.
+    rows_by_place, tokens_by_place: the same counted by place. seconds_a_row: to read and tokenize.
     """
 
     rows: int
-    tokenised: tuple[TokenisedText, ...]
+    tokenized: tuple[TokenizedText, ...]
     rows_by_place: tuple[int, ...]
     tokens_by_place: tuple[int, ...]
     seconds_a_row: float
@@ -144,8 +144,8 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
         chunks=len(chunks),
         kept_columns=tuple(plan.kept.names),
         sampled_rows=sample.rows,
-        scorable=len(sample.tokenised) / max(sample.rows, 1),
-        truncated=sum(text.truncated for text in sample.tokenised) / max(sample.rows, 1),
+        scorable=len(sample.tokenized) / max(sample.rows, 1),
+        truncated=sum(text.truncated for text in sample.tokenized) / max(sample.rows, 1),
         tokens=tokens,
         tokens_error=_standard_error(sample),
         tokens_per_s=tokens / seconds if seconds else 0.0,
@@ -159,22 +159,22 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
 def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
     metadata = scorer.metadata
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
-    tokenised: list[TokenisedText] = []
+    tokenized: list[TokenizedText] = []
     rows_by_place, tokens_by_place, seconds = [], [], 0.0
     for place in _places(plan):
         texts = reader.read(place).texts
         started = time.perf_counter()  # what came before it in its row group would count too much
-        found = scorer.runner.tokenise(
+        found = scorer.runner.tokenize(
             [text for text in texts if text is not None and text != EMPTY]
         )
         seconds += time.perf_counter() - started
-        tokenised += found
+        tokenized += found
         rows_by_place.append(len(texts))
         tokens_by_place.append(sum(len(text.ids) for text in found))
     rows = sum(rows_by_place)
     return Sample(
         rows,
-        tuple(tokenised),
+        tuple(tokenized),
         tuple(rows_by_place),
         tuple(tokens_by_place),
         seconds / max(rows, 1),
@@ -223,8 +223,8 @@ def _scoring_seconds(runner: LogitRunner, sample: Sample, *, rows: int, chunks: 
     A bucket whose rows do not fill its last batch pays for a whole one, half a batch on average, in
     each chunk. Shapes that are not timed lie between those that are.
     """
-    by_shape: dict[Shape, list[TokenisedText]] = {}
-    for text in sorted(sample.tokenised, key=lambda text: len(text.ids)):
+    by_shape: dict[Shape, list[TokenizedText]] = {}
+    for text in sorted(sample.tokenized, key=lambda text: len(text.ids)):
         by_shape.setdefault(runner.shapes.shape_of(len(text.ids)), []).append(text)
     if not by_shape:
         return 0.0

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.report.domains import domain_name
-from schemas.decision.decide import FloatArray
-from schemas.tasks.task import BoolArray
+from schemas.arrays import BoolArray, Float32Array
 
 IntArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Counts = npt.NDArray[Any]
@@ -156,7 +155,7 @@ def count_rows(
     domains: Sequence[str | None],
     statuses: Sequence[str],
     tokens: IntArray,
-    probabilities: FloatArray,
+    probabilities: Float32Array,
     decided: BoolArray,
     gold: BoolArray | None = None,
     has_gold: BoolArray | None = None,
@@ -239,7 +238,7 @@ def _sums_by_label(groups: _Groups, ordered: BoolArray) -> Counts:
 
 
 def _count_probabilities(
-    groups: _Groups, probabilities: FloatArray, scored: BoolArray
+    groups: _Groups, probabilities: Float32Array, scored: BoolArray
 ) -> tuple[Counts, Cells]:
     """Sum of the probabilities in millionths, (domains, labels), and their histogram."""
     rows, labels = probabilities.shape

@@ -23,7 +23,8 @@ from batch.report.counting import (
 )
 from batch.report.domains import DomainRanking, most_domains
 from batch.report.stats import RunStats
-from schemas.decision.metrics import CountArray, Hits
+from schemas.arrays import Int64Array
+from schemas.decision.metrics import Hits
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class DomainStats:
     empty: int
     quarantined: int
     tokens: int
-    token_histogram: CountArray
-    labels_a_row: CountArray
-    label_counts: CountArray
-    probability_sum: CountArray
-    probability_histogram: CountArray
+    token_histogram: Int64Array
+    labels_a_row: Int64Array
+    label_counts: Int64Array
+    probability_sum: Int64Array
+    probability_histogram: Int64Array
     hits: Hits | None
 
     @property
@@ -231,7 +232,7 @@ def _add_cells(total: npt.NDArray[np.int64], cells: Cells, rows: npt.NDArray[np.
     np.add.at(total, (rows[domain], column), cells.counts.astype(np.int64))
 
 
-def _sum(counts: npt.NDArray[Any], rows: int | slice) -> CountArray:
+def _sum(counts: npt.NDArray[Any], rows: int | slice) -> Int64Array:
     """A row of (domains, ...) counts, or several added up."""
     chosen = counts[rows]
     return chosen if isinstance(rows, int) else np.asarray(chosen.sum(axis=0))

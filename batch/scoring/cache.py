@@ -17,8 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from batch.scoring.private_folder import make_private, require_private
-from schemas.decision.decide import FloatArray
-from schemas.text.tokens import IdArray
+from schemas.arrays import Float32Array, Int32Array
 
 Note = Callable[[str], None]
 Result = TypeVar("Result")
@@ -99,19 +98,19 @@ class LogitCache:
         self._renewed = False
         self._connection = self._open()
 
-    def get(self, texts: Sequence[IdArray]) -> list[FloatArray | None]:
+    def get(self, texts: Sequence[Int32Array]) -> list[Float32Array | None]:
         """Logits of each text, (labels of all tasks,) float32, or None where they are not known.
 
         texts: token ids, (seq,) int32 each, all different.
         """
-        nothing: list[FloatArray | None] = [None] * len(texts)
+        nothing: list[Float32Array | None] = [None] * len(texts)
         keys = [self._key(ids) for ids in texts]
         found = self._guarded(lambda connection: self._read(connection, keys), nothing)
         self._asked += len(found)
         self._found += sum(logits is not None for logits in found)
         return found
 
-    def put(self, texts: Sequence[IdArray], logits: Sequence[FloatArray]) -> None:
+    def put(self, texts: Sequence[Int32Array], logits: Sequence[Float32Array]) -> None:
         """Remember the logits of texts that `get` did not know, as it gives them."""
         entries = [
             (key := self._key(ids), _sealed(key, values.tobytes()))
@@ -129,7 +128,7 @@ class LogitCache:
             self._connection.close()
             self._connection = None
 
-    def _key(self, ids: IdArray) -> bytes:
+    def _key(self, ids: Int32Array) -> bytes:
         return hashlib.sha256(self._identity + ids.tobytes()).digest()
 
     def _guarded(self, action: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
@@ -164,8 +163,8 @@ class LogitCache:
 
     def _read(
         self, connection: sqlite3.Connection, keys: Sequence[bytes]
-    ) -> list[FloatArray | None]:
-        found: list[FloatArray | None] = []
+    ) -> list[Float32Array | None]:
+        found: list[Float32Array | None] = []
         for key in keys:
             row = connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
             payload = _unsealed(key, row)

@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from schemas.text.tokens import IdArray, InputArray, pad
+from schemas.arrays import Int32Array, Int64Array
+from schemas.text.tokens import pad
 
 SMALL_BATCH = 1024
 """Tokens up to which a batch is small: of what is left over in a bucket, few rows are dummies."""
@@ -38,8 +39,8 @@ class PackedBatch:
     """
 
     rows: Sequence[int]
-    input_ids: InputArray
-    attention_mask: InputArray
+    input_ids: Int64Array
+    attention_mask: Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class BatchShapes:
         seq = min(-(-length // step) * step, self.max_tokens)
         return Shape(rows=max(1, self.tokens_per_batch // seq), seq=seq)
 
-    def pack(self, texts: Sequence[IdArray], *, pad_id: int) -> Iterator[PackedBatch]:
+    def pack(self, texts: Sequence[Int32Array], *, pad_id: int) -> Iterator[PackedBatch]:
         """Yield batches that hold every text once, shortest bucket first.
 
         texts: token ids of each text, (seq,) int32 and not empty.
@@ -77,7 +78,9 @@ class BatchShapes:
                 yield fill(texts, members[first : first + shape.rows], shape, pad_id)
 
 
-def fill(texts: Sequence[IdArray], rows: Sequence[int], shape: Shape, pad_id: int) -> PackedBatch:
+def fill(
+    texts: Sequence[Int32Array], rows: Sequence[int], shape: Shape, pad_id: int
+) -> PackedBatch:
     """Put the given rows of `texts` into one batch of `shape`, filled up with dummy rows."""
     input_ids, attention_mask = pad(
         [texts[row] for row in rows], rows=shape.rows, seq=shape.seq, pad_id=pad_id

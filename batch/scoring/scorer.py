@@ -1,4 +1,4 @@
-"""From model texts to probabilities and decided labels: tokenise once, pack, run, decide."""
+"""From model texts to probabilities and decided labels: tokenize once, pack, run, decide."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from batch.scoring.cache import LogitCache
 from batch.scoring.packing import BatchShapes, PackedBatch
 from batch.scoring.prefetch import make_ahead
 from batch.scoring.session import TaskSession, open_session
+from schemas.arrays import BoolArray, Float32Array, Int32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.variants import EngineName, Precision
-from schemas.decision.decide import FloatArray, calibrate, decide
+from schemas.decision.decide import calibrate, decide
 from schemas.errors import BundleError, listing
 from schemas.printable import one_line, printable
-from schemas.tasks.task import BoolArray
 from schemas.text.model_text import ModelText
-from schemas.text.tokens import TEXTS_PER_CALL, IdArray, TextTokenizer, TokenisedText
+from schemas.text.tokens import TEXTS_PER_CALL, TextTokenizer, TokenizedText
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
@@ -47,13 +47,13 @@ class Scored:
     truncated: (rows,) bool.
     """
 
-    probabilities: FloatArray
+    probabilities: Float32Array
     decided: BoolArray
-    tokens: IdArray
+    tokens: Int32Array
     truncated: BoolArray
 
 
-_NOTHING: FloatArray = np.zeros(0, dtype=np.float32)
+_NOTHING: Float32Array = np.zeros(0, dtype=np.float32)
 
 
 def _ignore(rows: int, tokens: int) -> None:
@@ -99,9 +99,9 @@ class LogitRunner:
         except OverflowError as error:
             raise self._number_error(error) from error
         # Starts the tokenizer's threads while there is memory for them; later it would panic.
-        self.tokenise([ModelText("warm up", cut=False)] * 2)
+        self.tokenize([ModelText("warm up", cut=False)] * 2)
 
-    def tokenise(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
+    def tokenize(self, texts: Sequence[ModelText]) -> list[TokenizedText]:
         """Token ids of every text. Raises BundleError for a tokenizer whose ids are no int32."""
         try:
             if self.device.kind == "cpu":
@@ -118,10 +118,12 @@ class LogitRunner:
             hint="export the checkpoint again",
         )
 
-    def _encode(self, texts: Sequence[ModelText]) -> list[TokenisedText]:
+    def _encode(self, texts: Sequence[ModelText]) -> list[TokenizedText]:
         return list(self._tokenizer.encode(texts))
 
-    def logits(self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore) -> FloatArray:
+    def logits(
+        self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = _ignore
+    ) -> Float32Array:
         """Run every text, identical ones once. Returns (rows, labels) float32, rows as given."""
         if not texts:
             raise ValueError("no texts to run")
@@ -140,10 +142,10 @@ class LogitRunner:
         return np.stack([next(results) if row is None else row for row in known])[place]
 
     def _run(
-        self, ids: Sequence[IdArray], copies: npt.NDArray[np.int64], on_batch: OnBatch
-    ) -> list[FloatArray]:
+        self, ids: Sequence[Int32Array], copies: npt.NDArray[np.int64], on_batch: OnBatch
+    ) -> list[Float32Array]:
         """Logits of each text, (labels,) float32. copies: (rows,), how often a text is there."""
-        results: list[FloatArray] = [_NOTHING] * len(ids)
+        results: list[Float32Array] = [_NOTHING] * len(ids)
         with closing(self.run_batches(self.shapes.pack(ids, pad_id=self.pad_id))) as finished:
             for packed, logits in finished:
                 for row, result in zip(packed.rows, logits, strict=False):  # dummies are left over
@@ -153,13 +155,13 @@ class LogitRunner:
 
     def run_batches(
         self, batches: Iterable[PackedBatch]
-    ) -> Generator[tuple[PackedBatch, FloatArray]]:
+    ) -> Generator[tuple[PackedBatch, Float32Array]]:
         """Run batches, as many at a time as suits the engine, and yield each with its logits.
 
         In their order; close it if it may be left early.
         """
 
-        def run(packed: PackedBatch) -> tuple[PackedBatch, FloatArray]:
+        def run(packed: PackedBatch) -> tuple[PackedBatch, Float32Array]:
             return packed, self._session.run(packed.input_ids, packed.attention_mask)
 
         # Even one stream gets a thread: the next batch is packed while the device runs this one.
@@ -192,21 +194,21 @@ class Scorer:
 
     def score(self, texts: Sequence[ModelText], *, on_batch: OnBatch = _ignore) -> Scored:
         """Probabilities and decided labels of every text, in the order of `texts`."""
-        return self.score_tokens(self.runner.tokenise(texts), on_batch=on_batch)
+        return self.score_tokens(self.runner.tokenize(texts), on_batch=on_batch)
 
     def score_tokens(
-        self, tokenised: Sequence[TokenisedText], *, on_batch: OnBatch = _ignore
+        self, tokenized: Sequence[TokenizedText], *, on_batch: OnBatch = _ignore
     ) -> Scored:
-        """The same for texts that are tokenised already.
+        """The same for texts that are tokenized already.
 
         Raises BundleError if a logit is no finite number.
         """
-        if not tokenised:
+        if not tokenized:
             nothing = np.zeros((0, self.width), dtype=np.float32)
             return Scored(
                 nothing, nothing.astype(np.bool_), np.zeros(0, np.int32), np.zeros(0, np.bool_)
             )
-        logits = self.runner.logits(tokenised, on_batch=on_batch)
+        logits = self.runner.logits(tokenized, on_batch=on_batch)
         if not np.isfinite(logits).all():
             raise BundleError(
                 f"{self.runner.graph.label}: logits of {listing(self.labels)} are not finite "
@@ -221,8 +223,8 @@ class Scorer:
         return Scored(
             probabilities=probabilities,
             decided=decide(probabilities, thresholds),
-            tokens=np.array([len(text.ids) for text in tokenised], dtype=np.int32),
-            truncated=np.array([text.truncated for text in tokenised], dtype=np.bool_),
+            tokens=np.array([len(text.ids) for text in tokenized], dtype=np.int32),
+            truncated=np.array([text.truncated for text in tokenized], dtype=np.bool_),
         )
 
 

@@ -7,13 +7,12 @@ import numpy as np
 from batch.engines import open_engine, open_fastest
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device
+from schemas.arrays import Float32Array, Int64Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata, check_shared, check_task, shared_from_props
 from schemas.bundle.variants import EngineName, Precision
-from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError
 from schemas.printable import one_line
-from schemas.text.tokens import InputArray
 
 INPUTS = ("input_ids", "attention_mask")
 
@@ -103,7 +102,7 @@ class TaskSession:
             check_task(metadata, task, source=self.graph.label)
         return described
 
-    def run(self, input_ids: InputArray, attention_mask: InputArray) -> FloatArray:
+    def run(self, input_ids: Int64Array, attention_mask: Int64Array) -> Float32Array:
         """Both (rows, seq) int64. May be called from several threads at once.
 
         Returns logits, (rows, labels) float32; with several tasks their labels side by side.
@@ -123,7 +122,7 @@ class TaskSession:
             self._check_shape(output, logits, rows=len(input_ids))
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
-    def _check_shape(self, output: str, logits: FloatArray, *, rows: int) -> None:
+    def _check_shape(self, output: str, logits: Float32Array, *, rows: int) -> None:
         """A graph may say one shape and make another."""
         columns = self._columns.get(output, 0)
         if logits.ndim != 2 or len(logits) != rows or columns not in (0, logits.shape[1]):

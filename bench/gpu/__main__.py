@@ -160,7 +160,7 @@ def profile(
         steps.run(
             _joined("tokenizer", length), partial(kernels.tokenizer_speed, scorer.runner, texts)
         )
-        tokenized = scorer.runner.tokenise(texts)
+        tokenized = scorer.runner.tokenize(texts)
         if device == "cuda":
             steps.run(
                 _joined("kernels", name, precision, length),

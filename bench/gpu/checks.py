@@ -25,10 +25,9 @@ from batch.engines.graph_file import GraphFile
 from bench.gpu.steps import Facts, Steps
 from exporter.bundle.inspection import metadata_of
 from exporter.precision.reduce import FP16_TOLERANCE
+from schemas.arrays import BoolArray, Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind, Precision
-from schemas.decision.decide import FloatArray
-from schemas.tasks.task import BoolArray
 
 FP32_TOLERANCE = 1e-3
 """Largest difference of a probability between CUDA and a CPU, both in fp32."""
@@ -70,7 +69,7 @@ class Subject:
 class Scores:
     """Predictions in the order of the article ids. probabilities, decided: (rows, labels)."""
 
-    probabilities: FloatArray
+    probabilities: Float32Array
     decided: BoolArray
 
     @classmethod

@@ -19,7 +19,7 @@ from bench.gpu.steps import Facts
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import Precision
 from schemas.text.model_text import Article, ModelText, model_text
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 
 BATCH_TOKENS = (8192, 16384, 32768)
 CHUNK_ROWS = (4096, 16384)
@@ -46,8 +46,8 @@ def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def tokenizer_speed(runner: LogitRunner, texts: Sequence[ModelText]) -> Facts:
     """Texts and tokens a second of the tokenizer alone, on every core."""
-    tokens = sum(len(text.ids) for text in runner.tokenise(texts))
-    seconds = median_seconds(lambda: runner.tokenise(texts))
+    tokens = sum(len(text.ids) for text in runner.tokenize(texts))
+    seconds = median_seconds(lambda: runner.tokenize(texts))
     return {
         "articles_per_s": round(len(texts) / seconds),
         "tokens_per_s": round(tokens / seconds),
@@ -64,12 +64,12 @@ def batch_sizes(
         scorer = open_scorer(
             bundle, task, device, precision=precision, tokens_per_batch=batch_tokens
         )
-        texts = scorer.runner.tokenise(read_texts(corpus, scorer))
+        texts = scorer.runner.tokenize(read_texts(corpus, scorer))
         tokens = sum(len(text.ids) for text in texts)
         for rows in CHUNK_ROWS:
             chunks = [texts[first : first + rows] for first in range(0, len(texts), rows)]
 
-            def score(chunks: Iterable[list[TokenisedText]] = chunks, own: Scorer = scorer) -> None:
+            def score(chunks: Iterable[list[TokenizedText]] = chunks, own: Scorer = scorer) -> None:
                 for chunk in chunks:
                     own.runner.logits(chunk)
 
@@ -77,7 +77,7 @@ def batch_sizes(
     return {"tokens_per_s": speeds}
 
 
-def kernel_times(runner: LogitRunner, texts: Sequence[TokenisedText]) -> Facts:
+def kernel_times(runner: LogitRunner, texts: Sequence[TokenizedText]) -> Facts:
     """Share of the time in which the GPU runs anything, and which kernels those are.
 
     Recorded by CUPTI for the whole process, which torch's profiler switches on; onnxruntime's

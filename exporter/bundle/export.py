@@ -30,19 +30,18 @@ from exporter.precision.reduce import (
     finish_group,
 )
 from exporter.precision.shared_graph import text_groups
+from schemas.arrays import BoolArray, Float32Array
 from schemas.bundle.folder import MAX_FILE_BYTES, Bundle, BundleFiles, BundleManifest
 from schemas.bundle.metadata import ArtefactMetadata, ArtefactMetrics, Verification
 from schemas.bundle.probes import write_probes
 from schemas.bundle.variants import Precision
 from schemas.config import DecisionConfig
-from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, CheckpointError, ExportError, listing
 from schemas.io.files import FileFacts, atomic_folder, content_facts
 from schemas.io.lock import lock_beside
 from schemas.io.regular_file import read_regular_file
-from schemas.tasks.task import BoolArray
 from schemas.text.model_text import ModelText, model_text
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.multitask import TaskPath
 
@@ -210,7 +209,7 @@ def _verify_all(
     sessions: Sequence[TaskSession],
     path_model: TaskPath,
     runner: LogitRunner,
-    texts: Sequence[TokenisedText],
+    texts: Sequence[TokenizedText],
     decision: Decision,
 ) -> Verification:
     """Compare every engine with torch; returns what the one furthest off was found to be."""
@@ -238,10 +237,10 @@ def _other_engines(session: TaskSession) -> list[TaskSession]:
 
 def _run_heldout(
     checkpoint: Checkpoint, task: str, runner: LogitRunner
-) -> tuple[list[TokenisedText], FloatArray, BoolArray]:
+) -> tuple[list[TokenizedText], Float32Array, BoolArray]:
     """Held-out texts of a task with their logits and gold labels, both (rows, labels)."""
     _, gold = checkpoint.heldout(task)
-    texts = runner.tokenise(_heldout_texts(checkpoint, task))
+    texts = runner.tokenize(_heldout_texts(checkpoint, task))
     log.info("%s: thresholds from %d held-out texts", task, len(texts))
     logits = runner.logits(texts)
     if not np.isfinite(logits).all():

@@ -28,6 +28,7 @@ from exporter.decision.settings import change_decision
 from exporter.graph.trace import embed_metadata, embed_shared_metadata
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference, fit_variant, gate
+from schemas.arrays import BoolArray
 from schemas.bundle.folder import Bundle, BundleFiles, SharedGraph
 from schemas.bundle.metadata import ArtefactMetadata, Recalibration, VariantFacts
 from schemas.bundle.variants import ONLY_ON, OWN_FILE, Precision
@@ -35,7 +36,7 @@ from schemas.config import DecisionConfig
 from schemas.errors import DataError, ExportError
 from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
-from schemas.tasks.task import BoolArray, label_matrix
+from schemas.tasks.task import label_matrix
 from schemas.text.model_text import EMPTY, ModelText
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def _reference(
     scorer: Scorer, rows: LabelledRows, config: DecisionConfig, bundle: Bundle
 ) -> Reference:
     """What fp32 says of the rows, and how it decides by them."""
-    texts = scorer.runner.tokenise(rows.texts)
+    texts = scorer.runner.tokenize(rows.texts)
     logits = scorer.runner.logits(texts)
     if not np.isfinite(logits).all():
         raise DataError("the model gives logits that are not numbers", hint="train it again")

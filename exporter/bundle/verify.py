@@ -23,10 +23,10 @@ from batch.scoring.signature import open_bundle
 from exporter.bundle.inspection import metadata_of
 from exporter.checks.invariance import rearranged
 from exporter.precision.devices import checking_device
+from schemas.arrays import Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.probes import Probes, read_probes
 from schemas.bundle.variants import Precision
-from schemas.decision.decide import FloatArray
 from schemas.errors import NarrascanError, UsageError
 from schemas.printable import printable
 
@@ -89,7 +89,7 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
         yield Finding("problem", task, "the bundle has no probes for it", "export it again")
         return
     yield _same_tokens(scorer.runner, probes)
-    logits = scorer.runner.logits(probes.tokenised)
+    logits = scorer.runner.logits(probes.tokenized)
     if not np.isfinite(logits).all():
         yield Finding("problem", task, "logits are not numbers", "train it again")
         return
@@ -99,14 +99,14 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
         bundle, task, choose_device("cpu"), precision="fp32", threads=threads
     ).runner
     found = {
-        **rearranged(scorer.runner, probes.tokenised),
-        f"with {threads} threads": other.logits(probes.tokenised),
+        **rearranged(scorer.runner, probes.tokenized),
+        f"with {threads} threads": other.logits(probes.tokenized),
     }
     yield _repeatable(task, logits, found)
     device = scorer.runner.device
     for engine in slower_engines(scorer.runner.engine, "fp32", device):
         way = open_scorer(bundle, task, device, precision="fp32", engine=engine)
-        yield _as_recorded(way, probes, way.runner.logits(probes.tokenised))
+        yield _as_recorded(way, probes, way.runner.logits(probes.tokenized))
     for precision in bundle.precisions(task):
         if precision != "fp32":
             yield _variant(bundle, probes, precision)
@@ -129,10 +129,10 @@ def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
             f"checked here: {problem}",
         )
     runner = open_scorer(bundle, task, device, precision=precision).runner
-    logits = runner.logits(probes.tokenised)
+    logits = runner.logits(probes.tokenized)
     if not np.isfinite(logits).all():
         return Finding("problem", task, f"{precision}: logits are not numbers", "export it again")
-    return _repeatable(task, logits, rearranged(runner, probes.tokenised), named=f"{precision}: ")
+    return _repeatable(task, logits, rearranged(runner, probes.tokenized), named=f"{precision}: ")
 
 
 def _probes_of(bundle: Bundle, task: str) -> Probes | None:
@@ -143,8 +143,8 @@ def _probes_of(bundle: Bundle, task: str) -> Probes | None:
 
 
 def _same_tokens(runner: LogitRunner, probes: Probes) -> Finding:
-    found = runner.tokenise(probes.texts)
-    pairs = zip(found, probes.tokenised, strict=True)
+    found = runner.tokenize(probes.texts)
+    pairs = zip(found, probes.tokenized, strict=True)
     other = sum(not np.array_equal(now.ids, then.ids) for now, then in pairs)
     if other:
         return Finding(
@@ -156,7 +156,7 @@ def _same_tokens(runner: LogitRunner, probes: Probes) -> Finding:
     return Finding("ok", probes.task, f"{len(found)} probe texts become the tokens of the export")
 
 
-def _as_recorded(scorer: Scorer, probes: Probes, logits: FloatArray) -> Finding:
+def _as_recorded(scorer: Scorer, probes: Probes, logits: Float32Array) -> Finding:
     """Logits here against those of the export, which another kind of machine may have made."""
     promise = scorer.metadata.metrics.portability
     if logits.shape != probes.logits.shape:
@@ -182,7 +182,7 @@ def _as_recorded(scorer: Scorer, probes: Probes, logits: FloatArray) -> Finding:
 
 
 def _repeatable(
-    task: str, expected: FloatArray, found: Mapping[str, FloatArray], *, named: str = ""
+    task: str, expected: Float32Array, found: Mapping[str, Float32Array], *, named: str = ""
 ) -> Finding:
     """Whether a row has the same bits in every arrangement. named: what was run, as a prefix."""
     differing = [way for way, logits in found.items() if logits.tobytes() != expected.tobytes()]

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from batch.scoring.scorer import LogitRunner
-from schemas.decision.decide import FloatArray
-from schemas.text.tokens import TokenisedText
+from schemas.arrays import Float32Array
+from schemas.text.tokens import TokenizedText
 
 COMPANY = 3
 """Neighbours of its own length that each text is given."""
 
 
-def rearranged(runner: LogitRunner, texts: Sequence[TokenisedText]) -> Mapping[str, FloatArray]:
+def rearranged(runner: LogitRunner, texts: Sequence[TokenizedText]) -> Mapping[str, Float32Array]:
     """Logits of every text alone, in another order, and at another place among other neighbours.
 
     Returns (rows, labels) float32 by arrangement, rows in the order of `texts`.
@@ -27,11 +27,11 @@ def rearranged(runner: LogitRunner, texts: Sequence[TokenisedText]) -> Mapping[s
     }
 
 
-def _in_company(texts: Sequence[TokenisedText]) -> Iterator[TokenisedText]:
+def _in_company(texts: Sequence[TokenizedText]) -> Iterator[TokenizedText]:
     """Each text behind COMPANY others of its length: its own tokens, turned by some places."""
     for text in texts:
         first, inner, last = text.ids[:1], text.ids[1:-1], text.ids[-1:]
         for places in range(1, COMPANY + 1):
             turned = np.concatenate([first, np.roll(inner, places), last])
-            yield TokenisedText(turned, truncated=False)
+            yield TokenizedText(turned, truncated=False)
         yield text

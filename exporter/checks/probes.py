@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from batch.engines.versions import engine_and_cpu
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
+from schemas.arrays import Float32Array
 from schemas.bundle.metadata import Portability
 from schemas.bundle.probes import Probes
-from schemas.decision.decide import FloatArray
 from schemas.text.model_text import Article, ModelText, TextSpec, model_text
-from schemas.text.tokens import TokenisedText, pad
+from schemas.text.tokens import TokenizedText, pad
 from trainer.model.multitask import TaskPath
 
 PROBES = 16
@@ -57,11 +57,11 @@ def record_probes(
     bundle keeps; the largest difference to the others bounds what another kind of machine may
     differ by.
     """
-    tokenised = tuple(runner.tokenise(texts))
-    recorded = runner.logits(tokenised)
+    tokenized = tuple(runner.tokenize(texts))
+    recorded = runner.logits(tokenized)
     worst = max(
         float(np.abs(other - logits).max())
-        for text, logits in zip(tokenised, recorded, strict=True)
+        for text, logits in zip(tokenized, recorded, strict=True)
         for other in _alone(sessions, path_model, runner, text)
     )
     portability = Portability(
@@ -70,12 +70,12 @@ def record_probes(
         max_logit_difference=worst,
         bound=max(MARGIN * worst, LEAST_BOUND),
     )
-    return Probes(runner.graph.name, task, texts, tokenised, recorded), portability
+    return Probes(runner.graph.name, task, texts, tokenized, recorded), portability
 
 
 def _alone(
-    sessions: Sequence[TaskSession], path_model: TaskPath, runner: LogitRunner, text: TokenisedText
-) -> Iterator[FloatArray]:
+    sessions: Sequence[TaskSession], path_model: TaskPath, runner: LogitRunner, text: TokenizedText
+) -> Iterator[Float32Array]:
     """Logits of one text in a batch of its own length, by torch and by every engine."""
     inputs = pad([text.ids], rows=1, seq=len(text.ids), pad_id=runner.pad_id)
     with torch.inference_mode():

@@ -10,10 +10,11 @@ import torch
 from batch.scoring.packing import PackedBatch, Shape, fill
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
+from schemas.arrays import Float32Array, Int32Array
 from schemas.bundle.metadata import Verification
-from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.errors import ExportError
-from schemas.text.tokens import IdArray, TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.model.multitask import TaskPath
 
 LOGIT_TOLERANCE = 1e-4
@@ -28,10 +29,10 @@ def verify(
     session: TaskSession,
     path_model: TaskPath,
     runner: LogitRunner,
-    texts: Sequence[TokenisedText],
+    texts: Sequence[TokenizedText],
     *,
     calibration: Calibration,
-    thresholds: FloatArray,
+    thresholds: Float32Array,
     tolerance: float = LOGIT_TOLERANCE,
     max_differing: float = MAX_DIFFERING_DECISIONS,
 ) -> Verification:
@@ -83,21 +84,21 @@ def verify(
     )
 
 
-def _difference(found: FloatArray, expected: FloatArray) -> float:
+def _difference(found: Float32Array, expected: Float32Array) -> float:
     """Largest difference; infinite where either side is not a number."""
     if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return float("inf")
     return float(np.abs(found - expected).max())
 
 
-def _spread(ids: list[IdArray]) -> list[IdArray]:
+def _spread(ids: list[Int32Array]) -> list[Int32Array]:
     """At most MAX_TEXTS texts, evenly over the lengths."""
     by_length = sorted(ids, key=len)
     places = np.linspace(0, len(by_length) - 1, min(MAX_TEXTS, len(by_length)))
     return [by_length[int(place)] for place in places]
 
 
-def _batches(runner: LogitRunner, ids: list[IdArray]) -> Iterator[PackedBatch]:
+def _batches(runner: LogitRunner, ids: list[Int32Array]) -> Iterator[PackedBatch]:
     """The canonical batches, then shapes that production never uses: one row, mixed lengths."""
     yield from runner.shapes.pack(ids, pad_id=runner.pad_id)
     for text in (ids[0], ids[-1]):
@@ -107,6 +108,6 @@ def _batches(runner: LogitRunner, ids: list[IdArray]) -> Iterator[PackedBatch]:
         yield _ragged([ids[at] for at in rng.integers(len(ids), size=rows)], runner.pad_id)
 
 
-def _ragged(ids: list[IdArray], pad_id: int) -> PackedBatch:
+def _ragged(ids: list[Int32Array], pad_id: int) -> PackedBatch:
     shape = Shape(rows=len(ids), seq=max(map(len, ids)))
     return fill(ids, range(len(ids)), shape, pad_id)

@@ -11,16 +11,15 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import (
     Calibration,
     CalibrationChoice,
     CalibrationMethod,
-    FloatArray,
     Knots,
     calibrate,
 )
 from schemas.decision.thresholds import each_fold
-from schemas.tasks.task import BoolArray
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,9 @@ class Line(NamedTuple):
     bias: float
 
 
-def fit_calibration(logits: FloatArray, gold: BoolArray, method: CalibrationChoice) -> Calibration:
+def fit_calibration(
+    logits: Float32Array, gold: BoolArray, method: CalibrationChoice
+) -> Calibration:
     """Fit calibration to held-out rows by maximum likelihood, or isotonic regression.
 
     Labels with too few rows share the task's fit. `vector` and `isotonic` end as `platt` where no
@@ -78,7 +79,7 @@ def fit_calibration(logits: FloatArray, gold: BoolArray, method: CalibrationChoi
     )
 
 
-def choose_method(logits: FloatArray, gold: BoolArray) -> CalibrationMethod:
+def choose_method(logits: Float32Array, gold: BoolArray) -> CalibrationMethod:
     """The method with the lowest cross-validated log loss; of equals the one with fewer numbers.
 
     logits, gold: (rows, labels).
@@ -93,7 +94,7 @@ def choose_method(logits: FloatArray, gold: BoolArray) -> CalibrationMethod:
     return min(methods, key=losses.__getitem__)
 
 
-def cross_fitted(logits: FloatArray, gold: BoolArray, method: CalibrationMethod) -> FloatArray:
+def cross_fitted(logits: Float32Array, gold: BoolArray, method: CalibrationMethod) -> Float32Array:
     """Probabilities of every row by a fit to the other folds only.
 
     logits, gold: (rows, labels). Returns (rows, labels) float32.

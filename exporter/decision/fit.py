@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
+from schemas.arrays import BoolArray, Float32Array
 from schemas.bundle.metadata import DecisionFacts
 from schemas.config import DecisionConfig
-from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits, Scores
 from schemas.decision.thresholds import find_thresholds, held_out_decisions, threshold_intervals
-from schemas.tasks.task import BoolArray
 
 CONFIDENCE = 0.95
 
@@ -28,15 +28,15 @@ class Decision:
     """
 
     calibration: Calibration
-    thresholds: FloatArray
+    thresholds: Float32Array
     facts: DecisionFacts
     validation: Scores
     cross_validated: Scores
-    before: FloatArray
-    after: FloatArray
+    before: Float32Array
+    after: Float32Array
 
 
-def choose_decision(logits: FloatArray, gold: BoolArray, config: DecisionConfig) -> Decision:
+def choose_decision(logits: Float32Array, gold: BoolArray, config: DecisionConfig) -> Decision:
     """Fit and measure. Deterministic; logits, gold: (rows, labels), those of held-out texts.
 
     The cross-validated score takes the method of calibration as given, even where `auto` chose it

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import BoolArray, Float32Array, Float64Array
 from schemas.bundle.metadata import CalibrationQuality
-from schemas.decision.decide import FloatArray
-from schemas.tasks.task import BoolArray
 from trainer.evaluation.pictures import picture_text, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Float64Array = npt.NDArray[np.float64]
 
 DIAGRAM_BINS = 10
 FEW_PAIRS = 10
@@ -36,7 +33,7 @@ class Bins:
     observed: Float64Array
 
     @classmethod
-    def of(cls, probabilities: FloatArray, gold: BoolArray, edges: Float64Array) -> Bins:
+    def of(cls, probabilities: Float32Array, gold: BoolArray, edges: Float64Array) -> Bins:
         """Count pairs between inner `edges`; a probability on an edge belongs above it."""
         place = np.searchsorted(edges, probabilities, side="right")
         counts = np.bincount(place)
@@ -62,7 +59,7 @@ class Bins:
 
 
 def calibration_error(
-    probabilities: FloatArray, gold: BoolArray, bins: int = 15
+    probabilities: Float32Array, gold: BoolArray, bins: int = 15
 ) -> CalibrationQuality:
     """Expected calibration error and Brier score of each label.
 
@@ -88,7 +85,7 @@ def diagram_path(folder: Path, task: str) -> Path:
 
 
 def draw_reliability(
-    path: Path, task: str, *, before: FloatArray, after: FloatArray, gold: BoolArray
+    path: Path, task: str, *, before: Float32Array, after: Float32Array, gold: BoolArray
 ) -> None:
     """Draw a reliability diagram over all (row, label) pairs, before and after calibration.
 
@@ -145,7 +142,7 @@ def _draw_shares(axes: Axes, bins: Bins) -> None:
 
 
 def _draw_counts(
-    axes: Axes, probabilities: FloatArray, gold: BoolArray, edges: Float64Array
+    axes: Axes, probabilities: Float32Array, gold: BoolArray, edges: Float64Array
 ) -> None:
     for name, values, colour in (
         ("all", probabilities.ravel(), "0.8"),

@@ -10,13 +10,13 @@ import numpy as np
 from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
 from exporter.decision.fit import Decision, choose_decision
+from schemas.arrays import BoolArray, Float32Array
 from schemas.bundle.metadata import VariantCost, VariantFacts
 from schemas.bundle.variants import DeviceKind
 from schemas.config import DecisionConfig
-from schemas.decision.decide import FloatArray, calibrate, decide
+from schemas.decision.decide import calibrate, decide
 from schemas.decision.metrics import Hits
-from schemas.tasks.task import BoolArray
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 
 MAX_CHANGED_ARTICLES = 0.015
 """Largest share of the texts whose set of labels may differ from that of fp32."""
@@ -34,9 +34,9 @@ class Reference:
     tokenizer_json: content of that file.
     """
 
-    texts: list[TokenisedText]
+    texts: list[TokenizedText]
     gold: BoolArray
-    logits: FloatArray
+    logits: Float32Array
     config: DecisionConfig
     decision: Decision
     tokenizer_json: bytes
@@ -57,7 +57,7 @@ class Reference:
 
 def fit_variant(
     reference: Reference,
-    logits: FloatArray,
+    logits: Float32Array,
     *,
     kept: tuple[str, ...] = (),
     device: DeviceKind = "cpu",
@@ -102,7 +102,9 @@ def fit_variant(
     )
 
 
-def _settled(thresholds: FloatArray, probabilities: FloatArray, reference: Reference) -> FloatArray:
+def _settled(
+    thresholds: Float32Array, probabilities: Float32Array, reference: Reference
+) -> Float32Array:
     """Those of fp32 instead of the given ones, where they decide the variant's texts as well.
 
     thresholds: (labels,), chosen on `probabilities`, (rows, labels). A rule that asks for something
@@ -136,7 +138,7 @@ def gate(cost: VariantCost) -> str | None:
     return None
 
 
-def tokens_per_s(runner: LogitRunner, texts: list[TokenisedText]) -> float:
+def tokens_per_s(runner: LogitRunner, texts: list[TokenizedText]) -> float:
     """Speed of a runner on some of the texts, the second time it sees their shapes."""
     some = texts[:TIMED_TEXTS]
     runner.logits(some)

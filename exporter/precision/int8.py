@@ -16,10 +16,10 @@ from batch.machine.device import choose_device
 from batch.scoring.session import TaskSession
 from exporter.graph.trace import GroupGraph
 from exporter.precision.gate import WANTED_CHANGED_ARTICLES, Reference, fit_variant, gate
-from exporter.precision.quantize import left_in_bf16, quantise, sweep
+from exporter.precision.quantize import left_in_bf16, quantize, sweep
+from schemas.arrays import Float32Array, Int32Array
 from schemas.bundle.metadata import VariantCost
-from schemas.decision.decide import FloatArray
-from schemas.text.tokens import IdArray, TokenisedText
+from schemas.text.tokens import TokenizedText
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ SWEPT_TEXTS = 48
 
 
 def make_int8(
-    graph: GroupGraph, references: Mapping[str, Reference], sample: Sequence[IdArray]
+    graph: GroupGraph, references: Mapping[str, Reference], sample: Sequence[Int32Array]
 ) -> tuple[GroupGraph, tuple[str, ...]]:
-    """Quantise the graph of a group. Returns it, and the products that were left in bf16.
+    """Quantize the graph of a group. Returns it, and the products that were left in bf16.
 
     references: what fp32 says of each task's held-out texts. sample: token ids of training texts.
     None are left first, then more and more in the order of the sweep, until no more than the wanted
@@ -41,7 +41,7 @@ def make_int8(
     with tempfile.TemporaryDirectory() as folder:
         plain, reduced = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         onnx.save(graph.model, plain)
-        quantise(plain, reduced, sample)
+        quantize(plain, reduced, sample)
         model = onnx.load(reduced)
     kept: tuple[str, ...] | None = None
     for tried in _ways(model, trial):
@@ -87,7 +87,9 @@ class _Trial:
             distances.append(float(np.abs(logits - reference.logits[some]).mean()))
         return max(distances)
 
-    def _logits(self, model: onnx.ModelProto, task: str, texts: list[TokenisedText]) -> FloatArray:
+    def _logits(
+        self, model: onnx.ModelProto, task: str, texts: list[TokenizedText]
+    ) -> Float32Array:
         cut = GroupGraph(model, self.tasks).cut(task)
         graph = GraphFile("tried.onnx", "tried.onnx", cut.SerializeToString)
         session = TaskSession(graph, choose_device("cpu"), precision="int8")

@@ -1,7 +1,7 @@
 """Eight-bit graphs: static ranges from training texts, sensitive products left in bf16.
 
 The ranges of activations are found once on training texts and stored in the graph, unlike dynamic
-quantisation, whose one range a tensor gives a text other scores with other neighbours in its batch.
+quantization, whose one range a tensor gives a text other scores with other neighbours in its batch.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 from batch.engines.openvino import import_openvino
+from schemas.arrays import Int32Array
 from schemas.errors import ExportError
-from schemas.text.tokens import IdArray
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ PRODUCTS = ("MatMul", "Gemm")
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 
 
-def quantise(graph: Path, output: Path, texts: Sequence[IdArray]) -> None:
-    """Write a graph with 8-bit weights and activations, by nncf's post-training quantisation.
+def quantize(graph: Path, output: Path, texts: Sequence[Int32Array]) -> None:
+    """Write a graph with 8-bit weights and activations, by nncf's post-training quantization.
 
     texts: token ids of training texts, each (seq,) int32; their activations give the ranges.
     Raises ExportError if nncf is not installed.
@@ -48,7 +48,7 @@ def quantise(graph: Path, output: Path, texts: Sequence[IdArray]) -> None:
     level = logging.getLogger("nncf").level
     nncf.set_log_level(logging.ERROR)
     try:
-        quantised = nncf.quantize(
+        quantized = nncf.quantize(
             onnx.load(graph),
             nncf.Dataset(inputs),
             model_type=nncf.ModelType.TRANSFORMER,
@@ -56,16 +56,16 @@ def quantise(graph: Path, output: Path, texts: Sequence[IdArray]) -> None:
         )
     finally:
         nncf.set_log_level(level)
-    onnx.save(quantised, output)
+    onnx.save(quantized, output)
 
 
-def quantised_products(model: ModelProto) -> list[str]:
+def quantized_products(model: ModelProto) -> list[str]:
     """Names of the matrix products with 8-bit activations, in the order of the graph."""
     makers = _makers(model)
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in PRODUCTS and any(_quantised_inputs(node, makers))
+        if node.op_type in PRODUCTS and any(_quantized_inputs(node, makers))
     ]
 
 
@@ -79,7 +79,7 @@ def left_in_bf16(model: ModelProto, names: Sequence[str]) -> ModelProto:
     makers = _makers(loosened)
     for node in loosened.graph.node:
         if node.name in names:
-            for place, source in _quantised_inputs(node, makers):
+            for place, source in _quantized_inputs(node, makers):
                 node.input[place] = source
     _drop_unused(loosened)
     return loosened
@@ -90,7 +90,7 @@ def sweep(model: ModelProto, drift: Callable[[ModelProto], float]) -> list[str]:
 
     drift: distance of a graph's scores from those of fp32. Returns names, the most sensitive first.
     """
-    without = {name: drift(left_in_bf16(model, [name])) for name in quantised_products(model)}
+    without = {name: drift(left_in_bf16(model, [name])) for name in quantized_products(model)}
     return sorted(without, key=without.__getitem__)
 
 
@@ -98,7 +98,7 @@ def _makers(model: ModelProto) -> dict[str, NodeProto]:
     return {output: node for node in model.graph.node for output in node.output}
 
 
-def _quantised_inputs(node: NodeProto, makers: dict[str, NodeProto]) -> Iterator[tuple[int, str]]:
+def _quantized_inputs(node: NodeProto, makers: dict[str, NodeProto]) -> Iterator[tuple[int, str]]:
     """Inputs of a node that were rounded to 8 bits on the way: their places, and what they were."""
     for place, name in enumerate(node.input):
         widened = makers.get(name)

@@ -29,13 +29,13 @@ from exporter.precision.gate import (
 )
 from exporter.precision.int8 import make_int8
 from exporter.precision.shared_graph import other_bits
+from schemas.arrays import Float32Array, Int32Array
 from schemas.bundle.folder import BundleFiles, SharedGraph
 from schemas.bundle.metadata import ArtefactMetadata, VariantFacts, Verification
 from schemas.bundle.probes import Probes
 from schemas.bundle.variants import ENGINES, ONLY_ON, OWN_FILE, PRECISIONS, Precision
-from schemas.decision.decide import FloatArray
 from schemas.errors import BundleError, ExportError
-from schemas.text.tokens import IdArray, TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.model.multitask import TaskPath
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def finish_group(
     graph: GroupGraph,
     files: BundleFiles,
     tasks: Mapping[str, ExportedTask],
-    sample: Sequence[IdArray],
+    sample: Sequence[Int32Array],
     precisions: Sequence[Precision],
 ) -> ExportedGroup:
     """Make the reduced precisions of a group, and let every file say what it is.
@@ -201,7 +201,7 @@ class Reducer:
         graph: GroupGraph,
         files: BundleFiles,
         tasks: Mapping[str, ExportedTask],
-        sample: Sequence[IdArray],
+        sample: Sequence[Int32Array],
     ) -> None:
         self.speeds: dict[tuple[str, Precision], float] = {}
         self._graph, self._files = graph, files
@@ -220,8 +220,8 @@ class Reducer:
             raise ExportError(f"precision {precision} cannot be checked: {problem}")
         kept: tuple[str, ...] = ()
         if precision == "int8":
-            quantised, kept = make_int8(self._graph, self._references, self._sample)
-            quantised.write(self._files, precision)
+            quantized, kept = make_int8(self._graph, self._references, self._sample)
+            quantized.write(self._files, precision)
         elif precision == "fp16":
             layers = next(iter(self._models.values())).config.num_hidden_layers
             try:
@@ -298,7 +298,7 @@ class Reducer:
 
 
 def _depends_on_neighbours(
-    runner: LogitRunner, texts: list[TokenisedText], logits: FloatArray
+    runner: LogitRunner, texts: list[TokenizedText], logits: Float32Array
 ) -> str | None:
     """Why a variant cannot keep "same article, same score", or None if it can."""
     backwards = runner.logits(texts[::-1])[::-1]

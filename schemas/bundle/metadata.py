@@ -9,8 +9,9 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.arrays import Float32Array
 from schemas.bundle.variants import DeviceKind, Precision
-from schemas.decision.decide import Calibration, CalibrationChoice, FloatArray, Probability
+from schemas.decision.decide import Calibration, CalibrationChoice, Probability
 from schemas.decision.metrics import Scores
 from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import BundleError
@@ -257,7 +258,7 @@ class ArtefactMetadata(BaseModel):
         )
 
     @property
-    def threshold_array(self) -> FloatArray:
+    def threshold_array(self) -> Float32Array:
         """(labels,) float32."""
         return np.asarray(self.thresholds, dtype=np.float32)
 

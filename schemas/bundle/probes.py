@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.decision.decide import FloatArray
+from schemas.arrays import Float32Array
 from schemas.errors import BundleError
 from schemas.printable import one_line
 from schemas.text.model_text import ModelText
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 
 MAX_PROBES = 100_000
 """Rows of all tasks at most; a task has 16 or so."""
@@ -36,15 +36,15 @@ PROBE_SCHEMA = pa.schema(
 class Probes:
     """What one graph made of its probes.
 
-    file: name of the graph. texts: as the tokenizer takes them. tokenised: what it made of them.
+    file: name of the graph. texts: as the tokenizer takes them. tokenized: what it made of them.
     logits: (rows, labels) float32, by canonical batches on the machine of the export.
     """
 
     file: str
     task: str
     texts: tuple[ModelText, ...]
-    tokenised: tuple[TokenisedText, ...]
-    logits: FloatArray
+    tokenized: tuple[TokenizedText, ...]
+    logits: Float32Array
 
 
 def write_probes(path: Path, probes: Sequence[Probes]) -> None:
@@ -54,11 +54,11 @@ def write_probes(path: Path, probes: Sequence[Probes]) -> None:
             "file": one.file,
             "task": one.task,
             "text": text.text,
-            "input_ids": tokenised.ids,
+            "input_ids": tokenized.ids,
             "logits": logits,
         }
         for one in probes
-        for text, tokenised, logits in zip(one.texts, one.tokenised, one.logits, strict=True)
+        for text, tokenized, logits in zip(one.texts, one.tokenized, one.logits, strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=PROBE_SCHEMA), path, compression="zstd")
 
@@ -96,8 +96,8 @@ def _probes(file: str, task: str, rows: list[dict[str, list[float] | str]]) -> P
         file=file,
         task=task,
         texts=tuple(ModelText(str(row["text"]), cut=False) for row in rows),
-        tokenised=tuple(
-            TokenisedText(np.asarray(row["input_ids"], dtype=np.int32), truncated=False)
+        tokenized=tuple(
+            TokenizedText(np.asarray(row["input_ids"], dtype=np.int32), truncated=False)
             for row in rows
         ),
         logits=np.array([row["logits"] for row in rows], dtype=np.float32),

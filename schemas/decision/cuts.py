@@ -11,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.decision.metrics import CountArray
-from schemas.tasks.task import BoolArray
-
-Float64Array = npt.NDArray[np.float64]
+from schemas.arrays import BoolArray, Float64Array, Int64Array
 
 NOTHING = -1
 """The place before the first: nothing is accepted."""
@@ -29,9 +26,9 @@ class Counts:
     tie and where nothing is accepted.
     """
 
-    accepted: CountArray
-    hits: CountArray
-    positives: CountArray
+    accepted: Int64Array
+    hits: Int64Array
+    positives: Int64Array
     allowed: BoolArray
 
     def precision(self) -> Float64Array:
@@ -57,7 +54,7 @@ class Ranking:
 
     probabilities: Float64Array
     gold: BoolArray
-    rows: CountArray
+    rows: Int64Array
 
     @classmethod
     def of_labels(cls, probabilities: npt.ArrayLike, gold: npt.ArrayLike) -> Ranking:
@@ -78,7 +75,7 @@ class Ranking:
         pairs_a_row = max(scores.size // max(len(scores), 1), 1)
         return cls(scores.ravel()[order], truth.ravel()[order], order // pairs_a_row)
 
-    def count(self, copies: CountArray) -> Counts:
+    def count(self, copies: Int64Array) -> Counts:
         """Count what every cut accepts; copies: (rows,) int64, how often each row counts."""
         weights = copies[self.rows]
         accepted = np.cumsum(weights, axis=0)
@@ -88,7 +85,7 @@ class Ranking:
         last_of_tie = np.concatenate([differs, np.ones_like(self.gold[:1])])
         return Counts(accepted, hits, positives, last_of_tie & (accepted > 0))
 
-    def thresholds(self, counts: Counts, places: CountArray) -> Float64Array:
+    def thresholds(self, counts: Counts, places: Int64Array) -> Float64Array:
         """The threshold that accepts the rows up to each column's place.
 
         Midway between the lowest accepted and the highest refused probability (0 if none is
@@ -109,18 +106,18 @@ class Ranking:
         """The highest probability of each column that counts, (columns,); 0 where none does."""
         return self._first(counts.accepted > 0, np.arange(counts.accepted.shape[1]))
 
-    def _first(self, where: BoolArray, columns: CountArray) -> Float64Array:
+    def _first(self, where: BoolArray, columns: Int64Array) -> Float64Array:
         """Probability at the first place of each column where `where` holds, or 0."""
         found = self.probabilities[np.argmax(where, axis=0), columns]
         return np.where(where.any(axis=0), found, 0.0)
 
 
-def highest_f1(counts: Counts) -> CountArray:
+def highest_f1(counts: Counts) -> Int64Array:
     """Place of the highest F1, the first of equals, in each column."""
     return _first_best(counts.f1(), counts.allowed)
 
 
-def highest_recall(counts: Counts, *, precision: float) -> CountArray:
+def highest_recall(counts: Counts, *, precision: float) -> Int64Array:
     """Place of the highest recall with at least this precision; of equals the most precise.
 
     In a column where no cut is so precise, the most precise cut there is; of equals the one with
@@ -133,7 +130,7 @@ def highest_recall(counts: Counts, *, precision: float) -> CountArray:
     return _first_best(counts.hits, np.where(reached.any(axis=0), reached, most_precise))
 
 
-def highest_precision(counts: Counts, *, recall: float) -> CountArray:
+def highest_precision(counts: Counts, *, recall: float) -> Int64Array:
     """Place of the highest precision with at least this recall; of equals the highest recall.
 
     Accepting everything has recall 1, so that a cut always reaches it.
@@ -146,7 +143,7 @@ def highest_precision(counts: Counts, *, recall: float) -> CountArray:
 
 def lowest_cost(
     counts: Counts, highest: Float64Array, *, false_positive: float, false_negative: float
-) -> CountArray:
+) -> Int64Array:
     """Place of the lowest cost of all errors, the first of equals.
 
     highest: (columns,), the highest probabilities. NOTHING where refusing everything is cheapest
@@ -160,7 +157,7 @@ def lowest_cost(
     return np.where(nothing, NOTHING, places)
 
 
-def highest_macro_f1(labels: Counts, pairs: Counts, order: CountArray) -> CountArray:
+def highest_macro_f1(labels: Counts, pairs: Counts, order: Int64Array) -> Int64Array:
     """Place among all pairs, (1,), where one threshold gives the highest macro-F1.
 
     Going down the pairs, each changes the F1 of its own label only: the running sum of those
@@ -172,5 +169,5 @@ def highest_macro_f1(labels: Counts, pairs: Counts, order: CountArray) -> CountA
     return _first_best(total[:, None], pairs.allowed)
 
 
-def _first_best(preference: npt.NDArray[np.generic], allowed: BoolArray) -> CountArray:
+def _first_best(preference: npt.NDArray[np.generic], allowed: BoolArray) -> Int64Array:
     return np.asarray(np.argmax(np.where(allowed, preference, -np.inf), axis=0), dtype=np.int64)

@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from schemas.tasks.task import BoolArray
-
-FloatArray = npt.NDArray[np.float32]
+from schemas.arrays import BoolArray, Float32Array
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -96,7 +94,7 @@ class Calibration(BaseModel):
         return cls(method="none", scale=(1.0,) * labels, bias=(0.0,) * labels)
 
 
-def calibrate(logits: FloatArray, calibration: Calibration) -> FloatArray:
+def calibrate(logits: Float32Array, calibration: Calibration) -> Float32Array:
     """Turn logits into probabilities.
 
     logits: (rows, labels) float32.
@@ -113,7 +111,7 @@ def calibrate(logits: FloatArray, calibration: Calibration) -> FloatArray:
     return positive.astype(np.float32)
 
 
-def decide(probabilities: FloatArray, thresholds: FloatArray) -> BoolArray:
+def decide(probabilities: Float32Array, thresholds: Float32Array) -> BoolArray:
     """Mark the labels that reach their threshold.
 
     probabilities: (rows, labels) float32 in [0, 1].

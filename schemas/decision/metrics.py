@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from schemas.tasks.task import BoolArray
-
-CountArray = npt.NDArray[np.int64]
+from schemas.arrays import BoolArray, Int64Array
 
 
 class Scores(BaseModel):
@@ -45,9 +43,9 @@ class Hits:
     samples_f1_sum: sum over rows of the row's F1.
     """
 
-    true_positives: CountArray
-    false_positives: CountArray
-    false_negatives: CountArray
+    true_positives: Int64Array
+    false_positives: Int64Array
+    false_negatives: Int64Array
     rows: int
     exact_rows: int
     samples_f1_sum: float
@@ -101,7 +99,7 @@ class Hits:
             2 * self.true_positives + self.false_positives + self.false_negatives,
         )
 
-    def gold_rows(self) -> CountArray:
+    def gold_rows(self) -> Int64Array:
         """Rows that have each label in gold, (labels,) int64."""
         return self.true_positives + self.false_negatives
 
@@ -135,5 +133,5 @@ class Hits:
         )
 
 
-def _ratio(numerator: CountArray, denominator: CountArray) -> npt.NDArray[np.float64]:
+def _ratio(numerator: Int64Array, denominator: Int64Array) -> npt.NDArray[np.float64]:
     return np.asarray(numerator / np.maximum(denominator, 1), dtype=np.float64)

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from schemas.decision import cuts
-from schemas.decision.cuts import NOTHING, Counts, Float64Array, Ranking
-from schemas.decision.decide import FloatArray, decide
-from schemas.decision.metrics import CountArray
-from schemas.tasks.task import BoolArray
+from schemas.decision.cuts import NOTHING, Counts, Ranking
+from schemas.decision.decide import decide
 
 FOLDS = 5
 """Parts that rows are cut into, so that each can be decided without having had a say."""
@@ -87,7 +86,7 @@ class ThresholdRule(BaseModel):
         return self
 
 
-def best_threshold(probabilities: FloatArray, gold: BoolArray) -> float:
+def best_threshold(probabilities: Float32Array, gold: BoolArray) -> float:
     """Threshold with the highest F1 over all given (row, label) pairs.
 
     probabilities, gold: any equal shape; they are flattened, so that a matrix gives the micro-F1
@@ -105,8 +104,8 @@ def best_threshold(probabilities: FloatArray, gold: BoolArray) -> float:
 
 
 def find_thresholds(
-    probabilities: FloatArray, gold: BoolArray, rule: ThresholdRule | None = None
-) -> FloatArray:
+    probabilities: Float32Array, gold: BoolArray, rule: ThresholdRule | None = None
+) -> Float32Array:
     """Choose one threshold a label on held-out rows.
 
     With n positive rows a label's `shrunk` threshold is, on the logit scale, the mean of its own
@@ -126,14 +125,14 @@ def find_thresholds(
 
 
 def threshold_intervals(
-    probabilities: FloatArray,
+    probabilities: Float32Array,
     gold: BoolArray,
     rule: ThresholdRule,
     *,
     resamples: int = 200,
     seed: int = 0,
     confidence: float = 0.95,
-) -> FloatArray:
+) -> Float32Array:
     """How far thresholds would move with other held-out rows: percentile bootstrap (Efron, 1979).
 
     Rows are drawn with replacement `resamples` times and thresholds chosen on each draw.
@@ -152,7 +151,7 @@ def threshold_intervals(
 
 
 def held_out_decisions(
-    probabilities: FloatArray,
+    probabilities: Float32Array,
     gold: BoolArray,
     rule: ThresholdRule,
     *,
@@ -188,7 +187,7 @@ def each_fold(rows: int, *, folds: int = FOLDS, seed: int = 0) -> Iterator[BoolA
 class _Search:
     """Held-out rows sorted once, ready to choose thresholds on any part of them."""
 
-    def __init__(self, probabilities: FloatArray, gold: BoolArray, rule: ThresholdRule) -> None:
+    def __init__(self, probabilities: Float32Array, gold: BoolArray, rule: ThresholdRule) -> None:
         self._rule = rule
         self._gold = np.asarray(gold, dtype=np.bool_)
         self._labels = Ranking.of_labels(probabilities, gold)
@@ -196,7 +195,7 @@ class _Search:
         ranked = self._labels.probabilities.ravel()
         self._order = np.argsort(-ranked, kind="stable") if rule.objective == "macro_f1" else None
 
-    def thresholds(self, copies: CountArray) -> Float64Array:
+    def thresholds(self, copies: Int64Array) -> Float64Array:
         """Choose on rows that count `copies` times, (rows,) int64. Returns (labels,) float64."""
         rule = self._rule
         parts = [] if rule.folds == 0 else list(each_fold(len(copies), folds=rule.folds))
@@ -205,7 +204,7 @@ class _Search:
             return self._choose(copies)
         return _sigmoid(np.median([_logit(chosen) for chosen in choices], axis=0))
 
-    def _choose(self, copies: CountArray) -> Float64Array:
+    def _choose(self, copies: Int64Array) -> Float64Array:
         rule, labels = self._rule, self._gold.shape[1]
         if rule.strategy == "fixed" or not copies.any():
             return np.full(labels, rule.fixed)
@@ -219,12 +218,12 @@ class _Search:
         weight = positives / (positives + rule.shrinkage_rows)
         return _sigmoid(weight * _logit(own) + (1 - weight) * _logit(shared))
 
-    def _best(self, ranking: Ranking, copies: CountArray) -> Float64Array:
+    def _best(self, ranking: Ranking, copies: Int64Array) -> Float64Array:
         counts = ranking.count(copies)
         places = np.where(counts.positives, self._places(ranking, counts, copies), NOTHING)
         return ranking.thresholds(counts, places)
 
-    def _places(self, ranking: Ranking, counts: Counts, copies: CountArray) -> CountArray:
+    def _places(self, ranking: Ranking, counts: Counts, copies: Int64Array) -> Int64Array:
         rule = self._rule
         match rule.objective:
             case "f1":

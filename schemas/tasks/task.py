@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import AfterValidator
 
+from schemas.arrays import BoolArray
 from schemas.errors import DataError, listing
 from schemas.tasks.labels import unknown_label_hint
 
 TaskKind = Literal["multilabel"]
 """Multilabel: any number of labels a row, one sigmoid each (narratives, topics, entity framing)."""
 
-BoolArray = npt.NDArray[np.bool_]
 
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 

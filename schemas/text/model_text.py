@@ -18,7 +18,7 @@ MARKERS = (ENTITY_START, ENTITY_END)
 CHARS_PER_TOKEN = 20
 """Characters kept for each token a model may see. News text has about five characters a token in
 English and fewer elsewhere, so the token limit decides, not this one; it only keeps a text of
-megabytes from being tokenised whole."""
+megabytes from being tokenized whole."""
 
 MAX_BLANKS = 8
 """Longest run of blanks that is read of a text over the limit. It leaves paragraphs and indentation

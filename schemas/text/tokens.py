@@ -12,12 +12,9 @@ from itertools import chain, pairwise
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import Int32Array, Int64Array
 from schemas.text.model_text import ENTITY_START, ModelText
-
-IdArray = npt.NDArray[np.int32]
-InputArray = npt.NDArray[np.int64]
 
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """What the unknown token is called."""
@@ -58,14 +55,14 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenisedText:
+class TokenizedText:
     """Token ids of one text, special tokens included.
 
     ids: (seq,) int32, at most `max_tokens` of them.
     truncated: True if characters or tokens were dropped.
     """
 
-    ids: IdArray
+    ids: Int32Array
     truncated: bool
 
 
@@ -94,7 +91,7 @@ class TextTokenizer:
         if self._room < 1:
             raise ValueError(f"max_tokens {max_tokens} leaves no room for text")
 
-    def encode(self, texts: Sequence[ModelText]) -> Iterator[TokenisedText]:
+    def encode(self, texts: Sequence[ModelText]) -> Iterator[TokenizedText]:
         """Yield the token ids of each text, in order."""
         for first in range(0, len(texts), TEXTS_PER_CALL):
             group = texts[first : first + TEXTS_PER_CALL]
@@ -104,7 +101,7 @@ class TextTokenizer:
             for text, ids in zip(group, self._plain_ids(encodings), strict=True):
                 yield self._cut(text, ids)
 
-    def _plain_ids(self, encodings: Sequence[Encoding]) -> Iterator[IdArray]:
+    def _plain_ids(self, encodings: Sequence[Encoding]) -> Iterator[Int32Array]:
         """Ids of each text, (length,) int32, with the unknown token in place of special ones.
 
         SentencePiece vocabularies have "</s>" among their ordinary pieces, so that a text which
@@ -122,17 +119,17 @@ class TextTokenizer:
             ids = every[first:end]
             yield ids[~special[first:end]] if loses_ids else ids
 
-    def _cut(self, text: ModelText, ids: IdArray) -> TokenisedText:
+    def _cut(self, text: ModelText, ids: Int32Array) -> TokenizedText:
         kept = ids
         if len(ids) > self._room:
             first = self._window_start(ids)
             kept = ids[first : first + self._room]
-        return TokenisedText(
+        return TokenizedText(
             ids=np.concatenate([self._prefix, kept, self._suffix]),
             truncated=text.cut or len(kept) < len(ids),
         )
 
-    def _window_start(self, ids: IdArray) -> int:
+    def _window_start(self, ids: Int32Array) -> int:
         """First token of the window: 0, or such that a marked entity stands in its middle."""
         markers = np.flatnonzero(ids == self._marker_id)
         if not len(markers):
@@ -142,8 +139,8 @@ class TextTokenizer:
 
 
 def pad(
-    texts: Sequence[IdArray], *, rows: int, seq: int, pad_id: int
-) -> tuple[InputArray, InputArray]:
+    texts: Sequence[Int32Array], *, rows: int, seq: int, pad_id: int
+) -> tuple[Int64Array, Int64Array]:
     """Fill short texts up at their end.
 
     texts: token ids of at most `rows` texts, each (length,) int32 with at most `seq` of them.
@@ -157,7 +154,7 @@ def pad(
     return input_ids, attention_mask
 
 
-def _special_tokens(tokenizer: Tokenizer) -> tuple[IdArray, IdArray]:
+def _special_tokens(tokenizer: Tokenizer) -> tuple[Int32Array, Int32Array]:
     """Ids that the tokenizer puts before and after every text, (tokens,) int32 each."""
     encoding = tokenizer.encode("a")
     mask = encoding.special_tokens_mask

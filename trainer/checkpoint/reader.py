@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
+from schemas.arrays import BoolArray, Int32Array
 from schemas.bundle.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
 from schemas.config import DecisionConfig, HeadKind
 from schemas.errors import CheckpointError
 from schemas.io.json_values import parse_json
 from schemas.tables import END, ENTITY, START
-from schemas.tasks.task import BoolArray, LabelNames, TaskKind, TaskName, label_matrix
+from schemas.tasks.task import LabelNames, TaskKind, TaskName, label_matrix
 from schemas.text.model_text import Article, TextSpec
-from schemas.text.tokens import IdArray
 from trainer.data.readers.rows import LabelledRows
 from trainer.model.encoders import drop_pooler, needs_own_code
 from trainer.model.multitask import MultiTaskModel
@@ -170,7 +170,7 @@ class Checkpoint:
         gold = [row["labels"] for row in rows]
         return articles, label_matrix(gold, self.info.tasks[task].labels, source=str(path))
 
-    def sample(self, task: str) -> list[IdArray]:
+    def sample(self, task: str) -> list[Int32Array]:
         """Token ids of some training texts of a task, each (seq,) int32."""
         path = self.files.sample(task)
         try:
@@ -226,7 +226,7 @@ def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -
         pq.write_table(pa.table(columns, schema=HELDOUT_SCHEMA), path, compression="zstd")
 
 
-def write_sample(files: CheckpointFiles, texts: Mapping[str, Sequence[IdArray]]) -> None:
+def write_sample(files: CheckpointFiles, texts: Mapping[str, Sequence[Int32Array]]) -> None:
     """Write some training texts of every task, evenly over their lengths."""
     shutil.rmtree(files.folder / "sample", ignore_errors=True)
     for task, ids in texts.items():

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
+from schemas.arrays import BoolArray, Float32Array
 from schemas.config import TrainingRun
-from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
-from schemas.tasks.task import BoolArray
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
 from trainer.crossval.results import (
@@ -27,7 +27,7 @@ from trainer.crossval.results import (
     Spread,
     TaskResult,
 )
-from trainer.data.dataset import TokenisedRows, load_fold_test, load_task
+from trainer.data.dataset import TokenizedRows, load_fold_test, load_task
 from trainer.evaluation.held_out import predict
 from trainer.evaluation.history import read_history
 from trainer.evaluation.scores import evaluate, ranking_scores
@@ -46,11 +46,11 @@ class FoldOutcome:
     labels: tuple[str, ...]
     positives: tuple[int, ...]
     gold: BoolArray
-    probabilities: FloatArray
+    probabilities: Float32Array
     domains: Sequence[str | None] | None
     languages: Sequence[str | None] | None
     validation_gold: BoolArray
-    validation_probabilities: FloatArray
+    validation_probabilities: Float32Array
 
 
 def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
@@ -86,7 +86,7 @@ def _score_task(
         )
     test = load_fold_test(task, config, trained.labels, tokenizer)
 
-    def probabilities(rows: TokenisedRows) -> FloatArray:
+    def probabilities(rows: TokenizedRows) -> Float32Array:
         logits = predict(
             checkpoint.model,
             task,

@@ -9,11 +9,9 @@ from itertools import chain, islice
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import BoolArray, Int64Array
 from schemas.config import Sampling, TrainConfig
-from schemas.tasks.task import BoolArray
 from trainer.data.sampling import row_counts, shuffled
-
-IntArray = npt.NDArray[np.int64]
 
 POOL_BATCHES = 50
 """Batches' worth of shuffled rows that are sorted by length together: batches are then nearly
@@ -135,7 +133,7 @@ def _one_pass(rows: TaskRows, train: TrainConfig, rng: np.random.Generator) -> l
 
 def length_grouped(
     lengths: npt.ArrayLike, train: TrainConfig, *, copies: int = 1
-) -> list[IntArray]:
+) -> list[Int64Array]:
     """Cut rows into batches of similar length, every row once.
 
     lengths: (rows,) tokens of each row, in an order that is random already: rows of the first
@@ -150,7 +148,7 @@ def length_grouped(
     pools = max(LEAST_POOLS, min(copies, batch_count // LEAST_POOL_BATCHES))
     pool_batches = min(POOL_BATCHES, batch_count // pools)
     pool_rows = batch_rows * max(1, pool_batches)
-    batches: list[IntArray] = []
+    batches: list[Int64Array] = []
     for first in range(0, len(known), pool_rows):
         pool = known[first : first + pool_rows]
         by_length = np.argsort(pool, kind="stable")
@@ -159,14 +157,14 @@ def length_grouped(
     return batches
 
 
-def _mean_batch_rows(lengths: IntArray, train: TrainConfig) -> int:
+def _mean_batch_rows(lengths: Int64Array, train: TrainConfig) -> int:
     """Rows of a batch; about as many, where tokens cut it."""
     if train.batch_tokens is None:
         return train.batch_rows
     return max(1, int(train.batch_tokens / max(1.0, float(lengths.mean()))))
 
 
-def _batch_starts(lengths: IntArray, train: TrainConfig) -> list[int]:
+def _batch_starts(lengths: Int64Array, train: TrainConfig) -> list[int]:
     """Where each batch begins.
 
     lengths: (rows,) ascending tokens of the rows of one pool, so that the last of a batch is as

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from schemas.arrays import BoolArray, Int64Array
 from schemas.config import DataConfig, TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
 from schemas.tasks.labels import (
@@ -22,24 +23,24 @@ from schemas.tasks.labels import (
     refuse_look_alikes,
     refuse_unusable_labels,
 )
-from schemas.tasks.task import BoolArray, label_matrix
+from schemas.tasks.task import label_matrix
 from schemas.text.model_text import ModelText, TextSpec, is_blank, model_text
-from schemas.text.tokens import TextTokenizer, TokenisedText
+from schemas.text.tokens import TextTokenizer, TokenizedText
 from trainer.data.readers import Part, read_part
 from trainer.data.readers.rows import LabelledRows, concatenate
-from trainer.data.splits import IntArray, stratified_folds, stratified_split
+from trainer.data.splits import stratified_folds, stratified_split
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TokenisedRows:
+class TokenizedRows:
     """Rows ready for the model.
 
     texts: token ids of each row. labels: (rows, labels) bool.
     """
 
-    texts: Sequence[TokenisedText]
+    texts: Sequence[TokenizedText]
     labels: BoolArray
 
     def __len__(self) -> int:
@@ -61,8 +62,8 @@ class TaskData:
     task: str
     labels: tuple[str, ...]
     spec: TextSpec
-    train: TokenisedRows
-    validation: TokenisedRows
+    train: TokenizedRows
+    validation: TokenizedRows
     heldout: LabelledRows
 
     @property
@@ -88,12 +89,12 @@ class FoldTest:
     labelled: the same rows as they were read, with domains and languages where the data has them.
     """
 
-    rows: TokenisedRows
+    rows: TokenizedRows
     labelled: LabelledRows
 
 
 def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskData:
-    """Read, split and tokenise the data of one task; without the fold that the config leaves out.
+    """Read, split and tokenize the data of one task; without the fold that the config leaves out.
 
     Labels are those of the training and held-out rows, or those that the config lists. A listed
     label without any training row is an error: it would be a column that can never be right.
@@ -104,8 +105,8 @@ def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskD
     parts = _read_parts(task, config)
     labels = task.labels or _labels_found([rows for both in parts for rows in both])
     train_parts, heldout_parts = ([both[side] for both in parts] for side in (0, 1))
-    train = _tokenise(train_parts, labels, task, config, tokenizer)
-    validation = _tokenise(heldout_parts, labels, task, config, tokenizer)
+    train = _tokenize(train_parts, labels, task, config, tokenizer)
+    validation = _tokenize(heldout_parts, labels, task, config, tokenizer)
     heldout = concatenate(heldout_parts)
     found = TaskData(name, labels, task_text(task), train, validation, heldout)
     _check_seen(found)
@@ -126,7 +127,7 @@ def load_rows(name: str, config: TrainingRun) -> tuple[LabelledRows, LabelledRow
 def load_fold_test(
     name: str, config: TrainingRun, labels: Sequence[str], tokenizer: TextTokenizer
 ) -> FoldTest:
-    """Read and tokenise the rows of the fold that the config leaves out, to be tested on.
+    """Read and tokenize the rows of the fold that the config leaves out, to be tested on.
 
     The one way to these rows; training never calls it. labels: names in column order.
     Raises DataError.
@@ -136,7 +137,7 @@ def load_fold_test(
     for data in task.data:
         rows = _read_usable(data, task, "train")
         parts.append(rows.take(_fold_rows(rows, data, task, config).tolist()))
-    return FoldTest(_tokenise(parts, tuple(labels), task, config, tokenizer), concatenate(parts))
+    return FoldTest(_tokenize(parts, tuple(labels), task, config, tokenizer), concatenate(parts))
 
 
 def _read_parts(task: TaskConfig, config: TrainingRun) -> list[tuple[LabelledRows, LabelledRows]]:
@@ -186,7 +187,7 @@ def _train_and_heldout(
 
 def _fold_rows(
     rows: LabelledRows, data: DataConfig, task: TaskConfig, config: TrainingRun
-) -> IntArray:
+) -> Int64Array:
     """Rows of the fold that the config leaves out; the other folds do not depend on which it is."""
     assert config.fold is not None
     try:
@@ -227,7 +228,7 @@ def _kept_together(rows: LabelledRows, task: TaskConfig, config: TrainingRun) ->
     return [int(code) for code in component[groups]]
 
 
-def _codes(values: Sequence[Hashable]) -> IntArray:
+def _codes(values: Sequence[Hashable]) -> Int64Array:
     """Number values in order of first appearance, (rows,) int64."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
@@ -283,20 +284,20 @@ def _labels_found(parts: Sequence[LabelledRows]) -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
 
 
-def _tokenise(
+def _tokenize(
     parts: Sequence[LabelledRows],
     labels: tuple[str, ...],
     task: TaskConfig,
     config: TrainingRun,
     tokenizer: TextTokenizer,
-) -> TokenisedRows:
+) -> TokenizedRows:
     max_tokens = config.encoder.max_tokens
     texts = [text for rows in parts for text in _model_texts(rows, task, max_tokens)]
     matrices = [
         label_matrix(rows.gold, labels, source=rows.source, row_names=rows.row_names)
         for rows in parts
     ]
-    return TokenisedRows(list(tokenizer.encode(texts)), np.concatenate(matrices))
+    return TokenizedRows(list(tokenizer.encode(texts)), np.concatenate(matrices))
 
 
 def _model_texts(rows: LabelledRows, task: TaskConfig, max_tokens: int) -> list[ModelText]:

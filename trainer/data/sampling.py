@@ -7,18 +7,14 @@ combined.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import BoolArray, Float64Array, Int64Array
 from schemas.config import Sampling
-from schemas.tasks.task import BoolArray
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 def row_counts(
     labels: BoolArray, sampling: Sampling, *, threshold: float, rng: np.random.Generator
-) -> IntArray:
+) -> Int64Array:
     """How often each row is drawn in one epoch; the sum is the same in every epoch.
 
     labels: (rows, labels) bool, which labels a row has.
@@ -32,7 +28,7 @@ def row_counts(
     return np.ones(len(labels), dtype=np.int64)
 
 
-def repeat_factors(labels: BoolArray, *, threshold: float) -> FloatArray:
+def repeat_factors(labels: BoolArray, *, threshold: float) -> Float64Array:
     """How often each row should come up on average.
 
         r_c = max(1, sqrt(t / f_c)),    r_row = max over the row's labels c of r_c
@@ -45,11 +41,11 @@ def repeat_factors(labels: BoolArray, *, threshold: float) -> FloatArray:
     share = labels.mean(axis=0)  # (labels,)
     # A label that no row has repeats nothing, so its share may stand for anything above zero.
     by_label = np.maximum(1.0, np.sqrt(threshold / np.where(share > 0, share, 1.0)))
-    factors: FloatArray = np.where(labels, by_label, 1.0).max(axis=1, initial=1.0)
+    factors: Float64Array = np.where(labels, by_label, 1.0).max(axis=1, initial=1.0)
     return factors
 
 
-def round_stochastically(factors: FloatArray, rng: np.random.Generator) -> IntArray:
+def round_stochastically(factors: Float64Array, rng: np.random.Generator) -> Int64Array:
     """Round each factor up with the probability of its fraction, else down.
 
     factors: (rows,) float64 >= 0.
@@ -71,7 +67,7 @@ def round_stochastically(factors: FloatArray, rng: np.random.Generator) -> IntAr
     return counts
 
 
-def class_aware_counts(labels: BoolArray, rng: np.random.Generator) -> IntArray:
+def class_aware_counts(labels: BoolArray, rng: np.random.Generator) -> Int64Array:
     """Draw a label, then a row that has it, as often as there are rows with labels.
 
     Labels take turns in shuffled cycles, and so do the rows of a label. Rows without labels belong
@@ -94,7 +90,7 @@ def class_aware_counts(labels: BoolArray, rng: np.random.Generator) -> IntArray:
     return counts
 
 
-def shuffled(counts: IntArray, rng: np.random.Generator) -> IntArray:
+def shuffled(counts: Int64Array, rng: np.random.Generator) -> Int64Array:
     """Put rows in random order, each as often as it counts, its copies evenly apart.
 
     counts: (rows,) int64 >= 0. Returns (sum of counts,) int64.
@@ -108,7 +104,7 @@ def shuffled(counts: IntArray, rng: np.random.Generator) -> IntArray:
     return rows[order].astype(np.int64)
 
 
-def _cycles(values: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+def _cycles(values: Int64Array, count: int, rng: np.random.Generator) -> Int64Array:
     """`count` values: all of them in random order, again and again."""
     cycles = -(-count // len(values))
     drawn = [rng.permutation(values) for _ in range(cycles)]

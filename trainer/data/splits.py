@@ -12,10 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
-CountArray: TypeAlias = npt.NDArray[np.int32]
-FloatArray: TypeAlias = npt.NDArray[np.float64]
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
+from schemas.arrays import BoolArray, Float64Array, Int32Array, Int64Array
+
 LabelArray: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer]
 
 FRACTION_TOLERANCE = 1e-6
@@ -34,7 +32,7 @@ def stratified_split(
     fractions: Sequence[float],
     seed: int,
     groups: Sequence[Hashable] | npt.NDArray[np.generic] | None = None,
-) -> list[IntArray]:
+) -> list[Int64Array]:
     """Split rows into parts, so that each part has its fraction of every label's rows.
 
     labels: (rows, labels) bool, or integers that are 0 or 1.
@@ -77,7 +75,7 @@ def stratified_folds(
     folds: int,
     seed: int,
     groups: Sequence[Hashable] | npt.NDArray[np.generic] | None = None,
-) -> list[IntArray]:
+) -> list[Int64Array]:
     """Split rows into folds that are tested in turn, each with its share of every label's rows.
 
     labels, seed, groups: as for `stratified_split`. folds: 2 or more.
@@ -122,7 +120,7 @@ def _checked_labels(labels: LabelArray) -> npt.NDArray[np.bool_]:
     return present
 
 
-def _checked_fractions(fractions: Sequence[float]) -> FloatArray:
+def _checked_fractions(fractions: Sequence[float]) -> Float64Array:
     """Return fractions as (parts,) float64, or raise ValueError."""
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or len(shares) == 0:
@@ -136,7 +134,7 @@ def _checked_fractions(fractions: Sequence[float]) -> FloatArray:
     return shares
 
 
-def _units(groups: Sequence[Hashable] | npt.NDArray[np.generic] | None, *, rows: int) -> IntArray:
+def _units(groups: Sequence[Hashable] | npt.NDArray[np.generic] | None, *, rows: int) -> Int64Array:
     """Number the groups in order of first appearance: (rows,) int64 unit of each row."""
     if groups is None:
         return np.arange(rows, dtype=np.int64)
@@ -148,8 +146,8 @@ def _units(groups: Sequence[Hashable] | npt.NDArray[np.generic] | None, *, rows:
 
 
 def _unit_amounts(
-    present: npt.NDArray[np.bool_], unit_of_row: IntArray
-) -> tuple[CountArray, IntArray]:
+    present: npt.NDArray[np.bool_], unit_of_row: Int64Array
+) -> tuple[Int32Array, Int64Array]:
     """Count each unit's rows, by label and in all.
 
     Returns (units, labels + 1) int32 rows with each label, whose last column counts the rows
@@ -166,8 +164,8 @@ def _unit_amounts(
 
 
 def _deal_all(
-    amounts: CountArray, sizes: IntArray, shares: FloatArray, rng: np.random.Generator
-) -> IntArray:
+    amounts: Int32Array, sizes: Int64Array, shares: Float64Array, rng: np.random.Generator
+) -> Int64Array:
     """Deal every unit to a part, label by label from the one with the fewest rows left.
 
     Returns (units,) int64 part of each unit.
@@ -193,7 +191,7 @@ def _deal_all(
     return part_of_unit
 
 
-def _rarest(left: IntArray) -> int:
+def _rarest(left: Int64Array) -> int:
     """Return the label with the fewest rows left; the column "none" only when no label is left."""
     label_left = left[:-1]
     if not label_left.any():
@@ -202,12 +200,12 @@ def _rarest(left: IntArray) -> int:
 
 
 def _deal(
-    amounts: CountArray,
-    sizes: IntArray,
-    wanted: FloatArray,
-    room: FloatArray,
+    amounts: Int32Array,
+    sizes: Int64Array,
+    wanted: Float64Array,
+    room: Float64Array,
     rng: np.random.Generator,
-) -> IntArray:
+) -> Int64Array:
     """Give each unit in turn to the part that wants the label most.
 
     amounts, sizes: (units,) rows with the label, and rows in all, of each unit.
@@ -227,7 +225,7 @@ def _deal(
 
 
 def _bring_every_label_to_train(
-    part_of_unit: IntArray, amounts: CountArray, sizes: IntArray
+    part_of_unit: Int64Array, amounts: Int32Array, sizes: Int64Array
 ) -> None:
     """Move a unit to the first part, in place, for every label that occurs but not there.
 
@@ -245,7 +243,7 @@ def _bring_every_label_to_train(
 
 
 def _fill_empty_parts(
-    part_of_unit: IntArray, amounts: CountArray, sizes: IntArray, shares: FloatArray
+    part_of_unit: Int64Array, amounts: Int32Array, sizes: Int64Array, shares: Float64Array
 ) -> None:
     """Give every empty part the unit that costs least, in place.
 
@@ -272,7 +270,7 @@ def _fill_empty_parts(
 
 
 def _bring_every_label_out_of_its_fold(
-    fold_of_unit: IntArray, has: BoolArray, sizes: IntArray, folds: int
+    fold_of_unit: Int64Array, has: BoolArray, sizes: Int64Array, folds: int
 ) -> None:
     """Move a unit to another fold, in place, for every label whose units are all in one.
 
@@ -295,7 +293,7 @@ def _bring_every_label_out_of_its_fold(
         fold_of_unit[unit] = fold
 
 
-def _fill_empty_folds(fold_of_unit: IntArray, sizes: IntArray, folds: int) -> None:
+def _fill_empty_folds(fold_of_unit: Int64Array, sizes: Int64Array, folds: int) -> None:
     """Give every empty fold the smallest unit of the fold with the most units, in place."""
     for fold in range(folds):
         unit_counts = np.bincount(fold_of_unit[fold_of_unit >= 0], minlength=folds)
@@ -311,13 +309,13 @@ def _fill_empty_folds(fold_of_unit: IntArray, sizes: IntArray, folds: int) -> No
         fold_of_unit[spare[np.argmin(sizes[spare])]] = fold
 
 
-def _smallest_first(fold_of_unit: IntArray, sizes: IntArray, folds: int) -> list[int]:
+def _smallest_first(fold_of_unit: Int64Array, sizes: Int64Array, folds: int) -> list[int]:
     inside = fold_of_unit >= 0
     rows = np.bincount(fold_of_unit[inside], weights=sizes[inside], minlength=folds)
     return [int(fold) for fold in np.argsort(rows, kind="stable")]
 
 
-def _may_move(unit: int, fold: int, fold_of_unit: IntArray, has: BoolArray) -> bool:
+def _may_move(unit: int, fold: int, fold_of_unit: Int64Array, has: BoolArray) -> bool:
     """Whether every label of a unit has another unit outside the fold that it would move to."""
     outside = has[:, has[unit]] & (fold_of_unit != fold)[:, None]
     outside[unit] = False

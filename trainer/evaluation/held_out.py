@@ -11,19 +11,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from schemas.decision.decide import Calibration, FloatArray, calibrate, decide
+from schemas.arrays import BoolArray, Float32Array
+from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits, Scores
 from schemas.decision.thresholds import best_threshold
-from schemas.tasks.task import BoolArray
-from schemas.text.tokens import TokenisedText, pad
+from schemas.text.tokens import TokenizedText, pad
 from trainer.data.batches import padded_length
-from trainer.data.dataset import TokenisedRows
+from trainer.data.dataset import TokenizedRows
 
 ROWS_PER_BATCH = 32
 
 
 def to_batch(
-    texts: Sequence[TokenisedText], pad_id: int, device: torch.device, *, max_tokens: int
+    texts: Sequence[TokenizedText], pad_id: int, device: torch.device, *, max_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """Pad token ids to one of few lengths: `input_ids` and `attention_mask`, (rows, seq) int64.
 
@@ -35,7 +35,7 @@ def to_batch(
     return input_ids, attention_mask
 
 
-def validation_batches(rows: TokenisedRows) -> Iterator[list[int]]:
+def validation_batches(rows: TokenizedRows) -> Iterator[list[int]]:
     """Rows in order of length, a batch at a time."""
     order = np.argsort(np.asarray(rows.lengths), kind="stable").tolist()
     for first in range(0, len(order), ROWS_PER_BATCH):
@@ -45,13 +45,13 @@ def validation_batches(rows: TokenisedRows) -> Iterator[list[int]]:
 def predict(
     model: nn.Module,
     task: str,
-    rows: TokenisedRows,
+    rows: TokenizedRows,
     *,
     pad_id: int,
     max_tokens: int,
     bf16: bool,
     accelerator: Accelerator,
-) -> FloatArray:
+) -> Float32Array:
     """Logits of every row, (rows, labels) float32, in the order of `rows`.
 
     model: a MultiTaskModel; it is in training mode afterwards. Processes share the batches, and
@@ -67,11 +67,11 @@ def predict(
             input_ids, attention_mask = to_batch(texts, pad_id, device, max_tokens=max_tokens)
             logits[batch] = model(input_ids, attention_mask, task).float().cpu()
     model.train()
-    everyones: FloatArray = accelerator.reduce(logits.to(device), "sum").cpu().numpy()
+    everyones: Float32Array = accelerator.reduce(logits.to(device), "sum").cpu().numpy()
     return everyones
 
 
-def score(logits: FloatArray, gold: BoolArray) -> Scores:
+def score(logits: Float32Array, gold: BoolArray) -> Scores:
     """Scores at the one threshold that suits these rows best.
 
     logits, gold: (rows, labels).

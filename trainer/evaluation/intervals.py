@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from schemas.tasks.task import BoolArray
-
-Float64Array = npt.NDArray[np.float64]
+from schemas.arrays import BoolArray, Float64Array
 
 WEIGHTS_AT_ONCE = 4_000_000
 """Numbers of a block of resamples held in memory: 32 MB."""

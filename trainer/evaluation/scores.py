@@ -9,16 +9,15 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from schemas.decision.decide import FloatArray
+from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.metrics import Hits, Scores
 from schemas.markdown import markdown_table, percent, score_text
-from schemas.tasks.task import BoolArray
 from trainer.evaluation.intervals import F1Intervals, f1_intervals
 
 NO_VALUE = "(none)"
 """Where rows are counted whose domain or language is null or blank."""
 
-Metric = Callable[[BoolArray, FloatArray], float]
+Metric = Callable[[BoolArray, Float32Array], float]
 
 
 class _Record(BaseModel):
@@ -164,7 +163,7 @@ class Evaluation(_Record):
 
 def evaluate(
     gold: BoolArray,
-    probabilities: FloatArray,
+    probabilities: Float32Array,
     decided: BoolArray,
     *,
     labels: Sequence[str],
@@ -214,7 +213,7 @@ def evaluate(
     )
 
 
-def ranking_scores(gold: BoolArray, probabilities: FloatArray) -> RankingScores:
+def ranking_scores(gold: BoolArray, probabilities: Float32Array) -> RankingScores:
     """ROC-AUC and average precision, micro and macro. gold, probabilities: (rows, labels)."""
     roc_auc = _by_label(roc_auc_score, gold, probabilities, _has_both)
     precision = _by_label(average_precision_score, gold, probabilities, _has_gold)
@@ -234,7 +233,7 @@ def ranking_scores(gold: BoolArray, probabilities: FloatArray) -> RankingScores:
 def _by_label(
     metric: Metric,
     gold: BoolArray,
-    probabilities: FloatArray,
+    probabilities: Float32Array,
     defined: Callable[[BoolArray], bool],
 ) -> list[float | None]:
     """A metric of each label's column, None where it is not defined."""
@@ -244,7 +243,7 @@ def _by_label(
     ]
 
 
-def _share(metric: Metric, gold: npt.NDArray[np.bool_], probabilities: FloatArray) -> float:
+def _share(metric: Metric, gold: npt.NDArray[np.bool_], probabilities: Float32Array) -> float:
     """A metric without the last bit that its sum may lie above 1."""
     return min(float(metric(gold, probabilities)), 1.0)
 
@@ -279,7 +278,7 @@ def _band(gold: BoolArray, decided: BoolArray, intervals: F1Intervals) -> BandSc
 
 def _label_scores(
     gold: BoolArray,
-    probabilities: FloatArray,
+    probabilities: Float32Array,
     decided: BoolArray,
     labels: Sequence[str],
     positives: Sequence[int],

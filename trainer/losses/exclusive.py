@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from schemas.arrays import Int64Array
 from trainer.losses.multilabel import check_names
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Parameter: TypeAlias = float | str
 
@@ -24,7 +22,7 @@ IGNORED = -100
 
 
 def make_class_loss(
-    name: str, *, counts: Tensor | IntArray, **parameters: Parameter
+    name: str, *, counts: Tensor | Int64Array, **parameters: Parameter
 ) -> LossFunction:
     """Build the loss called `name` for one task's training counts.
 
@@ -185,7 +183,7 @@ def _check_parameters(
             )
 
 
-def _checked_counts(counts: Tensor | IntArray) -> Tensor:
+def _checked_counts(counts: Tensor | Int64Array) -> Tensor:
     """Return the counts as a (classes,) float64 tensor of its own, or raise ValueError."""
     checked = counts.detach().clone() if isinstance(counts, Tensor) else torch.tensor(counts)
     if checked.ndim != 1 or checked.shape[0] == 0:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from schemas.arrays import BoolArray, Int64Array
 from trainer.losses.terms import (
     asymmetric,
     auto_mu,
@@ -27,8 +26,6 @@ from trainer.losses.terms import (
     rebalanced_weights,
 )
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Parameter: TypeAlias = float | Literal["auto"]
 
@@ -36,7 +33,7 @@ Parameter: TypeAlias = float | Literal["auto"]
 def make_loss(
     name: str,
     *,
-    positives: Tensor | IntArray,
+    positives: Tensor | Int64Array,
     rows: int,
     training_labels: Tensor | BoolArray | None = None,
     **parameters: Parameter,
@@ -267,7 +264,7 @@ def _check_at_least_zero(**parameters: float) -> None:
             raise ValueError(f"parameter {key!r} is {value}; expected a number of at least 0")
 
 
-def _checked_counts(positives: Tensor | IntArray, rows: int) -> Tensor:
+def _checked_counts(positives: Tensor | Int64Array, rows: int) -> Tensor:
     """Return the counts as a (labels,) float64 tensor of its own, or raise ValueError."""
     counts = (
         positives.detach().clone() if isinstance(positives, Tensor) else torch.tensor(positives)

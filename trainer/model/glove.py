@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from schemas.decision.decide import FloatArray
+from schemas.arrays import Float32Array
 from schemas.errors import EncoderError
 from trainer.model.cnn_bilstm import CnnBilstmConfig, CnnBilstmModel
 
@@ -48,7 +48,7 @@ class WordVectors:
     """
 
     words: tuple[str, ...]
-    vectors: FloatArray
+    vectors: Float32Array
 
 
 def read_vectors(path: Path, *, max_words: int = MAX_WORDS) -> WordVectors:
@@ -118,7 +118,7 @@ def _read_folder(folder: Path, max_words: int) -> WordVectors:
 
 def _read_text(path: Path, max_words: int) -> WordVectors:
     words: list[str] = []
-    rows: list[FloatArray] = []
+    rows: list[Float32Array] = []
     for number, (word, values) in enumerate(islice(_lines(path), max_words), start=1):
         try:
             rows.append(np.array(values, dtype=np.float32))

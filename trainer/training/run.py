@@ -18,11 +18,11 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
+from schemas.arrays import Float32Array
 from schemas.config import EncoderConfig, TrainingRun
-from schemas.decision.decide import FloatArray
 from schemas.errors import TrainingError
 from schemas.io.files import atomic_path
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
 from trainer.data.dataset import TaskData
@@ -168,7 +168,7 @@ class Run:
         return float(mean), bool(wishes > 0)
 
     def _add_gradients(
-        self, task: str, texts: Sequence[TokenisedText], labels: Tensor, row_weight: float
+        self, task: str, texts: Sequence[TokenizedText], labels: Tensor, row_weight: float
     ) -> Tensor:
         """Run the rows through the model and back, in passes that memory has room for.
 
@@ -229,7 +229,7 @@ class Run:
             self._write_history(is_best=state.history.best is record)
         return record
 
-    def _validate(self, task: str) -> FloatArray:
+    def _validate(self, task: str) -> Float32Array:
         """Logits of a task's held-out rows, (rows, labels)."""
         return predict(
             self.accelerator.unwrap_model(self.model),

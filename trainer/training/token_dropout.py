@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-from schemas.text.tokens import UNKNOWN_TOKENS, TokenisedText
+from schemas.text.tokens import UNKNOWN_TOKENS, TokenizedText
 
 MASK_TOKENS = ("[MASK]", "<mask>")
 """What the mask token is called; where there is none, the unknown token stands in."""
@@ -26,11 +26,11 @@ class TokenDropout:
         found = (tokenizer.token_to_id(name) for name in (*MASK_TOKENS, *UNKNOWN_TOKENS))
         self._mask_id = next((number for number in found if number is not None), None)
 
-    def hide(self, text: TokenisedText, seed: Sequence[int]) -> TokenisedText:
+    def hide(self, text: TokenizedText, seed: Sequence[int]) -> TokenizedText:
         """Hide tokens of one text; the same seed hides the same ones."""
         if not self._share or self._mask_id is None:
             return text
         drawn = np.random.default_rng(seed).random(len(text.ids)) < self._share
         hidden = drawn & ~np.isin(text.ids, self._kept)
         ids = np.where(hidden, np.int32(self._mask_id), text.ids)
-        return TokenisedText(ids=ids, truncated=text.truncated)
+        return TokenizedText(ids=ids, truncated=text.truncated)

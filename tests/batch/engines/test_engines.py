@@ -97,19 +97,19 @@ def test_streams_leave_every_bit(
     ]
     one_by_one = runner(bundle, engine, precision, 1)
     together = runner(bundle, engine, precision, threads)
-    tokenised = together.tokenise(texts)
+    tokenized = together.tokenize(texts)
 
     assert one_by_one.streams == 1
     assert together.streams == threads
-    expected = one_by_one.logits(tokenised)
+    expected = one_by_one.logits(tokenized)
     for _ in range(3):
-        assert np.array_equal(together.logits(tokenised), expected)
+        assert np.array_equal(together.logits(tokenized), expected)
 
 
 def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> None:
     """What is raised between batches comes out as it is, and the scorer can be used again."""
     used = runner(bundle, "onnxruntime", "fp32", 2)
-    texts = used.tokenise([ModelText("war " * length, cut=False) for length in range(1, 60)])
+    texts = used.tokenize([ModelText("war " * length, cut=False) for length in range(1, 60)])
     seen = []
 
     def stop(rows: int, tokens: int) -> None:

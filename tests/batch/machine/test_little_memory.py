@@ -22,10 +22,10 @@ from batch.pipeline.run import Model, identify_model, plan_run
 from batch.pipeline.stop import StopSwitch
 from batch.scoring.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
 from batch.scoring.session import open_session
+from schemas.arrays import Float32Array
 from schemas.bundle.folder import Bundle
-from schemas.decision.decide import FloatArray
 from schemas.errors import OutOfMemoryError
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -52,8 +52,8 @@ class NarrowRunner(LogitRunner):
     most_texts = 5
 
     def logits(
-        self, texts: Sequence[TokenisedText], *, on_batch: OnBatch = lambda rows, tokens: None
-    ) -> FloatArray:
+        self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = lambda rows, tokens: None
+    ) -> Float32Array:
         found = super().logits(texts, on_batch=on_batch)
         if len(texts) > self.most_texts:
             raise MemoryError

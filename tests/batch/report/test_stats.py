@@ -16,9 +16,7 @@ from batch.report.counting import STATUSES, ChunkStats, count_rows
 from batch.report.domains import NO_DOMAIN
 from batch.report.stats import RunStats
 from batch.report.totals import DomainStats, TaskStats, merge_stats
-from schemas.decision.decide import FloatArray
-from schemas.decision.metrics import CountArray
-from schemas.tasks.task import BoolArray
+from schemas.arrays import BoolArray, Float32Array, Int64Array
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class Rows:
 
     domains: Sequence[str | None]
     statuses: list[str]
-    tokens: CountArray
-    probabilities: FloatArray
+    tokens: Int64Array
+    probabilities: Float32Array
     gold: BoolArray | None
     has_gold: BoolArray | None
 

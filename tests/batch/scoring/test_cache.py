@@ -19,8 +19,7 @@ import pytest
 from click.testing import Result
 
 from batch.scoring.cache import LogitCache
-from schemas.decision.decide import FloatArray
-from schemas.text.tokens import IdArray
+from schemas.arrays import Float32Array, Int32Array
 from tests.exporting import export_classifier
 
 Write = Callable[..., Path]
@@ -33,12 +32,12 @@ OPTIONS: dict[str, Any] = {"chunk_rows": 20, "threads": 1, "precision": "fp32"}
 MODEL = b"m" * 32
 
 
-def text(number: int) -> IdArray:
+def text(number: int) -> Int32Array:
     """Token ids of a text of its own."""
     return np.array([101, number, 7, 102], dtype=np.int32)
 
 
-def logits(number: int) -> FloatArray:
+def logits(number: int) -> Float32Array:
     """Logits of that text."""
     return np.array([number, -number, 1 / (number + 1)] * 8, dtype=np.float32)
 

@@ -179,10 +179,10 @@ def test_tokenizing_ahead_of_a_gpu_changes_nothing(bundle: Path, texts: list[Mod
     cpu = Device("cpu", 0, "test")
     runner = open_scorer(Bundle.open(bundle), "narrative", cpu, precision="fp32", threads=1).runner
     many = [ModelText(f"{number} {text.text}", text.cut) for number in range(8) for text in texts]
-    expected = runner.tokenise(many)
+    expected = runner.tokenize(many)
     runner.device = Device("cuda", 0, "test")
-    tokenised = runner.tokenise(many)
+    tokenized = runner.tokenize(many)
 
     assert len(many) > 3 * TEXTS_PER_CALL
-    assert [text.truncated for text in tokenised] == [text.truncated for text in expected]
-    assert [text.ids.tolist() for text in tokenised] == [text.ids.tolist() for text in expected]
+    assert [text.truncated for text in tokenized] == [text.truncated for text in expected]
+    assert [text.ids.tolist() for text in tokenized] == [text.ids.tolist() for text in expected]

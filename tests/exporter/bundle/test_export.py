@@ -76,7 +76,7 @@ def heldout_logits(checkpoint: Path, scorer: Scorer) -> tuple[Floats, Bools]:
     metadata = scorer.metadata
     articles, gold = Checkpoint.open(checkpoint).heldout(metadata.task)
     texts = [model_text(one, metadata.text, max_tokens=metadata.max_tokens) for one in articles]
-    return scorer.runner.logits(scorer.runner.tokenise(texts)), gold
+    return scorer.runner.logits(scorer.runner.tokenize(texts)), gold
 
 
 @EACH_TASK
@@ -86,14 +86,14 @@ def test_served_logits_and_decisions_are_those_of_torch(
     """On the sample corpus, through the bundle, every logit and every decision agrees."""
     scorer = scorer_of(bundle, task)
     texts = sample_texts(scorer.metadata)
-    tokenised = scorer.runner.tokenise(texts)
-    served = scorer.runner.logits(tokenised)
+    tokenized = scorer.runner.tokenize(texts)
+    served = scorer.runner.logits(tokenized)
     model = Checkpoint.open(checkpoint).model
     with torch.inference_mode():
         expected = np.concatenate(
             [
                 model(ids, torch.ones_like(ids), task).numpy()
-                for text in tokenised
+                for text in tokenized
                 for ids in [torch.from_numpy(text.ids.astype(np.int64))[None]]
             ]
         )
@@ -221,7 +221,7 @@ def test_other_held_out_rows_give_other_thresholds(
     before, after = (scorer_of(folder, "narrative") for folder in (bundle, tmp_path / "bundle"))
 
     assert before.metadata.thresholds != after.metadata.thresholds
-    texts = before.runner.tokenise(sample_texts(before.metadata)[:20])
+    texts = before.runner.tokenize(sample_texts(before.metadata)[:20])
     assert before.runner.logits(texts).tolist() == after.runner.logits(texts).tolist()
 
 

@@ -72,7 +72,7 @@ def test_the_decision_is_that_of_an_export_on_these_rows(
     asked = DecisionConfig(
         calibration=before.decision.calibration, thresholds=before.decision.thresholds
     )
-    expected = choose_decision(runner.logits(runner.tokenise(texts)), gold, asked)
+    expected = choose_decision(runner.logits(runner.tokenize(texts)), gold, asked)
 
     assert after.calibration == expected.calibration != before.calibration
     assert after.threshold_array.tolist() == expected.thresholds.tolist()

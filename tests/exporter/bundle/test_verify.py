@@ -175,7 +175,7 @@ def test_a_score_that_depends_on_its_neighbours_is_a_problem(ours: Path) -> None
 def test_other_tokens_are_a_problem(ours: Path) -> None:
     """As another version of the tokenizers library might make them."""
     kept = probes_of(ours)
-    kept[0].tokenised[3].ids[1] += 1
+    kept[0].tokenized[3].ids[1] += 1
     write_probes(ours / "probes.parquet", kept)
     vouch(ours)
 
@@ -211,7 +211,7 @@ def test_probes_are_no_ones_texts(bundle: Path, checkpoint: Path) -> None:
     known = {words for text in sample_rows("train")["text"] for words in triples(text)}
 
     for one in kept.values():
-        lengths = [len(text.ids) for text in one.tokenised]
+        lengths = [len(text.ids) for text in one.tokenized]
         assert (min(lengths) <= 4, max(lengths)) == (True, 128) or one.task == "entity_framing"
         for text in one.texts:
             assert not known & triples(text.text)
@@ -236,7 +236,7 @@ def test_rearranged_rows_keep_their_places(bundle: Path) -> None:
     runner: LogitRunner = open_scorer(
         Bundle.open(bundle), TASKS[0], choose_device("cpu"), precision="fp32"
     ).runner
-    texts = probes_of(bundle)[0].tokenised
+    texts = probes_of(bundle)[0].tokenized
     expected = runner.logits(texts)
 
     assert len({row.tobytes() for row in expected}) == len(expected)

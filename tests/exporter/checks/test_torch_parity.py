@@ -20,7 +20,7 @@ from schemas.bundle.metadata import Verification
 from schemas.decision.decide import Calibration
 from schemas.errors import ExportError
 from schemas.text.model_text import ModelText, model_text
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.multitask import MultiTaskModel, TaskPath
 
@@ -38,7 +38,7 @@ class Exported:
     path_model: TaskPath
     session: TaskSession
     runner: LogitRunner
-    texts: list[TokenisedText]
+    texts: list[TokenizedText]
     labels: int
 
     @property
@@ -47,7 +47,7 @@ class Exported:
         return self.path_model.get_parameter("encoder.embeddings.word_embeddings.weight")
 
     def verify(
-        self, texts: list[TokenisedText] | None = None, *, threshold: float = 0.5
+        self, texts: list[TokenizedText] | None = None, *, threshold: float = 0.5
     ) -> Verification:
         """Compare at one threshold for all labels."""
         return verify(
@@ -84,11 +84,11 @@ def exported(checkpoint: Path, tmp_path: Path) -> Exported:
         model_text(article, about.text, max_tokens=opened.info.max_tokens) for article in articles
     ]
     return Exported(
-        opened.model, path_model, session, runner, runner.tokenise(texts), len(about.labels)
+        opened.model, path_model, session, runner, runner.tokenize(texts), len(about.labels)
     )
 
 
-def with_one_rare_token(place: int, count: int = 12) -> list[TokenisedText]:
+def with_one_rare_token(place: int, count: int = 12) -> list[TokenizedText]:
     """Texts of growing length, one of which has a token that no other has."""
     rng = np.random.default_rng(place)
     texts = []
@@ -96,7 +96,7 @@ def with_one_rare_token(place: int, count: int = 12) -> list[TokenisedText]:
         ids = rng.integers(RARE + 1, 700, size=5 + 9 * number).astype(np.int32)
         if number == place:
             ids[2] = RARE
-        texts.append(TokenisedText(ids, truncated=False))
+        texts.append(TokenizedText(ids, truncated=False))
     return texts
 
 
@@ -188,12 +188,12 @@ def test_many_texts_are_thinned_over_their_lengths(exported: Exported) -> None:
     """Of more texts than are compared, the shortest and the longest are among those compared."""
     rng = np.random.default_rng(0)
     many = [
-        TokenisedText(rng.integers(40, 700, size=size).astype(np.int32), truncated=False)
+        TokenizedText(rng.integers(40, 700, size=size).astype(np.int32), truncated=False)
         for size in rng.integers(10, 120, size=MAX_TEXTS * 2)
     ]
     edges = [
-        TokenisedText(np.array([2, 50, 3], np.int32), truncated=False),
-        TokenisedText(np.full(128, 51, np.int32), truncated=False),
+        TokenizedText(np.array([2, 50, 3], np.int32), truncated=False),
+        TokenizedText(np.full(128, 51, np.int32), truncated=False),
     ]
     assert exported.verify(many + edges).texts == MAX_TEXTS
 
@@ -211,6 +211,6 @@ def test_many_texts_are_thinned_over_their_lengths(exported: Exported) -> None:
 
 def test_empty_text_can_be_compared(exported: Exported) -> None:
     """A text of special tokens only is a text."""
-    empty = exported.runner.tokenise([ModelText("", cut=False)])
+    empty = exported.runner.tokenize([ModelText("", cut=False)])
 
     assert exported.verify([*empty, *exported.texts[:3]]).texts == 4

@@ -31,7 +31,7 @@ from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.variants import Precision
 from schemas.errors import DeviceError, ExportError
 from schemas.text.model_text import ModelText
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from tests.tiny import make_encoder
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.encoders import load_encoder
@@ -186,8 +186,8 @@ def test_joint_and_cut_files_have_the_same_bits(halved: Path) -> None:
     texts = [ModelText(text, cut=False) for text in ("Aid is wasted.", "Talks now, or war. " * 9)]
     joint = open_scorer(bundle, GROUP, device, precision="fp16")
     alone = [open_scorer(bundle, task, device, precision="fp16") for task in GROUP]
-    together = joint.runner.logits(joint.runner.tokenise(texts))
-    apart = [scorer.runner.logits(scorer.runner.tokenise(texts)) for scorer in alone]
+    together = joint.runner.logits(joint.runner.tokenize(texts))
+    apart = [scorer.runner.logits(scorer.runner.tokenize(texts)) for scorer in alone]
 
     assert np.array_equal(together, np.concatenate(apart, axis=1))
 
@@ -284,7 +284,7 @@ def test_cuda_scores_like_a_cpu_and_the_same_every_time(
     """Within the tolerance of fp32 on a CPU, and the same bits in every arrangement."""
     bundle = Bundle.open(halved)
     ids = Checkpoint.open(trained).sample("narrative")
-    texts = [TokenisedText(text, truncated=False) for text in ids]
+    texts = [TokenizedText(text, truncated=False) for text in ids]
     plain = open_scorer(bundle, "narrative", choose_device("cpu"), precision="fp32").runner
     cuda = choose_device("cuda")
     # Batches of few texts, so that there are many of them one after the other.

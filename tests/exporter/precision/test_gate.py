@@ -10,21 +10,21 @@ import pytest
 
 from exporter.decision.fit import choose_decision
 from exporter.precision.gate import Reference, fit_variant
+from schemas.arrays import BoolArray, Float32Array
 from schemas.config import DecisionConfig
-from schemas.decision.decide import FloatArray, calibrate, decide
+from schemas.decision.decide import calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import ThresholdRule
-from schemas.tasks.task import BoolArray
 
 
-def reference(logits: FloatArray, gold: BoolArray, **rule: Any) -> Reference:
+def reference(logits: Float32Array, gold: BoolArray, **rule: Any) -> Reference:
     """Held-out texts of which only logits and gold labels matter."""
     config = DecisionConfig(thresholds=ThresholdRule(**rule))
     decision = choose_decision(logits, gold, config)
     return Reference([], gold, logits, config, decision, b"", max_tokens=8, pad_id=0)
 
 
-def some_logits() -> tuple[FloatArray, BoolArray]:
+def some_logits() -> tuple[Float32Array, BoolArray]:
     """Logits of 200 texts and four labels, right more often than not."""
     rng = np.random.default_rng(3)
     gold = rng.random((200, 4)) < (0.4, 0.2, 0.1, 0.05)

@@ -20,12 +20,12 @@ from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
 from exporter.cli import main
 from exporter.precision.gate import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate
-from exporter.precision.quantize import left_in_bf16, quantise, quantised_products, sweep
+from exporter.precision.quantize import left_in_bf16, quantize, quantized_products, sweep
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import VariantCost
 from schemas.bundle.variants import Precision
 from schemas.errors import UsageError
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from tests.exporting import scorer_of
 from trainer.checkpoint.reader import Checkpoint
 
@@ -66,10 +66,10 @@ def reduced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def texts_of(checkpoint: Path, task: str = "narrative") -> list[TokenisedText]:
+def texts_of(checkpoint: Path, task: str = "narrative") -> list[TokenizedText]:
     """Training texts that the checkpoint keeps."""
     ids = Checkpoint.open(checkpoint).sample(task)
-    return [TokenisedText(text, truncated=False) for text in ids]
+    return [TokenizedText(text, truncated=False) for text in ids]
 
 
 @needs_bf16
@@ -188,7 +188,7 @@ def test_gate_holds_back_what_costs_too_much(change: dict[str, float], message: 
     assert message in problem
 
 
-def quantised_graph() -> onnx.ModelProto:
+def quantized_graph() -> onnx.ModelProto:
     """x -> rounded -> first product -> rounded -> second product; weights in 8 bits."""
     nodes, weights = [], []
     for number, source in ((1, "x"), (2, "y1")):
@@ -234,19 +234,19 @@ def outputs(model: onnx.ModelProto) -> np.ndarray:
 
 def test_products_left_in_bf16_read_what_was_not_rounded() -> None:
     """Named products lose the rounding of their activations, and only those."""
-    model = quantised_graph()
+    model = quantized_graph()
     exact = NUMBERS
 
-    assert quantised_products(model) == ["product1", "product2"]
+    assert quantized_products(model) == ["product1", "product2"]
     assert np.allclose(outputs(left_in_bf16(model, ["product1", "product2"])), exact, atol=1e-6)
     assert np.allclose(outputs(left_in_bf16(model, ["product2"])), np.round(exact, 1), atol=1e-6)
-    assert quantised_products(left_in_bf16(model, ["product2"])) == ["product1"]
-    assert quantised_products(model) == ["product1", "product2"]
+    assert quantized_products(left_in_bf16(model, ["product2"])) == ["product1"]
+    assert quantized_products(model) == ["product1", "product2"]
 
 
 def test_sweep_puts_the_most_sensitive_product_first() -> None:
     """The second product rounds twice as coarsely, so leaving it in bf16 helps most."""
-    model = quantised_graph()
+    model = quantized_graph()
     exact = NUMBERS
 
     assert sweep(model, lambda tried: float(np.abs(outputs(tried) - exact).mean())) == [
@@ -262,8 +262,8 @@ def test_int8_ranges_come_from_texts_and_hold_for_others(
     """A graph in 8 bits scores like fp32 but for small drift, and a text alone as among others."""
     texts = texts_of(checkpoint)
     plain = reduced / "narrative.onnx"
-    quantise(plain, tmp_path / "int8.onnx", [text.ids for text in texts[:16]])
-    assert quantised_products(onnx.load(tmp_path / "int8.onnx"))
+    quantize(plain, tmp_path / "int8.onnx", [text.ids for text in texts[:16]])
+    assert quantized_products(onnx.load(tmp_path / "int8.onnx"))
     opened = Checkpoint.open(checkpoint)
     tokenizer = load_tokenizer(opened.files.tokenizer.read_bytes(), "tokenizer.json")
     shutil.copyfile(plain, tmp_path / "fp32.onnx")

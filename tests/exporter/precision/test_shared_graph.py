@@ -60,7 +60,7 @@ def test_inspect_shows_every_task_of_a_shared_file(joint_bundle: Path) -> None:
 def reference_of(bundle: Path, task: str) -> Reference:
     """What fp32 says of a few texts, with gold labels drawn at random."""
     scorer = scorer_of(bundle, task)
-    texts = scorer.runner.tokenise(
+    texts = scorer.runner.tokenize(
         [ModelText(f"Article {number} of some.", cut=False) for number in range(30)]
     )
     logits = scorer.runner.logits(texts)

@@ -276,7 +276,7 @@ def test_cut_title_is_told() -> None:
 @pytest.mark.parametrize("spec", [PLAIN, TextSpec(entity_markers=True)])
 @pytest.mark.parametrize("start", [0, 5_000_000, 9_999_990])
 def test_ten_megabytes_become_a_bounded_text(spec: TextSpec, start: int) -> None:
-    """A text of 10 MB is cut, before tokenising, to a small multiple of what the model may see."""
+    """A text of 10 MB is cut, before tokenizing, to a small multiple of what the model may see."""
     article = Article("grain " * 1_666_667, title="w" * 10_000_000, start=start, end=start + 5)
 
     built = model_text(article, spec, max_tokens=256)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from schemas.text.model_text import ENTITY_START, MARKERS, Article, ModelText, TextSpec, model_text
-from schemas.text.tokens import TEXTS_PER_CALL, TextTokenizer, TokenisedText
+from schemas.text.tokens import TEXTS_PER_CALL, TextTokenizer, TokenizedText
 from tests.strategies import STEADY, marked_articles, texts
 
 ANY_LENGTH = 1_000_000
@@ -35,13 +35,13 @@ def unigram() -> Tokenizer:
     return tokenizer
 
 
-def tokenise(tokenizer: Tokenizer, *given: str, max_tokens: int = 64) -> list[TokenisedText]:
+def tokenize(tokenizer: Tokenizer, *given: str, max_tokens: int = 64) -> list[TokenizedText]:
     """Token ids of whole texts."""
     whole = [ModelText(text, cut=False) for text in given]
     return list(TextTokenizer(tokenizer, max_tokens=max_tokens).encode(whole))
 
 
-def names(tokenizer: Tokenizer, text: TokenisedText) -> list[str]:
+def names(tokenizer: Tokenizer, text: TokenizedText) -> list[str]:
     """The tokens behind the ids."""
     return [tokenizer.id_to_token(token) for token in text.ids.tolist()]
 
@@ -50,7 +50,7 @@ def names(tokenizer: Tokenizer, text: TokenisedText) -> list[str]:
 @given(text=texts(max_pieces=120), max_tokens=st.integers(3, 40))
 def test_never_longer_than_max_tokens(tokenizer: Tokenizer, text: str, max_tokens: int) -> None:
     """Whatever a text says, it gives at most `max_tokens` ids, special tokens included."""
-    (found,) = tokenise(copy_of(tokenizer), text, max_tokens=max_tokens)
+    (found,) = tokenize(copy_of(tokenizer), text, max_tokens=max_tokens)
 
     assert 2 <= len(found.ids) <= max_tokens
 
@@ -62,7 +62,7 @@ def test_special_tokens_stand_at_both_ends_and_nowhere_else(
 ) -> None:
     """A cut text too begins with [CLS] and ends with [SEP], and has neither inside."""
     ours = copy_of(tokenizer)
-    found = names(ours, *tokenise(ours, text, max_tokens=max_tokens))
+    found = names(ours, *tokenize(ours, text, max_tokens=max_tokens))
 
     assert found[0] == "[CLS]"
     assert found[-1] == "[SEP]"
@@ -76,7 +76,7 @@ def test_truncated_is_told_if_and_only_if_something_was_dropped(
 ) -> None:
     """The flag is true for dropped tokens and for dropped characters, and else false."""
     ours = copy_of(tokenizer)
-    (whole,) = tokenise(ours, text, max_tokens=ANY_LENGTH)
+    (whole,) = tokenize(ours, text, max_tokens=ANY_LENGTH)
     (found,) = TextTokenizer(ours, max_tokens=max_tokens).encode([ModelText(text, cut)])
 
     assert found.truncated == (cut or len(whole.ids) > max_tokens)
@@ -86,11 +86,11 @@ def test_truncated_is_told_if_and_only_if_something_was_dropped(
 def test_text_that_just_fits_is_not_truncated(tokenizer: Tokenizer) -> None:
     """At the limit nothing is dropped; one token less, and one is."""
     ours = copy_of(tokenizer)
-    (whole,) = tokenise(ours, "The harbour and the grain", max_tokens=ANY_LENGTH)
+    (whole,) = tokenize(ours, "The harbour and the grain", max_tokens=ANY_LENGTH)
     length = len(whole.ids)
 
-    (fits,) = tokenise(ours, "The harbour and the grain", max_tokens=length)
-    (short,) = tokenise(ours, "The harbour and the grain", max_tokens=length - 1)
+    (fits,) = tokenize(ours, "The harbour and the grain", max_tokens=length)
+    (short,) = tokenize(ours, "The harbour and the grain", max_tokens=length - 1)
 
     assert fits.ids.tolist() == whole.ids.tolist()
     assert not fits.truncated
@@ -117,7 +117,7 @@ def test_entity_has_context_on_both_sides(tokenizer: Tokenizer, place: int) -> N
     ours = copy_of(tokenizer)
     words = ["grain"] * 300
     text = " ".join([*words[:place], "[ENTITY]oil[/ENTITY]", *words[place:]])
-    found = names(ours, *tokenise(ours, text, max_tokens=34))
+    found = names(ours, *tokenize(ours, text, max_tokens=34))
 
     assert len(found) == 34
     assert abs(found.index(ENTITY_START) - 17) <= 1 or place in {0, 7, 293, 300}
@@ -127,7 +127,7 @@ def test_entity_has_context_on_both_sides(tokenizer: Tokenizer, place: int) -> N
 def test_spelled_special_token_is_plain_text(tokenizer: Tokenizer, spelled: str) -> None:
     """An article that quotes a special token of a WordPiece model does not contain it."""
     ours = copy_of(tokenizer)
-    (found,) = tokenise(ours, f"grain {spelled} oil")
+    (found,) = tokenize(ours, f"grain {spelled} oil")
 
     assert spelled not in names(ours, found)[1:-1]
 
@@ -137,7 +137,7 @@ def test_spelled_special_token_is_plain_text(tokenizer: Tokenizer, spelled: str)
 def test_special_token_among_the_pieces_is_plain_text(spelled: str, text: str) -> None:
     """Nor does one of a SentencePiece model, whose vocabulary has special tokens as pieces."""
     ours = unigram()
-    (found,) = tokenise(ours, text.format(spelled))
+    (found,) = tokenize(ours, text.format(spelled))
 
     assert not {"<s>", "</s>", "<pad>"} & set(names(ours, found)[1:-1])
 
@@ -145,7 +145,7 @@ def test_special_token_among_the_pieces_is_plain_text(spelled: str, text: str) -
 def test_unknown_characters_are_unknown_tokens() -> None:
     """A character outside the vocabulary is the unknown token, and is not dropped."""
     ours = unigram()
-    (found,) = tokenise(ours, "grain 新 oil")
+    (found,) = tokenize(ours, "grain 新 oil")
 
     assert names(ours, found).count("<unk>") == 1
 
@@ -154,16 +154,16 @@ def test_empty_text_is_its_special_tokens(tokenizer: Tokenizer) -> None:
     """A text of nothing still makes a row that the model can run."""
     ours = copy_of(tokenizer)
 
-    assert [names(ours, text) for text in tokenise(ours, "")] == [["[CLS]", "[SEP]"]]
+    assert [names(ours, text) for text in tokenize(ours, "")] == [["[CLS]", "[SEP]"]]
 
 
 def test_ids_do_not_depend_on_neighbours(tokenizer: Tokenizer) -> None:
     """Many texts at once give, in order, what each gives alone."""
     ours = copy_of(tokenizer)
     many = [f"grain {number} " * (number % 9) for number in range(TEXTS_PER_CALL + 30)]
-    together = tokenise(ours, *many, max_tokens=12)
+    together = tokenize(ours, *many, max_tokens=12)
 
-    alone = [tokenise(ours, text, max_tokens=12)[0] for text in many]
+    alone = [tokenize(ours, text, max_tokens=12)[0] for text in many]
     assert [text.ids.tolist() for text in together] == [text.ids.tolist() for text in alone]
 
 
@@ -174,8 +174,8 @@ def test_settings_stored_in_the_tokenizer_are_put_aside(tokenizer: Tokenizer) ->
     stored.enable_padding(length=50)
     reopened = Tokenizer.from_str(stored.to_str())
 
-    (found,) = tokenise(reopened, "The harbour and the grain of the port")
-    (plain,) = tokenise(copy_of(tokenizer), "The harbour and the grain of the port")
+    (found,) = tokenize(reopened, "The harbour and the grain of the port")
+    (plain,) = tokenize(copy_of(tokenizer), "The harbour and the grain of the port")
     assert found.ids.tolist() == plain.ids.tolist()
 
 

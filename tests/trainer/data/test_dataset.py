@@ -1,4 +1,4 @@
-"""What reading, splitting and tokenising a task's data promises."""
+"""What reading, splitting and tokenizing a task's data promises."""
 
 from __future__ import annotations
 

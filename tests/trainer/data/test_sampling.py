@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.arrays import BoolArray
 from schemas.config import Sampling
-from schemas.tasks.task import BoolArray
 from tests.strategies import STEADY
 from trainer.data.sampling import (
     class_aware_counts,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from schemas.config import TrainConfig
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from tests.strategies import STEADY
 from tests.tiny import make_encoder
 from trainer.evaluation.held_out import to_batch
@@ -79,7 +79,7 @@ def test_padding_does_not_change_logits(model: MultiTaskModel) -> None:
     """A row alone and the same row padded among longer ones have the same logits."""
     rng = np.random.default_rng(0)
     texts = [
-        TokenisedText(rng.integers(5, 700, size=size).astype(np.int32), False)
+        TokenizedText(rng.integers(5, 700, size=size).astype(np.int32), False)
         for size in (3, 17, 40)
     ]
     with torch.inference_mode():
@@ -95,7 +95,7 @@ def test_batch_is_filled_to_one_of_few_lengths() -> None:
     """Ids are filled with the pad id up to one of few lengths, and the mask tells which are real,
     both int64.
     """
-    texts = [TokenisedText(np.array(ids, np.int32), False) for ids in ([2, 3], [2, 9, 9, 3])]
+    texts = [TokenizedText(np.array(ids, np.int32), False) for ids in ([2, 3], [2, 9, 9, 3])]
 
     input_ids, attention_mask = to_batch(texts, 7, CPU, max_tokens=6)
 

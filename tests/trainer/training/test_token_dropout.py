@@ -7,7 +7,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
 from schemas.text.model_text import MARKERS
-from schemas.text.tokens import TokenisedText
+from schemas.text.tokens import TokenizedText
 from trainer.training.token_dropout import TokenDropout
 
 WORDS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "bank", "rate", "wheat")
@@ -21,8 +21,8 @@ def make_tokenizer(words: tuple[str, ...] = WORDS) -> Tokenizer:
     return tokenizer
 
 
-def text(ids: list[int]) -> TokenisedText:
-    return TokenisedText(np.array(ids, dtype=np.int32), truncated=False)
+def text(ids: list[int]) -> TokenizedText:
+    return TokenizedText(np.array(ids, dtype=np.int32), truncated=False)
 
 
 def test_hides_about_the_share_and_changes_nothing_else() -> None:
