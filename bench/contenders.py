@@ -11,7 +11,6 @@ from typing import Self
 
 import click
 
-from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.variants import DeviceKind
 
 
@@ -58,21 +57,3 @@ class Contender:
         if not line:
             raise click.ClickException(f"{self.way} ended with {self._process.wait()}")
         return line
-
-
-def peer_model(facts: ArtefactMetadata, folder: Path) -> Path:
-    """The same encoder with a classification head of transformers; its weights do not matter."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    from trainer.model.encoders import locate
-
-    source = locate(facts.encoder.source)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        source,
-        num_labels=len(facts.labels),
-        problem_type="multi_label_classification",
-        trust_remote_code=False,
-    )
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
-    return folder

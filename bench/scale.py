@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict
 from batch.engines import usable_engines
 from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
-from bench.corpora import long_corpus, short_corpus, tiny_bundle
-from bench.widened import widened_bundle
+from bench.bundles import TINY, random_bundle, widened_bundle
+from bench.corpora import long_corpus, short_corpus
 from schemas.markdown import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -110,12 +110,12 @@ def main(bundle: Path, task: str, rows: int, results: Path, page: Path) -> None:
     rng = np.random.default_rng(0)
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        tiny = tiny_bundle(work / "tiny")
+        tiny = random_bundle(bundle, task, work / "tiny", config=TINY)
         flat = []
         for count in (rows // 100, rows // 10, rows):
             path = work / f"{count}.parquet"
             short_corpus(count, rng).write_parquet(path, row_group_size=100_000)
-            flat.append(score(path, tiny, "narrative", work / f"scored-{count}").of(count))
+            flat.append(score(path, tiny, task, work / f"scored-{count}").of(count))
             click.echo(f"tiny encoder: {flat[-1]}")
         long_path, few = work / "long.parquet", work / "few.parquet"
         articles = long_corpus(LONG_ARTICLES, rng)

@@ -21,12 +21,13 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.precision import precision_problem
 from batch.scoring.scorer import load_tokenizer
+from bench.bundles import widened_bundle
 from bench.contender import MAX_TOKENS
-from bench.contenders import Contender, Corpus, peer_model
+from bench.contenders import Contender, Corpus
 from bench.corpora import long_corpus, news_corpus
 from bench.machine import Machine, forward_mflops
+from bench.peers import peer_model
 from bench.throughput_page import Results, Variant, write_page
-from bench.widened import widened_bundle
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata

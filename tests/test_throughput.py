@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
 from matplotlib import image
 from transformers import AutoModelForSequenceClassification
 
 from batch.engines.graph_file import GraphFile
+from bench.bundles import TINY, random_bundle, widened_bundle
 from bench.contenders import Contender, Corpus
-from bench.corpora import long_corpus, news_corpus
+from bench.corpora import long_corpus, news_corpus, short_corpus
 from bench.machine import Machine
 from bench.throughput_page import Results, Variant, write_page
-from bench.widened import widened_bundle
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import VariantCost
@@ -115,3 +117,20 @@ def test_widened_bundle_is_the_same_but_for_its_length(bundle: Path, tmp_path: P
     )
 
     assert after == before.model_copy(update={"max_tokens": 100})
+
+
+def test_random_bundle_scores_with_an_untrained_encoder(
+    bundle: Path, batch_classify: Callable[..., Result], tmp_path: Path
+) -> None:
+    """It is a complete bundle with the labels of the bundle that it was made from."""
+    made = random_bundle(bundle, "narrative", tmp_path / "tiny", config=TINY)
+    Bundle.open(made).check_all()
+    short_corpus(20, np.random.default_rng(0)).write_parquet(tmp_path / "short.parquet")
+    result = batch_classify(tmp_path / "short.parquet", bundle=made, output=tmp_path / "scored")
+    before, after = (
+        metadata_of(GraphFile.of_path(one / "narrative.onnx"), "narrative")
+        for one in (bundle, made)
+    )
+
+    assert result.exit_code == 0, result.output
+    assert after == before

@@ -23,14 +23,15 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.cores import allowed_cores
 from batch.machine.device import choose_device, cuda_problem, gpu_model
 from batch.scoring.scorer import load_tokenizer, open_scorer
+from bench.bundles import BASE, random_bundle, widened_bundle
 from bench.contender import MAX_TOKENS
 from bench.contenders import Corpus
-from bench.contenders import peer_model as make_peer
 from bench.gpu import checks, kernels, speed
 from bench.gpu.page import PAGE, write_page
 from bench.gpu.steps import Facts, Steps
+from bench.peers import peer_model as make_peer
+from bench.peers import random_peer
 from bench.texts import corpus_table
-from bench.widened import widened_bundle
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind, Precision
@@ -219,10 +220,8 @@ def whole(
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def larger(bundle: Path, task: str, output: Path) -> None:
     """Make OUTPUT/bundle and OUTPUT/peer: the size of BERT-base, with random weights."""
-    from bench.gpu.larger import larger_bundle, larger_peer
-
-    larger_bundle(bundle, task, output / "bundle")
-    larger_peer(bundle, output / "peer")
+    random_bundle(bundle, task, output / "bundle", config=BASE, precisions=("fp16", "fp32"))
+    random_peer(bundle, output / "peer", config=BASE)
 
 
 @main.command("page")
