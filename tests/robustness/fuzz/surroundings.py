@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from bench.processes import OTHER_PROCESSOR, STREAMS
+from tests.robustness.processes import OTHER_PROCESSOR, STREAMS
 
 FOLDERS = (
     *("a", "b", "dt=2026-01-01", "_late=1", "k=%00%FF", "news-desk=a b"),
@@ -29,7 +29,7 @@ TABLES = (
 class Surroundings:
     """A real process for a case.
 
-    streams: key of `bench.processes.STREAMS`, or None for files. signal_number: sent `delay_s`
+    streams: key of `processes.STREAMS`, or None for files. signal_number: sent `delay_s`
     after the process began to listen.
     """
 

@@ -14,9 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.fuzz import IN_ENGINE, LIMIT_S, UNVOUCHED, lay_ground, outcomes, summary
-from bench.fuzz_case import Bench, Command, Outcome, batch_classify
-from bench.fuzz_kinds import KINDS, TURNS, Ground, make_case
+from tests.robustness.fuzz.__main__ import (
+    IN_ENGINE,
+    LIMIT_S,
+    UNVOUCHED,
+    lay_ground,
+    outcomes,
+    summary,
+)
+from tests.robustness.fuzz.case import Bench, Command, Outcome, batch_classify
+from tests.robustness.fuzz.kinds import KINDS, TURNS, Ground, make_case
 
 CASES = 2 * len(TURNS)
 

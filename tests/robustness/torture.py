@@ -26,8 +26,15 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 
-from bench.corpora import short_corpus, tiny_bundle
-from bench.processes import COMMAND, OTHER_PROCESSOR, STREAMS, start, wait_until_it_listens
+from bench.corpora import short_corpus
+from tests.robustness.inputs import tiny_bundle
+from tests.robustness.processes import (
+    COMMAND,
+    OTHER_PROCESSOR,
+    STREAMS,
+    start,
+    wait_until_it_listens,
+)
 
 KILLS_A_ROUND = 10
 PROMISED_S = 2.0

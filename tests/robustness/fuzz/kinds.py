@@ -12,14 +12,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.fuzz_surroundings import (
-    Surroundings,
-    Tree,
-    broken_streams,
-    other_processor,
-    random_signal,
-)
-from bench.mutations import (
+from tests.robustness.fuzz.mutations import (
     damage,
     damage_folder,
     damage_graph,
@@ -28,7 +21,14 @@ from bench.mutations import (
     parquet_windows,
     vouch,
 )
-from bench.odd_tables import with_odd_columns, with_odd_values
+from tests.robustness.fuzz.odd_tables import with_odd_columns, with_odd_values
+from tests.robustness.fuzz.surroundings import (
+    Surroundings,
+    Tree,
+    broken_streams,
+    other_processor,
+    random_signal,
+)
 
 ANY_EXIT = frozenset(range(6))
 TASKS = ("narrative", "entity_framing")
