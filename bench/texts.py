@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+from bench.paths import SAMPLES
 
 Lengths = npt.NDArray[np.int64]
 """(rows,) int64, words of each text."""

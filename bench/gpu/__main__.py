@@ -24,13 +24,14 @@ from batch.machine.cores import allowed_cores
 from batch.machine.device import choose_device, cuda_problem, gpu_model
 from batch.scoring.scorer import load_tokenizer, open_scorer
 from bench.bundles import BASE, random_bundle, widened_bundle
-from bench.contender import MAX_TOKENS
-from bench.contenders import Corpus
 from bench.gpu import checks, kernels, speed
 from bench.gpu.page import PAGE, write_page
 from bench.gpu.steps import Facts, Steps
+from bench.paths import RESULTS
 from bench.peers import peer_model as make_peer
 from bench.peers import random_peer
+from bench.scoring.backend import MAX_TOKENS
+from bench.scoring.backend_process import Corpus
 from bench.texts import corpus_table
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
@@ -38,7 +39,7 @@ from schemas.bundle.variants import DeviceKind, Precision
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TextTokenizer
 
-RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
+RESULTS_FILE = RESULTS / "gpu.json"
 PACKAGES = ("onnxruntime-gpu", "torch", "transformers", "sentence-transformers", "tokenizers")
 ROWS = {"news": 16_384, "long": 8_192}
 PEER_ROWS = 2_048
@@ -48,7 +49,7 @@ shared_options = (
     click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True),
     click.option("--task", default="topics", show_default=True),
     click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/bench-gpu")),
-    click.option("--results", type=click.Path(path_type=Path), default=RESULTS),
+    click.option("--results", type=click.Path(path_type=Path), default=RESULTS_FILE),
     click.option(
         "--device",
         type=click.Choice(["cuda", "cpu"]),
@@ -225,7 +226,7 @@ def larger(bundle: Path, task: str, output: Path) -> None:
 
 
 @main.command("page")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS_FILE)
 @click.option("--page", "path", type=click.Path(path_type=Path), default=PAGE)
 def write(results: Path, path: Path) -> None:
     """Write docs/benchmarks/gpu.md."""

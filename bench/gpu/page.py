@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.gpu.steps import read_steps
+from bench.paths import PAGES
 from schemas.markdown import Markdown, markdown_table
 
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "gpu.md"
+PAGE = PAGES / "gpu.md"
 
 Steps = Mapping[str, Mapping[str, object]]
 

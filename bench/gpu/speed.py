@@ -14,8 +14,8 @@ from statistics import mean, median
 
 import pyarrow.parquet as pq
 
-from bench.contenders import Contender, Corpus
 from bench.gpu.steps import Facts
+from bench.scoring.backend_process import Contender, Corpus
 from schemas.bundle.variants import DeviceKind
 
 PEERS = ("pipeline", "sentence-transformers")

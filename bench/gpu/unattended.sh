@@ -22,7 +22,7 @@ step() { # step SECONDS NAME COMMAND...: at most that long; its last lines are s
 }
 gpu() { step "$1" "$2" $python -m bench.gpu "${@:3}" --work "$work/bench" --results "$results"; }
 reuters() { # reuters SEED
-  step 150 "train-$1" $python -c 'from trainer.cli import main; main()' bench/reuters.toml --output "$work/checkpoint-$1" \
+  step 150 "train-$1" $python -c 'from trainer.cli import main; main()' bench/training/reuters.toml --output "$work/checkpoint-$1" \
     --set encoder.source="$encoder" --set tasks.topics.data.0.path="$sgml" --set seed="$1"
 }
 publish() { # publish SEED

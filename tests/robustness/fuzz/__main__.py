@@ -29,10 +29,11 @@ from pathlib import Path
 import click
 
 from batch.cli_types import Duration
+from bench.paths import RESULTS
 from tests.robustness.fuzz.case import Bench, Outcome, work
 from tests.robustness.fuzz.kinds import KINDS, Ground, kind_of, run_words
 
-RESULTS = Path(__file__).parents[3] / "bench" / "results" / "fuzz.json"
+RESULTS_FILE = RESULTS / "fuzz.json"
 LIMIT_S = 60.0
 """Seconds that a case may take; an ordinary one takes a fifth of one."""
 UNVOUCHED = ("bundle bytes", "bundle graph")
@@ -263,7 +264,7 @@ def _run_all(bench: Bench, numbers: Sequence[int], jobs: int, budget_s: float) -
     help="Folder for what cases start from, remade but for --only, and for cases with findings.",
 )
 @click.option(
-    "--results", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS, hidden=True
+    "--results", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS_FILE, hidden=True
 )
 def main(
     cases: int,

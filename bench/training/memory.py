@@ -1,6 +1,6 @@
 """Memory of a training run, second by second: how much it takes, and whether it grows.
 
-    python -m bench.training_memory bench/reuters.toml --set train.epochs=1 --seconds 600
+    python -m bench.training.memory bench/training/reuters.toml --set train.epochs=1 --seconds 600
 
 Starts `train-classifier` in a process of its own, stops it after that time, and prints the resident
 memory of each tenth of the run and the peak.

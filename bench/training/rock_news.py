@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from bench.paths import PAGES, RESULTS
 from schemas.markdown import markdown_table, score_text
 from trainer.crossval import CrossValidation, CrossValidationFiles
 from trainer.crossval.page import (
@@ -26,10 +27,9 @@ from trainer.crossval.page import (
 from trainer.crossval.results import TaskResult
 from trainer.evaluation.scores import FrequencyBands
 
-ROOT = Path(__file__).parents[1]
 CONFIG = Path(__file__).with_name("rock_news.toml")
-RESULTS = Path(__file__).parent / "results" / "rock-news.json"
-PAGE = ROOT / "docs" / "benchmarks" / "rock-news.md"
+RESULTS_FILE = RESULTS / "rock-news.json"
+PAGE = PAGES / "rock-news.md"
 CURVES = PAGE.with_name("rock-news-curves.png")
 
 PUBLISHED: list[tuple[str, str, float, float]] = [
@@ -46,8 +46,9 @@ PUBLISHED: list[tuple[str, str, float, float]] = [
 
 INTRO = """# Rock news headlines, cross-validated
 
-What `make rock-news` does: cross-validate [bench/rock_news.toml](../../bench/rock_news.toml) on the
-{rows} headlines of the public sample, and make this page of the results, whose numbers are in
+What `make rock-news` does: cross-validate
+[bench/training/rock_news.toml](../../bench/training/rock_news.toml) on the {rows} headlines of the
+public sample, and make this page of the results, whose numbers are in
 [bench/results/rock-news.json](../../bench/results/rock-news.json).
 
 {facts}
@@ -84,7 +85,7 @@ def main(results: Path) -> None:
     files = CrossValidationFiles(results)
     found = CrossValidation.model_validate_json(files.results.read_text(encoding="utf-8"))
     (task,) = found.tasks.values()
-    RESULTS.write_text(json.dumps(_numbers(found, task), indent=1) + "\n", encoding="utf-8")
+    RESULTS_FILE.write_text(json.dumps(_numbers(found, task), indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(files.curves, CURVES)
     PAGE.write_text(_page(found, task), encoding="utf-8")
     click.echo(PAGE.read_text(encoding="utf-8"))

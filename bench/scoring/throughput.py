@@ -22,12 +22,13 @@ from batch.machine.device import choose_device
 from batch.scoring.precision import precision_problem
 from batch.scoring.scorer import load_tokenizer
 from bench.bundles import widened_bundle
-from bench.contender import MAX_TOKENS
-from bench.contenders import Contender, Corpus
 from bench.corpora import long_corpus, news_corpus
-from bench.machine import Machine, forward_mflops
+from bench.paths import PAGES, RESULTS
 from bench.peers import peer_model
-from bench.throughput_page import Results, Variant, write_page
+from bench.scoring.backend import MAX_TOKENS
+from bench.scoring.backend_process import Contender, Corpus
+from bench.scoring.machine import Machine, forward_mflops
+from bench.scoring.throughput_page import Results, Variant, write_page
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata
@@ -52,12 +53,8 @@ WARM_UP_TEXTS = 256
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--texts", default=4096, show_default=True, help="News texts; half as many long.")
 @click.option("--peer-texts", default=384, show_default=True, help="Of them, for the slow peers.")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("bench/results/throughput.json")
-)
-@click.option(
-    "--page", type=click.Path(path_type=Path), default=Path("docs/benchmarks/throughput.md")
-)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS / "throughput.json")
+@click.option("--page", type=click.Path(path_type=Path), default=PAGES / "throughput.md")
 def main(
     bundle: Path, task: str, rounds: int, texts: int, peer_texts: int, results: Path, page: Path
 ) -> None:

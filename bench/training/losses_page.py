@@ -1,4 +1,4 @@
-"""The rows of `bench.losses`, and the page and picture made of them."""
+"""The rows of `bench.training.losses`, and the page and picture made of them."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ def _key(row: Row) -> tuple[str, str, int, str]:
 HEADINGS: dict[Schedule, tuple[str, str]] = {
     "recipe": (
         "The recipe",
-        "[bench/reuters.toml](../../bench/reuters.toml) as it is: what `make reuters` trains.",
+        "[bench/training/reuters.toml](../../bench/training/reuters.toml) as it is: what "
+        "`make reuters` trains.",
     ),
     "deferred": (
         "Every loss after one warm-up",

@@ -19,7 +19,7 @@ from batch.engines import usable_engines
 from batch.engines.openvino import import_openvino
 from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
-from bench.speed import ROUNDS, SIDE, measure_peak
+from bench.flops import ROUNDS, SIDE, measure_peak
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.variants import Precision
 from trainer.model.encoders import load_encoder

@@ -1,5 +1,5 @@
 """One backend that scores texts, in a process of its own:
-`python -m bench.contender BACKEND MODEL TASK [DEVICE]`.
+`python -m bench.scoring.backend BACKEND MODEL TASK [DEVICE]`.
 
 BACKEND is `pipeline`, `torch-sorted` or `sentence-transformers`, MODEL then being a folder of
 transformers, or a precision of the bundle MODEL. DEVICE is `cpu` (the default) or `cuda`, where the

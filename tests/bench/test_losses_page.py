@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from bench.losses_page import Machine, Results, Row, Schedule, write_page
+from bench.training.losses_page import Machine, Results, Row, Schedule, write_page
 
 
 def row(loss: str, *, schedule: Schedule = "deferred", seed: int = 1, recipe: str = "a") -> Row:

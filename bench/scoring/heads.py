@@ -23,6 +23,7 @@ from batch.scoring.precision import precision_problem
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
 from bench.corpora import long_corpus
+from bench.paths import PAGES, RESULTS
 from exporter.graph.trace import trace_graph
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
@@ -40,8 +41,8 @@ MOST = {1: 1.0, 2: 1.05, 3: 1.1}
 """Seconds that a pass over so many tasks may take, over those of the first alone."""
 
 
-RESULTS = Path(__file__).parent / "results" / "heads.json"
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "heads.md"
+RESULTS_FILE = RESULTS / "heads.json"
+PAGE = PAGES / "heads.md"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
@@ -49,7 +50,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 @click.option("--texts", "count", default=256, show_default=True, help="Articles of a pass.")
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--threads", default=0, show_default=True, help="0 uses every core.")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS_FILE)
 @click.option("--page", type=click.Path(path_type=Path), default=PAGE)
 def main(count: int, rounds: int, threads: int, results: Path, page: Path) -> None:
     """Measure and write down."""

@@ -1,4 +1,4 @@
-"""Processes of `bench.contender` that take turns on the same texts."""
+"""Processes of `bench.scoring.backend` that take turns on the same texts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Corpus:
 
 
 class Contender:
-    """A process of `bench.contender` that waits for texts."""
+    """A process of `bench.scoring.backend` that waits for texts."""
 
     def __init__(self, way: str, model: Path, task: str, *, device: DeviceKind = "cpu") -> None:
         self.way = way
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.contender", way, str(model), task, device],
+            [sys.executable, "-m", "bench.scoring.backend", way, str(model), task, device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from batch.machine.device import cuda_problem
 from bench.gpu import kernels, page, speed
-from bench.gpu.__main__ import RESULTS, main
+from bench.gpu.__main__ import RESULTS_FILE, main
 from bench.gpu.steps import Steps, read_steps
 
 SCRIPT = Path(page.__file__).with_name("unattended.sh")
@@ -63,8 +63,8 @@ def test_the_page_is_the_one_of_the_results() -> None:
     """What was not measured is named at its beginning."""
     text = page.PAGE.read_text(encoding="utf-8")
 
-    assert text == page.render(read_steps(RESULTS))
-    assert ("**Not measured yet**" in text) == bool(page.EXPECTED.keys() - read_steps(RESULTS))
+    assert text == page.render(read_steps(RESULTS_FILE))
+    assert ("**Not measured yet**" in text) == bool(page.EXPECTED.keys() - read_steps(RESULTS_FILE))
 
 
 def test_busy_time_counts_overlaps_once() -> None:

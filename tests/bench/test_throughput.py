@@ -15,10 +15,10 @@ from transformers import AutoModelForSequenceClassification
 
 from batch.engines.graph_file import GraphFile
 from bench.bundles import TINY, random_bundle, widened_bundle
-from bench.contenders import Contender, Corpus
 from bench.corpora import long_corpus, news_corpus, short_corpus
-from bench.machine import Machine
-from bench.throughput_page import Results, Variant, write_page
+from bench.scoring.backend_process import Contender, Corpus
+from bench.scoring.machine import Machine
+from bench.scoring.throughput_page import Results, Variant, write_page
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import VariantCost

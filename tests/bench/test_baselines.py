@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from bench.baselines import BaselineName, fit
+from bench.training.baselines import BaselineName, fit
 from schemas.arrays import BoolArray
 from schemas.decision.decide import decide
 from schemas.decision.metrics import Hits

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from bench.baselines import BaselineName, FittedBaseline, fit
-from bench.losses_page import Machine, Results, Row, Schedule, write_page
-from bench.reuters import CONFIG, topics
-from bench.speed import measure_peak, training_mflops_a_token
+from bench.flops import measure_peak, training_mflops_a_token
+from bench.paths import PAGES, RESULTS
+from bench.training.baselines import BaselineName, FittedBaseline, fit
+from bench.training.losses_page import Machine, Results, Row, Schedule, write_page
+from bench.training.reuters import CONFIG, topics
 from schemas.arrays import BoolArray, Float32Array
 from schemas.config import TrainingRun, load_config
 from schemas.decision.decide import Calibration, calibrate, decide
@@ -366,10 +367,8 @@ def _machine(config: TrainingRun) -> Machine:
 @click.command(help=__doc__)
 @click.argument("sgml", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/bench-losses"))
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("bench/results/reuters.json")
-)
-@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/benchmarks/reuters.md"))
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS / "reuters.json")
+@click.option("--page", type=click.Path(path_type=Path), default=PAGES / "reuters.md")
 @click.option("--budget", help="Start no further run after this long, as in 90m.")
 @click.option("--fast", is_flag=True, help="A spot check: few losses, one epoch of 32 tokens.")
 def main(sgml: Path, work: Path, results: Path, page: Path, budget: str | None, fast: bool) -> None:

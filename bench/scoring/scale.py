@@ -27,10 +27,11 @@ from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
 from bench.bundles import TINY, random_bundle, widened_bundle
 from bench.corpora import long_corpus, short_corpus
+from bench.paths import PAGES, RESULTS
 from schemas.markdown import markdown_table
 
-RESULTS = Path(__file__).parent / "results" / "scale.json"
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "scale.md"
+RESULTS_FILE = RESULTS / "scale.json"
+PAGE = PAGES / "scale.md"
 MAX_TOKENS = 512
 """Tokens read of an article: the most that the default encoder can take."""
 LONG_ARTICLES = 1024
@@ -103,7 +104,7 @@ def score(corpus: Path, bundle: Path, task: str, output: Path) -> Measured:
 )
 @click.option("--task", default="narrative", show_default=True)
 @click.option("--rows", default=1_000_000, show_default=True, help="Rows of the largest corpus.")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS_FILE)
 @click.option("--page", type=click.Path(path_type=Path), default=PAGE)
 def main(bundle: Path, task: str, rows: int, results: Path, page: Path) -> None:
     """Measure and write down."""

@@ -1,4 +1,4 @@
-"""The figures of `bench.throughput`, and the page and picture made of them."""
+"""The figures of `bench.scoring.throughput`, and the page and picture made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.machine import Machine
+from bench.scoring.machine import Machine
 from schemas.bundle.metadata import VariantCost
 from schemas.markdown import markdown_table
 
