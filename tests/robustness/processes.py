@@ -1,6 +1,4 @@
-"""Real processes of `batch-classify` in bad surroundings: signals, and streams that do not take
-anything.
-"""
+"""Processes of `batch-classify` under bad conditions: signals, unwritable output streams."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ STREAMS = {
     "closed": "exec {command} >&- 2>&-",
     "without a reader": "{command} 2>&1 | true; exit ${{PIPESTATUS[0]}}",
 }
-"""What becomes of both standard streams, as bash spells it."""
+"""Bash commands that run `{command}` with both output streams unwritable."""
 
 OTHER_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""Environment that stands in for another processor."""
+"""Environment variables that simulate another processor."""
 
 
-def start(
+def start_process(
     command: Sequence[str],
     *,
     streams: str | None = None,
@@ -33,18 +31,18 @@ def start(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a command; with `streams`, a key of STREAMS, nothing that it says arrives."""
-    words = list(command)
+    """Start a command, with unwritable output streams if `streams` is a key of STREAMS."""
+    arguments = list(command)
     if streams is not None:
-        quoted = " ".join(f"'{word}'" for word in command)
-        words = ["bash", "-c", STREAMS[streams].format(command=quoted)]
+        quoted = " ".join(f"'{argument}'" for argument in command)
+        arguments = ["bash", "-c", STREAMS[streams].format(command=quoted)]
     return subprocess.Popen(
-        words, env={**os.environ, **(environment or {})}, stdout=stdout, stderr=stderr
+        arguments, env={**os.environ, **(environment or {})}, stdout=stdout, stderr=stderr
     )
 
 
-def wait_until_it_listens(process: subprocess.Popen[bytes]) -> None:
-    """Wait until SIGTERM is caught: before that the interpreter itself is starting."""
+def wait_for_signal_handler(process: subprocess.Popen[bytes]) -> None:
+    """Wait until SIGTERM is handled: before that, the interpreter is still starting."""
     bit = 1 << (signal.SIGTERM - 1)
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:

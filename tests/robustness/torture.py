@@ -1,11 +1,11 @@
-"""Stop `batch-classify` at random moments, disturb it, resume, and compare every byte.
+"""Interrupt and disturb `batch-classify` at random moments, resume it, and compare every byte.
 
-Each round scores a corpus of several files, whole or in two shards that are merged. Up to ten times
-a round the command is stopped: by SIGKILL, or by SIGTERM or SIGINT, from its first moment on; those
-two must end it within two seconds with exit code 4. Between two attempts others try the same
-folder: with the inputs in another order, on another processor (`ONEDNN_MAX_CPU_ISA` stands in for
-one), and with output streams that are full, closed or broken. In the end the folder must be byte
-for byte that of an uninterrupted run; `timings` in run.json is the one part that may differ.
+Each round scores a corpus of several files, whole or in two shards that are then merged. The
+command is interrupted up to ten times a round, by SIGKILL, SIGTERM or SIGINT, from its start on;
+after SIGTERM and SIGINT it must exit with code 4 within two seconds. Between two attempts, other
+runs use the same output folder: with reordered inputs, on another processor (simulated by
+`ONEDNN_MAX_CPU_ISA`), and with full, closed or broken output streams. At the end, the folder must
+be identical to that of an uninterrupted run, except for `timings` in run.json.
 """
 
 from __future__ import annotations
@@ -25,53 +25,60 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
+import pyarrow.parquet as pq
 
-from bench.corpora import short_corpus
-from tests.robustness.inputs import tiny_bundle
+from bench.texts import corpus_table
+from tests.robustness.bundles import tiny_bundle
 from tests.robustness.processes import (
     COMMAND,
     OTHER_PROCESSOR,
     STREAMS,
-    start,
-    wait_until_it_listens,
+    start_process,
+    wait_for_signal_handler,
 )
 
-KILLS_A_ROUND = 10
-PROMISED_S = 2.0
+MAX_KILLS_PER_ROUND = 10
+SIGNAL_TIMEOUT_S = 2.0
+"""Allowed seconds from SIGTERM or SIGINT to the exit."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TASK = "narrative"
 
 
 @dataclass
-class Tally:
-    """Counts over all rounds. slowest_s: longest time from SIGTERM or SIGINT to the end."""
+class Statistics:
+    """Counts over all rounds. slowest_exit_s: longest time from SIGTERM or SIGINT to the exit."""
 
     kills: int = 0
-    hits: Counter[str] = field(default_factory=Counter)
-    slowest_s: float = 0.0
+    events: Counter[str] = field(default_factory=Counter)
+    slowest_exit_s: float = 0.0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in sorted(self.events.items()))
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What every round shares. whole_s: time of an uninterrupted run."""
+class Setup:
+    """Settings that all rounds share. run_s: duration of an uninterrupted run."""
 
     files: tuple[Path, ...]
     options: tuple[str, ...]
-    whole_s: float
-    chance: random.Random
-    tally: Tally
+    max_kills: int
+    run_s: float
+    rng: random.Random
+    statistics: Statistics
 
-    def command(self, output: Path, *more: str) -> list[str]:
+    def command(self, output: Path, *options: str) -> list[str]:
         """The command of a round."""
-        return [COMMAND, *map(str, self.files), *self.options, *more, "--output", str(output)]
+        return [COMMAND, *map(str, self.files), *self.options, *options, "--output", str(output)]
 
-    def reordered(self, output: Path, *more: str) -> list[str]:
-        """The same with the inputs in another order."""
+    def reordered(self, output: Path, *options: str) -> list[str]:
+        """The same command with its inputs in reverse order."""
         files = map(str, reversed(self.files))
-        return [COMMAND, *files, *self.options, *more, "--output", str(output)]
+        return [COMMAND, *files, *self.options, *options, "--output", str(output)]
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """Hash of every file of an output folder, `timings` of run.json left out."""
+def output_hashes(folder: Path) -> dict[str, str]:
+    """Hash of every file of an output folder, without `timings` in run.json."""
     hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -85,144 +92,149 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @click.command(help=__doc__)
-@click.option("--kills", default=200, show_default=True, help="Kills and signals in all.")
+@click.option("--kills", default=200, show_default=True, help="Total number of signals.")
 @click.option("--rows", default=4_500, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--minutes", default=30.0, show_default=True, help="Begin no round after so long.")
+@click.option("--minutes", default=30.0, show_default=True, help="Start no round after this time.")
 def main(kills: int, rows: int, seed: int, minutes: float) -> None:
-    """Torture until all kills are spent."""
-    ends = time.monotonic() + 60 * minutes
+    """Run rounds until all signals have been sent."""
+    deadline = time.monotonic() + 60 * minutes
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        setting = _prepare(work, rows, seed)
-        expected = contents(work / "whole")
-        rounds, tally = 0, setting.tally
-        while tally.kills < kills and time.monotonic() < ends:
+        setup = _prepare(work, rows, seed, kills)
+        expected = output_hashes(work / "uninterrupted")
+        rounds, statistics = 0, setup.statistics
+        while statistics.kills < kills and time.monotonic() < deadline:
             rounds += 1
-            before = tally.kills
+            kills_before = statistics.kills
             output = work / f"round-{rounds}"
-            if setting.chance.random() < 0.3:
-                _sharded_round(setting, output, kills)
+            if setup.rng.random() < 0.3:
+                _run_sharded_round(setup, output)
             else:
-                _attack(setting, setting.command(output), output, kills)
-            _compare(contents(output), expected, rounds)
+                _run_interrupted(setup, setup.command(output), output)
+            _compare(output_hashes(output), expected, rounds)
             click.echo(
-                f"round {rounds}: stopped {tally.kills - before} times, byte for byte the same"
+                f"round {rounds}: {statistics.kills - kills_before} interruptions, identical output"
             )
-    shown = ", ".join(f"{count} {name}" for name, count in sorted(tally.hits.items()))
     click.echo(
-        f"{tally.kills} stops in {rounds} rounds ({shown}): every output folder is that of an "
-        f"uninterrupted run; a signal took {tally.slowest_s:.1f} s at most"
+        f"{statistics.kills} interruptions in {rounds} rounds ({statistics}): every output folder "
+        "is identical to that of an uninterrupted run; slowest exit after a signal: "
+        f"{statistics.slowest_exit_s:.1f} s"
     )
 
 
-def _prepare(work: Path, rows: int, seed: int) -> Setting:
-    """Make bundle and corpus, and score the whole once."""
+def _prepare(work: Path, rows: int, seed: int, max_kills: int) -> Setup:
+    """Make bundle and corpus, and score the corpus once without interruption."""
     bundle = tiny_bundle(work / "tiny")
     rng = np.random.default_rng(seed)
     files = tuple(work / f"{name}.parquet" for name in ("monday", "tuesday", "wednesday"))
     for path in files:
-        short_corpus(rows // len(files), rng).write_parquet(path)
-    scoring = ("--task", "narrative", "--bundle", str(bundle), "--device", "cpu")
-    options = (*scoring, "--chunk-rows", "250")
-    setting = Setting(files, options, 0.0, random.Random(seed), Tally())
-    clock = time.monotonic()
-    subprocess.run(setting.command(work / "whole"), check=True, capture_output=True)
-    whole_s = time.monotonic() - clock
-    click.echo(f"uninterrupted: {whole_s:.1f} s")
-    return Setting(files, options, whole_s, setting.chance, setting.tally)
+        pq.write_table(corpus_table("short", rows // len(files), rng), path)
+    options = ("--task", TASK, "--bundle", str(bundle), "--device", "cpu", "--chunk-rows", "250")
+    setup = Setup(files, options, max_kills, 0.0, random.Random(seed), Statistics())
+    started = time.monotonic()
+    subprocess.run(setup.command(work / "uninterrupted"), check=True, capture_output=True)
+    run_s = time.monotonic() - started
+    click.echo(f"uninterrupted run: {run_s:.1f} s")
+    return Setup(files, options, max_kills, run_s, setup.rng, setup.statistics)
 
 
-def _sharded_round(setting: Setting, output: Path, kills: int) -> None:
-    """Score two shards under attack, see that a swapped one is not merged, and merge them."""
+def _run_sharded_round(setup: Setup, output: Path) -> None:
+    """Score two shards with interruptions and merge them; a reordered shard must be refused."""
     shards = [output.with_name(f"{output.name}-shard-{number}") for number in (1, 2)]
     for number, shard in enumerate(shards, 1):
-        part = ("--shard", f"{number}/2")
-        _attack(setting, setting.command(shard, *part), shard, kills, shard=part)
-    swapped = output.with_name(f"{output.name}-swapped")
-    _expect(setting.reordered(swapped, "--shard", "2/2"), 0, "a shard of another order")
-    merged = output.with_name(f"{output.name}-wrong")
-    wrong = [COMMAND, "merge", str(shards[0]), str(swapped), "--output", str(merged)]
-    _expect(wrong, 1, "merging shards whose inputs stand in another order")
-    if merged.exists():
-        raise click.ClickException("shards of two orders were merged")
-    setting.tally.hits["swapped shards refused"] += 1
+        options = ("--shard", f"{number}/2")
+        _run_interrupted(setup, setup.command(shard, *options), shard, shard_options=options)
+    reordered = output.with_name(f"{output.name}-reordered")
+    _expect_exit(setup.reordered(reordered, "--shard", "2/2"), 0, "shard of reordered inputs")
+    wrong = output.with_name(f"{output.name}-wrong")
+    command = [COMMAND, "merge", str(shards[0]), str(reordered), "--output", str(wrong)]
+    _expect_exit(command, 1, "merge of shards with different input orders")
+    if wrong.exists():
+        raise click.ClickException("shards with different input orders were merged")
+    setup.statistics.events["reordered shards refused"] += 1
     merge = [COMMAND, "merge", *map(str, shards), "--output", str(output)]
-    _attack(setting, merge, output, kills, intruders=False)
+    _run_interrupted(setup, merge, output, conflicts=False)
 
 
-def _attack(
-    setting: Setting,
+def _run_interrupted(
+    setup: Setup,
     command: list[str],
     output: Path,
-    kills: int,
     *,
-    shard: tuple[str, ...] = (),
-    intruders: bool = True,
+    shard_options: tuple[str, ...] = (),
+    conflicts: bool = True,
 ) -> None:
-    """Run a command until it ends by itself, and disturb it meanwhile."""
+    """Repeat a command until it finishes, interrupting it and starting conflicting runs."""
     attempts = 0
     while True:
-        left = min(kills - setting.tally.kills, KILLS_A_ROUND - attempts)
-        if not _stopped(setting, command, attack=left > 0):
+        kills_left = min(setup.max_kills - setup.statistics.kills, MAX_KILLS_PER_ROUND - attempts)
+        if _run_once(setup, command, interrupt=kills_left > 0):
             return
         attempts += 1
-        if intruders and (output / ".narrascan" / "key.json").exists():
-            _intrude(setting, output, shard)
+        if conflicts and (output / ".narrascan" / "key.json").exists():
+            _run_conflicting(setup, output, shard_options)
 
 
-def _stopped(setting: Setting, command: list[str], *, attack: bool) -> bool:
-    """Run a command; True if it was stopped before its end. Raises if it ended wrongly."""
-    chance, tally = setting.chance, setting.tally
-    streams = chance.choice(list(STREAMS)) if chance.random() < 0.15 else None
-    process = start(command, streams=streams)
-    number = chance.choice(SIGNALS) if attack and streams is None else None
+def _run_once(setup: Setup, command: list[str], *, interrupt: bool) -> bool:
+    """Run a command; false if it was interrupted. Raises for a wrong exit code."""
+    rng, statistics = setup.rng, setup.statistics
+    streams = rng.choice(list(STREAMS)) if rng.random() < 0.15 else None
+    process = start_process(command, streams=streams)
+    number = rng.choice(SIGNALS) if interrupt and streams is None else None
     if number is None:
         code = process.wait()
         if code != 0:
-            raise click.ClickException(f"streams {streams or 'whole'}: ended with {code}")
+            raise click.ClickException(f"exit code {code} with streams {streams or 'writable'}")
         if streams is not None:
-            tally.hits[f"streams {streams}"] += 1
-        return False
-    early = chance.random() < 0.25
-    patience = chance.uniform(0.0, 0.4 if early else setting.whole_s * 0.7)
+            statistics.events[f"streams {streams}"] += 1
+        return True
+    early = rng.random() < 0.25
+    delay_s = rng.uniform(0.0, 0.4 if early else setup.run_s * 0.7)
     try:
-        wait_until_it_listens(process)
-        if process.wait(patience) != 0:
-            raise click.ClickException(f"ended with {process.returncode} before it was stopped")
-        return False
+        wait_for_signal_handler(process)
+        if process.wait(delay_s) != 0:
+            raise click.ClickException(f"exit code {process.returncode} without a signal")
+        return True
     except subprocess.TimeoutExpired:
-        process.send_signal(number)
+        return _interrupt(process, number, statistics)
+
+
+def _interrupt(
+    process: subprocess.Popen[bytes], number: signal.Signals, statistics: Statistics
+) -> bool:
+    """Send a signal and wait for the exit; true if the run had finished before."""
+    process.send_signal(number)
     started = time.monotonic()
     code = process.wait()
-    tally.kills += 1
-    tally.hits[number.name] += 1
+    statistics.kills += 1
+    statistics.events[number.name] += 1
     if number != signal.SIGKILL:
         seconds = time.monotonic() - started
-        tally.slowest_s = max(tally.slowest_s, seconds)
-        if code not in (0, 4) or seconds > PROMISED_S:
-            raise click.ClickException(f"{number.name}: ended with {code} after {seconds:.1f} s")
-    return code != 0
+        statistics.slowest_exit_s = max(statistics.slowest_exit_s, seconds)
+        if code not in (0, 4) or seconds > SIGNAL_TIMEOUT_S:
+            raise click.ClickException(f"{number.name}: exit code {code} after {seconds:.1f} s")
+    return code == 0
 
 
-def _intrude(setting: Setting, output: Path, shard: tuple[str, ...]) -> None:
-    """Let another run try the folder of one that was stopped: it is refused and changes nothing."""
-    intruder = setting.chance.choice(("order", "processor", None, None))
-    if intruder is None:
+def _run_conflicting(setup: Setup, output: Path, shard_options: tuple[str, ...]) -> None:
+    """Start another run in the folder of an interrupted one: refused without any change."""
+    difference = setup.rng.choice(("order", "processor", None, None))
+    if difference is None:
         return
-    before = contents(output / "predictions")
-    command = setting.command(output, *shard)
-    if intruder == "order":
-        command = setting.reordered(output, *shard)
-    environment = OTHER_PROCESSOR if intruder == "processor" else {}
-    _expect(command, 1, f"a run that differs in its {intruder}", environment)
-    if contents(output / "predictions") != before:
-        raise click.ClickException(f"a run that differs in its {intruder} changed parts")
-    setting.tally.hits[f"other {intruder} refused"] += 1
+    before = output_hashes(output / "predictions")
+    command = setup.command(output, *shard_options)
+    if difference == "order":
+        command = setup.reordered(output, *shard_options)
+    environment = OTHER_PROCESSOR if difference == "processor" else {}
+    _expect_exit(command, 1, f"run with another {difference}", environment)
+    if output_hashes(output / "predictions") != before:
+        raise click.ClickException(f"a run with another {difference} changed predictions")
+    setup.statistics.events[f"other {difference} refused"] += 1
 
 
-def _expect(
-    command: Sequence[str], code: int, what: str, environment: Mapping[str, str] | None = None
+def _expect_exit(
+    command: Sequence[str], code: int, name: str, environment: Mapping[str, str] | None = None
 ) -> None:
     run = subprocess.run(
         command,
@@ -232,7 +244,9 @@ def _expect(
         check=False,
     )
     if run.returncode != code:
-        raise click.ClickException(f"{what}: exit {run.returncode}, expected {code}\n{run.stderr}")
+        raise click.ClickException(
+            f"{name}: exit code {run.returncode}, expected {code}\n{run.stderr}"
+        )
 
 
 def _compare(hashes: Mapping[str, str], expected: Mapping[str, str], rounds: int) -> None:
@@ -240,7 +254,7 @@ def _compare(hashes: Mapping[str, str], expected: Mapping[str, str], rounds: int
         differing = sorted(
             name for name in {*hashes, *expected} if hashes.get(name) != expected.get(name)
         )
-        raise click.ClickException(f"round {rounds}: differs in {differing}")
+        raise click.ClickException(f"round {rounds}: output differs in {differing}")
 
 
 if __name__ == "__main__":
