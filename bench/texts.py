@@ -1,4 +1,4 @@
-"""Texts for benchmarks: words of the project's own samples, in lengths as they occur."""
+"""Synthetic corpora: words of the project's samples, with realistic lengths of texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from bench.paths import SAMPLES
 
 Lengths = npt.NDArray[np.int64]
-"""(rows,) int64, words of each text."""
+"""(rows,) int64, number of words of each text."""
 
 
 def short_lengths(rows: int, rng: np.random.Generator) -> Lengths:
@@ -38,18 +38,18 @@ LENGTHS: Mapping[str, Callable[[int, np.random.Generator], Lengths]] = {
 
 
 def corpus_table(name: str, rows: int, rng: np.random.Generator) -> pa.Table:
-    """Columns `article_id`, `text` and `domain`; hardly any two texts alike.
+    """Table with columns `article_id`, `text` and `domain`; nearly all texts differ.
 
-    name: of LENGTHS.
+    name: key of LENGTHS.
     """
-    words_a_row = LENGTHS[name](rows, rng)
-    sample = pq.read_table(SAMPLES / "train.parquet", columns=["text"])["text"].to_pylist()
-    words = np.array(" ".join(sample).split())
+    word_counts = LENGTHS[name](rows, rng)
+    sample_texts = pq.read_table(SAMPLES / "train.parquet", columns=["text"])["text"].to_pylist()
+    words = np.array(" ".join(sample_texts).split())
     starts = rng.integers(0, len(words), size=rows)
     steps = rng.integers(1, 50, size=rows)
     texts = [
         " ".join(words[(start + step * np.arange(count)) % len(words)])
-        for start, step, count in zip(starts, steps, words_a_row, strict=True)
+        for start, step, count in zip(starts, steps, word_counts, strict=True)
     ]
     domains = np.array(["UA", "CC"])[rng.integers(0, 2, size=rows)]
     return pa.table({"article_id": np.arange(rows), "text": texts, "domain": domains})

@@ -1,15 +1,13 @@
 """Checks and benchmarks on an NVIDIA GPU.
 
-Every verb adds its facts to one file of results, step by step, so that whatever was reached stays;
-`page` makes docs/benchmarks/gpu.md of it. `all` runs everything, the most telling first.
+Every command adds its results to one file, step by step, so that an interrupted run loses nothing
+that was measured; `page` writes docs/benchmarks/gpu.md from that file. bench/gpu/unattended.sh runs
+everything.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,13 +18,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from batch.engines.graph_file import GraphFile
-from batch.machine.cores import allowed_cores
-from batch.machine.device import choose_device, cuda_problem, gpu_model
-from batch.scoring.scorer import load_tokenizer, open_scorer
+from batch.machine.device import choose_device, cuda_problem
+from batch.scoring.scorer import open_scorer
 from bench.bundles import BASE, random_bundle, widened_bundle
 from bench.gpu import checks, kernels, speed
+from bench.gpu.machine import describe_machine
 from bench.gpu.page import PAGE, write_page
-from bench.gpu.steps import Facts, Steps
+from bench.gpu.steps import Steps
 from bench.paths import RESULTS
 from bench.peers import peer_model as make_peer
 from bench.peers import random_peer
@@ -36,11 +34,8 @@ from bench.texts import corpus_table
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind, Precision
-from schemas.text.model_text import ModelText
-from schemas.text.tokens import TextTokenizer
 
 RESULTS_FILE = RESULTS / "gpu.json"
-PACKAGES = ("onnxruntime-gpu", "torch", "transformers", "sentence-transformers", "tokenizers")
 ROWS = {"news": 16_384, "long": 8_192}
 PEER_ROWS = 2_048
 TIMEOUT_S = 300.0
@@ -55,13 +50,13 @@ shared_options = (
         type=click.Choice(["cuda", "cpu"]),
         default="cuda",
         show_default=True,
-        help="cpu tries the scripts out where there is no GPU.",
+        help="cpu tests the scripts on a machine without a GPU.",
     ),
 )
 
 
 def measured(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every verb on a GPU has."""
+    """Add the options that all measuring commands share."""
     for option in reversed(shared_options):
         function = option(function)
     return function
@@ -77,16 +72,16 @@ def main() -> None:
 @click.option(
     "--corpus",
     type=click.Path(path_type=Path, exists=True),
-    help="Parquet with article_id and text.  [default: made of the samples' words]",
+    help="Parquet with article_id and text.  [default: generated from words of the samples]",
 )
 def check(
     bundle: Path, task: str, work: Path, results: Path, device: DeviceKind, corpus: Path | None
 ) -> None:
-    """Scores as on a CPU, the same bits every time, clear errors, resumed runs."""
+    """Check scores against a CPU, bit-identical repetition, clear errors, resumed runs."""
     steps = _steps(results, device)
     corpus = corpus or _corpus(work, "news", _rows(device)["news"] // 4)
     checks.run_checks(checks.Subject(bundle, task, corpus, work / "checks", device), steps)
-    _end(steps)
+    _exit(steps)
 
 
 @main.command("speed")
@@ -94,10 +89,10 @@ def check(
 @click.option(
     "--peer-model",
     type=click.Path(path_type=Path, exists=True),
-    help="A classifier of transformers.  [default: made of the encoder of the bundle]",
+    help="A transformers classifier.  [default: made from the encoder of the bundle]",
 )
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--name", default="", help="Of the encoder, where several are compared.")
+@click.option("--name", default="", help="Name of the encoder, if several are compared.")
 @click.option("--fp32/--no-fp32", default=True, help="Measure narrascan in fp32 too.")
 def compare(
     bundle: Path,
@@ -110,7 +105,7 @@ def compare(
     name: str,
     fp32: bool,
 ) -> None:
-    """Articles a second against transformers.pipeline and sentence-transformers, all in fp16."""
+    """Compare articles/s with transformers.pipeline and sentence-transformers, all in fp16."""
     steps = _steps(results, device)
     bundle = _widened(bundle, task, work)
     peer = peer_model or _peer(bundle, task, work / "peer")
@@ -133,14 +128,14 @@ def compare(
                 rounds=rounds,
             ),
         )
-    _end(steps)
+    _exit(steps)
 
 
 @main.command("kernels")
 @measured
-@click.option("--name", default="", help="Of the encoder, where several are compared.")
+@click.option("--name", default="", help="Name of the encoder, if several are compared.")
 @click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16")
-@click.option("--sweep/--no-sweep", default=True, help="Try batch sizes too.")
+@click.option("--sweep/--no-sweep", default=True, help="Measure batch sizes too.")
 def profile(
     bundle: Path,
     task: str,
@@ -151,7 +146,7 @@ def profile(
     precision: Precision,
     sweep: bool,
 ) -> None:
-    """The tokenizer alone, batch sizes, and the kernels that run."""
+    """Measure the tokenizer alone, batch sizes, and the kernels that run."""
     steps = _steps(results, device)
     chosen = choose_device(device)
     opened = Bundle.open(_widened(bundle, task, work))
@@ -173,15 +168,17 @@ def profile(
                 _joined("batch sizes", name, precision, length),
                 partial(kernels.batch_sizes, opened, task, chosen, precision, corpus),
             )
-    _end(steps)
+    _exit(steps)
 
 
 @main.command("whole")
 @measured
 @click.option("--rows", default=200_000, show_default=True)
-@click.option("--name", default="", help="Of the encoder, where several are compared.")
-@click.option("--option", "options", multiple=True, help="Passed on to batch-classify.")
-@click.option("--processes", default=1, show_default=True, help="As so many shards side by side.")
+@click.option("--name", default="", help="Name of the encoder, if several are compared.")
+@click.option("--option", "options", multiple=True, help="Option passed to batch-classify.")
+@click.option(
+    "--processes", default=1, show_default=True, help="Number of shards that run at the same time."
+)
 def whole(
     bundle: Path,
     task: str,
@@ -193,7 +190,7 @@ def whole(
     options: tuple[str, ...],
     processes: int,
 ) -> None:
-    """Whole runs of batch-classify on one GPU: rows a second, use of the GPU, memory."""
+    """Measure whole runs of batch-classify on one GPU: rows/s, GPU utilization, memory."""
     steps = _steps(results, device)
     corpus = _corpus(work, "news", rows)
     bundle = _widened(bundle, task, work)
@@ -212,7 +209,7 @@ def whole(
     )
     for output in outputs:
         shutil.rmtree(output, ignore_errors=True)
-    _end(steps)
+    _exit(steps)
 
 
 @main.command("larger")
@@ -220,7 +217,7 @@ def whole(
 @click.option("--task", default="topics", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 def larger(bundle: Path, task: str, output: Path) -> None:
-    """Make OUTPUT/bundle and OUTPUT/peer: the size of BERT-base, with random weights."""
+    """Make OUTPUT/bundle and OUTPUT/peer with random weights and the size of BERT-base."""
     random_bundle(bundle, task, output / "bundle", config=BASE, precisions=("fp16", "fp32"))
     random_peer(bundle, output / "peer", config=BASE)
 
@@ -239,37 +236,17 @@ def _steps(results: Path, device: DeviceKind) -> Steps:
     if problem is not None:
         raise click.ClickException(f"this benchmark needs CUDA: {problem}")
     steps = Steps(results)
-    steps.run("machine", partial(_machine, device))
+    steps.run("machine", partial(describe_machine, device))
     return steps
 
 
-def _machine(device: DeviceKind) -> Facts:
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    found = "none"
-    if device == "cuda":
-        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "gpu": found,
-        "model": gpu_model(choose_device(device)),
-        "cores": allowed_cores(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
 def _joined(*words: str) -> str:
-    """Name of a step: its words, without those that are empty."""
+    """Name of a step: its non-empty words."""
     return " ".join(word for word in words if word)
 
 
 def _rows(device: DeviceKind) -> dict[str, int]:
-    """Texts by corpus; few where the scripts are only tried out."""
+    """Number of texts by corpus; few on a CPU, where only the scripts are tested."""
     return ROWS if device == "cuda" else {name: rows // 64 for name, rows in ROWS.items()}
 
 
@@ -282,11 +259,11 @@ def _corpus(work: Path, name: str, rows: int) -> Path:
 
 
 def _widened(bundle: Path, task: str, work: Path) -> Path:
-    """The bundle, reading texts of as many tokens as the peers do."""
-    folder = work / f"wide-{bundle.name}-{task}"
-    return (
-        folder if folder.exists() else widened_bundle(bundle, task, folder, max_tokens=MAX_TOKENS)
-    )
+    """The bundle with the same maximum length as the peers."""
+    folder = work / f"widened-{bundle.name}-{task}"
+    if folder.exists():
+        return folder
+    return widened_bundle(bundle, task, folder, max_tokens=MAX_TOKENS)
 
 
 def _peer(bundle: Path, task: str, folder: Path) -> Path:
@@ -295,17 +272,12 @@ def _peer(bundle: Path, task: str, folder: Path) -> Path:
 
 
 def _tokenized(bundle: Path, work: Path, name: str, rows: int) -> Corpus:
-    path = _corpus(work, name, rows)
-    content = Bundle.open(bundle).read_tokenizer()
-    tokenizer = TextTokenizer(load_tokenizer(content, str(bundle)), max_tokens=MAX_TOKENS)
-    texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
-    encoded = tokenizer.encode([ModelText(text, cut=False) for text in texts])
-    return Corpus(name, path, tuple(len(text.ids) for text in encoded))
+    return Corpus.read(name, _corpus(work, name, rows), bundle, max_tokens=MAX_TOKENS)
 
 
-def _end(steps: Steps) -> None:
+def _exit(steps: Steps) -> None:
     if steps.failed:
-        click.echo(f"did not pass: {', '.join(steps.failed)}", err=True)
+        click.echo(f"failed: {', '.join(steps.failed)}", err=True)
         sys.exit(1)
 
 

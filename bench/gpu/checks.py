@@ -1,6 +1,6 @@
-"""Does CUDA do what is promised of it: the scores of a CPU, the same bits every time, clear errors.
+"""Checks of CUDA: scores match a CPU, repetition is bit-identical, errors are clear.
 
-Every check runs `batch-classify` itself. Several run at the same time, on one GPU.
+Every check runs `batch-classify` itself; several run at the same time on one GPU.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from schemas.bundle.variants import DeviceKind, Precision
 
 FP32_TOLERANCE = 1e-3
 """Largest difference of a probability between CUDA and a CPU, both in fp32."""
-AT_ONCE = 6
+PARALLEL_RUNS = 6
 TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored: the corpus has the columns `article_id`, with no value twice, and `text`."""
+    """Bundle and corpus to check. corpus: has the columns `article_id` (unique) and `text`."""
 
     bundle: Path
     task: str
@@ -46,15 +46,15 @@ class Subject:
     device: DeviceKind
 
     def command(self, name: str, *options: str, corpus: Path | None = None) -> list[str]:
-        """The command of a run whose output folder is called `name`."""
-        words = [sys.executable, "-m", "batch", str(corpus or self.corpus), "--task", self.task]
-        words += ["--bundle", str(self.bundle), "--output", str(self.work / name), "--overwrite"]
-        return [*words, *options]
+        """The command of a run with the output folder `name`."""
+        command = [sys.executable, "-m", "batch", str(corpus or self.corpus), "--task", self.task]
+        command += ["--bundle", str(self.bundle), "--output", str(self.work / name), "--overwrite"]
+        return [*command, *options]
 
     def run(
         self, name: str, *options: str, corpus: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end, whatever that is."""
+        """Run the command and wait for its exit."""
         return subprocess.run(
             self.command(name, *options, corpus=corpus),
             capture_output=True,
@@ -76,27 +76,27 @@ class Scores:
     def read(cls, output: Path, labels: Sequence[str]) -> Scores:
         """Read the predictions of a finished run."""
         table = pq.read_table(output / "predictions").sort_by("article_id")
-        stored = table["probabilities"].combine_chunks()  # a map a row, in label order
+        maps = table["probabilities"].combine_chunks()  # a map per row, in label order
         lists = table["labels"].to_pylist()
         return cls(
-            np.asarray(stored.items, dtype=np.float32).reshape(-1, len(labels)),
+            np.asarray(maps.items, dtype=np.float32).reshape(-1, len(labels)),
             np.array([[label in row for label in labels] for row in lists], dtype=np.bool_),
         )
 
 
 def precisions(device: DeviceKind) -> tuple[Precision, ...]:
-    """What is measured on a device; a CPU only tries the scripts out."""
+    """Precisions to measure on a device; only fp32 on a CPU, where the scripts are tested."""
     return ("fp16", "fp32") if device == "cuda" else ("fp32",)
 
 
 def run_checks(subject: Subject, steps: Steps) -> None:
-    """Every check, the most telling first."""
+    """Run all checks, the most important ones first."""
     subject.work.mkdir(parents=True, exist_ok=True)
     steps.run("doctor", partial(_doctor, subject))
     shuffled = _shuffled(subject)
-    arrangements: dict[str, tuple[list[str], Path]] = {
+    variations: dict[str, tuple[list[str], Path]] = {
         "first": ([], subject.corpus),
-        "again": ([], subject.corpus),
+        "repeated": ([], subject.corpus),
         "small-chunks": (["--chunk-rows", "97", "--threads", "2"], subject.corpus),
         "shuffled": ([], shuffled),
     }
@@ -106,34 +106,36 @@ def run_checks(subject: Subject, steps: Steps) -> None:
             corpus,
         )
         for precision in precisions(subject.device)
-        for name, (options, corpus) in arrangements.items()
+        for name, (options, corpus) in variations.items()
     }
     runs["cpu"] = (["--device", "cpu", "--precision", "fp32"], subject.corpus)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        ended = {
+    with ThreadPoolExecutor(PARALLEL_RUNS) as pool:
+        futures = {
             name: pool.submit(subject.run, name, *options, corpus=corpus)
             for name, (options, corpus) in runs.items()
         }
-        results = {name: future.result() for name, future in ended.items()}
+        results = {name: future.result() for name, future in futures.items()}
     for precision in precisions(subject.device):
-        steps.run(f"{precision} as a CPU", partial(_like_cpu, subject, results, precision))
+        steps.run(f"{precision} matches a CPU", partial(_matches_cpu, subject, results, precision))
         steps.run(
-            f"{precision} same bits",
-            partial(_same_bits, subject, results, precision, list(arrangements)),
+            f"{precision} bit-identical",
+            partial(_bit_identical, subject, results, precision, list(variations)),
         )
     if subject.device == "cuda":
-        steps.run("little GPU memory", partial(_little_memory, subject))
-    steps.run("hidden GPUs", partial(_hidden, subject))
-    steps.run("unknown GPU", partial(_unknown, subject))
-    steps.run("killed and resumed", partial(_killed, subject))
+        steps.run("small GPU memory limit", partial(_small_memory_limit, subject))
+    steps.run("hidden GPUs", partial(_hidden_gpus, subject))
+    steps.run("unknown GPU", partial(_unknown_gpu, subject))
+    steps.run("killed and resumed", partial(_killed_and_resumed, subject))
 
 
 def _doctor(subject: Subject) -> Facts:
-    words = [sys.executable, "-m", "batch", "doctor", "--bundle", str(subject.bundle)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert f"on {subject.device}" in ended.stdout, ended.stdout
-    return {"output": ended.stdout.splitlines()}
+    command = [sys.executable, "-m", "batch", "doctor", "--bundle", str(subject.bundle)]
+    completed = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert f"on {subject.device}" in completed.stdout, completed.stdout
+    return {"output": completed.stdout.splitlines()}
 
 
 def _shuffled(subject: Subject) -> Path:
@@ -155,22 +157,22 @@ def _scores(subject: Subject, results: Results, name: str) -> Scores:
     return Scores.read(subject.work / name, labels)
 
 
-def _like_cpu(subject: Subject, results: Results, precision: Precision) -> Facts:
-    plain = _scores(subject, results, "cpu")
+def _matches_cpu(subject: Subject, results: Results, precision: Precision) -> Facts:
+    cpu = _scores(subject, results, "cpu")
     cuda = _scores(subject, results, f"{precision}-first")
-    difference = float(np.abs(plain.probabilities - cuda.probabilities).max())
-    differ = plain.decided != cuda.decided
+    difference = float(np.abs(cpu.probabilities - cuda.probabilities).max())
+    differing = cpu.decided != cuda.decided
     allowed = FP16_TOLERANCE if precision == "fp16" else FP32_TOLERANCE
     assert difference <= allowed, f"a probability differs by {difference}"
     return {
-        "rows": len(differ),
+        "rows": len(differing),
         "largest_difference": difference,
-        "decisions_that_differ": float(differ.mean()),
-        "articles_that_differ": float(differ.any(axis=1).mean()),
+        "differing_decisions": float(differing.mean()),
+        "differing_articles": float(differing.any(axis=1).mean()),
     }
 
 
-def _same_bits(
+def _bit_identical(
     subject: Subject, results: Results, precision: Precision, names: Sequence[str]
 ) -> Facts:
     first, *others = names
@@ -182,55 +184,58 @@ def _same_bits(
         for name in others
     }
     assert not any(differing.values()), differing
-    return {"rows": len(expected), "arrangements": others}
+    return {"rows": len(expected), "variations": others}
 
 
-def _little_memory(subject: Subject) -> Facts:
+def _small_memory_limit(subject: Subject) -> Facts:
     facts = {}
     for limit in ("60MB", "400MB"):
         options = ["--device", "cuda", "--gpu-memory-limit", limit]
-        ended = subject.run(f"limit-{limit}", *options, "--max-tokens-per-batch", "131072")
-        message = [line for line in ended.stderr.splitlines() if "emory" in line]
-        facts[limit] = {"exit": ended.returncode, "message": message[-3:]}
-        assert ended.returncode in (0, 1), ended.stderr[-2000:]
-        assert ended.returncode == 0 or message, ended.stderr[-2000:]
-        assert "Traceback" not in ended.stderr, ended.stderr[-2000:]
+        completed = subject.run(f"limit-{limit}", *options, "--max-tokens-per-batch", "131072")
+        message = [line for line in completed.stderr.splitlines() if "emory" in line]
+        facts[limit] = {"exit": completed.returncode, "message": message[-3:]}
+        assert completed.returncode in (0, 1), completed.stderr[-2000:]
+        assert completed.returncode == 0 or message, completed.stderr[-2000:]
+        assert "Traceback" not in completed.stderr, completed.stderr[-2000:]
     return facts
 
 
-def _hidden(subject: Subject) -> Facts:
-    asked = subject.run("hidden", "--device", "cuda", CUDA_VISIBLE_DEVICES="")
-    assert asked.returncode == 1, asked.stderr
-    assert "Traceback" not in asked.stderr, asked.stderr
+def _hidden_gpus(subject: Subject) -> Facts:
+    explicit = subject.run("hidden", "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    assert explicit.returncode == 1, explicit.stderr
+    assert "Traceback" not in explicit.stderr, explicit.stderr
     auto = subject.run("hidden-auto", "--device", "auto", CUDA_VISIBLE_DEVICES="")
     assert auto.returncode == 0, auto.stderr
     device = [line for line in auto.stderr.splitlines() if line.startswith("device")]
-    return {"asked for": asked.stderr.splitlines()[-3:], "auto": device}
+    return {"explicit": explicit.stderr.splitlines()[-3:], "auto": device}
 
 
-def _unknown(subject: Subject) -> Facts:
-    ended = subject.run("unknown", "--device", "cuda:7")
-    assert ended.returncode == 1, ended.stderr
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return {"message": ended.stderr.splitlines()[-3:]}
+def _unknown_gpu(subject: Subject) -> Facts:
+    completed = subject.run("unknown", "--device", "cuda:7")
+    assert completed.returncode == 1, completed.stderr
+    assert "Traceback" not in completed.stderr, completed.stderr
+    return {"message": completed.stderr.splitlines()[-3:]}
 
 
-def _killed(subject: Subject) -> Facts:
+def _killed_and_resumed(subject: Subject) -> Facts:
     options = ["--device", subject.device, "--chunk-rows", "16"]
-    words = [word for word in subject.command("killed", *options) if word != "--overwrite"]
+    command = subject.command("killed", *options)
+    command.remove("--overwrite")
     whole = subject.run("whole", *options)
     assert whole.returncode == 0, whole.stderr[-2000:]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + TIMEOUT_S
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + TIMEOUT_S
     predictions = subject.work / "killed" / "predictions"
     while len(list(predictions.glob("*.parquet"))) < 2 and process.poll() is None:
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
     parts = len(list(predictions.glob("*.parquet")))
-    again = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    assert again.returncode == 0, again.stderr[-2000:]
+    resumed = subprocess.run(
+        command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert _hashes(predictions) == _hashes(subject.work / "whole" / "predictions")
     return {"parts when killed": parts, "parts": len(_hashes(predictions))}
 

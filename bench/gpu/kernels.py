@@ -1,6 +1,6 @@
-"""Where the time on a GPU goes: tokens a second by batch size, and the kernels that run.
+"""Time on a GPU: tokens/s by batch size, and the kernels that run.
 
-Texts are tokenized beforehand; what is measured is packing, copying and running.
+Texts are tokenized beforehand: only packing, copying and running are measured.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ SHOWN_KERNELS = 12
 
 
 def read_texts(corpus: Path, scorer: Scorer) -> list[ModelText]:
-    """The texts of a corpus as the model reads them."""
+    """Texts of a corpus as model input."""
     spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
     texts = pq.read_table(corpus, columns=["text"])["text"].to_pylist()
     return [model_text(Article(text), spec, max_tokens=max_tokens) for text in texts]
 
 
-def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Median wall time of some rounds, after one that does not count: shapes get their memory."""
+def median_seconds(function: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Median wall time of several rounds after a warm-up, which allocates memory for the shapes."""
     seconds = []
     for _ in range(rounds + 1):
         started = time.perf_counter()
-        work()
+        function()
         seconds.append(time.perf_counter() - started)
     return median(seconds[1:])
 
 
 def tokenizer_speed(runner: LogitRunner, texts: Sequence[ModelText]) -> Facts:
-    """Texts and tokens a second of the tokenizer alone, on every core."""
+    """Articles/s and tokens/s of the tokenizer alone, on every core."""
     tokens = sum(len(text.ids) for text in runner.tokenize(texts))
     seconds = median_seconds(lambda: runner.tokenize(texts))
     return {
@@ -58,7 +58,7 @@ def tokenizer_speed(runner: LogitRunner, texts: Sequence[ModelText]) -> Facts:
 def batch_sizes(
     bundle: Bundle, task: str, device: Device, precision: Precision, corpus: Path
 ) -> Facts:
-    """Tokens a second by tokens of a batch and rows of a chunk."""
+    """Tokens/s by tokens per batch and rows per chunk."""
     speeds = {}
     for batch_tokens in BATCH_TOKENS:
         scorer = open_scorer(
@@ -69,19 +69,21 @@ def batch_sizes(
         for rows in CHUNK_ROWS:
             chunks = [texts[first : first + rows] for first in range(0, len(texts), rows)]
 
-            def score(chunks: Iterable[list[TokenizedText]] = chunks, own: Scorer = scorer) -> None:
+            def score(
+                chunks: Iterable[list[TokenizedText]] = chunks, scorer: Scorer = scorer
+            ) -> None:
                 for chunk in chunks:
-                    own.runner.logits(chunk)
+                    scorer.runner.logits(chunk)
 
             speeds[f"{batch_tokens} tokens, {rows} rows"] = round(tokens / median_seconds(score))
     return {"tokens_per_s": speeds}
 
 
 def kernel_times(runner: LogitRunner, texts: Sequence[TokenizedText]) -> Facts:
-    """Share of the time in which the GPU runs anything, and which kernels those are.
+    """Share of the time in which the GPU is busy, and the kernels that take most of it.
 
-    Recorded by CUPTI for the whole process, which torch's profiler switches on; onnxruntime's
-    kernels are among them.
+    Recorded by CUPTI for the whole process, kernels of onnxruntime included; torch's profiler
+    enables it.
     """
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -114,7 +116,7 @@ def kernel_times(runner: LogitRunner, texts: Sequence[TokenizedText]) -> Facts:
 
 
 def busy_seconds(spans: Iterable[tuple[int, int]]) -> float:
-    """Seconds that are covered by spans of nanoseconds, overlaps once."""
+    """Seconds covered by spans of nanoseconds; overlaps count once."""
     covered, end = 0, 0
     for first, last in sorted(spans):
         covered += max(0, last - max(first, end))

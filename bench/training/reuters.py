@@ -1,6 +1,7 @@
-"""Reuters-21578 through the whole house; `make reuters` calls the two steps.
+"""Reuters-21578 from training to scored stories: the two steps of `make reuters` in Python.
 
-`prepare` writes the 3,019 test stories as a corpus, `evaluate` compares predictions with gold.
+`prepare` writes the 3,019 test stories as a corpus; `evaluate` compares predictions with gold
+labels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def topics() -> tuple[str, ...]:
 
 @click.group(help=__doc__)
 def main() -> None:
-    """Reuters-21578 through the whole house."""
+    """Prepare and evaluate the test stories of Reuters-21578."""
 
 
 @main.command()
@@ -55,23 +56,24 @@ def prepare(sgml: Path, output: Path) -> None:
 @click.argument("corpus", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--output", type=click.Path(path_type=Path), help="Write the scores here as JSON.")
 def evaluate(scored: Path, corpus: Path, output: Path | None) -> None:
-    """Compare the predictions of batch-classify with the gold topics, story by story."""
+    """Compare the predictions of batch-classify with the gold topics."""
     predicted = pl.read_parquet(scored / "predictions" / "*.parquet").select("id", "labels")
     gold = pl.read_parquet(corpus).select("id", gold="labels")
-    both = gold.join(predicted, on="id", how="left", validate="1:1")
-    missing = both["labels"].null_count()
+    joined = gold.join(predicted, on="id", how="left", validate="1:1")
+    missing = joined["labels"].null_count()
     if missing:
-        raise click.ClickException(f"{missing} of {len(both)} test stories were not scored")
+        raise click.ClickException(f"{missing} of {len(joined)} test stories were not scored")
     labels = topics()
-    truth, decided = (
-        label_matrix(both[column].to_list(), labels, source=column) for column in ("gold", "labels")
+    gold_matrix, decisions = (
+        label_matrix(joined[column].to_list(), labels, source=column)
+        for column in ("gold", "labels")
     )
-    hits = Hits.count(truth, decided)
+    hits = Hits.count(gold_matrix, decisions)
     scores = hits.scores()
-    several = truth.sum(axis=1) > 1
+    several = gold_matrix.sum(axis=1) > 1
     groups = {
-        "one topic": Hits.count(truth[~several], decided[~several]).scores(),
-        "several": Hits.count(truth[several], decided[several]).scores(),
+        "one topic": Hits.count(gold_matrix[~several], decisions[~several]).scores(),
+        "several": Hits.count(gold_matrix[several], decisions[several]).scores(),
     }
     click.echo(f"Reuters-21578, {scores.rows:,} test stories, {len(labels)} topics")
     click.echo(f"micro-F1 {scores.micro_f1:.4f}")

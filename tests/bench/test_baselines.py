@@ -1,4 +1,4 @@
-"""What the classical baselines promise to the comparison with the neural models."""
+"""Classical baselines: useful scores, in the shape of those of the neural models."""
 
 from typing import get_args
 
@@ -17,7 +17,7 @@ EACH_BASELINE = pytest.mark.parametrize("name", NAMES)
 
 
 def stories(seed: int, rows: int) -> tuple[list[str], BoolArray]:
-    """Texts of filler with the words of some of three topics, and which topics those are."""
+    """Filler texts with words of some of three topics, and their gold labels."""
     rng = np.random.default_rng(seed)
     gold = rng.random((rows, len(TOPICS))) < 0.4
     texts = [
@@ -37,8 +37,8 @@ def stories(seed: int, rows: int) -> tuple[list[str], BoolArray]:
 
 
 @EACH_BASELINE
-def test_topics_are_found(name: BaselineName) -> None:
-    """On texts where words tell the topics, one threshold from held-out rows decides the others."""
+def test_topics_are_recognized(name: BaselineName) -> None:
+    """With topical words in the texts, a threshold from held-out rows decides others correctly."""
     heldout, heldout_gold = stories(1, 60)
     texts, gold = stories(2, 60)
     fitted = fit(name, *stories(0, 300))
@@ -50,7 +50,7 @@ def test_topics_are_found(name: BaselineName) -> None:
 
 @EACH_BASELINE
 def test_scores_are_like_probabilities(name: BaselineName) -> None:
-    """float32 in [0, 1], one row a text and one column a label."""
+    """float32 in [0, 1], a row per text and a column per label."""
     fitted = fit(name, *stories(0, 100))
     scores = fitted.score(stories(1, 7)[0])
 
@@ -62,7 +62,7 @@ def test_scores_are_like_probabilities(name: BaselineName) -> None:
 
 @EACH_BASELINE
 def test_fitting_again_gives_the_same_scores(name: BaselineName) -> None:
-    """Same texts and seed, same scores, in the order of the texts that are scored."""
+    """Same texts and seed, same scores, in the order of the scored texts."""
     texts, _ = stories(1, 9)
     first, second = (fit(name, *stories(0, 100), seed=5) for _ in range(2))
 
@@ -71,8 +71,8 @@ def test_fitting_again_gives_the_same_scores(name: BaselineName) -> None:
 
 @EACH_BASELINE
 @pytest.mark.parametrize("value", [False, True])
-def test_label_without_both_sides_is_refused(name: BaselineName, *, value: bool) -> None:
-    """A label that no training row has, or all have, cannot be learned and is told by column."""
+def test_label_with_constant_gold_is_refused(name: BaselineName, *, value: bool) -> None:
+    """A label that no training row has, or all have, is an error that names its column."""
     texts, gold = stories(0, 40)
     gold[:, 1] = value
 

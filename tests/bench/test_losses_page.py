@@ -1,4 +1,4 @@
-"""What the table of losses promises: finished rows stay, and the page shows what is in them."""
+"""Loss benchmark: finished rows are not lost, and the page shows their numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.training.losses_page import Machine, Results, Row, Schedule, write_pa
 
 
 def row(loss: str, *, schedule: Schedule = "deferred", seed: int = 1, recipe: str = "a") -> Row:
-    """A row whose numbers are told apart by its name."""
+    """A row whose macro-F1 depends on its name."""
     scores = dict.fromkeys(
         ("micro", "head", "medium", "tail", "single", "multi", "precision", "recall"), 0.5
     )
@@ -36,8 +36,8 @@ def row(loss: str, *, schedule: Schedule = "deferred", seed: int = 1, recipe: st
     )
 
 
-def test_results_survive_their_file(tmp_path: Path) -> None:
-    """What is written is read again, and a missing file is no row."""
+def test_results_file_round_trip(tmp_path: Path) -> None:
+    """Results read from a file equal those written; a missing file has no rows."""
     results = Results().with_row(row("bce")).with_row(row("db"))
     (tmp_path / "results.json").write_text(results.model_dump_json())
 
@@ -45,44 +45,44 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
     assert Results.read(tmp_path / "nothing.json").rows == ()
 
 
-def test_finished_row_is_found_by_what_it_was() -> None:
-    """A row counts for its own schedule, loss, seed and recipe alone."""
+def test_finished_row_is_found_by_its_key() -> None:
+    """The key is schedule, loss, seed and recipe."""
     results = Results().with_row(row("bce"))
 
     assert results.find("deferred", "bce", 1, "a") == row("bce")
-    for wanted in (
+    for key in (
         ("whole", "bce", 1, "a"),
         ("deferred", "db", 1, "a"),
         ("deferred", "bce", 2, "a"),
         ("deferred", "bce", 1, "b"),
     ):
-        assert results.find(*wanted) is None
+        assert results.find(*key) is None
 
 
 def test_row_of_a_new_recipe_replaces_the_old_one() -> None:
-    """One run has one row."""
+    """A run has a single row."""
     results = Results().with_row(row("bce")).with_row(row("db"))
     changed = results.with_row(row("bce", recipe="b"))
 
-    assert [each.recipe for each in changed.rows] == ["a", "b"]
-    assert [each.loss for each in changed.rows] == ["db", "bce"]
+    assert [row.recipe for row in changed.rows] == ["a", "b"]
+    assert [row.loss for row in changed.rows] == ["db", "bce"]
 
 
 def test_file_has_the_promised_keys() -> None:
     """Other programs read these keys."""
-    stored = json.loads(Results().with_row(row("bce")).model_dump_json())
+    record = json.loads(Results().with_row(row("bce")).model_dump_json())
     promised = {"loss", "micro", "macro", "head", "medium", "tail", "single", "multi"}
 
-    assert promised | {"minutes", "seed"} <= set(stored["rows"][0])
+    assert promised | {"minutes", "seed"} <= set(record["rows"][0])
 
 
-def test_page_has_a_table_for_each_schedule_and_a_picture(tmp_path: Path) -> None:
-    """Rows stand under their schedule, the best macro-F1 first, beside what is published."""
+def test_page_has_a_table_for_every_schedule_and_a_chart(tmp_path: Path) -> None:
+    """Rows are grouped by schedule, best macro-F1 first, with the published scores."""
     results = Results(
-        machine=Machine(cpu="a cpu", cores=2, bf16_peak_gflops=1000, training_mflops_a_token=60)
+        machine=Machine(cpu="a cpu", cores=2, bf16_peak_gflops=1000, training_mflops_per_token=60)
     )
-    for each in (row("bce"), row("cb-ntr"), row("db", schedule="whole"), row("bce", seed=2)):
-        results = results.with_row(each)
+    for new_row in (row("bce"), row("cb-ntr"), row("db", schedule="whole"), row("bce", seed=2)):
+        results = results.with_row(new_row)
     write_page(results, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith(("| bce", "| cb", "| db"))]
@@ -95,7 +95,7 @@ def test_page_has_a_table_for_each_schedule_and_a_picture(tmp_path: Path) -> Non
     assert image.imread(tmp_path / "page-losses.png").shape[1] > 500
 
 
-def test_page_without_a_row_is_refused(tmp_path: Path) -> None:
-    """Nothing measured is nothing to show."""
-    with pytest.raises(ValueError, match="no row"):
+def test_page_without_rows_is_refused(tmp_path: Path) -> None:
+    """Without any measurement there is no page."""
+    with pytest.raises(ValueError, match="no rows"):
         write_page(Results(), tmp_path / "page.md")

@@ -1,4 +1,4 @@
-"""What the benchmark of speed promises: every way scores, and the page says what was measured."""
+"""Throughput benchmark: every backend scores, and the page has all results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from transformers import AutoModelForSequenceClassification
 
 from batch.engines.graph_file import GraphFile
 from bench.bundles import TINY, random_bundle, widened_bundle
-from bench.corpora import long_corpus, news_corpus, short_corpus
-from bench.scoring.backend_process import Contender, Corpus
+from bench.scoring.backend_process import BackendProcess, Corpus
 from bench.scoring.machine import Machine
-from bench.scoring.throughput_page import Results, Variant, write_page
+from bench.scoring.throughput_page import BackendResult, Results, write_page
+from bench.texts import corpus_table
 from exporter.bundle.inspection import metadata_of
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import VariantCost
@@ -31,23 +31,23 @@ SPEEDS = {
 }
 
 
-def variant(way: str, cost: VariantCost | None = None) -> Variant:
-    """Figures of a way of scoring."""
-    return Variant.of(SPEEDS, way, peak_rss_mb=300.4, share_of_peak=0.5, cost=cost)
+def result_of(name: str, cost: VariantCost | None = None) -> BackendResult:
+    """Results of a backend."""
+    return BackendResult.of(SPEEDS, name, peak_rss_mb=300.4, share_of_peak=0.5, cost=cost)
 
 
 def test_ratios_are_of_the_same_round() -> None:
     """A round in which the whole machine was slow counts like any other."""
-    found = variant("fp32")
+    result = result_of("fp32")
 
-    assert found.ratio_pipeline == 4.0
-    assert found.ratio_pipeline_range == (3.0, 5.0)
-    assert found.ratio_torch_sorted == 2.0
-    assert found.tokens_per_s == 500
+    assert result.ratio_pipeline == 4.0
+    assert result.ratio_pipeline_range == (3.0, 5.0)
+    assert result.ratio_torch_sorted == 2.0
+    assert result.tokens_per_s == 500
 
 
-def test_page_shows_every_way_and_what_it_costs(tmp_path: Path) -> None:
-    """A row a way in each table, drift where there is any, and a picture beside the page."""
+def test_page_shows_every_backend_and_its_output_error(tmp_path: Path) -> None:
+    """A row for every backend in both tables, output errors of variants, and a chart."""
     cost = VariantCost(
         texts=10,
         drift_max=0.0123,
@@ -60,10 +60,14 @@ def test_page_shows_every_way_and_what_it_costs(tmp_path: Path) -> None:
         macro_f1_after=0.6,
         kept=(),
     )
-    ways = {"pipeline": variant("pipeline"), "fp32": variant("fp32"), "bf16": variant("fp32", cost)}
+    backends = {
+        "pipeline": result_of("pipeline"),
+        "fp32": result_of("fp32"),
+        "bf16": result_of("fp32", cost),
+    }
     results = Results(
-        news=ways,
-        long=ways,
+        news=backends,
+        long=backends,
         machine=Machine(cpu="a processor", cores=2, peaks={"fp32": 100.0}),
         model="a model",
         texts={"news": 2000, "long": 1000},
@@ -80,35 +84,36 @@ def test_page_shows_every_way_and_what_it_costs(tmp_path: Path) -> None:
     assert Results.model_validate_json(results.model_dump_json()) == results
 
 
-@pytest.mark.parametrize("way", ["pipeline", "torch-sorted", "fp32"])
-def test_every_way_answers_with_its_speed(
-    way: str, bundle: Path, encoder: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["pipeline", "torch-sorted", "fp32"])
+def test_every_backend_reports_speed_and_memory(
+    name: str, bundle: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    """A contender scores the rows it is told to, and says how fast, and in how much memory."""
+    """A backend scores the first rows and reports tokens/s and its peak memory."""
     corpus = Corpus("few", tmp_path / "few.parquet", (5, 5, 5))
     pq.write_table(pa.table({"text": ["one war", "two wars", "no war"]}), corpus.path)
     model = bundle
-    if way != "fp32":
+    if name != "fp32":
         model = make_encoder(tmp_path / "peer", tokenizer=make_tokenizer())
         AutoModelForSequenceClassification.from_pretrained(model).save_pretrained(model)
-    with Contender(way, model, "narrative") as contender:
-        first, second = (contender.score(corpus, rows) for rows in (2, 3))
+    with BackendProcess(name, model, "narrative") as process:
+        first, second = (process.score(corpus, rows) for rows in (2, 3))
 
     assert min(first[0], second[0]) > 0
     assert 20 < first[1] <= second[1] < 4000
 
 
-def test_lengths_are_those_that_are_told() -> None:
+def test_lengths_match_the_documented_distributions() -> None:
     """Medians and 95th percentiles of the two corpora, in words."""
-    for corpus, middle, high in ((news_corpus, 108, 474), (long_corpus, 346, 892)):
-        words = [len(text.split()) for text in corpus(4000, np.random.default_rng(0))["text"]]
+    for name, middle, high in (("news", 108, 474), ("long", 346, 892)):
+        table = corpus_table(name, 4000, np.random.default_rng(0))
+        words = [len(text.split()) for text in table["text"].to_pylist()]
 
         assert np.median(words) == pytest.approx(middle, rel=0.06)
         assert np.quantile(words, 0.95) == pytest.approx(high, rel=0.08)
 
 
-def test_widened_bundle_is_the_same_but_for_its_length(bundle: Path, tmp_path: Path) -> None:
-    """It reads more tokens of a text and decides by the same numbers."""
+def test_widened_bundle_differs_in_max_tokens_only(bundle: Path, tmp_path: Path) -> None:
+    """It reads more tokens of a text, with the same thresholds and graphs."""
     wide = widened_bundle(bundle, "narrative", tmp_path / "wide", max_tokens=100)
     Bundle.open(wide).check_all()
     before, after = (
@@ -122,10 +127,10 @@ def test_widened_bundle_is_the_same_but_for_its_length(bundle: Path, tmp_path: P
 def test_random_bundle_scores_with_an_untrained_encoder(
     bundle: Path, batch_classify: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """It is a complete bundle with the labels of the bundle that it was made from."""
+    """It is complete and has the metadata of its source."""
     made = random_bundle(bundle, "narrative", tmp_path / "tiny", config=TINY)
     Bundle.open(made).check_all()
-    short_corpus(20, np.random.default_rng(0)).write_parquet(tmp_path / "short.parquet")
+    pq.write_table(corpus_table("short", 20, np.random.default_rng(0)), tmp_path / "short.parquet")
     result = batch_classify(tmp_path / "short.parquet", bundle=made, output=tmp_path / "scored")
     before, after = (
         metadata_of(GraphFile.of_path(one / "narrative.onnx"), "narrative")
