@@ -82,7 +82,7 @@ def export(
           --set topics.thresholds.strategy=global
       export-classifier artifacts/checkpoint --precision bf16,int8
     """
-    with _told():
+    with _reported_errors():
         from exporter.bundle.export import export_checkpoint
 
         bundle = export_checkpoint(checkpoint, output, settings, _precisions(precision))
@@ -107,7 +107,7 @@ def inspect(path: Path, as_json: bool) -> None:
       export-classifier inspect artifacts/bundle
       export-classifier inspect artifacts/bundle/narrative.onnx --json
     """
-    with _told():
+    with _reported_errors():
         from batch.engines.graph_file import GraphFile
         from exporter.bundle.card import model_card
         from exporter.bundle.inspection import BundleReport, read_metadata
@@ -142,7 +142,7 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
       export-classifier verify artifacts/bundle --require-signature narrascan.key.pub
     """
     problems = 0
-    with _told():
+    with _reported_errors():
         from exporter.bundle.verify import recheck
 
         for finding in recheck(bundle, require_signature):
@@ -221,9 +221,9 @@ def recalibrate(
           --set thresholds.floor=0.8
     """
     target = output or bundle
-    with _told():
+    with _reported_errors():
         from batch.options import RunOptions
-        from exporter.bundle.recalibrate import recalibrate as fit_anew
+        from exporter.bundle.recalibrate import recalibrate as recalibrate_bundle
 
         options = RunOptions(
             corpus=data,
@@ -235,7 +235,7 @@ def recalibrate(
             gold_columns=(labels_column,),
             ignore_unknown_gold=ignore_unknown_labels,
         )
-        fit_anew(options, settings)
+        recalibrate_bundle(options, settings)
     click.echo(f"bundle: {_name(target)} (task {printable(task)} recalibrated, not signed)")
 
 
@@ -250,7 +250,7 @@ def keygen(key: Path) -> None:
     Example:
       export-classifier keygen narrascan.key
     """
-    with _told():
+    with _reported_errors():
         from exporter.bundle.sign import make_keys
 
         public = make_keys(key)
@@ -268,7 +268,7 @@ def sign(bundle: Path, key: Path) -> None:
       export-classifier sign artifacts/bundle --key narrascan.key
       batch-classify articles.parquet --task narrative --require-signature narrascan.key.pub
     """
-    with _told():
+    with _reported_errors():
         from exporter.bundle.sign import sign_bundle
 
         signature = sign_bundle(bundle, key)
@@ -305,7 +305,7 @@ def _as_json(tasks: Mapping[str, ArtefactMetadata]) -> str:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _reported_errors() -> Iterator[None]:
     """Turn what can be expected to go wrong into a message and an exit code."""
     try:
         yield

@@ -9,9 +9,10 @@ from typing import Literal
 
 from batch.machine.device import choose_device
 from batch.scoring.precision import choose_precision
-from batch.scoring.scorer import Scored, open_scorer
+from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle
 from schemas.errors import UsageError
+from schemas.kinds.base import Answer
 from schemas.text.model_text import EMPTY, Article, ModelText, model_text
 
 
@@ -27,6 +28,9 @@ class Prediction:
     probabilities: Mapping[str, float] | None
     tokens: int
     status: Literal["ok", "truncated", "empty"]
+
+
+EMPTY_PREDICTION = Prediction((), None, 0, "empty")
 
 
 class Scorer:
@@ -55,11 +59,12 @@ class Scorer:
         chosen = choose_device(device)
         self._scorer = open_scorer(
             opened,
-            task,
+            (task,),
             chosen,
-            precision=choose_precision(opened, task, chosen, precision),
+            precision=choose_precision(opened, (task,), chosen, precision),
             threads=threads,
         )
+        self._task = task
         self.labels = self._scorer.metadata.labels
 
     def score(self, texts: Sequence[str | Article | None]) -> list[Prediction]:
@@ -70,10 +75,11 @@ class Scorer:
         """
         model_texts = [self._model_text(number, text) for number, text in enumerate(texts)]
         scored = self._scorer.score([text for text in model_texts if text != EMPTY])
-        rows = iter(range(len(scored.tokens)))
-        empty = Prediction((), None, 0, "empty")
+        tokens, truncated = scored.tokens.tolist(), scored.truncated.tolist()
+        results = iter(zip(scored.tasks[self._task].answers(), tokens, truncated, strict=True))
         return [
-            empty if text == EMPTY else self._prediction(scored, next(rows)) for text in model_texts
+            EMPTY_PREDICTION if text == EMPTY else _prediction(*next(results))
+            for text in model_texts
         ]
 
     def _model_text(self, number: int, text: str | Article | None) -> ModelText:
@@ -84,12 +90,7 @@ class Scorer:
         except ValueError as error:
             raise UsageError(f"text {number}: {error}") from error
 
-    def _prediction(self, scored: Scored, row: int) -> Prediction:
-        probabilities = scored.probabilities[row].tolist()
-        decided = scored.decided[row]
-        return Prediction(
-            labels=tuple(label for label, on in zip(self.labels, decided, strict=True) if on),
-            probabilities=dict(zip(self.labels, probabilities, strict=True)),
-            tokens=int(scored.tokens[row]),
-            status="truncated" if scored.truncated[row] else "ok",
-        )
+
+def _prediction(answer: Answer, tokens: int, truncated: bool) -> Prediction:
+    status: Literal["ok", "truncated"] = "truncated" if truncated else "ok"
+    return Prediction(answer.labels, answer.probabilities, tokens, status)

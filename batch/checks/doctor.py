@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from batch.checks.findings import Finding, Verdict
 from batch.engines.openvino import openvino_problem
 from batch.machine.cgroup import read_limits
@@ -145,14 +143,12 @@ def signature_finding(bundle: Bundle, *, required: bool) -> Finding:
 def _trial(bundle: Bundle, task: str) -> Finding:
     """Score one text on the device that a run would choose."""
     device = choose_device("auto")
-    precision = choose_precision(bundle, task, device, "auto")
-    scorer = open_scorer(bundle, task, device, precision=precision)
-    probabilities = scorer.score([ModelText("One article.", cut=False)]).probabilities
-    if not np.isfinite(probabilities).all():
-        return Finding("problem", "trial", f"{task}: probabilities are not numbers")
+    precision = choose_precision(bundle, (task,), device, "auto")
+    scorer = open_scorer(bundle, (task,), device, precision=precision)
+    scorer.score([ModelText("One article.", cut=False)])  # raises if an output is not finite
     return Finding(
         "ok",
         "trial",
-        f"{task}: scored a text with {probabilities.shape[1]} labels in "
+        f"{task}: scored a text with {scorer.number_of_labels} labels in "
         f"{scorer.metadata.precision} by {scorer.runner.engine} on {scorer.runner.device.name}",
     )

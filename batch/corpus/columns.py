@@ -14,9 +14,9 @@ from batch.corpus.types.scan import only_nulls
 from batch.corpus.types.uses import layouts
 from batch.options import RunOptions
 from schemas.errors import CorpusError, listing, nearest
+from schemas.kinds import AnyKind
 from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text.arrow_text import holds_labels
 from schemas.text.model_text import TextSpec
 
 
@@ -36,9 +36,9 @@ def check_columns(
         names = frozenset(group[0].schema.names)
         _check_doubled(group[0])
         _require_text(group, names, options.text_column, "--text-column", check_stop)
-        for column in tasks.gold.values():
+        for task, column in tasks.gold.items():
             _require(group, names, column, "--gold-column")
-            _check_gold_type(group, column, check_stop)
+            _check_gold_type(group, column, tasks.kind(task), check_stop)
         keys = {key for key, _ in group[0].source.partitions}
         for name in sorted(options.named_columns - keys):
             _require(group, names, name, "its option")
@@ -89,14 +89,15 @@ def _require_text(
         )
 
 
-def _check_gold_type(group: Sequence[PlannedFile], name: str, check_stop: CheckStop) -> None:
+def _check_gold_type(
+    group: Sequence[PlannedFile], name: str, task_kind: AnyKind, check_stop: CheckStop
+) -> None:
     kind = group[0].schema.field(name).type
-    if holds_labels(kind):
+    if task_kind.accepts_gold(kind):
         return
     for file in _with_values(group, name, check_stop):
         raise CorpusError(
-            f"{_shown(file)}: gold column {name!r} is {kind}; expected a list of strings or a "
-            "string",
+            f"{_shown(file)}: gold column {name!r} is {kind}; expected {task_kind.GOLD_TYPES}",
             hint="name another column with --gold-column",
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from schemas.text.arrow_text import BadText, decode_text, label_lists
+from schemas.text.arrow_text import BadText, decode_text
 
-__all__ = ["BadText", "as_dates", "bad_utf8", "decode_text", "gold_lists", "plain_values"]
+__all__ = ["BadText", "as_dates", "bad_utf8", "decode_text", "plain_values"]
 
 
 def plain_values(column: pa.Array) -> list[object]:
@@ -23,13 +23,6 @@ def _plain_value(value: pa.Scalar) -> object:
         return value.as_py()
     except UnicodeDecodeError:
         return None
-
-
-def gold_lists(column: pa.Array) -> list[list[str] | None]:
-    """Gold labels of each row, from a column of lists or of single labels; None: not labelled."""
-    if column.null_count == len(column):  # perhaps of another type: nothing was labelled that day
-        return [None] * len(column)
-    return label_lists(column)
 
 
 def as_dates(column: pa.Array) -> pa.Array:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from batch.corpus.decode import gold_lists
 from batch.corpus.plan import Plan
 from batch.corpus.sources.footers import decode_error, open_parquet
 from batch.corpus.sources.versions import CheckStop, never_stop
 from schemas.arrays import BoolArray
 from schemas.errors import CorpusError, NarrascanError, listing, nearest
+from schemas.kinds import AnyKind
+from schemas.kinds.base import Targets
 from schemas.tasks.labels import mistaken_label
-from schemas.tasks.task import label_matrix
 from schemas.text.arrow_text import BadText
+
+
+def read_gold_column(kind: AnyKind, column: pa.Array) -> list[Any]:
+    """Gold value of each row; None where a row is not labelled."""
+    if column.null_count == len(column):  # perhaps of another type: nothing was labelled that day
+        return [None] * len(column)
+    return kind.read_gold(column)
 
 
 def check_gold(
     plan: Plan,
+    kind: AnyKind,
     column: str,
     labels: Sequence[str],
     check_stop: CheckStop = never_stop,
@@ -41,8 +51,9 @@ def check_gold(
             try:
                 for batch in opened.iter_batches(columns=[column]):
                     check_stop()
-                    gold = gold_lists(batch.column(column))
-                    for row, name in _unknown(gold, first, known, ignored):
+                    gold = read_gold_column(kind, batch.column(column))
+                    names = [None if one is None else kind.gold_labels(one) for one in gold]
+                    for row, name in _unknown(names, first, known, ignored):
                         where = f"{file.source.label}, row {row}: gold column {column!r}"
                         _check_label(name, known, where, ignore_unknown=ignore_unknown)
                         ignored.add(name)
@@ -55,7 +66,10 @@ def check_gold(
 
 
 def _unknown(
-    gold: Sequence[list[str] | None], first: int, known: Collection[str], ignored: Collection[str]
+    gold: Sequence[Sequence[str] | None],
+    first: int,
+    known: Collection[str],
+    ignored: Collection[str],
 ) -> Iterator[tuple[int, str]]:
     """Row and name of labels that the model does not know; without those ignored before.
 
@@ -85,10 +99,21 @@ def _check_label(name: str, known: Collection[str], where: str, *, ignore_unknow
         )
 
 
-def gold_matrix(
-    gold: Sequence[list[str] | None], labels: tuple[str, ...]
-) -> tuple[BoolArray, BoolArray]:
-    """Gold labels as (rows, labels) bool, and (rows,) bool for rows that are labelled at all."""
-    known = np.array([names is not None for names in gold], dtype=np.bool_)
-    filled = [names or [] for names in gold]
-    return label_matrix(filled, labels, source="gold", ignore_unknown=True), known
+def bad_labels(kind: AnyKind, gold: Sequence[Any], column: str) -> dict[int, str]:
+    """Rows with a gold label that is not UTF-8, and the reason by row."""
+    return {
+        row: f"gold column {column!r}: {name}"
+        for row, value in enumerate(gold)
+        for name in (() if value is None else kind.gold_labels(value))
+        if isinstance(name, BadText)
+    }
+
+
+def gold_targets(
+    kind: AnyKind, gold: Sequence[Any], labels: tuple[str, ...]
+) -> tuple[Targets, BoolArray]:
+    """Gold values as numbers, one array a row, and (rows,) bool for rows that are labelled."""
+    labelled = np.array([value is not None for value in gold], dtype=np.bool_)
+    nothing = kind.empty_gold()
+    filled = [nothing if value is None else value for value in gold]
+    return kind.encode(filled, labels), labelled

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.corpus.decode import BadText, as_dates, bad_utf8, decode_text, gold_lists, plain_values
+from batch.corpus.decode import BadText, as_dates, bad_utf8, decode_text, plain_values
+from batch.corpus.gold import bad_labels, read_gold_column
 from batch.corpus.offsets import BadOffset, read_offsets
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.sources.footers import PlannedFile, decode_error, open_parquet
@@ -32,14 +34,14 @@ class Rows:
     texts: what the model reads; None where a row cannot be scored.
     reasons: why not; None for the others.
     domains: value of the domain column.
-    gold: gold label names by task, for tasks that have any; None where a row has none.
+    gold: gold values by task, for tasks that have any; None where a row has none.
     kept: the input columns that predictions take over, every row of the chunk.
     """
 
     texts: Sequence[ModelText | None]
     reasons: Sequence[str | None]
     domains: Sequence[str | None]
-    gold: Mapping[str, Sequence[list[str] | None]]
+    gold: Mapping[str, Sequence[Any]]
     kept: pa.Table
 
 
@@ -69,18 +71,23 @@ class ChunkReader:
         reasons: list[str | None] = []
         domains: list[str | None] = []
         columns = self._plan.tasks.gold
-        gold: dict[str, list[list[str] | None]] = {task: [] for task in columns}
+        gold: dict[str, list[Any]] = {task: [] for task in columns}
         kept = []
         for batch in cursor.take(chunk.rows):
             table = self._kept(batch, file)
-            labels = {task: gold_lists(batch.column(column)) for task, column in columns.items()}
-            bad = {**self._bad_rows(table), **_bad_labels(labels, columns)}
+            values = {
+                task: read_gold_column(self._plan.tasks.kind(task), batch.column(column))
+                for task, column in columns.items()
+            }
+            bad = self._bad_rows(table)
+            for task, column in columns.items():
+                bad |= bad_labels(self._plan.tasks.kind(task), values[task], column)
             for row, (text, reason) in enumerate(self._texts(batch)):
                 reasons.append(reason or bad.get(row))
                 texts.append(None if row in bad else text)
             domains += self._domains(batch, file)
-            for task, names in labels.items():
-                gold[task] += names
+            for task, of_batch in values.items():
+                gold[task] += of_batch
             kept.append(table)
         whole = pa.concat_tables(kept) if kept else self._plan.kept.empty_table()
         # Where batches end depends on where reading began, and a part must not.
@@ -164,19 +171,6 @@ class ChunkReader:
             for name in self._with_text
             for row in bad_utf8(kept.column(name).combine_chunks())
         }
-
-
-def _bad_labels(
-    gold: Mapping[str, Sequence[list[str] | None]], columns: Mapping[str, str]
-) -> dict[int, str]:
-    """Rows with a gold label that is not UTF-8, and the reason by row."""
-    return {
-        row: f"gold column {columns[task]!r}: {name}"
-        for task, rows in gold.items()
-        for row, names in enumerate(rows)
-        for name in names or ()
-        if isinstance(name, BadText)
-    }
 
 
 class _Cursor:

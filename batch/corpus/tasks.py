@@ -8,26 +8,30 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from schemas.errors import UsageError, listing, nearest
+from schemas.kinds import KINDS, AnyKind
+from schemas.kinds.columns import answer_column, reserved_columns
 from schemas.printable import printable
-from schemas.tables import GOLD_PREFIX, name_key, reserved_columns, task_columns
+from schemas.tables import GOLD_PREFIX, name_key
 
 
 @dataclass(frozen=True)
 class RunTasks:
     """Tasks that are scored in one pass, in the bundle's order.
 
-    gold: column of the gold labels by task, for tasks that have one.
+    kinds: of each task, in the bundle's order.
+    gold: column of the gold values by task, for tasks that have one.
     """
 
-    names: tuple[str, ...]
+    kinds: Mapping[str, str]
     gold: Mapping[str, str]
 
     @classmethod
-    def parse(cls, names: tuple[str, ...], gold_columns: Sequence[str]) -> RunTasks:
+    def parse(cls, kinds: Mapping[str, str], gold_columns: Sequence[str]) -> RunTasks:
         """Take --gold-column apart: COLUMN for one task, TASK=COLUMN for several.
 
         Raises UsageError for anything else.
         """
+        names = tuple(kinds)
         gold: dict[str, str] = {}
         for value in gold_columns:
             task, equals, column = value.partition("=")
@@ -45,12 +49,21 @@ class RunTasks:
             if task in gold:
                 raise UsageError(f"--gold-column {value!r}: task {task!r} has {gold[task]!r} too")
             gold[task] = column
-        return cls(names, gold)
+        return cls(kinds, gold)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return tuple(self.kinds)
+
+    def kind(self, task: str) -> AnyKind:
+        """Kind of a task."""
+        return KINDS[self.kinds[task]]
 
     @property
     def reserved(self) -> tuple[str, ...]:
         """Columns that predictions add; a corpus may not have them."""
-        return reserved_columns(self.names)
+        return reserved_columns(self.kinds)
 
     def output_name(self, column: str) -> str:
         """Name that an input column takes in the predictions.
@@ -73,8 +86,11 @@ class RunTasks:
 
     @property
     def _decided(self) -> dict[str, str]:
-        """Name of the column of decided labels by task."""
-        return {task: task_columns(task, self.names)[0] for task in self.names}
+        """Name of the column of answers by task."""
+        return {
+            task: answer_column(task, kind, tasks=len(self.kinds))
+            for task, kind in self.kinds.items()
+        }
 
     def recorded_gold(self) -> JsonValue:
         """The gold columns as run.json names them: for one task, its column."""

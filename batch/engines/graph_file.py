@@ -28,9 +28,7 @@ class GraphFile:
     read: Callable[[], bytes]
 
     @classmethod
-    def of_bundle(
-        cls, bundle: Bundle, tasks: str | tuple[str, ...], precision: Precision
-    ) -> GraphFile:
+    def of_bundle(cls, bundle: Bundle, tasks: tuple[str, ...], precision: Precision) -> GraphFile:
         """The graph of a task, or the one that tasks share, held to the bundle's manifest.
 
         Raises UsageError for tasks or a precision that the bundle does not have.

@@ -14,7 +14,7 @@ from batch.engines.spares import Spares
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device
 from schemas.arrays import Float32Array, Int64Array
-from schemas.bundle.metadata import PREFIX
+from schemas.bundle.props import PREFIX
 from schemas.bundle.variants import Precision
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line

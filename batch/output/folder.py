@@ -21,10 +21,10 @@ from batch.output.identity import RunKey, differences, without_fingerprints
 from batch.output.marker import ChunkAddress, Marker
 from batch.output.parts import part_name, write_part
 from batch.report.stats import RunStats
-from schemas.bundle.metadata import validation_problems
 from schemas.errors import LockedError, OutputError, listing
 from schemas.io.files import FileFacts, atomic_path, remedy, write_atomic
 from schemas.io.json_values import parse_json
+from schemas.validation import validation_problems
 
 REPORTS = ("report.json", "report.html")
 SHARD_FILE = "shard.json"

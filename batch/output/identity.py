@@ -22,8 +22,8 @@ from batch.machine.device import Device, gpu_model
 from batch.options import RunOptions
 from batch.output.marker import ChunkAddress
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import validation_problems
 from schemas.bundle.variants import EngineName, Precision
+from schemas.validation import validation_problems
 
 PACKAGES = ("narrascan", "numpy", "pyarrow", "tokenizers")
 """Packages that shape what is written, beside those of the engine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from batch.corpus.decode import bad_utf8
 from batch.corpus.plan import Chunk
 from batch.corpus.reader import Rows
 from batch.corpus.types.output_types import holds_text
-from batch.scoring.scorer import Scored, label_slices
+from batch.scoring.scorer import Scored
 from schemas.errors import OutputError
 from schemas.io.files import atomic_path, remedy
+from schemas.kinds.columns import COMMON_FIELDS, task_fields
 from schemas.tables import (
     QUARANTINE_SCHEMA,
     SOURCE_FILE,
     SOURCE_ROW,
     ProbabilityFormat,
     name_key,
-    prediction_fields,
 )
 
 PART_DIGITS = 5
@@ -37,15 +37,32 @@ def part_name(index: int, *, chunks: int) -> str:
 
 
 @dataclass(frozen=True)
+class TaskColumns:
+    """What the prediction columns of one task depend on."""
+
+    task: str
+    kind: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PartFormat:
-    """What is the same in every part of a run.
+    """What is the same in every part of a run. model: short hash of the bundle."""
 
-    labels: of each task, in the order of the columns of `Scored`. model: short hash of the bundle.
-    """
-
-    labels: Mapping[str, tuple[str, ...]]
+    tasks: tuple[TaskColumns, ...]
     probabilities: ProbabilityFormat
     model: str
+
+    def fields(self) -> list[pa.Field]:
+        """Columns that predictions add to those of the input."""
+        fields = [
+            field
+            for one in self.tasks
+            for field in task_fields(
+                one.task, one.kind, one.labels, self.probabilities, tasks=len(self.tasks)
+            )
+        ]
+        return [*fields, *COMMON_FIELDS]
 
 
 def prediction_table(
@@ -62,29 +79,25 @@ def prediction_table(
 
     rows, statuses, text_hashes: every row of the chunk. scored: one result a row of the chunk.
     """
-    labels = part_format.labels
     keep = np.array([status != "quarantined" for status in statuses], dtype=np.bool_)
-    empty = np.array([status == "empty" for status in statuses], dtype=np.bool_)[keep]
-    added: list[pa.Array] = []
-    for task, columns in label_slices(labels).items():
-        decided = scored.decided[keep, columns] & ~empty[:, None]
-        added.append(_label_lists(decided, labels[task]))
-        probabilities = scored.probabilities[keep, columns]
-        if part_format.probabilities == "map":
-            added.append(_probability_maps(probabilities, labels[task], empty))
-        elif part_format.probabilities == "struct":
-            added.append(_probability_structs(probabilities, labels[task], empty))
-    added += [
-        pa.array(scored.tokens[keep], pa.int32()),
-        pa.array([s for s, kept in zip(statuses, keep, strict=True) if kept], pa.string()),
-        pa.repeat(pa.scalar(part_format.model, pa.string()), int(keep.sum())),
-        pa.array([h for h, kept in zip(text_hashes, keep, strict=True) if kept], pa.string()),
-        pa.repeat(pa.scalar(source, pa.string()), int(keep.sum())),
-        pa.array(chunk.first_row + np.flatnonzero(keep), pa.int64()),
+    numbers = np.flatnonzero(keep)
+    rows_kept = numbers.tolist()
+    is_answered = np.array([statuses[row] != "empty" for row in rows_kept], dtype=np.bool_)
+    results = scored if keep.all() else scored.take(numbers)
+    arrays: list[pa.Array] = []
+    for one in part_format.tasks:
+        arrays += results.tasks[one.task].columns(is_answered, part_format.probabilities)
+    arrays += [
+        pa.array(results.tokens, pa.int32()),
+        pa.array([statuses[row] for row in rows_kept], pa.string()),
+        pa.repeat(pa.scalar(part_format.model, pa.string()), len(numbers)),
+        pa.array([text_hashes[row] for row in rows_kept], pa.string()),
+        pa.repeat(pa.scalar(source, pa.string()), len(numbers)),
+        pa.array(chunk.first_row + numbers, pa.int64()),
     ]
-    kept = rows.kept if keep.all() else rows.kept.take(pa.array(np.flatnonzero(keep)))
-    schema = pa.schema([*kept.schema, *prediction_fields(labels, part_format.probabilities)])
-    return pa.Table.from_arrays([*kept.columns, *added], schema=schema)
+    inputs = rows.kept if keep.all() else rows.kept.take(pa.array(numbers))
+    schema = pa.schema([*inputs.schema, *part_format.fields()])
+    return pa.Table.from_arrays([*inputs.columns, *arrays], schema=schema)
 
 
 def quarantine_table(rows: Rows, *, chunk: Chunk, source: str, id_column: str) -> pa.Table | None:
@@ -129,38 +142,3 @@ def _without_bad_text(ids: pa.Array, kind: pa.DataType) -> pa.Array:
     bad = set(bad_utf8(ids)) if holds_text(kind) else set()
     rows = [None if row in bad else row for row in range(len(ids))]
     return ids.take(pa.array(rows, pa.int64())) if bad else ids
-
-
-def _label_lists(decided: np.ndarray, labels: tuple[str, ...]) -> pa.Array:
-    """(rows, labels) bool to a list of label names a row, in label order."""
-    offsets = np.concatenate([[0], decided.sum(axis=1).cumsum()]).astype(np.int32)
-    names = pa.array(labels, pa.string()).take(pa.array(np.nonzero(decided)[1]))
-    return pa.ListArray.from_arrays(pa.array(offsets), names)
-
-
-def _probability_maps(
-    probabilities: np.ndarray, labels: tuple[str, ...], empty: np.ndarray
-) -> pa.Array:
-    """(rows, labels) float32 to a map a row, in label order; null where a row is empty."""
-    sizes = np.where(empty, 0, len(labels))
-    offsets = np.concatenate([[0], sizes.cumsum()])
-    scored = probabilities[~empty]
-    numbers = np.tile(np.arange(len(labels)), len(scored))
-    keys = pa.array(labels, pa.string()).take(pa.array(numbers))
-    return pa.MapArray.from_arrays(
-        pa.array(offsets, pa.int32()),  # refuses what int32 cannot hold
-        keys,
-        pa.array(scored.ravel(), pa.float32()),
-        mask=pa.array(empty),
-    )
-
-
-def _probability_structs(
-    probabilities: np.ndarray, labels: tuple[str, ...], empty: np.ndarray
-) -> pa.Array:
-    """(rows, labels) float32 to a struct a row, null where a row is empty."""
-    return pa.StructArray.from_arrays(
-        [np.ascontiguousarray(column) for column in probabilities.T],
-        fields=[pa.field(label, pa.float32()) for label in labels],
-        mask=pa.array(empty),
-    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+from batch.kinds.sections import JointReport, Report
 from batch.output.folder import OutputFolder
 from batch.output.record import Counts, RunFacts, Timings, run_record
-from batch.report.build import JointReport, Report, build_report
+from batch.report.build import build_report
 from batch.report.page import write_report
 from batch.report.totals import MergedStats
 from schemas.errors import OutputError
@@ -38,14 +39,5 @@ def publish_run(
 
 def _report(facts: RunFacts, stats: MergedStats) -> Report | JointReport:
     """The report of the one task, or those of several in one."""
-    reports = {
-        about.task: build_report(
-            stats.tasks[about.task],
-            task=about.task,
-            labels=about.labels,
-            thresholds=about.thresholds,
-            gold_column=about.gold_column,
-        )
-        for about in facts.tasks
-    }
+    reports = {about.task: build_report(stats.tasks[about.task], about) for about in facts.tasks}
     return JointReport(tasks=reports) if len(reports) > 1 else reports[facts.tasks[0].task]

@@ -14,10 +14,13 @@ from batch.corpus.sources.urls import redacted
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunKey
+from batch.report.build import TaskFacts
 from batch.report.totals import MergedStats, merge_stats
 from batch.scoring.scorer import Scorer
-from schemas.bundle.metadata import SCHEMA_VERSION
+from schemas.bundle.metadata import ArtefactMetadata
 from schemas.io.files import FileFacts
+from schemas.kinds import KINDS
+from schemas.version import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Counts:
     @classmethod
     def of(cls, stats: MergedStats) -> Self:
         """Rows of all domains, the same for every task; a shard may have nothing to do."""
-        total = next((task.total for task in stats.tasks.values()), None)
+        total = next((task.total.rows for task in stats.tasks.values()), None)
         if total is None:
             return cls(0, 0, 0, 0, 0)
         return cls(total.rows, total.ok, total.truncated, total.empty, total.quarantined)
@@ -94,17 +97,6 @@ class DeviceFacts(BaseModel):
     why: str
 
 
-class TaskFacts(BaseModel):
-    """What the report says of a task beside what was counted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str
-    labels: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    gold_column: str | None
-
-
 class LeftOutFile(BaseModel):
     """A file or folder of the corpus that is not read, and why."""
 
@@ -141,8 +133,9 @@ class RunFacts(BaseModel):
             tasks=tuple(
                 TaskFacts(
                     task=about.task,
+                    kind=about.kind,
                     labels=about.labels,
-                    thresholds=about.thresholds,
+                    decision=_decision(about),
                     gold_column=plan.tasks.gold.get(about.task),
                 )
                 for about in scorer.tasks
@@ -198,6 +191,12 @@ def merge_markers(
             outputs[f"quarantine/{output.part_name(index)}"] = marker.quarantine
     stats = merge_stats(lambda: (output.marker(index).run_stats() for index in indexes))
     return stats, outputs
+
+
+def _decision(metadata: ArtefactMetadata) -> dict[str, JsonValue]:
+    """Fields of a task's metadata that its kind decides by."""
+    fields = set(KINDS[metadata.kind].Decision.model_fields)
+    return metadata.model_dump(mode="json", include=fields)
 
 
 def run_record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,22 +10,23 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from batch.corpus.gold import gold_matrix
+from batch.corpus.gold import gold_targets
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.reader import ChunkReader, Rows
 from batch.machine.memory import give_back_memory, is_out_of_memory
 from batch.options import RunOptions
 from batch.output.folder import OutputFolder
 from batch.output.identity import RunIdentity
-from batch.output.parts import PartFormat, prediction_table, quarantine_table
+from batch.output.parts import PartFormat, TaskColumns, prediction_table, quarantine_table
 from batch.pipeline.progress import RunProgress
 from batch.pipeline.stop import StopSwitch
 from batch.pipeline.write_behind import WriteBehind
-from batch.report.counting import count_rows
-from batch.report.stats import RunStats
+from batch.report.stats import RunStats, TaskGold, count_rows
 from batch.scoring.prefetch import make_ahead
-from batch.scoring.scorer import Scored, Scorer, label_slices
+from batch.scoring.scorer import Scored, Scorer, concatenate
+from schemas.bundle.metadata import ArtefactMetadata
 from schemas.errors import NarrascanError, OutOfMemoryError
+from schemas.kinds import KINDS
 from schemas.text.model_text import EMPTY, text_hash
 from schemas.text.tokens import TokenizedText
 
@@ -79,6 +80,11 @@ class ChunkWorker:
         self._progress, self._switch = progress, switch
         metadata = scorer.metadata
         self._reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
+        self._format = PartFormat(
+            tuple(TaskColumns(about.task, about.kind, about.labels) for about in scorer.tasks),
+            options.probabilities,
+            identity.model,
+        )
         self._most_rows = max(chunk.rows for chunk in plan.chunks)
 
     def read(self, chunk: Chunk) -> ReadChunk:
@@ -107,30 +113,34 @@ class ChunkWorker:
             self._switch.check()
 
         try:
-            found = self._scorer.score_tokens(chunk.tokenized, on_batch=on_batch)
-            whole = _whole(found, chunk, labels=self._scorer.width)
+            scored = self._scorer.score_tokens(chunk.tokenized, on_batch=on_batch)
         except Exception:
             self._progress.advance(-seen_rows, -seen_tokens)  # they may be scored again
             raise
         self.tokens += seen_tokens
         self._progress.advance(len(chunk.statuses) - len(chunk.places), 0)
-        return ScoredChunk(chunk.rows, whole, chunk.statuses, chunk.text_hashes)
+        result_of_row = np.full(len(chunk.statuses), -1, np.int64)
+        result_of_row[chunk.places] = np.arange(len(chunk.places))
+        by_row = scored.take(result_of_row)
+        return ScoredChunk(chunk.rows, by_row, chunk.statuses, chunk.text_hashes)
 
     def write(self, chunk: Chunk, found: ScoredChunk) -> None:
         """Count and write: part, quarantine, and then the marker."""
-        labels, id_column = self._scorer.labels, self._options.id_column
+        id_column = self._options.id_column
         source = self._plan.files[chunk.file].source.name
         part = prediction_table(
             found.rows,
             found.scored,
             found.statuses,
             found.text_hashes,
-            PartFormat(labels, self._options.probabilities, self._identity.model),
+            self._format,
             chunk=chunk,
             source=source,
         )
         bad = quarantine_table(found.rows, chunk=chunk, source=source, id_column=id_column)
-        self._output.publish_chunk(self._identity.address(chunk), part, bad, _count(found, labels))
+        self._output.publish_chunk(
+            self._identity.address(chunk), part, bad, _count(found, self._scorer.tasks)
+        )
         self.finished.add(chunk.index)
         self.rows += chunk.rows
         pa.default_memory_pool().release_unused()  # give back what the chunk needed
@@ -217,39 +227,29 @@ def _do_side_by_side(worker: ChunkWorker, chunks: Sequence[Chunk]) -> str | None
     return None
 
 
-def _count(found: ScoredChunk, labels: Mapping[str, tuple[str, ...]]) -> RunStats:
-    """Count the rows of a chunk for each task. labels: of each, in the order of the columns."""
-    rows, scored = found.rows, found.scored
-    counted = {}
-    for task, columns in label_slices(labels).items():
-        with_gold = task in rows.gold  # even where this chunk's are all null
-        gold, has_gold = gold_matrix(rows.gold[task], labels[task]) if with_gold else (None, None)
-        counted[task] = count_rows(
-            domains=rows.domains,
-            statuses=found.statuses,
-            tokens=scored.tokens,
-            probabilities=scored.probabilities[:, columns],
-            decided=scored.decided[:, columns],
-            gold=gold,
-            has_gold=has_gold,
-        )
-    return RunStats(counted)
-
-
-def _whole(found: Scored, chunk: ReadChunk, *, labels: int) -> Scored:
-    """Results for every row of a chunk; zeros for those without a text."""
-    rows, places = len(chunk.statuses), chunk.places
-    whole = Scored(
-        probabilities=np.zeros((rows, labels), np.float32),
-        decided=np.zeros((rows, labels), np.bool_),
-        tokens=np.zeros(rows, np.int32),
-        truncated=np.zeros(rows, np.bool_),
+def _count(found: ScoredChunk, tasks: Sequence[ArtefactMetadata]) -> RunStats:
+    """Count the rows of a chunk for each task."""
+    return RunStats(
+        {
+            about.task: count_rows(
+                kind=about.kind,
+                labels=len(about.labels),
+                domains=found.rows.domains,
+                statuses=found.statuses,
+                tokens=found.scored.tokens,
+                decided=found.scored.tasks[about.task],
+                gold=_gold(found.rows, about),
+            )
+            for about in tasks
+        }
     )
-    whole.probabilities[places] = found.probabilities
-    whole.decided[places] = found.decided
-    whole.tokens[places] = found.tokens
-    whole.truncated[places] = found.truncated
-    return whole
+
+
+def _gold(rows: Rows, about: ArtefactMetadata) -> TaskGold | None:
+    """Gold values of a task, None if the run has none; those of this chunk may all be null."""
+    if about.task not in rows.gold:
+        return None
+    return TaskGold(*gold_targets(KINDS[about.kind], rows.gold[about.task], about.labels))
 
 
 def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:
@@ -267,12 +267,7 @@ def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:
             },
             kept=pa.concat_tables([piece.kept for piece in rows]).combine_chunks(),
         ),
-        scored=Scored(
-            probabilities=np.concatenate([piece.probabilities for piece in scored]),
-            decided=np.concatenate([piece.decided for piece in scored]),
-            tokens=np.concatenate([piece.tokens for piece in scored]),
-            truncated=np.concatenate([piece.truncated for piece in scored]),
-        ),
+        scored=concatenate(scored),
         statuses=[status for piece in pieces for status in piece.statuses],
         text_hashes=[text for piece in pieces for text in piece.text_hashes],
     )

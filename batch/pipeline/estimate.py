@@ -21,7 +21,8 @@ from batch.options import RunOptions
 from batch.pipeline.run import check_gold_labels, choose_model, open_model, plan_run
 from batch.pipeline.stop import StopSwitch
 from batch.scoring.packing import Shape, fill
-from batch.scoring.scorer import LogitRunner, Scorer
+from batch.scoring.runner import GraphRunner
+from batch.scoring.scorer import Scorer
 from schemas.printable import printable
 from schemas.text.model_text import EMPTY
 from schemas.text.tokens import TokenizedText
@@ -134,7 +135,7 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
     seconds = scoring_s + sample.seconds_a_row * rows
     return Estimate(
         task=",".join(plan.tasks.names),
-        labels=scorer.width,
+        labels=scorer.number_of_labels,
         precision=scorer.metadata.precision,
         bundle_sha256=model.bundle.sha256,
         device=scorer.runner.device.name,
@@ -217,7 +218,7 @@ def _standard_error(sample: Sample) -> float:
     return float(spread / tokens.mean())
 
 
-def _scoring_seconds(runner: LogitRunner, sample: Sample, *, rows: int, chunks: int) -> float:
+def _scoring_seconds(runner: GraphRunner, sample: Sample, *, rows: int, chunks: int) -> float:
     """Time of all batches: how many there will be of each shape, times what one takes.
 
     A bucket whose rows do not fill its last batch pays for a whole one, half a batch on average, in
@@ -240,7 +241,7 @@ def _scoring_seconds(runner: LogitRunner, sample: Sample, *, rows: int, chunks: 
     return total
 
 
-def _batch_seconds(runner: LogitRunner, shape: Shape) -> float:
+def _batch_seconds(runner: GraphRunner, shape: Shape) -> float:
     """Time of a batch of dummy rows, with as many others beside it as in a run: the median."""
     batches = [fill([], [], shape, runner.pad_id)] * runner.streams
     seconds: list[float] = []

@@ -15,9 +15,9 @@ from batch.output.publish import publish_run
 from batch.output.record import Counts, ShardRecord, Timings, merge_markers
 from batch.pipeline.progress import RunProgress
 from batch.pipeline.stop import StopSwitch
-from schemas.bundle.metadata import validation_problems
 from schemas.errors import OutputError, UsageError, listing
 from schemas.io.files import remedy
+from schemas.validation import validation_problems
 
 
 @dataclass(frozen=True)

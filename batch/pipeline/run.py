@@ -72,7 +72,7 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
         model_identity = identify_model(model, scorer)
         cache = _open_cache(options, model_identity, progress)
         if cache is not None:
-            scorer.runner.cache = stack.enter_context(closing(cache))
+            scorer = scorer.with_cache(stack.enter_context(closing(cache)))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
         plan = plan_run(options, scorer, switch.check)
         _report_plan(plan, progress)
@@ -145,7 +145,7 @@ def plan_run(
 
     keep_columns: predictions will be written, and take over the columns of the corpus.
     """
-    tasks = RunTasks.parse(tuple(scorer.labels), options.gold_columns)
+    tasks = RunTasks.parse({about.task: about.kind for about in scorer.tasks}, options.gold_columns)
     text = scorer.metadata.text
     return make_plan(options, tasks, text, check_stop, keep_columns=keep_columns)
 
@@ -158,8 +158,10 @@ def check_gold_labels(
     Raises CorpusError.
     """
     ignored = options.ignore_unknown_gold
-    for task, column in plan.tasks.gold.items():
-        check_gold(plan, column, scorer.labels[task], check_stop, ignore_unknown=ignored)
+    for about in scorer.tasks:
+        column, kind = plan.tasks.gold.get(about.task), plan.tasks.kind(about.task)
+        if column is not None:
+            check_gold(plan, kind, column, about.labels, check_stop, ignore_unknown=ignored)
 
 
 def _open_cache(

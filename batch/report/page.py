@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import log1p, sqrt
@@ -13,7 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from batch.report.build import JointReport, LabelReport, Report, SectionReport, notices, percent
+from batch.kinds.sections import JointReport, Report, SectionReport
+from batch.report.build import notices, percent
 from schemas.io.files import write_atomic
 
 DETAILED_DOMAINS = 60
@@ -72,20 +73,6 @@ class _View:
     def heat_domains(self) -> Sequence[tuple[str, SectionReport]]:
         return self.domains[:HEAT_DOMAINS]
 
-    @property
-    def thresholds(self) -> Mapping[str, float]:
-        return dict(zip(self.report.labels, self.report.thresholds, strict=True))
-
-    @property
-    def positions(self) -> Mapping[str, int]:
-        return {label: index for index, label in enumerate(self.report.labels)}
-
-    @property
-    def scale(self) -> float:
-        """Highest share of a label in a domain."""
-        labels = [label for _, section in self.domains for label in section.labels]
-        return max((label.share for label in labels), default=0.0)
-
 
 def write_report(report: Report | JointReport, folder: Path) -> None:
     """Write report.json and report.html into `folder`, which exists."""
@@ -112,6 +99,7 @@ def render_html(report: Report | JointReport) -> str:
         views=views,
         alone=alone,
         tasks=[one.task for one in reports],
+        legends=list(dict.fromkeys(one.legend for one in reports)),
         notes=common,
         gold_columns=_gold_columns(reports),
         most_labels=MOST_LABELS,
@@ -133,7 +121,7 @@ def _is_common(note: str, reports: Sequence[Report]) -> bool:
 
 def _gold_columns(reports: Sequence[Report]) -> str:
     """Where the gold labels are, in words; empty if no article has any."""
-    compared = [report for report in reports if report.overall.gold is not None]
+    compared = [report for report in reports if report.overall.compared is not None]
     named = [
         f"“{report.gold_column}”" + (f" ({report.task})" if len(reports) > 1 else "")
         for report in compared
@@ -161,21 +149,9 @@ def _page() -> Template:
         "percent": percent,
         "score": lambda score: "\N{EN DASH}" if score is None else f"{score:.2f}",
         "bars": _bars,
-        "seen": _seen,
-        "unseen": _unseen,
     }
     environment.globals |= {"notices": notices, "heat": _heat}
     return environment.get_template("report.html.j2")
-
-
-def _seen(section: SectionReport) -> list[LabelReport]:
-    """Labels that were given, or that gold has, the most frequent first."""
-    seen = [label for label in section.labels if label.rows or label.gold_rows]
-    return sorted(seen, key=lambda label: -label.rows)
-
-
-def _unseen(section: SectionReport) -> list[LabelReport]:
-    return [label for label in section.labels if not (label.rows or label.gold_rows)]
 
 
 def _heat(share: float, scale: float) -> int:

@@ -1,136 +1,116 @@
-"""Statistics of a chunk as they stand in its marker: columns in base64, little-endian.
+"""Statistics of one chunk by domain, and their form in a marker.
 
-A column of which most is 0 holds the distances between its other numbers, and those numbers.
-Nothing is compressed, so that every machine writes the same bytes.
+What every kind of task has is counted here, the rest by the kind (`batch.kinds`). All of it adds up
+over chunks.
 """
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from batch.report.counting import (
-    MOST_LABELS_A_ROW,
-    PROBABILITY_BINS,
-    TOKEN_EDGES,
-    TOTALS,
-    Cells,
-    ChunkStats,
-    Counts,
-    HitCounts,
-    narrow,
-)
+from batch.counting.columns import Column
+from batch.counting.groups import Counts, Groups, narrow
+from batch.kinds import BATCH_KINDS
+from batch.kinds.base import ChunkAnswers
+from batch.kinds.sections import TOKEN_EDGES
+from schemas.arrays import BoolArray, Int32Array, Int64Array
+from schemas.kinds import TaskKind
 
 MOST_LABELS = 1_000_000
 
-TYPES = {"u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i8": np.int64}
+STATUSES = ("ok", "truncated", "empty", "quarantined")
+"""What can become of a row: read whole, read in part, nothing to read, could not be scored."""
+
+TOTALS = ("rows", *STATUSES, "tokens")
+"""Columns of `ChunkStats.totals`."""
 
 
-class Column(BaseModel):
-    """Numbers of one type. gaps: for a column that is mostly 0, otherwise None."""
+@dataclass(frozen=True)
+class TaskGold:
+    """Gold values of a chunk for one task.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    targets: of every row as numbers (`Kind.encode`). labelled: (rows,) bool, rows that have one.
+    """
 
-    type: str
-    values: str
-    gaps: Column | None = None
-
-    @classmethod
-    def of(cls, array: npt.NDArray[Any]) -> Column:
-        """Pack an array, row by row."""
-        flat = array.ravel()
-        positions = np.flatnonzero(flat)
-        if len(positions) * 2 >= len(flat):
-            return cls._packed(flat)
-        return cls.of_cells(Cells(positions.astype(np.int64), flat[positions]))
-
-    @classmethod
-    def of_cells(cls, cells: Cells) -> Column:
-        """Pack what is not 0, by flat position."""
-        gaps = cls._packed(narrow(np.diff(cells.positions, prepend=0)))
-        return cls._packed(cells.counts).model_copy(update={"gaps": gaps})
-
-    def array(self, *shape: int) -> Counts:
-        """Unpack to an array. Raises ValueError if the numbers do not fit its shape."""
-        if self.gaps is None:
-            return self._values().reshape(shape)
-        size = int(np.prod(shape, dtype=np.int64))
-        cells = self.cells(size)
-        array = np.zeros(size, cells.counts.dtype)
-        array[cells.positions] = cells.counts
-        return array.reshape(shape)
-
-    def cells(self, size: int) -> Cells:
-        """Unpack what is not 0. Raises ValueError for a position beyond `size`."""
-        counts = self._values()
-        gaps = np.empty(0) if self.gaps is None else self.gaps._values()
-        positions = np.cumsum(gaps.astype(np.int64))
-        if len(positions) != len(counts) or not _is_ascending(positions, size):
-            raise ValueError("statistics of a marker do not fit its domains and labels")
-        return Cells(positions, counts)
-
-    def floats(self) -> npt.NDArray[np.float64]:
-        """Unpack floats."""
-        return np.frombuffer(base64.b64decode(self.values, validate=True), "<f8")
-
-    @classmethod
-    def of_floats(cls, array: npt.NDArray[np.float64]) -> Column:
-        """Pack floats."""
-        return cls(type="f8", values=base64.b64encode(array.astype("<f8").tobytes()).decode())
-
-    @classmethod
-    def _packed(cls, flat: npt.NDArray[Any]) -> Column:
-        flat = narrow(flat)
-        kind = next(name for name, dtype in TYPES.items() if flat.dtype == dtype)
-        raw = flat.astype(f"<{kind}").tobytes()
-        return cls(type=kind, values=base64.b64encode(raw).decode())
-
-    def _values(self) -> Counts:
-        if self.type not in TYPES:
-            raise ValueError(f"statistics of a marker have numbers of unknown type {self.type!r}")
-        raw = base64.b64decode(self.values, validate=True)
-        return np.frombuffer(raw, f"<{self.type}").astype(TYPES[self.type])
+    targets: Any
+    labelled: BoolArray
 
 
-class HitColumns(BaseModel):
-    """Columns of `HitCounts`."""
+@dataclass(frozen=True)
+class ChunkStats:
+    """Counts of the rows of a chunk by domain, for one task.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A row is ok, truncated, empty or quarantined; the first two are scored, and only they are in
+    tokens and in the tally. Empty rows have an empty answer but are compared with gold; quarantined
+    rows count nowhere else.
 
-    true_positives: Column
-    false_positives: Column
-    false_negatives: Column
-    rows: Column
-    samples_f1_sum: Column
+    names: of the domains, sorted. labels: how many the task has.
+    totals: (domains, 6), rows, the same by status, and the sum of the tokens of scored rows.
+    token_histogram: (domains, 9), rows whose token count is at most each of TOKEN_EDGES, and more.
+    tally: what the kind counts.
+    """
 
-    @classmethod
-    def of(cls, hits: HitCounts) -> HitColumns:
-        """Pack hits."""
-        return cls(
-            true_positives=Column.of(hits.true_positives),
-            false_positives=Column.of(hits.false_positives),
-            false_negatives=Column.of(hits.false_negatives),
-            rows=Column.of(hits.rows),
-            samples_f1_sum=Column.of_floats(hits.samples_f1_sum),
-        )
+    kind: str
+    names: tuple[str, ...]
+    labels: int
+    totals: Counts
+    token_histogram: Counts
+    tally: Any
 
-    def hits(self, domains: int, labels: int) -> HitCounts:
-        """Unpack hits. Raises ValueError if a column is of another length."""
-        sums = self.samples_f1_sum.floats()
-        if len(sums) != domains:
-            raise ValueError("statistics of a marker do not fit its domains and labels")
-        return HitCounts(
-            true_positives=self.true_positives.array(domains, labels),
-            false_positives=self.false_positives.array(domains, labels),
-            false_negatives=self.false_negatives.array(domains, labels),
-            rows=self.rows.array(domains, 2),
-            samples_f1_sum=sums,
-        )
+    @property
+    def rows(self) -> list[int]:
+        """Rows of each domain."""
+        return [int(rows) for rows in self.totals[:, 0]]
+
+
+def count_rows(
+    *,
+    kind: str,
+    labels: int,
+    domains: Sequence[str | None],
+    statuses: Sequence[str],
+    tokens: Int32Array | Int64Array,
+    decided: Any,
+    gold: TaskGold | None = None,
+) -> ChunkStats:
+    """Count the rows of a chunk, domain by domain.
+
+    domains: one a row; None and blank count as NO_DOMAIN. statuses: one of STATUSES a row.
+    tokens: (rows,). decided: answers, one a row (`schemas.kinds.base.Decided`). What both hold for
+    empty and quarantined rows is not looked at.
+    Raises ValueError for a status that is not one of the four.
+    """
+    unknown = sorted(set(statuses) - set(STATUSES))
+    if unknown:
+        raise ValueError(f"unknown status {unknown[0]!r}: expected one of {', '.join(STATUSES)}")
+    groups = Groups.of(domains)
+    status = np.asarray(statuses, dtype=np.str_)
+    scored = (status == "ok") | (status == "truncated")
+    compared = status != "quarantined"
+    answers = ChunkAnswers(
+        decided,
+        scored,
+        targets=None if gold is None else gold.targets,
+        compared=compared if gold is None else compared & gold.labelled,
+    )
+    in_order, scored_in_order = status[groups.order], scored[groups.order]
+    scored_tokens = np.where(scored_in_order, tokens[groups.order], 0).astype(np.int64)
+    by_status = [in_order == name for name in STATUSES]
+    totals = np.stack([np.ones(len(status), np.int64), *by_status, scored_tokens], axis=1)
+    bins = np.searchsorted(TOKEN_EDGES, scored_tokens, side="left")
+    return ChunkStats(
+        kind=kind,
+        names=groups.names,
+        labels=labels,
+        totals=narrow(groups.sums(totals)),
+        token_histogram=groups.histogram(bins, scored_in_order, len(TOKEN_EDGES) + 1),
+        tally=BATCH_KINDS[kind].tally(groups, answers),
+    )
 
 
 class ChunkColumns(BaseModel):
@@ -138,46 +118,35 @@ class ChunkColumns(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: TaskKind
     names: tuple[str, ...]
     labels: int = Field(ge=0, le=MOST_LABELS)
     totals: Column
     token_histogram: Column
-    labels_a_row: Column
-    label_counts: Column
-    probability_sum: Column
-    probability_histogram: Column
-    hits: HitColumns | None = None
+    tally: dict[str, JsonValue]
 
     @classmethod
     def of(cls, stats: ChunkStats) -> ChunkColumns:
         """Pack statistics."""
         return cls(
+            kind=stats.kind,
             names=stats.names,
             labels=stats.labels,
             totals=Column.of(stats.totals),
             token_histogram=Column.of(stats.token_histogram),
-            labels_a_row=Column.of(stats.labels_a_row),
-            label_counts=Column.of(stats.label_counts),
-            probability_sum=Column.of(stats.probability_sum),
-            probability_histogram=Column.of_cells(stats.probability_histogram),
-            hits=None if stats.hits is None else HitColumns.of(stats.hits),
+            tally=BATCH_KINDS[stats.kind].pack(stats.tally),
         )
 
     def stats(self) -> ChunkStats:
         """Unpack statistics. Raises ValueError if a column is of another length."""
         domains, labels = len(self.names), self.labels
         return ChunkStats(
+            kind=self.kind,
             names=self.names,
             labels=labels,
             totals=self.totals.array(domains, len(TOTALS)),
             token_histogram=self.token_histogram.array(domains, len(TOKEN_EDGES) + 1),
-            labels_a_row=self.labels_a_row.array(domains, MOST_LABELS_A_ROW + 1),
-            label_counts=self.label_counts.array(domains, labels),
-            probability_sum=self.probability_sum.array(domains, labels),
-            probability_histogram=self.probability_histogram.cells(
-                domains * labels * PROBABILITY_BINS
-            ),
-            hits=None if self.hits is None else self.hits.hits(domains, labels),
+            tally=BATCH_KINDS[self.kind].unpack(self.tally, domains=domains, labels=labels),
         )
 
 
@@ -185,7 +154,7 @@ class ChunkColumns(BaseModel):
 class RunStats:
     """Statistics of one chunk by task."""
 
-    tasks: dict[str, ChunkStats]
+    tasks: Mapping[str, ChunkStats]
 
     def to_json(self) -> dict[str, Any]:
         """What a marker holds, by task."""
@@ -195,7 +164,7 @@ class RunStats:
         }
 
     @classmethod
-    def from_json(cls, written: dict[str, Any]) -> RunStats:
+    def from_json(cls, written: Mapping[str, object]) -> RunStats:
         """Read what `to_json` wrote. Raises ValueError for anything else."""
         return cls(
             {
@@ -203,10 +172,3 @@ class RunStats:
                 for task, columns in written.items()
             }
         )
-
-
-def _is_ascending(positions: npt.NDArray[np.int64], size: int) -> bool:
-    """True if positions, cumulated from distances, are in [0, size) and none is there twice."""
-    return not len(positions) or bool(
-        positions[0] >= 0 and positions[-1] < size and (np.diff(positions) > 0).all()
-    )

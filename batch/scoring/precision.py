@@ -10,7 +10,7 @@ from schemas.errors import DeviceError, UsageError, listing
 
 
 def choose_precision(
-    bundle: Bundle, tasks: str | tuple[str, ...], device: Device, requested: str
+    bundle: Bundle, tasks: tuple[str, ...], device: Device, requested: str
 ) -> Precision:
     """Turn `auto` or a precision into one that the bundle has and the device can run.
 

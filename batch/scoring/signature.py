@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.bundle.folder import Bundle, BundleFiles
-from schemas.bundle.metadata import validation_problems
 from schemas.errors import BundleError, UsageError
 from schemas.io.regular_file import read_regular_file
 from schemas.printable import one_line, printable
+from schemas.validation import validation_problems
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -27,7 +27,7 @@ def _refuse_different_texts(bundle: Bundle, tasks: tuple[str, ...]) -> None:
     cpu = Device("cpu", 0, "to read what files say of themselves")
     readers: dict[TextSpec, list[str]] = {}
     for task in tasks:
-        _, (metadata,) = open_session(bundle, task, cpu, precision="fp32", threads=1)
+        _, (metadata,) = open_session(bundle, (task,), cpu, precision="fp32", threads=1)
         readers.setdefault(metadata.text, []).append(task)
     if len(readers) > 1:
         parts = "; ".join(f"{listing(names)}: {_reads(text)}" for text, names in readers.items())

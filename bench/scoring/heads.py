@@ -28,8 +28,8 @@ from bench.texts import corpus_table
 from exporter.graph.trace import trace_graph
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
-from schemas.config import HeadKind
 from schemas.markdown import markdown_table
+from schemas.tasks.sections import HeadKind
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TokenizedText
 from trainer.model.encoders import load_encoder

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Literal
 from urllib.parse import quote
 
-from schemas.bundle.metadata import ArtefactMetadata, DecisionFacts
-from schemas.decision.thresholds import ThresholdRule
-from schemas.markdown import markdown_code, markdown_table, markdown_text
+from exporter.kinds import EXPORTER_KINDS
+from exporter.kinds.base import CardParts
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.markdown import markdown_code, markdown_text
 
-LABEL_COLUMNS = (
-    "label",
-    "training rows",
-    "held-out rows",
-    "threshold",
-    "interval",
-    "ECE before",
-    "ECE after",
-    "Brier",
-)
 NO_DIAGRAMS: Mapping[str, str] = {}
 NOT_SHARED: Mapping[str, Sequence[str]] = {}
 
@@ -57,14 +46,13 @@ def model_card(
     sections = [
         line
         for name, about in tasks.items()
-        for line in (*_facts(about), *_picture(name, diagrams), *_labels(about))
+        for line in (*_facts(about), *_picture(name, diagrams), *_parts(about).table)
     ]
     return "\n".join(intro + sections)
 
 
 def _facts(about: ArtefactMetadata) -> list[str]:
-    check, training = about.metrics.verification, about.training
-    seen, unseen = about.metrics.validation, about.metrics.cross_validated
+    check, training, parts = about.metrics.verification, about.training, _parts(about)
     reads = ["title and body" if about.text.title else "body"]
     if about.text.entity_markers:
         reads.append("one entity marked in it")
@@ -76,11 +64,7 @@ def _facts(about: ArtefactMetadata) -> list[str]:
         f"- trained on {training.train_rows} rows with loss {markdown_code(training.loss)} "
         f"(config {_short(training.config_sha256)}, data {_short(training.data_sha256)}, "
         f"commit {_short(training.git_commit or 'unknown')})",
-        f"- on {unseen.rows} held-out texts, each decided with calibration and thresholds found "
-        f"without it: micro-F1 {unseen.micro_f1:.3f}, macro-F1 {unseen.macro_f1:.3f}, exact match "
-        f"{unseen.exact_match:.3f}",
-        "- on the same texts with those found on all of them, mostly too high: micro-F1 "
-        f"{seen.micro_f1:.3f}, macro-F1 {seen.macro_f1:.3f}, exact match {seen.exact_match:.3f}",
+        *parts.scores,
         f"- against torch on {check.texts} texts in {check.shapes} batch shapes: logits within "
         f"{check.max_logit_difference:.1e} (tolerance {check.logit_tolerance:.0e}), "
         f"{check.differing_decisions:.3%} of decisions differ",
@@ -89,13 +73,10 @@ def _facts(about: ArtefactMetadata) -> list[str]:
         f"{about.metrics.portability.max_logit_difference:.1e} however they are computed; on "
         f"another kind of machine {about.metrics.portability.bound:.1e} is allowed "
         "(`export-classifier verify`)",
-        f"- precision: {about.precision}; calibration: {about.calibration.method} (asked for: "
-        f"{markdown_text(about.decision.calibration)})",
-        f"- thresholds: {_rule(about.decision.thresholds)}",
+        f"- precision: {about.precision}",
+        *parts.decision,
         *_cost(about),
         *_recalibrated(about),
-        f"- calibration error (ECE, mean of the labels) {_mean_change(about.decision, 'ece')}, "
-        f"Brier score {_mean_change(about.decision, 'brier')}",
         "",
     ]
 
@@ -107,8 +88,8 @@ def _cost(about: ArtefactMetadata) -> list[str]:
     where = "CUDA" if cost.device == "cuda" else "a CPU"
     return [
         f"- against fp32 on {cost.texts} texts, measured on {where}: labels of "
-        f"{cost.changed_articles:.2%} of the texts differ, probabilities by at most "
-        f"{cost.drift_max:.4f}"
+        f"{cost.changed_articles:.2%} of the texts differ, outputs by at most "
+        f"{cost.output_error_max:.4f}"
     ]
 
 
@@ -130,65 +111,8 @@ def _picture(task: str, diagrams: Mapping[str, str]) -> list[str]:
     return [f"![{words}]({quote(diagrams[task])})", ""]
 
 
-def _labels(about: ArtefactMetadata) -> list[str]:
-    decision = about.decision
-    rows = [
-        [
-            label,
-            str(trained),
-            str(held),
-            f"{threshold:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{ece_before:.3f}",
-            f"{ece_after:.3f}",
-            f"{brier:.4f}",
-        ]
-        for label, trained, held, threshold, (low, high), ece_before, ece_after, brier in zip(
-            about.labels,
-            about.training.positives,
-            decision.positives,
-            about.thresholds,
-            decision.intervals,
-            decision.before.ece,
-            decision.after.ece,
-            decision.after.brier,
-            strict=True,
-        )
-    ]
-    return [
-        f"Intervals hold {decision.confidence:.0%} of the thresholds that resampled held-out texts "
-        "give. ECE before is of the sigmoid of the logits; ECE after and Brier score are "
-        "cross-validated.",
-        "",
-        markdown_table(LABEL_COLUMNS, rows),
-    ]
-
-
-def _rule(rule: ThresholdRule) -> str:
-    """The rule in a few words, with the numbers that have an effect."""
-    if rule.strategy == "fixed":
-        return f"fixed at {rule.fixed:g}"
-    objectives = {
-        "f1": "highest F1",
-        "macro_f1": "highest macro-F1",
-        "precision_floor": f"highest recall with precision of at least {rule.floor:g}",
-        "recall_floor": f"highest precision with recall of at least {rule.floor:g}",
-        "cost": f"lowest cost, {rule.false_positive_cost:g} for a label too many and "
-        f"{rule.false_negative_cost:g} for one missed",
-    }
-    strategies = {
-        "global": "one for the task",
-        "per_label": "one a label",
-        "shrunk": "one a label, half way to the task's at "
-        f"{rule.shrinkage_rows:g} positive held-out rows",
-    }
-    folds = f", median over {rule.folds} folds" if rule.folds else ""
-    return f"{strategies[rule.strategy]}; {objectives[rule.objective]}{folds}"
-
-
-def _mean_change(decision: DecisionFacts, name: Literal["ece", "brier"]) -> str:
-    before, after = (fmean(getattr(quality, name)) for quality in (decision.before, decision.after))
-    return f"{before:.4f} before calibration, {after:.4f} after it"
+def _parts(about: ArtefactMetadata) -> CardParts:
+    return EXPORTER_KINDS[about.kind].card(about)
 
 
 def _short(digest: str) -> str:

@@ -7,43 +7,26 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from batch.engines import slower_engines
-from batch.engines.graph_file import GraphFile
-from batch.machine.device import choose_device
-from batch.scoring.scorer import LogitRunner, load_tokenizer, open_scorer
-from batch.scoring.session import TaskSession
+from batch.scoring.scorer import open_scorer
 from exporter.bundle.card import model_card
-from exporter.checks.probes import probe_texts, record_probes
-from exporter.checks.torch_parity import verify
-from exporter.decision.fit import Decision, choose_decision
-from exporter.decision.reliability import diagram_path, draw_reliability
+from exporter.bundle.task_export import TaskExport
 from exporter.decision.settings import apply_settings
 from exporter.graph.trace import trace_graph
+from exporter.kinds import EXPORTER_KINDS
 from exporter.precision.devices import checking_device
-from exporter.precision.gate import Reference
-from exporter.precision.reduce import (
-    ExportedGroup,
-    ExportedTask,
-    available_precisions,
-    finish_group,
-)
+from exporter.precision.reduce import ExportedGroup, available_precisions, finish_group
 from exporter.precision.shared_graph import text_groups
-from schemas.arrays import BoolArray, Float32Array
-from schemas.bundle.folder import MAX_FILE_BYTES, Bundle, BundleFiles, BundleManifest
-from schemas.bundle.metadata import ArtefactMetadata, ArtefactMetrics, Verification
+from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
 from schemas.bundle.probes import write_probes
 from schemas.bundle.variants import Precision
-from schemas.config import DecisionConfig
-from schemas.errors import BundleError, CheckpointError, ExportError, listing
-from schemas.io.files import FileFacts, atomic_folder, content_facts
+from schemas.errors import BundleError, ExportError, listing
+from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
-from schemas.io.regular_file import read_regular_file
-from schemas.text.model_text import ModelText, model_text
-from schemas.text.tokens import TokenizedText
+from schemas.kinds import KINDS
+from schemas.kinds.base import OutputSpec
+from schemas.tasks.sections import Section
+from schemas.text.model_text import ModelText
 from trainer.checkpoint.reader import Checkpoint
-from trainer.model.multitask import TaskPath
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +59,15 @@ def _export(
 ) -> Bundle:
     refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
-    trained = {task: about.decision for task, about in checkpoint.info.tasks.items()}
-    decisions = apply_settings(trained, settings)
+    trained = {task: about.options.decision for task, about in checkpoint.info.tasks.items()}
+    configs = apply_settings(trained, settings)
     wanted = available_precisions() if precisions is None else precisions
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
         groups = text_groups({task: about.text for task, about in checkpoint.info.tasks.items()})
-        exported = [_export_group(checkpoint, group, decisions, files, wanted) for group in groups]
-        found = {task: about for group in exported for task, about in group.tasks.items()}
-        published = {task: found[task].metadata for task in decisions}
-        write_probes(files.probes, [found[task].probes for task in decisions])
-        diagrams = {task: diagram_path(folder, task).name for task in published}
-        shared = {files.shared(group[0]).name: group for group in groups if len(group) > 1}
-        files.card.write_text(model_card(published, diagrams, shared), encoding="utf-8")
-        _write_manifest(files, list(decisions), exported)
+        exported = [_export_group(checkpoint, group, configs, files, wanted) for group in groups]
+        _write_bundle(files, list(configs), exported)
         open_again(folder)
     return Bundle.open(output)
 
@@ -121,161 +98,52 @@ def refuse_foreign(output: Path) -> None:
 def _export_group(
     checkpoint: Checkpoint,
     tasks: tuple[str, ...],
-    decisions: Mapping[str, DecisionConfig],
+    configs: Mapping[str, Section],
     files: BundleFiles,
     precisions: Sequence[Precision],
 ) -> ExportedGroup:
     """Trace tasks that read the same text once, and write the files of each and of all."""
     log.info("%s: tracing", ", ".join(tasks))
-    graph = trace_graph(checkpoint.model.joint(tasks))
+    outputs = {task: _output(checkpoint, task) for task in tasks}
+    graph = trace_graph(checkpoint.model.joint(tasks), outputs)
     graph.write(files)
-    exported = {task: _export_task(checkpoint, task, decisions[task], files) for task in tasks}
+    exported = {task: TaskExport(checkpoint, task, configs[task], files).run() for task in tasks}
     sampled = tasks if "int8" in precisions else ()  # nothing else needs training texts
     sample = [ids for task in sampled for ids in checkpoint.sample(task)]
     return finish_group(graph, files, exported, sample, precisions)
 
 
-def _export_task(
-    checkpoint: Checkpoint, task: str, config: DecisionConfig, files: BundleFiles
-) -> ExportedTask:
+def _output(checkpoint: Checkpoint, task: str) -> OutputSpec:
+    """Output of a task in the file of this task alone."""
     about = checkpoint.info.tasks[task]
-    max_tokens, pad_id = checkpoint.info.max_tokens, checkpoint.info.pad_id
-    path_model = checkpoint.model.path(task)
-    session = TaskSession(GraphFile.of_path(files.onnx(task)), choose_device("cpu"))
-    tokenizer_json = read_regular_file(files.tokenizer, max_bytes=MAX_FILE_BYTES)
-    tokenizer = load_tokenizer(tokenizer_json, str(files.tokenizer))
-    runner = LogitRunner(session, tokenizer, max_tokens=max_tokens, pad_id=pad_id)
-    texts, logits, gold = _run_heldout(checkpoint, task, runner)
-    decision = choose_decision(logits, gold, config)
-    draw_reliability(
-        diagram_path(files.folder, task),
-        task,
-        before=decision.before,
-        after=decision.after,
-        gold=gold,
-    )
-    log.info("%s: comparing with torch", task)
-    sessions = [session, *_other_engines(session)]
-    verification = _verify_all(sessions, path_model, runner, texts, decision)
-    made = probe_texts(tokenizer, about.text, max_tokens=max_tokens)
-    probes, portability = record_probes(sessions, path_model, runner, task, made)
-    metadata = ArtefactMetadata(
-        task=task,
-        kind=about.kind,
-        labels=about.labels,
-        thresholds=tuple(decision.thresholds.tolist()),
-        calibration=decision.calibration,
-        decision=decision.facts,
-        max_tokens=max_tokens,
-        pad_id=pad_id,
-        text=about.text,
-        tokenizer_sha256=content_facts(tokenizer_json).sha256,
-        encoder=checkpoint.info.encoder,
-        training=about.training,
-        metrics=ArtefactMetrics(
-            validation=decision.validation,
-            cross_validated=decision.cross_validated,
-            verification=verification,
-            portability=portability,
-        ),
-        precision="fp32",
-        cost=None,
-        variants={},
-        recalibration=None,
-    )
-    log.info(
-        "%s: logits within %.1e of torch, %.3f %% of decisions differ, held-out micro-F1 %.3f, "
-        "cross-validated %.3f",
-        task,
-        verification.max_logit_difference,
-        100 * verification.differing_decisions,
-        decision.validation.micro_f1,
-        decision.cross_validated.micro_f1,
-    )
-    reference = Reference(
-        texts=texts,
-        gold=gold,
-        logits=logits,
-        config=config,
-        decision=decision,
-        tokenizer_json=tokenizer_json,
-        max_tokens=max_tokens,
-        pad_id=pad_id,
-    )
-    return ExportedTask(metadata, probes, reference, path_model)
+    return KINDS[about.kind].output(about.labels)
 
 
-def _verify_all(
-    sessions: Sequence[TaskSession],
-    path_model: TaskPath,
-    runner: LogitRunner,
-    texts: Sequence[TokenizedText],
-    decision: Decision,
-) -> Verification:
-    """Compare every engine with torch; returns what the one furthest off was found to be."""
-    found = [
-        verify(
-            session,
-            path_model,
-            runner,
-            texts,
-            calibration=decision.calibration,
-            thresholds=decision.thresholds,
-        )
-        for session in sessions
-    ]
-    return max(found, key=lambda each: each.max_logit_difference)
-
-
-def _other_engines(session: TaskSession) -> list[TaskSession]:
-    """The same file by every other engine that can run it here."""
-    return [
-        TaskSession(session.graph, session.device, engine=engine)
-        for engine in slower_engines(session.engine, "fp32", session.device)
-    ]
-
-
-def _run_heldout(
-    checkpoint: Checkpoint, task: str, runner: LogitRunner
-) -> tuple[list[TokenizedText], Float32Array, BoolArray]:
-    """Held-out texts of a task with their logits and gold labels, both (rows, labels)."""
-    _, gold = checkpoint.heldout(task)
-    texts = runner.tokenize(_heldout_texts(checkpoint, task))
-    log.info("%s: thresholds from %d held-out texts", task, len(texts))
-    logits = runner.logits(texts)
-    if not np.isfinite(logits).all():
-        raise ExportError(
-            f"{task}: the model gives logits that are not numbers", hint="train it again"
-        )
-    return texts, logits, gold
-
-
-def _heldout_texts(checkpoint: Checkpoint, task: str) -> list[ModelText]:
-    """What the model reads of the held-out texts of a task."""
-    articles, _ = checkpoint.heldout(task)
-    spec, max_tokens = checkpoint.info.tasks[task].text, checkpoint.info.max_tokens
-    try:
-        return [model_text(article, spec, max_tokens=max_tokens) for article in articles]
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.files.heldout(task)}: {error}") from error
-
-
-def _write_manifest(files: BundleFiles, tasks: list[str], groups: list[ExportedGroup]) -> None:
-    found = {task: names for group in groups for task, names in group.files.items()}
-    diagrams = [diagram_path(files.folder, task).name for task in tasks]
-    shared = tuple(group.shared for group in groups if group.shared is not None)
+def _write_bundle(files: BundleFiles, tasks: list[str], groups: list[ExportedGroup]) -> None:
+    """Write probes, model card and, last, the manifest."""
+    exported = {task: about for group in groups for task, about in group.tasks.items()}
+    published = {task: exported[task].metadata.fp32 for task in tasks}
+    write_probes(files.probes, [exported[task].probes for task in tasks])
+    figures = {
+        task: EXPORTER_KINDS[about.kind].figure_path(files.folder, task).name
+        for task, about in published.items()
+    }
+    shared_graphs = tuple(group.shared for group in groups if group.shared is not None)
+    shared = {graph.files["fp32"]: graph.tasks for graph in shared_graphs}
+    files.card.write_text(model_card(published, figures, shared), encoding="utf-8")
+    names = {task: of_task for group in groups for task, of_task in group.files.items()}
     graphs = [
         name
-        for names in (*found.values(), *(one.files for one in shared))
-        for name in names.values()
+        for of_graph in (*names.values(), *(graph.files for graph in shared_graphs))
+        for name in of_graph.values()
     ]
-    kept = [path.name for path in (files.tokenizer, files.card, files.probes)]
+    others = [path.name for path in (files.tokenizer, files.card, files.probes)]
     manifest = BundleManifest(
-        tasks={task: found[task] for task in tasks},
-        shared=shared,
+        tasks={task: names[task] for task in tasks},
+        shared=shared_graphs,
         files={
             name: FileFacts.of(files.folder / name)
-            for name in dict.fromkeys([*kept, *graphs, *diagrams])
+            for name in dict.fromkeys([*others, *graphs, *figures.values()])
         },
     )
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")

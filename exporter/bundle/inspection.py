@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
-from batch.scoring.session import TaskSession
+from batch.scoring.session import OpenGraph
 from batch.scoring.signature import Signature, read_signature
 from exporter.bundle.card import model_card
 from schemas.bundle.folder import Bundle
@@ -29,7 +29,7 @@ class BundleReport(BaseModel):
     signature: Signature | None
     """As it stands there; `verify --require-signature` checks it."""
     files: dict[str, FileFacts]
-    tasks: dict[TaskName, ArtefactMetadata]
+    tasks: dict[TaskName, SerializeAsAny[ArtefactMetadata]]
 
     @classmethod
     def of(cls, folder: Path) -> BundleReport:
@@ -41,7 +41,7 @@ class BundleReport(BaseModel):
             signature=read_signature(bundle.files),
             files=bundle.manifest.files,
             tasks={
-                task: metadata_of(GraphFile.of_bundle(bundle, task, "fp32"), task)
+                task: metadata_of(GraphFile.of_bundle(bundle, (task,), "fp32"), task)
                 for task in bundle.manifest.tasks
             },
         )
@@ -68,7 +68,7 @@ class BundleReport(BaseModel):
 
 def read_metadata(graph: GraphFile) -> dict[str, ArtefactMetadata]:
     """What an ONNX file says of its tasks. Raises BundleError for a file that says nothing."""
-    return TaskSession(graph, choose_device("cpu")).described()
+    return OpenGraph.open(graph, choose_device("cpu")).metadata()
 
 
 def metadata_of(graph: GraphFile, task: str) -> ArtefactMetadata:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from batch.corpus.reader import ChunkReader
 from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
@@ -22,21 +24,21 @@ from batch.scoring.session import open_session
 from exporter.bundle.card import model_card
 from exporter.bundle.export import followed, open_again, refuse_foreign
 from exporter.bundle.inspection import metadata_of, read_metadata
-from exporter.decision.fit import choose_decision
-from exporter.decision.reliability import diagram_path, draw_reliability
 from exporter.decision.settings import change_decision
-from exporter.graph.trace import embed_metadata, embed_shared_metadata
+from exporter.graph.trace import embed_metadata
+from exporter.kinds import EXPORTER_KINDS
+from exporter.kinds.base import LabelledOutputs
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference, fit_variant, gate
-from schemas.arrays import BoolArray
+from schemas.bundle.facts import Recalibration
 from schemas.bundle.folder import Bundle, BundleFiles, SharedGraph
-from schemas.bundle.metadata import ArtefactMetadata, Recalibration, VariantFacts
+from schemas.bundle.metadata import ArtefactMetadata, VariantFacts, VariantMetadata
 from schemas.bundle.variants import ONLY_ON, OWN_FILE, Precision
-from schemas.config import DecisionConfig
 from schemas.errors import DataError, ExportError
 from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
-from schemas.tasks.task import label_matrix
+from schemas.kinds import KINDS
+from schemas.kinds.base import Targets
 from schemas.text.model_text import EMPTY, ModelText
 
 log = logging.getLogger(__name__)
@@ -46,12 +48,12 @@ log = logging.getLogger(__name__)
 class LabelledRows:
     """Rows with text and gold labels.
 
-    gold: (rows, labels) bool. data_sha256: over the hashes of the files. left_out: rows that have
-    no text or no labels.
+    targets: gold values as numbers, one array a row. data_sha256: over the hashes of the files.
+    left_out: rows that have no text or no labels.
     """
 
     texts: list[ModelText]
-    gold: BoolArray
+    targets: Targets
     data_sha256: str
     left_out: int
 
@@ -73,12 +75,10 @@ def _recalibrate(options: RunOptions, output: Path, settings: Sequence[str]) -> 
     refuse_foreign(output)
     bundle = Bundle.open(options.bundle)
     bundle.check_all()
-    scorer = open_scorer(bundle, options.task, choose_device("cpu"), precision="fp32")
+    scorer = open_scorer(bundle, (options.task,), choose_device("cpu"), precision="fp32")
     before = scorer.metadata
-    asked = DecisionConfig(
-        calibration=before.decision.calibration, thresholds=before.decision.thresholds
-    )
-    config = change_decision(asked, settings)
+    exporter = EXPORTER_KINDS[before.kind]
+    config = change_decision(exporter.config_of(before.evidence), settings)
     rows = _read(options, scorer)
     log.info(
         "%s: %d labelled rows (%d left out: no text, or not labelled: null)",
@@ -87,16 +87,16 @@ def _recalibrate(options: RunOptions, output: Path, settings: Sequence[str]) -> 
         rows.left_out,
     )
     reference = _reference(scorer, rows, config, bundle)
-    after = _decided_anew(bundle, before, reference, rows)
+    after = _recalibrated(bundle, before, reference, rows)
     with atomic_folder(output) as made:
         _write(bundle, BundleFiles(made), options.task, after, reference)
         open_again(made)
-    decision = reference.decision
+    scores = reference.fitted.cross_validated
     log.info(
         "%s: cross-validated micro-F1 %.3f, macro-F1 %.3f on these rows",
         options.task,
-        decision.cross_validated.micro_f1,
-        decision.cross_validated.macro_f1,
+        scores.micro_f1,
+        scores.macro_f1,
     )
     return Bundle.open(output)
 
@@ -110,13 +110,13 @@ def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
         log.warning("%s", left_out)
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
     texts: list[ModelText] = []
-    gold: list[list[str]] = []
+    gold: list[Any] = []
     for chunk in plan.chunks:
         rows = reader.read(chunk)
-        for text, names in zip(rows.texts, rows.gold[metadata.task], strict=True):
-            if text is not None and text != EMPTY and names is not None:
+        for text, value in zip(rows.texts, rows.gold[metadata.task], strict=True):
+            if text is not None and text != EMPTY and value is not None:
                 texts.append(text)
-                gold.append(names)
+                gold.append(value)
     if not texts:
         raise DataError(
             f"{', '.join(map(label_of, options.corpus))}: no row has text and labels",
@@ -127,84 +127,68 @@ def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
     check_unchanged(plan.listing, fingerprints)
     return LabelledRows(
         texts=texts,
-        gold=label_matrix(
-            gold, metadata.labels, source=label_of(options.corpus[0]), ignore_unknown=True
-        ),  # those that may not be unknown were refused above
+        # Unknown labels that may not be ignored were refused above.
+        targets=KINDS[metadata.kind].encode(gold, metadata.labels),
         data_sha256=hashlib.sha256("\n".join(fingerprints.values()).encode()).hexdigest(),
         left_out=plan.rows - len(texts),
     )
 
 
-def _reference(
-    scorer: Scorer, rows: LabelledRows, config: DecisionConfig, bundle: Bundle
-) -> Reference:
-    """What fp32 says of the rows, and how it decides by them."""
+def _reference(scorer: Scorer, rows: LabelledRows, config: BaseModel, bundle: Bundle) -> Reference:
+    """Outputs of fp32 for the rows, and the decision fitted to them."""
+    about = scorer.metadata
     texts = scorer.runner.tokenize(rows.texts)
-    logits = scorer.runner.logits(texts)
-    if not np.isfinite(logits).all():
-        raise DataError("the model gives logits that are not numbers", hint="train it again")
+    (outputs,) = scorer.runner.outputs(texts)
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise DataError("the model gives outputs that are not numbers", hint="train it again")
+    labelled = LabelledOutputs(about.labels, texts, outputs, rows.targets)
     return Reference(
-        texts=texts,
-        gold=rows.gold,
-        logits=logits,
+        task=about.task,
+        kind=about.kind,
+        rows=labelled,
         config=config,
-        decision=choose_decision(logits, rows.gold, config),
+        fitted=EXPORTER_KINDS[about.kind].fit(labelled, config),
         tokenizer_json=bundle.read_tokenizer(),
-        max_tokens=scorer.metadata.max_tokens,
-        pad_id=scorer.metadata.pad_id,
+        max_tokens=about.max_tokens,
+        pad_id=about.pad_id,
     )
 
 
-def _decided_anew(
+def _recalibrated(
     bundle: Bundle, before: ArtefactMetadata, reference: Reference, rows: LabelledRows
-) -> dict[Precision, ArtefactMetadata]:
-    """What each file of the task says of itself, by a precision that it serves."""
-    decision = reference.decision
+) -> VariantMetadata:
+    """Metadata of the files of the task, with the new decision."""
+    fitted = reference.fitted
     metrics = before.metrics.model_copy(
-        update={
-            "validation": decision.validation,
-            "cross_validated": decision.cross_validated,
-        }
+        update={"validation": fitted.validation, "cross_validated": fitted.cross_validated}
     )
     facts: dict[Precision, VariantFacts] = {
-        precision: _variant(bundle, before.task, precision, reference)
-        for precision in bundle.precisions(before.task)
+        precision: _variant(bundle, precision, reference)
+        for precision in bundle.precisions((before.task,))
         if precision != "fp32"
     }
-    whole = before.model_copy(
-        update={
-            "thresholds": tuple(decision.thresholds.tolist()),
-            "calibration": decision.calibration,
-            "decision": decision.facts,
-            "metrics": metrics,
-            "variants": facts,
-            "recalibration": Recalibration(
-                data_sha256=rows.data_sha256,
-                rows=len(rows.texts),
-                bundle_sha256=bundle.sha256,
-            ),
-        }
+    recalibration = Recalibration(
+        data_sha256=rows.data_sha256, rows=len(rows.texts), bundle_sha256=bundle.sha256
     )
-    inside = {each: found for each, found in facts.items() if each not in OWN_FILE}
-    files: dict[Precision, ArtefactMetadata] = {
-        each: whole.at(each) for each in facts if each in OWN_FILE
-    }
-    return {"fp32": whole.model_copy(update={"variants": inside}), **files}
+    fp32 = before.decided_by(fitted.decision, fitted.evidence).model_copy(
+        update={"metrics": metrics, "recalibration": recalibration}
+    )
+    return fp32.with_variants(facts)
 
 
-def _variant(bundle: Bundle, task: str, precision: Precision, reference: Reference) -> VariantFacts:
-    """A reduced precision of the task, decided by its own logits of the rows.
+def _variant(bundle: Bundle, precision: Precision, reference: Reference) -> VariantFacts:
+    """A reduced precision of the task, decided by its own outputs for the rows.
 
     It is run where an export on this machine would check it.
     Raises DeviceError if this machine cannot run it, ExportError if it does not pass its gate.
     """
-    device = checking_device(precision)
+    task, device = reference.task, checking_device(precision)
     if device.kind != ONLY_ON[precision]:
-        log.info("%s in %s: fitted on what the CPU makes of it (%s)", task, precision, device.why)
-    session, (before,) = open_session(bundle, task, device, precision=precision)
+        log.info("%s in %s: fitted to outputs of the CPU (%s)", task, precision, device.why)
+    session, (before,) = open_session(bundle, (task,), device, precision=precision)
     assert before.cost is not None
-    logits = reference.runner(session).logits(reference.texts)
-    facts = fit_variant(reference, logits, kept=before.cost.kept, device=device.kind)
+    (outputs,) = reference.runner(session).outputs(reference.texts)
+    facts = fit_variant(reference, outputs, kept_nodes=before.cost.kept_nodes, device=device.kind)
     if precision in OWN_FILE:
         facts = facts.model_copy(update={"verification": before.metrics.verification})
     problem = gate(facts.cost)
@@ -220,43 +204,41 @@ def _write(
     bundle: Bundle,
     files: BundleFiles,
     task: str,
-    after: Mapping[Precision, ArtefactMetadata],
+    after: VariantMetadata,
     reference: Reference,
 ) -> None:
-    """Copy the bundle, and write again what calibration and thresholds have a part in."""
+    """Copy the bundle, and write again what the decision is part of."""
     for name in bundle.manifest.files:
         (files.folder / name).write_bytes(bundle.read(name))
-    for precision, metadata in after.items():
-        embed_metadata(files.onnx(task, precision), metadata)
+    precisions = list(bundle.precisions((task,)))
+    for precision in precisions:
+        embed_metadata(files.onnx(task, precision), [after.of_file(precision)])
     for graph in bundle.manifest.shared:
         if task in graph.tasks:
-            _write_shared(files, graph, after)
-    decision = reference.decision
-    draw_reliability(
-        diagram_path(files.folder, task),
-        task,
-        before=decision.before,
-        after=decision.after,
-        gold=reference.gold,
-    )
+            for precision in graph.files:
+                _write_shared(files, graph, after.of_file(precision), precision)
+    exporter = EXPORTER_KINDS[reference.kind]
+    path = exporter.figure_path(files.folder, task)
+    exporter.figure(path, task, reference.fitted, reference.rows)
     tasks = {
-        each: metadata_of(GraphFile.of_path(files.onnx(each)), each)
-        for each in bundle.manifest.tasks
+        name: metadata_of(GraphFile.of_path(files.onnx(name)), name)
+        for name in bundle.manifest.tasks
     }
-    diagrams = {each: diagram_path(files.folder, each).name for each in tasks}
+    figures = {
+        name: EXPORTER_KINDS[about.kind].figure_path(files.folder, name).name
+        for name, about in tasks.items()
+    }
     shared = {graph.files["fp32"]: graph.tasks for graph in bundle.manifest.shared}
-    files.card.write_text(model_card(tasks, diagrams, shared), encoding="utf-8")
+    files.card.write_text(model_card(tasks, figures, shared), encoding="utf-8")
     facts = {name: FileFacts.of(files.folder / name) for name in bundle.manifest.files}
     manifest = bundle.manifest.model_copy(update={"files": facts})
     files.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _write_shared(
-    files: BundleFiles, graph: SharedGraph, after: Mapping[Precision, ArtefactMetadata]
+    files: BundleFiles, graph: SharedGraph, metadata: ArtefactMetadata, precision: Precision
 ) -> None:
-    """Let the files that the task shares with others say the same of it as its own."""
-    for precision, metadata in after.items():
-        if precision in graph.files:
-            path = files.folder / graph.files[precision]
-            stored = {**read_metadata(GraphFile.of_path(path)), metadata.task: metadata}
-            embed_shared_metadata(path, [stored[task] for task in graph.tasks])
+    """Put the metadata of a task into a file that it shares with others."""
+    path = files.folder / graph.files[precision]
+    stored = {**read_metadata(GraphFile.of_path(path)), metadata.task: metadata}
+    embed_metadata(path, [stored[task] for task in graph.tasks])

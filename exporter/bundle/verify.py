@@ -18,12 +18,12 @@ from batch.engines.versions import engine_and_cpu
 from batch.machine.cores import usable_cores
 from batch.machine.device import choose_device
 from batch.scoring.precision import precision_problem
-from batch.scoring.scorer import LogitRunner, Scorer, open_scorer
+from batch.scoring.runner import GraphRunner
+from batch.scoring.scorer import Scorer, open_scorer
 from batch.scoring.signature import open_bundle
 from exporter.bundle.inspection import metadata_of
-from exporter.checks.invariance import rearranged
+from exporter.checks.invariance import Outputs, mismatches, rearranged
 from exporter.precision.devices import checking_device
-from schemas.arrays import Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.probes import Probes, read_probes
 from schemas.bundle.variants import Precision
@@ -75,9 +75,9 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
 
 def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
     """One task, from what its file may hold to the bits of its scores. Raises NarrascanError."""
-    GraphFile.of_bundle(bundle, task, "fp32").content()
+    GraphFile.of_bundle(bundle, (task,), "fp32").content()
     yield Finding("ok", task, "the graph is one file, without external data")
-    scorer = open_scorer(bundle, task, choose_device("cpu"), precision="fp32", threads=1)
+    scorer = open_scorer(bundle, (task,), choose_device("cpu"), precision="fp32", threads=1)
     yield Finding(
         "ok",
         task,
@@ -89,32 +89,34 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
         yield Finding("problem", task, "the bundle has no probes for it", "export it again")
         return
     yield _same_tokens(scorer.runner, probes)
-    logits = scorer.runner.logits(probes.tokenized)
-    if not np.isfinite(logits).all():
-        yield Finding("problem", task, "logits are not numbers", "train it again")
+    (outputs,) = scorer.runner.outputs(probes.tokenized)
+    if not _is_finite(outputs):
+        yield Finding("problem", task, "outputs are not finite numbers", "train it again")
         return
-    yield _as_recorded(scorer, probes, logits)
+    yield _as_recorded(scorer, probes, outputs)
     threads = max(2, usable_cores())
     other = open_scorer(
-        bundle, task, choose_device("cpu"), precision="fp32", threads=threads
+        bundle, (task,), choose_device("cpu"), precision="fp32", threads=threads
     ).runner
-    found = {
+    (threaded,) = other.outputs(probes.tokenized)
+    arranged = {
         **rearranged(scorer.runner, probes.tokenized),
-        f"with {threads} threads": other.logits(probes.tokenized),
+        f"with {threads} threads": threaded,
     }
-    yield _repeatable(task, logits, found)
+    yield _repeatable(task, outputs, arranged)
     device = scorer.runner.device
     for engine in slower_engines(scorer.runner.engine, "fp32", device):
-        way = open_scorer(bundle, task, device, precision="fp32", engine=engine)
-        yield _as_recorded(way, probes, way.runner.logits(probes.tokenized))
-    for precision in bundle.precisions(task):
+        slower = open_scorer(bundle, (task,), device, precision="fp32", engine=engine)
+        (outputs,) = slower.runner.outputs(probes.tokenized)
+        yield _as_recorded(slower, probes, outputs)
+    for precision in bundle.precisions((task,)):
         if precision != "fp32":
             yield _variant(bundle, probes, precision)
 
 
 def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
     """A reduced precision of the task: its file, and its scores where this machine can run it."""
-    task, graph = probes.task, GraphFile.of_bundle(bundle, probes.task, precision)
+    task, graph = probes.task, GraphFile.of_bundle(bundle, (probes.task,), precision)
     about = metadata_of(graph, task)
     if precision not in (about.precision, *about.variants):
         text = f"{precision}: {graph.name} says nothing of it"
@@ -128,11 +130,13 @@ def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
             f"{precision}: {graph.name} is one file with valid metadata; its scores cannot be "
             f"checked here: {problem}",
         )
-    runner = open_scorer(bundle, task, device, precision=precision).runner
-    logits = runner.logits(probes.tokenized)
-    if not np.isfinite(logits).all():
-        return Finding("problem", task, f"{precision}: logits are not numbers", "export it again")
-    return _repeatable(task, logits, rearranged(runner, probes.tokenized), named=f"{precision}: ")
+    runner = open_scorer(bundle, (task,), device, precision=precision).runner
+    (outputs,) = runner.outputs(probes.tokenized)
+    if not _is_finite(outputs):
+        text = f"{precision}: outputs are not finite numbers"
+        return Finding("problem", task, text, "export it again")
+    arranged = rearranged(runner, probes.tokenized)
+    return _repeatable(task, outputs, arranged, prefix=f"{precision}: ")
 
 
 def _probes_of(bundle: Bundle, task: str) -> Probes | None:
@@ -142,7 +146,7 @@ def _probes_of(bundle: Bundle, task: str) -> Probes | None:
     return next((one for one in kept if (one.file, one.task) == (name, task)), None)
 
 
-def _same_tokens(runner: LogitRunner, probes: Probes) -> Finding:
+def _same_tokens(runner: GraphRunner, probes: Probes) -> Finding:
     found = runner.tokenize(probes.texts)
     pairs = zip(found, probes.tokenized, strict=True)
     other = sum(not np.array_equal(now.ids, then.ids) for now, then in pairs)
@@ -156,19 +160,21 @@ def _same_tokens(runner: LogitRunner, probes: Probes) -> Finding:
     return Finding("ok", probes.task, f"{len(found)} probe texts become the tokens of the export")
 
 
-def _as_recorded(scorer: Scorer, probes: Probes, logits: Float32Array) -> Finding:
-    """Logits here against those of the export, which another kind of machine may have made."""
+def _as_recorded(scorer: Scorer, probes: Probes, outputs: Outputs) -> Finding:
+    """Outputs here against those of the export, which another kind of machine may have made."""
     promise = scorer.metadata.metrics.portability
-    if logits.shape != probes.logits.shape:
-        text = f"the graph gives {logits.shape[1]} logits, at export {probes.logits.shape[1]}"
-        return Finding("problem", probes.task, text, "export the checkpoint again")
-    worst = float(np.abs(logits - probes.logits).max())
+    pairs = list(zip(outputs, probes.outputs, strict=True))
+    for output, recorded in pairs:
+        if output.size != recorded.size:
+            text = f"the graph gives {output.size} outputs, at export {recorded.size}"
+            return Finding("problem", probes.task, text, "export the checkpoint again")
+    worst = max(float(np.abs(output.ravel() - recorded).max()) for output, recorded in pairs)
     here = engine_and_cpu(scorer.runner.engine)
-    alike = here == promise.machine
-    made = "on the same kind of machine" if alike else f"on {promise.machine}"
+    is_same_kind = here == promise.machine
+    machine = "on the same kind of machine" if is_same_kind else f"on {promise.machine}"
     distance = "to the last bit" if worst == 0 else f"within {worst:.1e}"
     text = (
-        f"logits by {scorer.runner.engine} are those of the export {made}, {distance} "
+        f"outputs by {scorer.runner.engine} are those of the export {machine}, {distance} "
         f"(bound {promise.bound:.1e})"
     )
     if worst <= promise.bound:
@@ -176,21 +182,26 @@ def _as_recorded(scorer: Scorer, probes: Probes, logits: Float32Array) -> Findin
     return Finding(
         "problem",
         probes.task,
-        f"logits differ by {worst:.1e} from those of the export {made}, bound {promise.bound:.1e}",
+        f"outputs differ by {worst:.1e} from those of the export {machine}, bound "
+        f"{promise.bound:.1e}",
         f"this machine is {here}; please report it with both",
     )
 
 
+def _is_finite(outputs: Outputs) -> bool:
+    return all(np.isfinite(output).all() for output in outputs)
+
+
 def _repeatable(
-    task: str, expected: Float32Array, found: Mapping[str, Float32Array], *, named: str = ""
+    task: str, expected: Outputs, arranged: Mapping[str, Outputs], *, prefix: str = ""
 ) -> Finding:
-    """Whether a row has the same bits in every arrangement. named: what was run, as a prefix."""
-    differing = [way for way, logits in found.items() if logits.tobytes() != expected.tobytes()]
+    """Whether a row has the same bits in every arrangement. prefix: what was run."""
+    differing = mismatches(expected, arranged)
     if differing:
         return Finding(
             "problem",
             task,
-            f"{named}a row has other scores {', '.join(differing)}",
+            f"{prefix}scores of a row differ {', '.join(differing)}",
             "please report it with the processor and the version of the engine",
         )
-    return Finding("ok", task, f"{named}scores are the same to the last bit {', '.join(found)}")
+    return Finding("ok", task, f"{prefix}scores are the same to the last bit {', '.join(arranged)}")

@@ -9,10 +9,10 @@ import torch
 from tokenizers import Tokenizer
 
 from batch.engines.versions import engine_and_cpu
-from batch.scoring.scorer import LogitRunner
+from batch.scoring.runner import GraphRunner
 from batch.scoring.session import TaskSession
 from schemas.arrays import Float32Array
-from schemas.bundle.metadata import Portability
+from schemas.bundle.facts import Portability
 from schemas.bundle.probes import Probes
 from schemas.text.model_text import Article, ModelText, TextSpec, model_text
 from schemas.text.tokens import TokenizedText, pad
@@ -47,7 +47,7 @@ def probe_texts(tokenizer: Tokenizer, spec: TextSpec, *, max_tokens: int) -> tup
 def record_probes(
     sessions: Sequence[TaskSession],
     path_model: TaskPath,
-    runner: LogitRunner,
+    runner: GraphRunner,
     task: str,
     texts: tuple[ModelText, ...],
 ) -> tuple[Probes, Portability]:
@@ -58,11 +58,11 @@ def record_probes(
     differ by.
     """
     tokenized = tuple(runner.tokenize(texts))
-    recorded = runner.logits(tokenized)
+    (recorded,) = runner.outputs(tokenized)
     worst = max(
-        float(np.abs(other - logits).max())
-        for text, logits in zip(tokenized, recorded, strict=True)
-        for other in _alone(sessions, path_model, runner, text)
+        float(np.abs(alone - output).max())
+        for text, output in zip(tokenized, recorded, strict=True)
+        for alone in _alone(sessions, path_model, runner, text)
     )
     portability = Portability(
         texts=len(texts),
@@ -70,15 +70,16 @@ def record_probes(
         max_logit_difference=worst,
         bound=max(MARGIN * worst, LEAST_BOUND),
     )
-    return Probes(runner.graph.name, task, texts, tokenized, recorded), portability
+    return Probes(runner.graph.name, task, texts, tokenized, tuple(recorded)), portability
 
 
 def _alone(
-    sessions: Sequence[TaskSession], path_model: TaskPath, runner: LogitRunner, text: TokenizedText
+    sessions: Sequence[TaskSession], path_model: TaskPath, runner: GraphRunner, text: TokenizedText
 ) -> Iterator[Float32Array]:
-    """Logits of one text in a batch of its own length, by torch and by every engine."""
+    """Outputs of one text in a batch of its own length, by torch and by every engine."""
     inputs = pad([text.ids], rows=1, seq=len(text.ids), pad_id=runner.pad_id)
     with torch.inference_mode():
-        yield path_model(*map(torch.from_numpy, inputs)).numpy()
+        yield path_model(*map(torch.from_numpy, inputs)).numpy()[0]
     for session in sessions:
-        yield session.run(*inputs)
+        (output,) = session.run(*inputs)
+        yield output[0]

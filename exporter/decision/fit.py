@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
 from schemas.arrays import BoolArray, Float32Array
-from schemas.bundle.metadata import DecisionFacts
-from schemas.config import DecisionConfig
 from schemas.decision.decide import Calibration, calibrate, decide
-from schemas.decision.metrics import Hits, Scores
+from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.decision.thresholds import find_thresholds, held_out_decisions, threshold_intervals
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Decision:
+class LabelDecision:
     """How a task decides, and the evidence for it.
 
     thresholds: (labels,) float32.
@@ -29,14 +28,14 @@ class Decision:
 
     calibration: Calibration
     thresholds: Float32Array
-    facts: DecisionFacts
-    validation: Scores
-    cross_validated: Scores
+    evidence: DecisionEvidence
+    validation: LabelScores
+    cross_validated: LabelScores
     before: Float32Array
     after: Float32Array
 
 
-def choose_decision(logits: Float32Array, gold: BoolArray, config: DecisionConfig) -> Decision:
+def choose_decision(logits: Float32Array, gold: BoolArray, config: DecisionConfig) -> LabelDecision:
     """Fit and measure. Deterministic; logits, gold: (rows, labels), those of held-out texts.
 
     The cross-validated score takes the method of calibration as given, even where `auto` chose it
@@ -49,10 +48,10 @@ def choose_decision(logits: Float32Array, gold: BoolArray, config: DecisionConfi
     intervals = threshold_intervals(probabilities, gold, rule, confidence=CONFIDENCE)
     before = calibrate(logits, Calibration.none(gold.shape[1]))
     after = cross_fitted(logits, gold, calibration.method)
-    return Decision(
+    return LabelDecision(
         calibration=calibration,
         thresholds=thresholds,
-        facts=DecisionFacts(
+        evidence=DecisionEvidence(
             calibration=config.calibration,
             thresholds=rule,
             confidence=CONFIDENCE,

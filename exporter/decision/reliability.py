@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from schemas.arrays import BoolArray, Float32Array, Float64Array
-from schemas.bundle.metadata import CalibrationQuality
+from schemas.decision.settings import CalibrationQuality
 from trainer.evaluation.pictures import picture_text, save_picture
 
 if TYPE_CHECKING:

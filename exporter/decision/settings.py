@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from schemas.config import DecisionConfig, apply_override
+from schemas.config import apply_override
 from schemas.errors import ConfigError, UsageError, listing, nearest
+from schemas.tasks.sections import Section
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
-def apply_settings(
-    decisions: Mapping[str, DecisionConfig], settings: Sequence[str]
-) -> dict[str, DecisionConfig]:
+def apply_settings(decisions: Mapping[str, Section], settings: Sequence[str]) -> dict[str, Section]:
     """Change the decisions of a checkpoint's tasks: "topics.thresholds.strategy=global".
 
     Raises UsageError that lists every problem, and the tasks or keys there are.
@@ -20,15 +22,20 @@ def apply_settings(
     stored: dict[str, dict[str, object]] = {
         task: about.model_dump() for task, about in decisions.items()
     }
-    problems = [problem for setting in settings if (problem := _apply_to_task(stored, setting))]
+    models = {task: type(decision) for task, decision in decisions.items()}
+    problems = [
+        problem for setting in settings if (problem := _apply_to_task(stored, models, setting))
+    ]
     problems += [
-        f"{task}.{problem}" for task, values in stored.items() for problem in _invalid(values)
+        f"{task}.{problem}"
+        for task, values in stored.items()
+        for problem in _invalid(models[task], values)
     ]
     _refuse(problems, example="topics.calibration=isotonic")
-    return {task: DecisionConfig.model_validate(values) for task, values in stored.items()}
+    return {task: models[task].model_validate(values) for task, values in stored.items()}
 
 
-def change_decision(decision: DecisionConfig, settings: Sequence[str]) -> DecisionConfig:
+def change_decision(decision: SectionT, settings: Sequence[str]) -> SectionT:
     """Change how one task decides: "thresholds.strategy=global".
 
     Raises UsageError that lists every problem, and the keys there are.
@@ -39,14 +46,16 @@ def change_decision(decision: DecisionConfig, settings: Sequence[str]) -> Decisi
         key, equals, _ = setting.partition("=")
         if not (equals and key):
             problems.append(f"{setting!r}: expected KEY=VALUE")
-        elif problem := _apply(stored, setting, key, shown=setting):
+        elif problem := _apply(stored, type(decision), setting, key, shown=setting):
             problems.append(problem)
-    problems += _invalid(stored)
+    problems += _invalid(type(decision), stored)
     _refuse(problems, example="calibration=isotonic")
-    return DecisionConfig.model_validate(stored)
+    return type(decision).model_validate(stored)
 
 
-def _apply_to_task(stored: dict[str, dict[str, object]], setting: str) -> str | None:
+def _apply_to_task(
+    stored: dict[str, dict[str, object]], models: Mapping[str, type[BaseModel]], setting: str
+) -> str | None:
     """Apply one TASK.KEY=VALUE, or say what is wrong with it."""
     key, equals, value = setting.partition("=")
     task, dot, rest = key.partition(".")
@@ -54,12 +63,14 @@ def _apply_to_task(stored: dict[str, dict[str, object]], setting: str) -> str | 
         return f"{setting!r}: expected TASK.KEY=VALUE"
     if task not in stored:
         return _unknown(setting, "task", task, list(stored))
-    return _apply(stored[task], f"{rest}={value}", rest, shown=setting)
+    return _apply(stored[task], models[task], f"{rest}={value}", rest, shown=setting)
 
 
-def _apply(stored: dict[str, object], setting: str, key: str, *, shown: str) -> str | None:
+def _apply(
+    stored: dict[str, object], model: type[BaseModel], setting: str, key: str, *, shown: str
+) -> str | None:
     """Apply one KEY=VALUE, or say what is wrong with it."""
-    keys = list(_keys(DecisionConfig))
+    keys = list(_keys(model))
     if key not in keys:
         return _unknown(shown, "key", key, keys)
     try:
@@ -69,10 +80,10 @@ def _apply(stored: dict[str, object], setting: str, key: str, *, shown: str) -> 
     return None
 
 
-def _invalid(values: dict[str, object]) -> list[str]:
+def _invalid(model: type[BaseModel], values: dict[str, object]) -> list[str]:
     """What is wrong with the values of a decision, each with its key."""
     try:
-        DecisionConfig.model_validate(values)
+        model.model_validate(values)
     except ValidationError as error:
         return [
             f"{'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}"

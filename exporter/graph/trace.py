@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +19,13 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfig
 
-from batch.scoring.session import INPUTS, LOGITS, task_logits
+from batch.scoring.session import INPUTS
 from schemas.bundle.folder import BundleFiles
-from schemas.bundle.metadata import ArtefactMetadata, shared_props
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.props import output_name, to_props
 from schemas.bundle.variants import Precision
 from schemas.errors import ExportError
+from schemas.kinds.base import OutputSpec
 from trainer.model.cnn_bilstm import CnnBilstmConfig
 from trainer.model.multitask import JointPath
 
@@ -42,21 +44,24 @@ class CnnBilstmOnnxConfig(TextEncoderOnnxConfig):  # type: ignore[misc]  # optim
 class GroupGraph:
     """One graph of an encoder and the heads of tasks that read the same text.
 
-    model: inputs `input_ids` and `attention_mask`, int64 (rows, seq); for each task the output
-    `logits.<task>`, float32 (rows, labels).
+    model: inputs `input_ids` and `attention_mask`, int64 (rows, seq); for each task an output,
+    float32, named as `schemas.bundle.props.output_name` does in a graph of several tasks.
+    outputs: of each task, as the file of this task alone has it.
     """
 
     model: onnx.ModelProto
     tasks: tuple[str, ...]
+    outputs: Mapping[str, OutputSpec]
 
     def cut(self, task: str) -> onnx.ModelProto:
-        """The nodes that one task needs, unchanged, with its output under the name `logits`.
+        """The nodes that one task needs, unchanged, with its output under its own name.
 
-        Because nothing else is changed, the logits of a task have the same bits either way.
+        Because nothing else is changed, the outputs of a task have the same bits either way.
         """
         model = onnx_ir.from_proto(self.model)
-        (output,) = (one for one in model.graph.outputs if one.name == task_logits(task))
-        output.name = LOGITS
+        name = traced_name(self.outputs[task], task)
+        (output,) = (one for one in model.graph.outputs if one.name == name)
+        output.name = self.outputs[task].name
         model.graph.outputs[:] = [output]
         RemoveUnusedNodesPass()(model)
         return onnx_ir.to_proto(model)
@@ -69,12 +74,18 @@ class GroupGraph:
             onnx.save(self.model, files.shared(self.tasks[0], precision))
 
 
-def trace_graph(path_model: JointPath) -> GroupGraph:
+def traced_name(output: OutputSpec, task: str) -> str:
+    """Name of a task's output in the graph that is traced, whatever the number of tasks."""
+    return output_name(output, task, tasks=2)
+
+
+def trace_graph(path_model: JointPath, outputs: Mapping[str, OutputSpec]) -> GroupGraph:
     """Trace the encoder and its heads once, with dynamic rows and sequence.
 
+    outputs: of each task of the model, in the same order.
     Raises ExportError for an architecture that optimum has no ONNX configuration for.
     """
-    config = _onnx_config(path_model)
+    config = _onnx_config(path_model, outputs)
     optimum_log = logging.getLogger("optimum.exporters.onnx")
     level = optimum_log.level
     optimum_log.setLevel(logging.ERROR)
@@ -84,30 +95,21 @@ def trace_graph(path_model: JointPath) -> GroupGraph:
             warnings.simplefilter("ignore")
             graph = Path(folder, "graph.onnx")
             export(path_model, config, graph, opset=OPSET)
-            return GroupGraph(onnx.load(graph), path_model.tasks)
+            return GroupGraph(onnx.load(graph), path_model.tasks, outputs)
     finally:
         optimum_log.setLevel(level)
 
 
-def embed_metadata(graph: Path, metadata: ArtefactMetadata) -> None:
-    """Put the metadata into the file of one task, in place of any that it had."""
-    _embed(graph, metadata.to_props(), metadata.task)
-
-
-def embed_shared_metadata(graph: Path, tasks: Sequence[ArtefactMetadata]) -> None:
-    """Put the metadata of every task into the file that they share, in place of any it had."""
-    _embed(graph, shared_props(tasks), ", ".join(about.task for about in tasks))
-
-
-def _embed(graph: Path, props: dict[str, str], named: str) -> None:
+def embed_metadata(graph: Path, tasks: Sequence[ArtefactMetadata]) -> None:
+    """Put the metadata of its tasks into a file, in place of any that it had."""
     model = onnx.load(graph, load_external_data=False)
-    onnx.helper.set_model_props(model, props)
-    model.doc_string = f"narrascan: {named}"
+    onnx.helper.set_model_props(model, to_props(tasks))
+    model.doc_string = f"narrascan: {', '.join(about.task for about in tasks)}"
     onnx.checker.check_model(model)
     onnx.save(model, graph)
 
 
-def _onnx_config(path_model: JointPath) -> Any:
+def _onnx_config(path_model: JointPath, outputs: Mapping[str, OutputSpec]) -> Any:
     """The configuration of the encoder's type, narrowed to our two inputs and an output a task."""
     model_type = path_model.config.model_type
     try:
@@ -132,6 +134,9 @@ def _onnx_config(path_model: JointPath) -> Any:
 
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
-            return OrderedDict((task_logits(task), {0: "rows"}) for task in path_model.tasks)
+            return OrderedDict(
+                (traced_name(output, task), AXES if output.per_token else {0: "rows"})
+                for task, output in outputs.items()
+            )
 
     return PathConfig(path_model.config, task="feature-extraction")

@@ -55,7 +55,7 @@ def fuse(graph: GroupGraph, *, layers: int) -> GroupGraph:
         fused.topological_sort()
     if DOMAIN not in {one.domain for one in fused.model.opset_import}:
         fused.model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    return GroupGraph(fused.model, graph.tasks)
+    return GroupGraph(fused.model, graph.tasks, graph.outputs)
 
 
 def _drop_repeated_casts(model: ModelProto) -> None:

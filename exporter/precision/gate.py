@@ -3,145 +3,130 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from pydantic import BaseModel
 
-from batch.scoring.scorer import LogitRunner, load_tokenizer
+from batch.scoring.runner import GraphRunner, load_tokenizer
 from batch.scoring.session import TaskSession
-from exporter.decision.fit import Decision, choose_decision
-from schemas.arrays import BoolArray, Float32Array
-from schemas.bundle.metadata import VariantCost, VariantFacts
+from exporter.kinds import EXPORTER_KINDS
+from exporter.kinds.base import Fitted, LabelledOutputs
+from schemas.arrays import Float32Array
+from schemas.bundle.facts import VariantCost
+from schemas.bundle.metadata import VariantFacts, variant_model
 from schemas.bundle.variants import DeviceKind
-from schemas.config import DecisionConfig
-from schemas.decision.decide import calibrate, decide
-from schemas.decision.metrics import Hits
+from schemas.kinds import KINDS
 from schemas.text.tokens import TokenizedText
 
 MAX_CHANGED_ARTICLES = 0.015
-"""Largest share of the texts whose set of labels may differ from that of fp32."""
+"""Largest share of the texts whose answer may differ from that of fp32."""
 WANTED_CHANGED_ARTICLES = 0.005
-"""Share that products are left in bf16 for."""
+"""Share that nodes are left in bf16 for."""
 MAX_F1_LOSS = 0.003
-"""Largest loss of micro- or macro-F1."""
+"""Largest loss of a headline score."""
 TIMED_TEXTS = 256
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What fp32 says of a task's held-out texts. logits, gold: (rows, labels).
+    """Outputs of fp32 for a task's held-out texts, and the decision fitted to them.
 
-    tokenizer_json: content of that file.
+    config: section `decision` of the task. tokenizer_json: content of that file.
     """
 
-    texts: list[TokenizedText]
-    gold: BoolArray
-    logits: Float32Array
-    config: DecisionConfig
-    decision: Decision
+    task: str
+    kind: str
+    rows: LabelledOutputs
+    config: BaseModel
+    fitted: Fitted
     tokenizer_json: bytes
     max_tokens: int
     pad_id: int
 
-    def runner(self, session: TaskSession) -> LogitRunner:
+    @property
+    def texts(self) -> Sequence[TokenizedText]:
+        """The held-out texts."""
+        return self.rows.texts
+
+    def runner(self, session: TaskSession) -> GraphRunner:
         """Run the same texts by another session."""
         tokenizer = load_tokenizer(self.tokenizer_json, "tokenizer.json")
-        return LogitRunner(session, tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
+        return GraphRunner(session, tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
 
-    @property
-    def decided(self) -> BoolArray:
-        """Labels of each text by fp32, (rows, labels)."""
-        probabilities = calibrate(self.logits, self.decision.calibration)
-        return decide(probabilities, self.decision.thresholds)
+    def decide(
+        self, outputs: Sequence[Float32Array], decision: BaseModel, texts: Sequence[TokenizedText]
+    ) -> Any:
+        """Answers by a decision of this task (`schemas.kinds.base.Decided`)."""
+        return KINDS[self.kind].decide(outputs, self.rows.labels, decision, texts)
 
 
 def fit_variant(
     reference: Reference,
-    logits: Float32Array,
+    outputs: Sequence[Float32Array],
     *,
-    kept: tuple[str, ...] = (),
+    kept_nodes: tuple[str, ...] = (),
     device: DeviceKind = "cpu",
 ) -> VariantFacts:
-    """Choose calibration and thresholds of a variant on its own logits, and measure its cost.
+    """Fit the decision of a variant to its own outputs, and measure its cost.
 
-    A threshold moves only where that gains F1: the best place of a step function jumps when a logit
-    moves a little, and would give articles other labels for nothing. The cross-validated score is
-    that of thresholds chosen afresh in each fold.
-    logits: (rows, labels), of the reference's texts. kept: products that were left in a higher
-    precision. device: that ran it.
+    The decision of fp32 stays where it decides as well. The cross-validated score is that of a fit
+    made afresh in each fold.
+    outputs: of the reference's texts. kept_nodes: left in a higher precision. device: that ran it.
     """
-    own = choose_decision(logits, reference.gold, reference.config)
-    probabilities = calibrate(logits, own.calibration)
-    thresholds = _settled(own.thresholds, probabilities, reference)
-    decided = decide(probabilities, thresholds)
-    changed = decided != reference.decided
-    drift = np.abs(
-        calibrate(logits, reference.decision.calibration)
-        - calibrate(reference.logits, reference.decision.calibration)
+    exporter, kind, before = EXPORTER_KINDS[reference.kind], KINDS[reference.kind], reference.fitted
+    rows = reference.rows.rerun(outputs)
+    own = exporter.fit(rows, reference.config)
+    decision = exporter.settle(own, rows, before, reference.config)
+    decided = reference.decide(outputs, decision, reference.texts)
+    expected = reference.decide(reference.rows.outputs, before.decision, reference.texts)
+    changed = decided.changed(expected)
+    error = exporter.output_error(outputs, reference.rows.outputs, before.decision)
+    after = kind.compare(rows.targets, decided).scores()
+    cost = VariantCost(
+        texts=len(outputs),
+        output_error_max=float(error.max()),
+        output_error_mean=float(error.mean()),
+        changed_decisions=float(changed.mean()),
+        changed_articles=float(changed.any(axis=1).mean()),
+        before=before.validation.headline(),
+        after=after.headline(),
+        kept_nodes=kept_nodes,
+        device=device,
     )
-    before, after = reference.decision.validation, Hits.count(reference.gold, decided).scores()
-    return VariantFacts(
-        thresholds=tuple(thresholds.tolist()),
-        calibration=own.calibration,
-        decision=own.facts,
-        validation=after,
-        cross_validated=own.cross_validated,
-        cost=VariantCost(
-            texts=len(logits),
-            drift_max=float(drift.max()),
-            drift_mean=float(drift.mean()),
-            changed_decisions=float(changed.mean()),
-            changed_articles=float(changed.any(axis=1).mean()),
-            micro_f1_before=before.micro_f1,
-            micro_f1_after=after.micro_f1,
-            macro_f1_before=before.macro_f1,
-            macro_f1_after=after.macro_f1,
-            kept=kept,
-            device=device,
-        ),
-    )
-
-
-def _settled(
-    thresholds: Float32Array, probabilities: Float32Array, reference: Reference
-) -> Float32Array:
-    """Those of fp32 instead of the given ones, where they decide the variant's texts as well.
-
-    thresholds: (labels,), chosen on `probabilities`, (rows, labels). A rule that asks for something
-    other than F1 has the last word.
-    """
-    rule, gold, before = reference.config.thresholds, reference.gold, reference.decision.thresholds
-    if rule.objective not in ("f1", "macro_f1"):
-        return thresholds
-    chosen, kept = (Hits.count(gold, decide(probabilities, each)) for each in (thresholds, before))
-    if rule.strategy != "global":
-        return np.where(kept.label_f1() >= chosen.label_f1(), before, thresholds)
-    measure = "micro_f1" if rule.objective == "f1" else "macro_f1"
-    as_good = getattr(kept.scores(), measure) >= getattr(chosen.scores(), measure)
-    return before if as_good else thresholds
+    facts = {
+        "decision": decision,
+        "evidence": own.evidence,
+        "validation": after,
+        "cross_validated": own.cross_validated,
+        "cost": cost,
+    }
+    return variant_model(reference.kind).model_validate(facts)
 
 
 def gate(cost: VariantCost) -> str | None:
     """Why a variant may not be published, or None if it passes."""
     if cost.changed_articles > MAX_CHANGED_ARTICLES:
         return (
-            f"it changes the labels of {cost.changed_articles:.2%} of the texts, at most "
-            f"{MAX_CHANGED_ARTICLES:.1%} may"
+            f"it changes the labels of {cost.changed_articles:.2%} of the texts, "
+            f"{MAX_CHANGED_ARTICLES:.1%} are allowed"
         )
-    for name in ("micro", "macro"):
-        before, after = (getattr(cost, f"{name}_f1_{when}") for when in ("before", "after"))
+    for name, before in cost.before.items():
+        after = cost.after[name]
         if before - after > MAX_F1_LOSS:
+            shown = name.replace("_f1", "-F1")
             return (
-                f"{name}-F1 falls from {before:.4f} to {after:.4f}, by {MAX_F1_LOSS:.3f} at most "
-                "it may"
+                f"{shown} drops from {before:.4f} to {after:.4f}; the allowed drop is "
+                f"{MAX_F1_LOSS:.3f}"
             )
     return None
 
 
-def tokens_per_s(runner: LogitRunner, texts: list[TokenizedText]) -> float:
+def tokens_per_s(runner: GraphRunner, texts: Sequence[TokenizedText]) -> float:
     """Speed of a runner on some of the texts, the second time it sees their shapes."""
     some = texts[:TIMED_TEXTS]
-    runner.logits(some)
+    runner.outputs(some)
     started = time.perf_counter()
-    runner.logits(some)
+    runner.outputs(some)
     return sum(len(text.ids) for text in some) / (time.perf_counter() - started)

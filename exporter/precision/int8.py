@@ -1,4 +1,4 @@
-"""The 8-bit graph of a group of tasks, with as few products left in bf16 as its gate allows."""
+"""The 8-bit graph of a group of tasks, with as few MatMul nodes left in bf16 as its gate allows."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ import onnx
 
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
-from batch.scoring.session import TaskSession
+from batch.scoring.session import OpenGraph, TaskSession
 from exporter.graph.trace import GroupGraph
 from exporter.precision.gate import WANTED_CHANGED_ARTICLES, Reference, fit_variant, gate
 from exporter.precision.quantize import left_in_bf16, quantize, sweep
 from schemas.arrays import Float32Array, Int32Array
-from schemas.bundle.metadata import VariantCost
+from schemas.bundle.facts import VariantCost
+from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText
 
 log = logging.getLogger(__name__)
 
 SWEPT_TEXTS = 48
-"""Held-out texts that the sweep for sensitive products looks at."""
+"""Held-out texts that the sweep for sensitive MatMul nodes looks at."""
 
 
 def make_int8(
     graph: GroupGraph, references: Mapping[str, Reference], sample: Sequence[Int32Array]
 ) -> tuple[GroupGraph, tuple[str, ...]]:
-    """Quantize the graph of a group. Returns it, and the products that were left in bf16.
+    """Quantize the graph of a group. Returns it, and the MatMul nodes that were left in bf16.
 
     references: what fp32 says of each task's held-out texts. sample: token ids of training texts.
     None are left first, then more and more in the order of the sweep, until no more than the wanted
     share of the held-out texts has other labels. If none has, as few as pass the gate are left:
     what is left in bf16 is slower. Raises ExportError if nncf is not installed.
     """
-    trial = _Trial(graph.tasks, references)
+    trial = _Trial(graph.tasks, graph.outputs, references)
     with tempfile.TemporaryDirectory() as folder:
         plain, reduced = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         onnx.save(graph.model, plain)
         quantize(plain, reduced, sample)
         model = onnx.load(reduced)
     kept: tuple[str, ...] | None = None
-    for tried in _ways(model, trial):
+    for tried in _selections(model, trial):
         costs = trial.costs(left_in_bf16(model, tried))
         changed = max(cost.changed_articles for cost in costs)
         problem = next(filter(None, map(gate, costs)), None)
         log.info(
-            "int8: %d products in bf16, %.2f %% of the texts have other labels%s",
+            "int8: %d MatMul nodes in bf16, %.2f %% of the texts have other labels%s",
             len(tried),
             100 * changed,
             f"; {problem}" if problem else "",
@@ -60,7 +61,7 @@ def make_int8(
         if wanted:
             break
     kept = kept or ()
-    return GroupGraph(left_in_bf16(model, kept), graph.tasks), kept
+    return GroupGraph(left_in_bf16(model, kept), graph.tasks, graph.outputs), kept
 
 
 @dataclass(frozen=True)
@@ -68,39 +69,47 @@ class _Trial:
     """Runs graphs of a group on the held-out texts of its tasks."""
 
     tasks: tuple[str, ...]
+    outputs: Mapping[str, OutputSpec]
     references: Mapping[str, Reference]
 
     def costs(self, model: onnx.ModelProto) -> list[VariantCost]:
         """What a graph costs each task."""
         return [
-            fit_variant(reference, self._logits(model, task, reference.texts)).cost
-            for task, reference in self.references.items()
+            fit_variant(reference, self._outputs(model, reference, reference.texts)).cost
+            for reference in self.references.values()
         ]
 
-    def drift(self, model: onnx.ModelProto) -> float:
-        """Mean distance of logits from those of fp32, on some texts of each task."""
+    def output_error(self, model: onnx.ModelProto) -> float:
+        """Mean distance of outputs from those of fp32, on some texts of each task."""
         distances = []
-        for task, reference in self.references.items():
-            some = np.linspace(0, len(reference.texts) - 1, SWEPT_TEXTS).astype(int)
-            texts = [reference.texts[place] for place in some]
-            logits = self._logits(model, task, texts)
-            distances.append(float(np.abs(logits - reference.logits[some]).mean()))
+        for reference in self.references.values():
+            rows = np.linspace(0, len(reference.texts) - 1, SWEPT_TEXTS).astype(int).tolist()
+            outputs = self._outputs(model, reference, [reference.texts[row] for row in rows])
+            errors = [
+                np.abs(output - reference.rows.outputs[row]).ravel()
+                for row, output in zip(rows, outputs, strict=True)
+            ]
+            distances.append(float(np.concatenate(errors).mean()))
         return max(distances)
 
-    def _logits(
-        self, model: onnx.ModelProto, task: str, texts: list[TokenizedText]
-    ) -> Float32Array:
-        cut = GroupGraph(model, self.tasks).cut(task)
+    def _outputs(
+        self, model: onnx.ModelProto, reference: Reference, texts: Sequence[TokenizedText]
+    ) -> Sequence[Float32Array]:
+        task = reference.task
+        cut = GroupGraph(model, self.tasks, self.outputs).cut(task)
         graph = GraphFile("tried.onnx", "tried.onnx", cut.SerializeToString)
-        session = TaskSession(graph, choose_device("cpu"), precision="int8")
-        return self.references[task].runner(session).logits(texts)
+        opened = OpenGraph.open(graph, choose_device("cpu"), precision="int8")
+        (outputs,) = reference.runner(TaskSession(opened, {task: self.outputs[task]})).outputs(
+            texts
+        )
+        return outputs
 
 
-def _ways(model: onnx.ModelProto, trial: _Trial) -> Iterator[tuple[str, ...]]:
-    """Which products may be left in bf16: none, then more and more, the most sensitive first."""
+def _selections(model: onnx.ModelProto, trial: _Trial) -> Iterator[tuple[str, ...]]:
+    """Which MatMul nodes may be left in bf16: none, then more and more, the most sensitive first."""
     yield ()
-    log.info("int8: looking for the products that 8 bits harm most")
-    order = sweep(model, trial.drift)
+    log.info("int8: looking for the MatMul nodes that 8 bits harm most")
+    order = sweep(model, trial.output_error)
     for count in _growing(len(order)):
         yield tuple(order[:count])
 

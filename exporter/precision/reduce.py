@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batch.engines import engine_problem
-from batch.engines.graph_file import GraphFile
 from batch.machine.cpu import cpu_features
 from batch.machine.device import choose_device, cuda_problem
 from batch.scoring.precision import precision_problem
-from batch.scoring.scorer import LogitRunner
+from batch.scoring.runner import GraphRunner
 from batch.scoring.session import TaskSession
 from exporter.checks.torch_parity import verify
-from exporter.graph.trace import GroupGraph, embed_metadata, embed_shared_metadata
+from exporter.graph.trace import GroupGraph, embed_metadata
 from exporter.precision.devices import checking_device
 from exporter.precision.fp16 import fuse
 from exporter.precision.gate import (
@@ -28,10 +27,11 @@ from exporter.precision.gate import (
     tokens_per_s,
 )
 from exporter.precision.int8 import make_int8
-from exporter.precision.shared_graph import other_bits
+from exporter.precision.shared_graph import shared_mismatch, task_session
 from schemas.arrays import Float32Array, Int32Array
+from schemas.bundle.facts import Verification
 from schemas.bundle.folder import BundleFiles, SharedGraph
-from schemas.bundle.metadata import ArtefactMetadata, VariantFacts, Verification
+from schemas.bundle.metadata import VariantFacts, VariantMetadata
 from schemas.bundle.probes import Probes
 from schemas.bundle.variants import ENGINES, ONLY_ON, OWN_FILE, PRECISIONS, Precision
 from schemas.errors import BundleError, ExportError
@@ -70,19 +70,14 @@ def available_precisions() -> tuple[Precision, ...]:
 class ExportedTask:
     """A task whose fp32 file is written and checked.
 
-    reference: what that file says of real texts. model: the torch model that it was made of.
-    own_files: what the files of other precisions say of themselves.
+    metadata: of its files, once their variants are known. reference: outputs of that file for real
+    texts. model: the torch model that it was made of.
     """
 
-    metadata: ArtefactMetadata
+    metadata: VariantMetadata
     probes: Probes
     reference: Reference
     model: TaskPath
-    own_files: Mapping[Precision, ArtefactMetadata] = field(default_factory=dict)
-
-    def embedded(self, precision: Precision) -> ArtefactMetadata:
-        """What the file that serves a precision says of itself."""
-        return self.own_files.get(precision, self.metadata)
 
 
 @dataclass(frozen=True)
@@ -117,24 +112,13 @@ def finish_group(
         facts: dict[Precision, VariantFacts] = {
             each: found[task] for each, found in made.items() if task in found
         }
-        finished[task] = _described(about, facts)
+        finished[task] = replace(about, metadata=about.metadata.fp32.with_variants(facts))
         order[task] = _fastest_first({each: reducer.speeds[task, each] for each in facts})
         for each in order[task]:
-            embed_metadata(files.onnx(task, each), finished[task].embedded(each))
+            embed_metadata(files.onnx(task, each), [finished[task].metadata.of_file(each)])
     names = {task: {each: files.onnx(task, each).name for each in order[task]} for task in tasks}
     shared = _share(files, finished, order) if len(tasks) > 1 else None
     return ExportedGroup(finished, names, shared)
-
-
-def _described(about: ExportedTask, facts: Mapping[Precision, VariantFacts]) -> ExportedTask:
-    """Add the variants that passed to what the files say."""
-    whole = about.metadata.model_copy(update={"variants": dict(facts)})
-    inside = {each: found for each, found in facts.items() if each not in OWN_FILE}
-    return replace(
-        about,
-        metadata=about.metadata.model_copy(update={"variants": inside}),
-        own_files={each: whole.at(each) for each in facts if each in OWN_FILE},
-    )
 
 
 def _share(
@@ -149,7 +133,7 @@ def _share(
     for each in order[names[0]]:
         if not all(each in order[task] for task in names):
             continue
-        problem = other_bits(files, references, each)
+        problem = shared_mismatch(files, references, each)
         if problem and each == "fp32":
             raise ExportError(
                 f"{problem}; nothing was published",
@@ -161,7 +145,7 @@ def _share(
                 files.shared(names[0], each).unlink()
             continue
         path = files.shared(names[0], each)
-        embed_shared_metadata(path, [about.embedded(each) for about in tasks.values()])
+        embed_metadata(path, [about.metadata.of_file(each) for about in tasks.values()])
         published[each] = path.name
     return SharedGraph(tasks=names, files=published)
 
@@ -218,9 +202,9 @@ class Reducer:
         problem = engine_problem(ENGINES[precision][-1], precision)
         if problem is not None:
             raise ExportError(f"precision {precision} cannot be checked: {problem}")
-        kept: tuple[str, ...] = ()
+        kept_nodes: tuple[str, ...] = ()
         if precision == "int8":
-            quantized, kept = make_int8(self._graph, self._references, self._sample)
+            quantized, kept_nodes = make_int8(self._graph, self._references, self._sample)
             quantized.write(self._files, precision)
         elif precision == "fp16":
             layers = next(iter(self._models.values())).config.num_hidden_layers
@@ -231,7 +215,7 @@ class Reducer:
                 return {}
         found = {}
         for task, reference in self._references.items():
-            facts = self._measured(task, reference, precision, kept)
+            facts = self._measured(task, reference, precision, kept_nodes)
             if facts is not None:
                 found[task] = facts
             elif precision in OWN_FILE:
@@ -241,13 +225,13 @@ class Reducer:
         return found
 
     def _measured(
-        self, task: str, reference: Reference, precision: Precision, kept: tuple[str, ...]
+        self, task: str, reference: Reference, precision: Precision, kept_nodes: tuple[str, ...]
     ) -> VariantFacts | None:
         """Costs of a task's variant, or None where it may not be published."""
         texts, device = reference.texts, checking_device(precision)
         try:
-            graph = GraphFile.of_path(self._files.onnx(task, precision))
-            session = TaskSession(graph, device, precision=precision)
+            path = self._files.onnx(task, precision)
+            session = task_session(path, reference, device, precision=precision)
         except BundleError as error:  # its engine lacks an operation
             log.info("%s, %s: left out: %s", task, precision, error)
             return None
@@ -259,22 +243,22 @@ class Reducer:
             except ExportError as error:
                 log.info("%s, fp16: left out: %s", task, error)
                 return None
-        logits = runner.logits(texts)
-        facts = fit_variant(reference, logits, kept=kept, device=device.kind)
+        (outputs,) = runner.outputs(texts)
+        facts = fit_variant(reference, outputs, kept_nodes=kept_nodes, device=device.kind)
         facts = facts.model_copy(update={"verification": verification})
-        problem = gate(facts.cost) or _depends_on_neighbours(runner, texts, logits)
+        problem = gate(facts.cost) or _depends_on_other_rows(runner, texts, outputs)
         speed = math.inf
         if device.kind == ONLY_ON[precision]:
-            graph = GraphFile.of_path(self._files.onnx(task))
-            plain = reference.runner(TaskSession(graph, device))
+            fp32 = task_session(self._files.onnx(task), reference, device, precision="fp32")
+            plain = reference.runner(fp32)
             speed = tokens_per_s(runner, texts) / tokens_per_s(plain, texts)
         log.info(
-            "%s, %s: %s, changes the labels of %.2f %% of the texts, drift at most %.4f%s",
+            "%s, %s: %s, changes the labels of %.2f %% of the texts, output error at most %.4f%s",
             task,
             precision,
             f"{speed:.1f} times as fast" if speed < math.inf else "checked by the CPU",
             100 * facts.cost.changed_articles,
-            facts.cost.drift_max,
+            facts.cost.output_error_max,
             f"; not published: {problem}" if problem else "",
         )
         if problem:
@@ -282,7 +266,7 @@ class Reducer:
         self.speeds[task, precision] = speed
         return facts
 
-    def _verified(self, task: str, session: TaskSession, runner: LogitRunner) -> Verification:
+    def _verified(self, task: str, session: TaskSession, runner: GraphRunner) -> Verification:
         """Compare a file of its own with torch. Raises ExportError if it is too far off."""
         reference = self._references[task]
         return verify(
@@ -290,21 +274,25 @@ class Reducer:
             self._models[task],
             runner,
             reference.texts,
-            calibration=reference.decision.calibration,
-            thresholds=reference.decision.thresholds,
+            lambda outputs, texts: reference.decide(outputs, reference.fitted.decision, texts),
             tolerance=FP16_TOLERANCE,
             max_differing=MAX_CHANGED_ARTICLES,
         )
 
 
-def _depends_on_neighbours(
-    runner: LogitRunner, texts: list[TokenizedText], logits: Float32Array
+def _depends_on_other_rows(
+    runner: GraphRunner, texts: Sequence[TokenizedText], outputs: Sequence[Float32Array]
 ) -> str | None:
     """Why a variant cannot keep "same article, same score", or None if it can."""
-    backwards = runner.logits(texts[::-1])[::-1]
-    if not np.array_equal(backwards, logits):
+    (backwards,) = runner.outputs(texts[::-1])
+    if not _all_equal(backwards[::-1], outputs):
         return "scores depend on the order of the texts"
-    for place in np.linspace(0, len(texts) - 1, min(ALONE_TEXTS, len(texts))).astype(int):
-        if not np.array_equal(runner.logits([texts[place]])[0], logits[place]):
+    for row in np.linspace(0, len(texts) - 1, min(ALONE_TEXTS, len(texts))).astype(int):
+        (alone,) = runner.outputs([texts[row]])
+        if not np.array_equal(alone[0], outputs[row]):
             return "scores of a text alone differ from those among others"
     return None
+
+
+def _all_equal(ours: Sequence[Float32Array], theirs: Sequence[Float32Array]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from batch.engines.graph_file import GraphFile
-from batch.scoring.session import TaskSession
+from batch.machine.device import Device
+from batch.scoring.session import OpenGraph, TaskSession, graph_output
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
+from schemas.kinds.base import OutputSpec
 from schemas.text.model_text import TextSpec
 
 MAX_TEXTS = 64
@@ -26,28 +29,42 @@ def text_groups(texts: Mapping[str, TextSpec]) -> list[tuple[str, ...]]:
     return [tuple(tasks) for tasks in groups.values()]
 
 
-def other_bits(
+def task_session(
+    path: Path, reference: Reference, device: Device, *, precision: Precision
+) -> TaskSession:
+    """A session of the file of one task, whose metadata is not written yet."""
+    opened = OpenGraph.open(GraphFile.of_path(path), device, precision=precision)
+    return TaskSession(opened, {reference.task: _output(reference, tasks=1)})
+
+
+def _output(reference: Reference, *, tasks: int) -> OutputSpec:
+    return graph_output(reference.task, reference.kind, reference.rows.labels, tasks=tasks)
+
+
+def shared_mismatch(
     files: BundleFiles, references: Mapping[str, Reference], precision: Precision
 ) -> str | None:
-    """Whose logits the file that tasks share gives with other bits than the task's own file.
+    """The task whose outputs by the shared file differ from those by its own file.
 
-    references: of each task, in the order of the group. Returns a message, or None if all agree.
+    references: of each task, in the order of the group. Returns a message, or None if all agree to
+    the last bit.
     """
     names = tuple(references)
     first = references[names[0]]
     device, path = checking_device(precision), files.shared(names[0], precision)
-    graph = GraphFile.of_path(path)
-    together = first.runner(TaskSession(graph, device, precision=precision, tasks=names))
-    some = first.texts[:MAX_TEXTS]
-    found = together.logits(some)
-    ends = np.cumsum([reference.gold.shape[1] for reference in references.values()])
-    for task, shared in zip(names, np.split(found, ends[:-1], axis=1), strict=True):
+    opened = OpenGraph.open(GraphFile.of_path(path), device, precision=precision)
+    outputs = {task: _output(one, tasks=len(names)) for task, one in references.items()}
+    texts = first.texts[:MAX_TEXTS]
+    together = first.runner(TaskSession(opened, outputs)).outputs(texts)
+    for (task, reference), shared in zip(references.items(), together, strict=True):
         own = files.onnx(task, precision)
-        session = TaskSession(GraphFile.of_path(own), device, precision=precision)
-        alone = first.runner(session).logits(some)
-        if not np.array_equal(alone, shared):
+        session = task_session(own, reference, device, precision=precision)
+        (alone,) = first.runner(session).outputs(texts)
+        pairs = list(zip(alone, shared, strict=True))
+        if not all(np.array_equal(one, other) for one, other in pairs):
+            difference = max(float(np.abs(one - other).max()) for one, other in pairs)
             return (
-                f"{path.name}: logits of task {task!r} differ from those of {own.name} by up to "
-                f"{np.abs(alone - shared).max():.1e}, and should have the same bits"
+                f"{path.name}: outputs of task {task!r} differ from those of {own.name} by up to "
+                f"{difference:.1e}, and should have the same bits"
             )
     return None

@@ -15,7 +15,6 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.bundle.metadata import SCHEMA_VERSION, check_version, validation_problems
 from schemas.bundle.variants import OWN_FILE, Precision
 from schemas.errors import BundleError, UsageError, listing, nearest
 from schemas.io.files import FileFacts, content_facts
@@ -23,6 +22,8 @@ from schemas.io.json_values import parse_json
 from schemas.io.regular_file import open_regular_file, read_regular_file
 from schemas.printable import printable
 from schemas.tasks.task import TaskName
+from schemas.validation import validation_problems
+from schemas.version import SCHEMA_VERSION, check_version
 
 ALL_TASKS = "all"
 """Stands for every task of a bundle, unless one has that name."""
@@ -174,36 +175,34 @@ class Bundle:
             )
         return tuple(task for task in self.manifest.tasks if task in names)
 
-    def precisions(self, tasks: str | tuple[str, ...]) -> Mapping[Precision, str]:
+    def precisions(self, tasks: tuple[str, ...]) -> Mapping[Precision, str]:
         """File names of a task, or of the graph that tasks share, by precision, the fastest first.
 
         Raises UsageError for a task that is not in the bundle, and for tasks that share no graph.
         """
-        names = (tasks,) if isinstance(tasks, str) else tasks
-        for name in names:
-            self._require(name)
-        if len(names) == 1:
-            return self.manifest.tasks[names[0]]
+        for task in tasks:
+            self._require(task)
+        if len(tasks) == 1:
+            return self.manifest.tasks[tasks[0]]
         for graph in self.manifest.shared:
-            if set(names) <= set(graph.tasks):
+            if set(tasks) <= set(graph.tasks):
                 return graph.files
         raise UsageError(
-            f"{printable(str(self.files.folder))}: has no file that tasks {listing(names)} share",
+            f"{printable(str(self.files.folder))}: has no file that tasks {listing(tasks)} share",
             hint="run batch-classify for one task at a time",
         )
 
-    def graph_name(self, tasks: str | tuple[str, ...], precision: Precision) -> str:
+    def graph_name(self, tasks: tuple[str, ...], precision: Precision) -> str:
         """File name of the graph of a task, or of the one that tasks share.
 
         Raises UsageError as `precisions` does, or for a precision that is not in the bundle.
         """
         files = self.precisions(tasks)
         if precision not in files:
-            names = (tasks,) if isinstance(tasks, str) else tasks
-            plural = "s" if len(names) > 1 else ""
+            plural = "s" if len(tasks) > 1 else ""
             raise UsageError(
                 f"precision {precision}: {printable(str(self.files.folder))} has task{plural} "
-                f"{listing(names)} in {listing(files)} only",
+                f"{listing(tasks)} in {listing(files)} only",
                 hint="use --precision auto, or export the checkpoint again",
             )
         return files[precision]

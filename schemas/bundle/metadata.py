@@ -1,173 +1,43 @@
-"""What an ONNX file says of itself: to and from its `metadata_props`."""
+"""Metadata of a task: what its ONNX file says of itself."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Self
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, create_model, model_validator
 
-from schemas.arrays import Float32Array
-from schemas.bundle.variants import DeviceKind, Precision
-from schemas.decision.decide import Calibration, CalibrationChoice, Probability
+from schemas.bundle.facts import (
+    EncoderFacts,
+    Portability,
+    Recalibration,
+    TrainingFacts,
+    VariantCost,
+    Verification,
+)
+from schemas.bundle.variants import OWN_FILE, Precision
 from schemas.decision.metrics import Scores
-from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import BundleError
-from schemas.io.json_values import parse_json
+from schemas.kinds import KINDS, TaskKind
 from schemas.printable import printable
-from schemas.tasks.task import LabelNames, TaskKind, TaskName
+from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import TextSpec
-
-SCHEMA_VERSION = 1
-PREFIX = "narrascan."
-MAX_PROBLEMS, MAX_PROBLEM = 12, 300
-"""Problems of a file that a message lists, and characters of each."""
-TASK_KEY = "task."
-"""Before the name of a task in a file that several share."""
-
-
-class EncoderFacts(BaseModel):
-    """Which encoder an artefact was made from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    source: str
-    model_type: str
-    hidden: int
-    layers: int
-    parameters: int
-
-
-class TrainingFacts(BaseModel):
-    """Where an artefact comes from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    config_sha256: str
-    data_sha256: str
-    git_commit: str | None
-    train_rows: int
-    positives: tuple[int, ...]
-    """Training rows of each label, in label order."""
-    loss: str
-    versions: dict[str, str]
-
-
-class Verification(BaseModel):
-    """How far the ONNX file and the torch model were found apart, on real texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    texts: int
-    shapes: int
-    logit_tolerance: float
-    max_logit_difference: float
-    max_differing_decisions: float
-    differing_decisions: float
-    """Share of (row, label) decisions that differ."""
-
-
-class CalibrationQuality(BaseModel):
-    """How far probabilities were from what was so, each in label order; 0 is best."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    ece: tuple[Probability, ...]
-    """Expected calibration error: mean distance between the mean probability of a bin and its share
-    of positives (Guo et al., 2017), in bins of equal mass (Nixon et al., 2019)."""
-    brier: tuple[Probability, ...]
-    """Mean squared distance between probability and gold (Brier, 1950)."""
-
-
-class DecisionFacts(BaseModel):
-    """How calibration and thresholds were chosen on the held-out texts; tuples in label order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    calibration: CalibrationChoice
-    """What was asked for; the calibration itself says what was fitted."""
-    thresholds: ThresholdRule
-    """The rule that chose the thresholds."""
-    confidence: Probability
-    """Share of the resamples whose threshold lies inside `intervals`."""
-    intervals: tuple[tuple[Probability, Probability], ...]
-    """Where each threshold lies when the held-out texts are drawn again, low and high."""
-    positives: tuple[int, ...]
-    """Held-out texts that have the label."""
-    before: CalibrationQuality
-    """Of the sigmoid of the logits."""
-    after: CalibrationQuality
-    """Of calibrated probabilities, each text's by a fit without it."""
-
-
-class Portability(BaseModel):
-    """How far logits may be from those of the export on another kind of machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    texts: int
-    """Probes that were run; the bundle keeps them with their logits."""
-    machine: str
-    """Processor and engine of the export."""
-    max_logit_difference: float
-    """Between ways to compute the same on that machine: canonical batches, one by one, by
-    torch, by other engines."""
-    bound: float = Field(gt=0.0)
-    """Largest difference of a logit that `export-classifier verify` accepts anywhere."""
-
-
-class Recalibration(BaseModel):
-    """On what calibration and thresholds were found again, after the export.
-
-    What was measured against torch stays as it was; the graph is the same.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    data_sha256: str
-    """Over the hashes of the files, in their order."""
-    rows: int
-    """Labelled rows that had a say."""
-    bundle_sha256: str
-    """Of the bundle that it was done with."""
+from schemas.version import SCHEMA_VERSION
 
 
 class ArtefactMetrics(BaseModel):
-    """What was measured of an artefact before it was published."""
+    """What was measured of an artefact before it was published; scores are those of its kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    validation: Scores
-    """On the held-out texts that thresholds and calibration were found on: mostly too high."""
-    cross_validated: Scores
-    """On the same texts, each decided with calibration and thresholds found without it."""
+    validation: SerializeAsAny[Scores]
+    """On the held-out texts that the decision was fitted to: mostly too high."""
+    cross_validated: SerializeAsAny[Scores]
+    """On the same texts, each decided by a fit without it."""
     verification: Verification
     portability: Portability
-
-
-class VariantCost(BaseModel):
-    """What a reduced precision costs on the held-out texts, against fp32 with its own decision."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    texts: int
-    drift_max: float
-    """Largest difference of a probability, both by the calibration of fp32."""
-    drift_mean: float
-    changed_decisions: Probability
-    """Share of (row, label) decisions that differ."""
-    changed_articles: Probability
-    """Share of texts whose set of labels differs."""
-    micro_f1_before: Probability
-    micro_f1_after: Probability
-    macro_f1_before: Probability
-    macro_f1_after: Probability
-    kept: tuple[str, ...]
-    """Nodes of the graph that were left in a higher precision."""
-    device: DeviceKind = "cpu"
-    """Where it was measured: fp16 is run by a CPU where the exporting machine has no CUDA."""
 
 
 class VariantFacts(BaseModel):
@@ -175,18 +45,20 @@ class VariantFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    thresholds: tuple[Probability, ...]
-    calibration: Calibration
-    decision: DecisionFacts
-    validation: Scores
-    cross_validated: Scores
+    decision: SerializeAsAny[BaseModel]
+    evidence: SerializeAsAny[BaseModel]
+    validation: SerializeAsAny[Scores]
+    cross_validated: SerializeAsAny[Scores]
     cost: VariantCost
     verification: Verification | None = None
     """Of a file of its own against torch; else that of fp32 holds."""
 
 
 class ArtefactMetadata(BaseModel):
-    """Everything a scorer needs beside the graph and the tokenizer."""
+    """What an ONNX file says of one task, beside the decision of its kind.
+
+    Instances are of `metadata_model(kind)`, which has the fields of the kind's `Decision` too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -194,9 +66,8 @@ class ArtefactMetadata(BaseModel):
     task: TaskName
     kind: TaskKind
     labels: LabelNames
-    thresholds: tuple[Probability, ...]
-    calibration: Calibration
-    decision: DecisionFacts
+    evidence: SerializeAsAny[BaseModel]
+    """How the decision was chosen."""
     max_tokens: int = Field(ge=3)
     pad_id: int = Field(ge=0, lt=2**31)
     text: TextSpec
@@ -214,97 +85,97 @@ class ArtefactMetadata(BaseModel):
     """Reduced precisions that the engine makes of this same file, and that passed their gate."""
 
     @model_validator(mode="after")
-    def _one_value_a_label(self) -> Self:
-        calibration, decision = self.calibration, self.decision
-        one_a_label: dict[str, Sequence[object]] = {
-            "thresholds": self.thresholds,
-            "calibration.scale": calibration.scale,
-            "calibration.bias": calibration.bias,
-            "decision.intervals": decision.intervals,
-            "decision.positives": decision.positives,
-            "decision.before.ece": decision.before.ece,
-            "decision.before.brier": decision.before.brier,
-            "decision.after.ece": decision.after.ece,
-            "decision.after.brier": decision.after.brier,
-        }
-        if calibration.method == "isotonic":
-            one_a_label["calibration.knots"] = calibration.knots
-        for name, values in one_a_label.items():
-            if len(values) != len(self.labels):
-                raise ValueError(f"{name} has {len(values)} values for {len(self.labels)} labels")
+    def _decision_fits_labels(self) -> Self:
+        KINDS[self.kind].check(self.labels, self, self.evidence)
         return self
 
-    def at(self, precision: Precision) -> ArtefactMetadata:
+    def decided_by(self, decision: BaseModel, evidence: BaseModel) -> Self:
+        """The same with another decision."""
+        return self.model_copy(update={**dict(decision), "evidence": evidence})
+
+    def at(self, precision: Precision) -> Self:
         """The same task as it decides in a precision that this file may be run in (KeyError)."""
         if precision == self.precision:
             return self
         variant = self.variants[precision]
-        return self.model_copy(
+        metrics = self.metrics.model_copy(
+            update={
+                "validation": variant.validation,
+                "cross_validated": variant.cross_validated,
+                "verification": variant.verification or self.metrics.verification,
+            }
+        )
+        return self.decided_by(variant.decision, variant.evidence).model_copy(
             update={
                 "precision": precision,
-                "thresholds": variant.thresholds,
-                "calibration": variant.calibration,
-                "decision": variant.decision,
                 "cost": variant.cost,
                 "variants": {},
-                "metrics": self.metrics.model_copy(
-                    update={
-                        "validation": variant.validation,
-                        "cross_validated": variant.cross_validated,
-                        "verification": variant.verification or self.metrics.verification,
-                    }
-                ),
+                "metrics": metrics,
             }
         )
 
-    @property
-    def threshold_array(self) -> Float32Array:
-        """(labels,) float32."""
-        return np.asarray(self.thresholds, dtype=np.float32)
-
-    def to_props(self) -> dict[str, str]:
-        """One JSON text a field, each key under the prefix."""
-        stored = self.model_dump(mode="json")
-        return {
-            PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in stored.items()
-        }
-
-    @classmethod
-    def from_props(cls, props: Mapping[str, str], *, source: str) -> ArtefactMetadata:
-        """Read what `to_props` wrote.
-
-        Raises BundleError if the file says nothing of itself, says something that is not valid,
-        or was written by a newer version.
-        """
-        return cls._of(_read_props(props, source), source=source)
-
-    @classmethod
-    def _of(cls, stored: dict[str, object], *, source: str) -> Self:
-        check_version(stored.get("schema_version"), source=source)
-        try:
-            return cls.model_validate(stored)
-        except ValidationError as error:
-            raise BundleError(
-                f"{source}: metadata is not valid: {validation_problems(error, 'metadata')}",
-                hint="export the checkpoint again",
-            ) from error
+    def with_variants(self, variants: Mapping[Precision, VariantFacts]) -> VariantMetadata:
+        """What each file of this task says of itself, given the variants that passed their gate."""
+        whole = self.model_copy(update={"variants": dict(variants)})
+        inside = {one: facts for one, facts in variants.items() if one not in OWN_FILE}
+        return VariantMetadata(
+            fp32=self.model_copy(update={"variants": inside}),
+            own_files={one: whole.at(one) for one in variants if one in OWN_FILE},
+        )
 
 
-def shared_props(tasks: Sequence[ArtefactMetadata]) -> dict[str, str]:
-    """Metadata of a file that several tasks share: all of a task as one JSON text under its key."""
-    return {PREFIX + TASK_KEY + about.task: about.model_dump_json() for about in tasks}
+@dataclass(frozen=True)
+class VariantMetadata:
+    """What the files of one task say of themselves.
+
+    fp32: also of the precisions that an engine makes of the same file. own_files: of the others.
+    """
+
+    fp32: ArtefactMetadata
+    own_files: Mapping[Precision, ArtefactMetadata]
+
+    def of_file(self, precision: Precision) -> ArtefactMetadata:
+        """What the file that serves a precision says of itself."""
+        return self.own_files.get(precision, self.fp32)
 
 
-def shared_from_props(props: Mapping[str, str], *, source: str) -> dict[str, ArtefactMetadata]:
-    """Read what `shared_props` wrote, by task; raises as `ArtefactMetadata.from_props` does."""
-    found = {}
-    for key, stored in _read_props(props, source).items():
-        if key.startswith(TASK_KEY) and isinstance(stored, dict):
-            task = key.removeprefix(TASK_KEY)
-            metadata = ArtefactMetadata._of(stored, source=f"{source}: {printable(PREFIX + key)}")
-            check_task(metadata, task, source=f"{source}: {printable(PREFIX + key)}")
-            found[task] = metadata
-    return found
+@cache
+def variant_model(kind: str) -> type[VariantFacts]:
+    """Facts of a variant of a task of a kind."""
+    about = KINDS[kind]
+    model: type[VariantFacts] = create_model(
+        f"{kind.title()}Variant",
+        __base__=VariantFacts,
+        __module__=__name__,
+        decision=(about.Decision, ...),
+        evidence=(about.Evidence, ...),
+        **_scores(kind),
+    )
+    return model
+
+
+@cache
+def metadata_model(kind: str) -> type[ArtefactMetadata]:
+    """Metadata of a task of a kind: decision, evidence and scores are those of the kind."""
+    about, named, variant = KINDS[kind], kind.title(), variant_model(kind)
+    metrics = create_model(
+        f"{named}Metrics", __base__=ArtefactMetrics, __module__=__name__, **_scores(kind)
+    )
+    bases: Any = (about.Decision, ArtefactMetadata)
+    model: type[ArtefactMetadata] = create_model(
+        f"{named}Metadata",
+        __base__=bases,
+        __module__=__name__,
+        evidence=(about.Evidence, ...),
+        metrics=(metrics, ...),
+        variants=(dict[Precision, variant], ...),  # type: ignore[valid-type]  # made just above
+    )
+    return model
+
+
+def _scores(kind: str) -> dict[str, Any]:
+    """Fields of scores, of the kind's own type."""
+    return dict.fromkeys(("validation", "cross_validated"), (KINDS[kind].Scores, ...))
 
 
 def check_task(metadata: ArtefactMetadata, task: str, *, source: str) -> None:
@@ -332,46 +203,3 @@ def check_shared(tasks: Sequence[ArtefactMetadata], *, source: str) -> None:
                     f"differ in {name}: {getattr(first, name)!r} and {getattr(other, name)!r}",
                     hint="export the checkpoint again",
                 )
-
-
-def validation_problems(error: ValidationError, whole: str) -> str:
-    """The first problems that pydantic names, with their keys; `whole` is that of the document."""
-    problems = [
-        printable(f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}")[:MAX_PROBLEM]
-        for problem in error.errors()
-    ]
-    more = len(problems) - MAX_PROBLEMS
-    return "; ".join([*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
-
-
-def _read_props(props: Mapping[str, str], source: str) -> dict[str, object]:
-    """What stands under the prefix, parsed; BundleError if it is no JSON or nothing."""
-    stored: dict[str, object] = {}
-    for key, value in props.items():
-        if key.startswith(PREFIX):
-            try:
-                stored[key.removeprefix(PREFIX)] = parse_json(value)
-            except ValueError as error:
-                raise BundleError(
-                    f"{source}: metadata {printable(key)} is not JSON: {value[:80]!r}",
-                    hint="export the checkpoint again",
-                ) from error
-    if not stored:
-        raise BundleError(
-            f"{source}: no {PREFIX}* metadata in the file",
-            hint="it was not written by export-classifier; export the checkpoint with it",
-        )
-    return stored
-
-
-def check_version(found: object, *, source: str) -> None:
-    """Refuse a `schema_version` that this version of narrascan cannot read (BundleError)."""
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        shown = printable(repr(found))[:MAX_PROBLEM]
-        raise BundleError(f"{source}: schema_version is {shown}, expected {SCHEMA_VERSION}")
-    if found > SCHEMA_VERSION:
-        raise BundleError(
-            f"{source}: schema_version {found} is newer than {SCHEMA_VERSION}, the newest that "
-            "this installation can read",
-            hint="upgrade narrascan",
-        )

@@ -37,14 +37,14 @@ class Probes:
     """What one graph made of its probes.
 
     file: name of the graph. texts: as the tokenizer takes them. tokenized: what it made of them.
-    logits: (rows, labels) float32, by canonical batches on the machine of the export.
+    outputs: of each text, flat or not, by canonical batches on the machine of the export.
     """
 
     file: str
     task: str
     texts: tuple[ModelText, ...]
     tokenized: tuple[TokenizedText, ...]
-    logits: Float32Array
+    outputs: tuple[Float32Array, ...]
 
 
 def write_probes(path: Path, probes: Sequence[Probes]) -> None:
@@ -55,10 +55,10 @@ def write_probes(path: Path, probes: Sequence[Probes]) -> None:
             "task": one.task,
             "text": text.text,
             "input_ids": tokenized.ids,
-            "logits": logits,
+            "logits": output.ravel(),
         }
         for one in probes
-        for text, tokenized, logits in zip(one.texts, one.tokenized, one.logits, strict=True)
+        for text, tokenized, output in zip(one.texts, one.tokenized, one.outputs, strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=PROBE_SCHEMA), path, compression="zstd")
 
@@ -100,5 +100,5 @@ def _probes(file: str, task: str, rows: list[dict[str, list[float] | str]]) -> P
             TokenizedText(np.asarray(row["input_ids"], dtype=np.int32), truncated=False)
             for row in rows
         ),
-        logits=np.array([row["logits"] for row in rows], dtype=np.float32),
+        outputs=tuple(np.array(row["logits"], dtype=np.float32) for row in rows),
     )

@@ -13,25 +13,34 @@ from schemas.arrays import BoolArray, Int64Array
 
 
 class Scores(BaseModel):
-    """Multi-label scores in [0, 1]; a division by zero counts as 0.
-
-    macro_f1 is the mean over all labels of the task, seen or not; weighted_f1 the mean over labels
-    weighted by their gold rows, None in files that were written without it; samples_f1 the mean
-    over rows, where a row without gold and without predicted labels counts as 1.
-    """
+    """Scores in [0, 1] that every kind of task has; a division by zero counts as 0."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     rows: int
     micro_f1: float
     macro_f1: float
+
+    def headline(self) -> dict[str, float]:
+        """Scores that a reduced precision may not lower."""
+        return {"micro_f1": self.micro_f1, "macro_f1": self.macro_f1}
+
+
+class LabelScores(Scores):
+    """Scores of rows with any number of labels.
+
+    macro_f1 is the mean over all labels of the task, seen or not; weighted_f1 the mean over labels
+    weighted by their gold rows; samples_f1 the mean over rows, where a row without gold and without
+    predicted labels counts as 1.
+    """
+
     samples_f1: float
     exact_match: float
     precision: float
     recall: float
     macro_precision: float
     macro_recall: float
-    weighted_f1: float | None = None
+    weighted_f1: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Hits:
         """Recall of each label, (labels,) float64."""
         return _ratio(self.true_positives, self.gold_rows())
 
-    def scores(self) -> Scores:
+    def scores(self) -> LabelScores:
         """Scores of everything counted so far."""
         predicted = self.true_positives + self.false_positives
         actual = self.gold_rows()
@@ -119,7 +128,7 @@ class Hits:
         hits, predicted_sum, actual_sum = (
             int(counts.sum()) for counts in (self.true_positives, predicted, actual)
         )
-        return Scores(
+        return LabelScores(
             rows=self.rows,
             micro_f1=2 * hits / max(predicted_sum + actual_sum, 1),
             macro_f1=float(label_f1.mean()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator
@@ -15,10 +15,6 @@ from pydantic import AfterValidator
 from schemas.arrays import BoolArray
 from schemas.errors import DataError, listing
 from schemas.tasks.labels import unknown_label_hint
-
-TaskKind = Literal["multilabel"]
-"""Multilabel: any number of labels a row, one sigmoid each (narratives, topics, entity framing)."""
-
 
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -19,6 +19,7 @@ import pytest
 from click.testing import Result
 
 from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.props import from_props
 from tests.batch.planning import kept
 from tests.tiny import SAMPLES
 
@@ -165,4 +166,4 @@ def metadata(bundle: Path) -> ArtefactMetadata:
     path = str(bundle / "narrative.onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     props = session.get_modelmeta().custom_metadata_map
-    return ArtefactMetadata.from_props(props, source=path)
+    return from_props(props, source=path)["narrative"]

@@ -12,13 +12,14 @@ from batch.corpus.reader import ChunkReader
 from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
 from schemas.text.model_text import TextSpec
+from tests.label_tasks import KIND
 
 SPEC = TextSpec()
 
 
 def planned(*corpus: Path, spec: TextSpec = SPEC, gold: str | None = None, **given: Any) -> Plan:
     """The plan of a corpus for one task."""
-    tasks = RunTasks(("narrative",), {} if gold is None else {"narrative": gold})
+    tasks = RunTasks({"narrative": KIND}, {} if gold is None else {"narrative": gold})
     return make_plan(options(*corpus, **given), tasks, spec)
 
 

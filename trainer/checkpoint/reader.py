@@ -5,38 +5,43 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
-from schemas.arrays import BoolArray, Int32Array
-from schemas.bundle.metadata import SCHEMA_VERSION, EncoderFacts, TrainingFacts, validation_problems
-from schemas.config import DecisionConfig, HeadKind
+from schemas.arrays import Int32Array
+from schemas.bundle.facts import EncoderFacts, TrainingFacts
 from schemas.errors import CheckpointError
 from schemas.io.json_values import parse_json
+from schemas.kinds import KINDS, TaskKind
+from schemas.kinds.by_kind import ByKind
 from schemas.tables import END, ENTITY, START
-from schemas.tasks.task import LabelNames, TaskKind, TaskName, label_matrix
+from schemas.tasks.sections import TaskOptions
+from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import Article, TextSpec
+from schemas.validation import validation_problems
+from schemas.version import SCHEMA_VERSION
 from trainer.data.readers.rows import LabelledRows
+from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import drop_pooler, needs_own_code
 from trainer.model.multitask import MultiTaskModel
 
-HELDOUT_SCHEMA = pa.schema(
-    [
-        ("text", pa.string()),
-        ("title", pa.string()),
-        (ENTITY, pa.string()),
-        (START, pa.int64()),
-        (END, pa.int64()),
-        ("labels", pa.list_(pa.string())),
-    ]
+ARTICLE_FIELDS = (
+    ("text", pa.string()),
+    ("title", pa.string()),
+    (ENTITY, pa.string()),
+    (START, pa.int64()),
+    (END, pa.int64()),
 )
+GOLD = "gold"
 SAMPLE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
 SAMPLE_ROWS = 300
 
@@ -49,10 +54,32 @@ class CheckpointTask(BaseModel):
     kind: TaskKind
     labels: LabelNames
     text: TextSpec
-    head: HeadKind = "mean"
+    options: TaskOptions
+    """What the config set for a task of this kind."""
     training: TrainingFacts
-    decision: DecisionConfig = DecisionConfig()
-    """How the exporter is to choose calibration and thresholds."""
+
+
+@cache
+def checkpoint_task_model(kind: str) -> type[CheckpointTask]:
+    """`CheckpointTask` with the options of a kind."""
+    model: type[CheckpointTask] = create_model(
+        f"{kind.title()}CheckpointTask",
+        __base__=CheckpointTask,
+        __module__=__name__,
+        options=(KINDS[kind].Options, ...),
+    )
+    return model
+
+
+if TYPE_CHECKING:
+    AnyCheckpointTask = CheckpointTask
+else:
+    AnyCheckpointTask = Annotated[CheckpointTask, ByKind(checkpoint_task_model)]
+
+
+def heldout_schema(kind: str) -> pa.Schema:
+    """Schema of the held-out rows of a task of a kind."""
+    return pa.schema([*ARTICLE_FIELDS, (GOLD, TRAINER_KINDS[kind].GOLD_TYPE)])
 
 
 class CheckpointInfo(BaseModel):
@@ -66,7 +93,7 @@ class CheckpointInfo(BaseModel):
     max_tokens: int
     pad_id: int
     best_epoch: int
-    tasks: dict[TaskName, CheckpointTask]
+    tasks: dict[TaskName, AnyCheckpointTask]
 
 
 @dataclass(frozen=True)
@@ -140,9 +167,14 @@ class Checkpoint:
                 trust_remote_code=False,
             )
             drop_pooler(encoder)
-            labels = {task: len(about.labels) for task, about in info.tasks.items()}
-            heads = {task: about.head for task, about in info.tasks.items()}
-            model = MultiTaskModel(encoder, labels, heads=heads)
+            hidden = encoder.config.hidden_size
+            heads = {
+                task: TRAINER_KINDS[about.kind].head(
+                    about.options, hidden=hidden, labels=len(about.labels), dropout=0.0
+                )
+                for task, about in info.tasks.items()
+            }
+            model = MultiTaskModel(encoder, heads)
             model.load_state_dict(load_file(files.weights))
             tokenizer = Tokenizer.from_file(str(files.tokenizer))
         except Exception as error:  # torch, safetensors and tokenizers share no base class
@@ -154,21 +186,20 @@ class Checkpoint:
             raise CheckpointError(f"{folder}: cannot be loaded: {error}") from error
         return cls(files, info, model.eval(), tokenizer)
 
-    def heldout(self, task: str) -> tuple[list[Article], BoolArray]:
-        """Held-out articles of a task, and their gold labels as (rows, labels) bool."""
-        path = self.files.heldout(task)
+    def heldout(self, task: str) -> tuple[list[Article], list[Any]]:
+        """Held-out articles of a task, and their gold values."""
+        path, kind = self.files.heldout(task), self.info.tasks[task].kind
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
-        if not table.num_rows or not table.schema.equals(HELDOUT_SCHEMA):
+        if not table.num_rows or not table.schema.equals(heldout_schema(kind)):
             raise CheckpointError(f"{path}: not the held-out rows that training writes")
         rows = table.to_pylist()
         articles = [
             Article(row["text"], row["title"], row[ENTITY], row[START], row[END]) for row in rows
         ]
-        gold = [row["labels"] for row in rows]
-        return articles, label_matrix(gold, self.info.tasks[task].labels, source=str(path))
+        return articles, KINDS[kind].read_gold(table[GOLD].combine_chunks())
 
     def sample(self, task: str) -> list[Int32Array]:
         """Token ids of some training texts of a task, each (seq,) int32."""
@@ -209,7 +240,9 @@ def read_info(files: CheckpointFiles) -> CheckpointInfo:
         ) from error
 
 
-def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -> None:
+def write_heldout(
+    files: CheckpointFiles, heldout: Mapping[str, LabelledRows], kinds: Mapping[str, str]
+) -> None:
     """Write the held-out rows of every task, in place of those of an older run."""
     shutil.rmtree(files.folder / "heldout", ignore_errors=True)
     for task, rows in heldout.items():
@@ -221,9 +254,10 @@ def write_heldout(files: CheckpointFiles, heldout: Mapping[str, LabelledRows]) -
             ENTITY: [article.entity for article in rows.articles],
             START: [article.start for article in rows.articles],
             END: [article.end for article in rows.articles],
-            "labels": list(rows.gold),
+            GOLD: list(rows.gold),
         }
-        pq.write_table(pa.table(columns, schema=HELDOUT_SCHEMA), path, compression="zstd")
+        table = pa.table(columns, schema=heldout_schema(kinds[task]))
+        pq.write_table(table, path, compression="zstd")
 
 
 def write_sample(files: CheckpointFiles, texts: Mapping[str, Sequence[Int32Array]]) -> None:

@@ -12,18 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.bundle.metadata import EncoderFacts, TrainingFacts
+from schemas.bundle.facts import EncoderFacts, TrainingFacts
 from schemas.config import TrainingRun
 from schemas.io.files import atomic_path, write_atomic
+from schemas.kinds import KINDS
 from trainer.checkpoint.reader import (
     CheckpointFiles,
     CheckpointInfo,
     CheckpointTask,
+    checkpoint_task_model,
     write_heldout,
     write_sample,
 )
 from trainer.data.dataset import TaskData
 from trainer.evaluation.history import History
+from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
@@ -43,7 +46,8 @@ def publish_checkpoint(
     encoder.model.config.save_pretrained(files.folder)
     with atomic_path(files.tokenizer) as temporary:
         encoder.tokenizer.save(str(temporary))
-    write_heldout(files, {name: task.heldout for name, task in data.items()})
+    kinds = {name: task.kind for name, task in config.tasks.items()}
+    write_heldout(files, {name: task.heldout for name, task in data.items()}, kinds)
     write_sample(files, {name: [t.ids for t in task.train.texts] for name, task in data.items()})
     write_atomic(files.reference, json.dumps(_reference(data), indent=1, ensure_ascii=False))
     with atomic_path(files.weights) as temporary:
@@ -72,21 +76,22 @@ def _encoder_facts(encoder: LoadedEncoder) -> EncoderFacts:
 
 
 def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
-    return CheckpointTask(
-        kind=config.tasks[name].kind,
+    task = config.tasks[name]
+    own = set(KINDS[task.kind].Options.model_fields)
+    return checkpoint_task_model(task.kind)(
+        kind=task.kind,
         labels=data.labels,
         text=data.spec,
-        head=config.tasks[name].head,
+        options=KINDS[task.kind].Options.model_validate(task.model_dump(include=own)),
         training=TrainingFacts(
             config_sha256=config.sha256(),
             data_sha256=data.sha256(),
             git_commit=_git_commit(),
             train_rows=len(data.train),
             positives=data.positives,
-            loss=config.tasks[name].loss.name,
+            loss=TRAINER_KINDS[task.kind].loss_name(task),
             versions={package: version(package) for package in PACKAGES},
         ),
-        decision=config.tasks[name].decision,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import LabelScores
 from schemas.markdown import markdown_code, markdown_table, markdown_text, score_text
 from trainer.crossval.results import (
     METRICS,
@@ -132,7 +132,7 @@ def spread_text(spread: Spread | None) -> str:
     return f"{score_text(spread.mean)} ± {score_text(spread.deviation)}"
 
 
-def _cells(scores: Scores) -> list[str]:
+def _cells(scores: LabelScores) -> list[str]:
     return [score_text(getattr(scores, name)) for name in METRICS]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import LabelScores
 from schemas.decision.thresholds import ThresholdRule
 from trainer.evaluation.scores import Evaluation, RankingScores
 
@@ -23,7 +23,7 @@ METRICS = {
     "recall": "recall",
     "exact_match": "exact match",
 }
-"""Fields of `Scores` that are compared between folds, and how they are called."""
+"""Fields of `LabelScores` that are compared between folds, and how they are called."""
 
 RANKING_METRICS = {
     "micro_roc_auc": "micro ROC-AUC",
@@ -75,7 +75,7 @@ class FoldScores(_Record):
     """The test rows of one fold. thresholds: in label order, found on its validation rows."""
 
     thresholds: tuple[float, ...]
-    scores: Scores
+    scores: LabelScores
 
 
 class RuleResult(_Record):

@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from schemas.config import FoldConfig, TrainingRun
+from schemas.decision.settings import DecisionConfig
 from schemas.errors import ConfigError
 from schemas.io.files import atomic_path, write_atomic
 from trainer.checkpoint.reader import CheckpointFiles
@@ -48,6 +49,12 @@ def cross_validate(
             f"fold: set to {config.fold.index} of {config.fold.of}, but cross-validation sets it",
             hint="remove it from the config",
         )
+    for name, task in config.tasks.items():
+        if not isinstance(task.decision, DecisionConfig):
+            raise ConfigError(
+                f"tasks.{name}: cross-validation compares thresholds, which a task of kind "
+                f"{task.kind!r} does not have"
+            )
     files = CrossValidationFiles(output)
     runs = [
         config.model_copy(update={"fold": FoldConfig(index=index, of=folds)})
@@ -103,6 +110,7 @@ def _combined(config: TrainingRun, outcomes: list[dict[str, FoldOutcome]]) -> Cr
         tasks={
             name: combine([fold[name] for fold in outcomes], task.decision.thresholds)
             for name, task in config.tasks.items()
+            if isinstance(task.decision, DecisionConfig)
         },
     )
 

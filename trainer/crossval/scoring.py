@@ -15,6 +15,7 @@ from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
+from schemas.kinds import KINDS
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
 from trainer.crossval.results import (
@@ -87,16 +88,17 @@ def _score_task(
     test = load_fold_test(task, config, trained.labels, tokenizer)
 
     def probabilities(rows: TokenizedRows) -> Float32Array:
-        logits = predict(
+        outputs = predict(
             checkpoint.model,
             task,
+            KINDS[trained.kind].output(trained.labels),
             rows,
             pad_id=checkpoint.info.pad_id,
             max_tokens=checkpoint.info.max_tokens,
             bf16=False,
             accelerator=accelerator,
         )
-        return calibrate(logits, Calibration.none(len(trained.labels)))
+        return calibrate(np.stack(outputs), Calibration.none(len(trained.labels)))
 
     scored = probabilities(test.rows)
     history = read_history(checkpoint.files.history)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.arrays import BoolArray, Int64Array
-from schemas.config import Sampling, TrainConfig
+from schemas.config import TrainConfig
+from schemas.tasks.sections import Sampling
 from trainer.data.sampling import row_counts, shuffled
 
 POOL_BATCHES = 50

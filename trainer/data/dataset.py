@@ -16,6 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from schemas.arrays import BoolArray, Int64Array
 from schemas.config import DataConfig, TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
+from schemas.kinds import KINDS, AnyKind
+from schemas.kinds.base import Targets
 from schemas.tasks.labels import (
     LabelUse,
     count_labels,
@@ -37,11 +39,13 @@ log = logging.getLogger(__name__)
 class TokenizedRows:
     """Rows ready for the model.
 
-    texts: token ids of each row. labels: (rows, labels) bool.
+    texts: token ids of each row. labels: (rows, labels) bool, labels that occur in a row's gold
+    value. targets: gold values as numbers, one array a row (`Kind.encode`).
     """
 
     texts: Sequence[TokenizedText]
     labels: BoolArray
+    targets: Targets
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -79,6 +83,9 @@ class TaskData:
                 digest.update(text.ids.tobytes())
                 digest.update(b"|")
             digest.update(np.packbits(rows.labels).tobytes())
+            if rows.targets is not rows.labels:
+                for target in rows.targets:
+                    digest.update(target.tobytes())
         return digest.hexdigest()
 
 
@@ -103,7 +110,8 @@ def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskD
     """
     task = config.tasks[name]
     parts = _read_parts(task, config)
-    labels = task.labels or _labels_found([rows for both in parts for rows in both])
+    kind = KINDS[task.kind]
+    labels = task.labels or _labels_of_data([rows for both in parts for rows in both], kind)
     train_parts, heldout_parts = ([both[side] for both in parts] for side in (0, 1))
     train = _tokenize(train_parts, labels, task, config, tokenizer)
     validation = _tokenize(heldout_parts, labels, task, config, tokenizer)
@@ -143,14 +151,20 @@ def load_fold_test(
 def _read_parts(task: TaskConfig, config: TrainingRun) -> list[tuple[LabelledRows, LabelledRows]]:
     """Training and held-out rows of each data set; labels look alike in none and between none."""
     parts = [_train_and_heldout(data, task, config) for data in task.data]
-    refuse_look_alikes(_uses([rows for both in parts for rows in both]), task.labels or ())
+    rows = [rows for both in parts for rows in both]
+    refuse_look_alikes(_uses(rows, KINDS[task.kind]), task.labels or ())
     return parts
 
 
-def _uses(parts: Sequence[LabelledRows]) -> dict[str, LabelUse]:
+def _names(rows: LabelledRows, kind: AnyKind) -> list[Sequence[str]]:
+    """Labels that the gold value of each row names."""
+    return [kind.gold_labels(gold) for gold in rows.gold]
+
+
+def _uses(parts: Sequence[LabelledRows], kind: AnyKind) -> dict[str, LabelUse]:
     """Labels of some rows, with counts and first rows."""
     return count_labels(
-        chain.from_iterable(rows.gold for rows in parts),
+        chain.from_iterable(_names(rows, kind) for rows in parts),
         chain.from_iterable(rows.row_names for rows in parts),
     )
 
@@ -172,7 +186,7 @@ def _train_and_heldout(
     share = data.validation_share
     try:
         train, heldout = stratified_split(
-            _stratify_by(rows),
+            _stratify_by(rows, KINDS[task.kind]),
             fractions=(1 - share, share),
             seed=config.seed,
             groups=_kept_together(rows, task, config),
@@ -192,7 +206,7 @@ def _fold_rows(
     assert config.fold is not None
     try:
         folds = stratified_folds(
-            _stratify_by(rows),
+            _stratify_by(rows, KINDS[task.kind]),
             folds=config.fold.of,
             seed=config.seed,
             groups=_kept_together(rows, task, config),
@@ -205,9 +219,11 @@ def _fold_rows(
     return folds[config.fold.index]
 
 
-def _stratify_by(rows: LabelledRows) -> BoolArray:
-    names = sorted({label for labels in rows.gold for label in labels})
-    return label_matrix(rows.gold, tuple(names), source=rows.source)
+def _stratify_by(rows: LabelledRows, kind: AnyKind) -> BoolArray:
+    """(rows, labels) bool, labels that occur in each row."""
+    of_rows = _names(rows, kind)
+    names = sorted({label for labels in of_rows for label in labels})
+    return label_matrix(of_rows, tuple(names), source=rows.source)
 
 
 def _kept_together(rows: LabelledRows, task: TaskConfig, config: TrainingRun) -> Sequence[Hashable]:
@@ -252,7 +268,7 @@ def _check_labels(rows: LabelledRows, task: TaskConfig) -> None:
 
     A label that looks like a listed one is refused also where other labels are ignored.
     """
-    uses, listed = _uses([rows]), task.labels or ()
+    uses, listed = _uses([rows], KINDS[task.kind]), task.labels or ()
     refuse_unusable_labels(uses, listed)
     for line in label_warnings(uses, listed):
         log.warning("%s: %s", rows.source, line)
@@ -266,17 +282,19 @@ def _usable(rows: LabelledRows, data: DataConfig, task: TaskConfig) -> LabelledR
     rows = rows.take(keep)
     if task.labels is None:
         return rows
+    kind = KINDS[task.kind]
     if data.other_labels == "error":
-        label_matrix(rows.gold, task.labels, source=rows.source, row_names=rows.row_names)
+        names = _names(rows, kind)
+        label_matrix(names, task.labels, source=rows.source, row_names=rows.row_names)
         return rows
-    listed = set(task.labels)
-    gold = [[label for label in labels if label in listed] for labels in rows.gold]
-    kept = [row for row in range(len(rows)) if gold[row] or not rows.gold[row]]
-    return replace(rows, gold=gold).take(kept)
+    gold = [kind.only_known(value, frozenset(task.labels)) for value in rows.gold]
+    usable = [row for row, value in enumerate(gold) if value is not None]
+    return replace(rows, gold=gold).take(usable)
 
 
-def _labels_found(parts: Sequence[LabelledRows]) -> tuple[str, ...]:
-    counts = Counter(label for rows in parts for labels in rows.gold for label in labels)
+def _labels_of_data(parts: Sequence[LabelledRows], kind: AnyKind) -> tuple[str, ...]:
+    """Labels that occur, the most frequent first."""
+    counts = Counter(label for rows in parts for labels in _names(rows, kind) for label in labels)
     if not counts:
         raise DataError(
             f"{parts[0].source}: no row has a label", hint="check labels_column in the config"
@@ -293,11 +311,18 @@ def _tokenize(
 ) -> TokenizedRows:
     max_tokens = config.encoder.max_tokens
     texts = [text for rows in parts for text in _model_texts(rows, task, max_tokens)]
+    kind = KINDS[task.kind]
     matrices = [
-        label_matrix(rows.gold, labels, source=rows.source, row_names=rows.row_names)
+        label_matrix(_names(rows, kind), labels, source=rows.source, row_names=rows.row_names)
         for rows in parts
     ]
-    return TokenizedRows(list(tokenizer.encode(texts)), np.concatenate(matrices))
+    gold = [value for rows in parts for value in rows.gold]
+    presence = np.concatenate(matrices)
+    targets = kind.encode(gold, labels)
+    is_presence = isinstance(targets, np.ndarray) and np.array_equal(targets, presence)
+    return TokenizedRows(
+        list(tokenizer.encode(texts)), presence, presence if is_presence else targets
+    )
 
 
 def _model_texts(rows: LabelledRows, task: TaskConfig, max_tokens: int) -> list[ModelText]:

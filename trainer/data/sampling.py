@@ -1,6 +1,6 @@
 """How often each row comes up in an epoch, where rare labels are drawn more often than they occur.
 
-The other way to rare labels is a loss that weighs them (`trainer.losses.multilabel`); both can be
+The other way to rare labels is a loss that weighs them (`trainer.losses.sigmoid`); both can be
 combined.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.arrays import BoolArray, Float64Array, Int64Array
-from schemas.config import Sampling
+from schemas.tasks.sections import Sampling
 
 
 def row_counts(

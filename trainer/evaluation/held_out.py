@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from schemas.arrays import BoolArray, Float32Array
-from schemas.decision.decide import Calibration, calibrate, decide
-from schemas.decision.metrics import Hits, Scores
-from schemas.decision.thresholds import best_threshold
+from schemas.arrays import Float32Array
+from schemas.decision.metrics import Scores
+from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText, pad
 from trainer.data.batches import padded_length
 from trainer.data.dataset import TokenizedRows
@@ -45,19 +43,22 @@ def validation_batches(rows: TokenizedRows) -> Iterator[list[int]]:
 def predict(
     model: nn.Module,
     task: str,
+    output: OutputSpec,
     rows: TokenizedRows,
     *,
     pad_id: int,
     max_tokens: int,
     bf16: bool,
     accelerator: Accelerator,
-) -> Float32Array:
-    """Logits of every row, (rows, labels) float32, in the order of `rows`.
+) -> list[Float32Array]:
+    """Output of every row, float32, without that of its padding, in the order of `rows`.
 
-    model: a MultiTaskModel; it is in training mode afterwards. Processes share the batches, and
-    each gets all the logits.
+    model: a MultiTaskModel; it is in training mode afterwards. output: of the task. Processes
+    share the batches, and each gets all the outputs.
     """
-    logits = torch.zeros(rows.labels.shape, dtype=torch.float32)
+    lengths = rows.lengths
+    edges = np.cumsum([0, *(output.size(length) for length in lengths)])
+    flat = torch.zeros(int(edges[-1]), dtype=torch.float32)
     device = accelerator.device
     batches = list(validation_batches(rows))
     model.eval()
@@ -65,22 +66,16 @@ def predict(
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
             texts = [rows.texts[row] for row in batch]
             input_ids, attention_mask = to_batch(texts, pad_id, device, max_tokens=max_tokens)
-            logits[batch] = model(input_ids, attention_mask, task).float().cpu()
+            outputs = model(input_ids, attention_mask, task).float().cpu()
+            for of_row, row in zip(outputs, batch, strict=True):
+                kept = of_row[: lengths[row]] if output.per_token else of_row
+                flat[edges[row] : edges[row + 1]] = kept.ravel()
     model.train()
-    everyones: Float32Array = accelerator.reduce(logits.to(device), "sum").cpu().numpy()
-    return everyones
-
-
-def score(logits: Float32Array, gold: BoolArray) -> Scores:
-    """Scores at the one threshold that suits these rows best.
-
-    logits, gold: (rows, labels).
-    """
-    probabilities = calibrate(logits, Calibration.none(gold.shape[1]))
-    threshold: npt.NDArray[np.float32] = np.full(
-        gold.shape[1], best_threshold(probabilities, gold), dtype=np.float32
-    )
-    return Hits.count(gold, decide(probabilities, threshold)).scores()
+    everyones = accelerator.reduce(flat.to(device), "sum").cpu().numpy()
+    return [
+        everyones[edges[row] : edges[row + 1]].reshape(output.shape(length))
+        for row, length in enumerate(lengths)
+    ]
 
 
 def metric_value(scores: Scores, metric: Literal["micro_f1", "macro_f1", "mean_f1"]) -> float:

@@ -6,11 +6,17 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from schemas.bundle.metadata import validation_problems
 from schemas.decision.metrics import Scores
 from schemas.errors import CheckpointError
 from schemas.io.files import atomic_path
+from schemas.validation import validation_problems
 from trainer.evaluation.pictures import picture_text, save_picture
+
+
+class EpochScores(Scores):
+    """Scores of one task after an epoch, with whatever its kind adds."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class EpochRecord(BaseModel):
@@ -25,7 +31,7 @@ class EpochRecord(BaseModel):
     epoch: int
     loss: dict[str, float]
     validation_loss: dict[str, float]
-    validation: dict[str, Scores]
+    validation: dict[str, EpochScores]
     metric: float
     learning_rate: float
     seconds: float

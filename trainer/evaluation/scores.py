@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.arrays import BoolArray, Float32Array
-from schemas.decision.metrics import Hits, Scores
+from schemas.decision.metrics import Hits, LabelScores
 from schemas.markdown import markdown_table, percent, score_text
 from trainer.evaluation.intervals import F1Intervals, f1_intervals
 
@@ -74,7 +74,7 @@ class BandScores(_Record):
     intervals: F1Intervals
 
 
-class LabelScores(_Record):
+class LabelRow(_Record):
     """One label. gold_rows, predicted_rows: rows that have it, and rows that it was given to."""
 
     label: str
@@ -95,15 +95,15 @@ class Evaluation(_Record):
     empty where rows have none; their macro-F1 counts labels that do not occur there as 0.
     """
 
-    overall: Scores
+    overall: LabelScores
     intervals: F1Intervals
     confidence: float
     ranking: RankingScores
     bands: dict[str, BandScores]
-    by_gold_labels: dict[str, Scores]
-    labels: tuple[LabelScores, ...]
-    domains: dict[str, Scores] = {}
-    languages: dict[str, Scores] = {}
+    by_gold_labels: dict[str, LabelScores]
+    labels: tuple[LabelRow, ...]
+    domains: dict[str, LabelScores] = {}
+    languages: dict[str, LabelScores] = {}
 
     def as_markdown(self) -> str:
         """Tables of everything but the single labels; see `labels_as_markdown`."""
@@ -261,7 +261,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _scores(gold: BoolArray, decided: BoolArray) -> Scores:
+def _scores(gold: BoolArray, decided: BoolArray) -> LabelScores:
     return Hits.count(gold, decided).scores()
 
 
@@ -282,13 +282,13 @@ def _label_scores(
     decided: BoolArray,
     labels: Sequence[str],
     positives: Sequence[int],
-) -> tuple[LabelScores, ...]:
+) -> tuple[LabelRow, ...]:
     hits = Hits.count(gold, decided)
     gold_rows, predicted_rows = hits.gold_rows(), decided.sum(axis=0)
     precision, recall, f1 = hits.label_precision(), hits.label_recall(), hits.label_f1()
     average_precision = _by_label(average_precision_score, gold, probabilities, _has_gold)
     return tuple(
-        LabelScores(
+        LabelRow(
             label=label,
             training_rows=positives[at],
             gold_rows=int(gold_rows[at]),
@@ -304,7 +304,7 @@ def _label_scores(
 
 def _by_value(
     gold: BoolArray, decided: BoolArray, values: Sequence[str | None] | None
-) -> dict[str, Scores]:
+) -> dict[str, LabelScores]:
     """Scores of the rows of each domain or language, by name."""
     if values is None:
         return {}
@@ -314,7 +314,7 @@ def _by_value(
     }
 
 
-def _f1_cells(scores: Scores | BandScores, intervals: F1Intervals) -> list[str]:
+def _f1_cells(scores: LabelScores | BandScores, intervals: F1Intervals) -> list[str]:
     cells = []
     for value, inside in (
         (scores.micro_f1, intervals.micro_f1),

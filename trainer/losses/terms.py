@@ -1,5 +1,5 @@
 """The terms that multi-label losses are made of, as pure functions, which
-`trainer.losses.multilabel` joins.
+`trainer.losses.sigmoid` joins.
 
 `focal` is the core of every loss here but one. What balances it comes from outside: a weight for
 each element (`class_balanced_weights`, `rebalanced_weights`, `positive_weights`), a shift of each

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from schemas.config import HeadKind
+from schemas.tasks.sections import HeadKind
 
 MASKED = -1e4
 """Score of a padded token before the softmax: its weight is 0 exactly, in half precision too."""
@@ -99,3 +103,18 @@ class LabelAttentionHead(MeanHead):
 
 
 HEADS: dict[HeadKind, type[MeanHead]] = {"mean": MeanHead, "label_attention": LabelAttentionHead}
+
+
+def make_heads(
+    encoder: PreTrainedModel,
+    labels: Mapping[str, int],
+    *,
+    heads: Mapping[str, HeadKind] = MappingProxyType({}),
+    dropout: float = 0.0,
+) -> dict[str, MeanHead]:
+    """Heads of tasks with so many labels; `mean` where `heads` names none."""
+    hidden = encoder.config.hidden_size
+    return {
+        task: HEADS[heads.get(task, "mean")](hidden, count, dropout=dropout)
+        for task, count in labels.items()
+    }

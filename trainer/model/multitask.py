@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from schemas.config import HeadKind
-from trainer.model.heads import HEADS
-
 
 class TaskPath(nn.Module):
-    """The way from token ids to one task's logits: what an ONNX file of one task is held to."""
+    """Path from token ids to one task's output: the reference for an ONNX file of one task."""
 
     def __init__(self, encoder: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
@@ -31,9 +27,9 @@ class TaskPath(nn.Module):
 
 
 class JointPath(nn.Module):
-    """The way from token ids to the logits of several tasks, the encoder run once.
+    """Path from token ids to the outputs of several tasks, the encoder run once.
 
-    heads: by task, in the order of the logits.
+    heads: by task, in the order of the outputs.
     """
 
     def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module]) -> None:
@@ -54,28 +50,13 @@ class JointPath(nn.Module):
 class MultiTaskModel(nn.Module):
     """An encoder shared by all tasks.
 
-    labels: number of labels of each task.
-    heads: kind of the head of each task; `mean` where it names none.
-    dropout: share of the values zeroed before each head while training.
+    heads: of each task.
     """
 
-    def __init__(
-        self,
-        encoder: PreTrainedModel,
-        labels: Mapping[str, int],
-        *,
-        heads: Mapping[str, HeadKind] = MappingProxyType({}),
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.encoder = encoder
-        hidden = encoder.config.hidden_size
-        self.heads = nn.ModuleDict(
-            {
-                head_key(task): HEADS[heads.get(task, "mean")](hidden, count, dropout=dropout)
-                for task, count in labels.items()
-            }
-        )
+        self.heads = nn.ModuleDict({head_key(task): head for task, head in heads.items()})
 
     def path(self, task: str) -> TaskPath:
         """The encoder and one head, sharing their weights with this model."""

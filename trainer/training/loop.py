@@ -6,7 +6,6 @@ import logging
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
@@ -17,7 +16,7 @@ from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import CheckpointFiles, read_info
 from trainer.checkpoint.writer import publish_checkpoint
 from trainer.data.dataset import load_task
-from trainer.losses.multilabel import make_loss
+from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder, load_encoder
 from trainer.training.memory import bound_heap
 from trainer.training.ownership import TRAINING, locked, refuse_foreign, refuse_sources
@@ -121,13 +120,7 @@ def check_losses(config: TrainingRun) -> None:
     problems = []
     for name, task in config.tasks.items():
         try:
-            make_loss(
-                task.loss.name,
-                positives=np.ones(1, np.int64),
-                rows=2,
-                training_labels=None,
-                **task.loss.parameters,
-            )
+            TRAINER_KINDS[task.kind].check_loss(task)
         except ValueError as error:
             problems.append(f"  tasks.{name}.loss: {error}")
     if problems:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
@@ -22,17 +21,17 @@ from schemas.arrays import Float32Array
 from schemas.config import EncoderConfig, TrainingRun
 from schemas.errors import TrainingError
 from schemas.io.files import atomic_path
+from schemas.kinds import KINDS
 from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
 from trainer.data.dataset import TaskData
-from trainer.evaluation.held_out import metric_value, predict, score, to_batch
-from trainer.evaluation.history import EpochRecord, History, draw_curves
-from trainer.losses.multilabel import LossFunction, make_loss
+from trainer.evaluation.held_out import metric_value, predict, to_batch
+from trainer.evaluation.history import EpochRecord, EpochScores, History, draw_curves
+from trainer.kinds import TRAINER_KINDS
+from trainer.kinds.base import LossFunction, TrainerKind
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.heads import LabelAttentionHead
-from trainer.model.label_names import label_words, name_vectors
-from trainer.model.multitask import MultiTaskModel, head_key
+from trainer.model.multitask import MultiTaskModel
 from trainer.training.memory import STEPS_BETWEEN, give_back_memory
 from trainer.training.optim import make_optimizer, make_schedule, use_bf16
 from trainer.training.progress import TrainingProgress
@@ -156,8 +155,7 @@ class Run:
             self.token_dropout.hide(rows.texts[row], seed)
             for row, seed in zip(own, seeds, strict=True)
         ]
-        labels = torch.from_numpy(rows.labels[own]).to(device)
-        loss = self._add_gradients(batch.task, texts, labels, row_weight)
+        loss = self._add_gradients(batch.task, texts, own, row_weight)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
         self.optimizer.step()
         self.schedule.step()
@@ -168,16 +166,17 @@ class Run:
         return float(mean), bool(wishes > 0)
 
     def _add_gradients(
-        self, task: str, texts: Sequence[TokenizedText], labels: Tensor, row_weight: float
+        self, task: str, texts: Sequence[TokenizedText], rows: Sequence[int], row_weight: float
     ) -> Tensor:
         """Run the rows through the model and back, in passes that memory has room for.
 
-        labels: (rows, labels) bool. row_weight: weight of a row in the loss. Gradients are averaged
+        rows: of the training data, one a text. row_weight: weight of a row in the loss. Gradients are averaged
         over processes, once for all passes: the weights make the average that over all rows.
         Returns the weighted loss, a scalar.
         """
         device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
         total = torch.zeros((), device=device)
+        kind, targets = self._kind(task), self.data[task].train.targets
         parts = passes([len(text.ids) for text in texts], device.type, max_tokens=max_tokens)
         for part in parts:
             input_ids, attention_mask = to_batch(
@@ -187,7 +186,8 @@ class Run:
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                     logits: Tensor = self.model(input_ids, attention_mask, task)
-                loss = row_weight * len(logits) * self.losses[task](logits, labels[part])
+                labels = kind.collate(targets, rows[part], input_ids.shape[1]).to(device)
+                loss = row_weight * len(logits) * self.losses[task](logits, labels)
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total
@@ -204,13 +204,12 @@ class Run:
     def _finish_epoch(self) -> EpochRecord:
         """Score the held-out rows, remember the epoch, keep the weights if they are the best."""
         state = self.state
-        logits = {name: self._validate(name) for name in self.data}
-        gold = {name: task.validation.labels for name, task in self.data.items()}
-        validation = {name: score(logits[name], gold[name]) for name in self.data}
-        validation_loss = {
-            name: float(loss(torch.from_numpy(logits[name]), torch.from_numpy(gold[name])))
-            for name, loss in self.losses.items()
-        }
+        validation, validation_loss = {}, {}
+        for name, data in self.data.items():
+            kind, outputs, targets = self._kind(name), self._validate(name), data.validation.targets
+            scores = kind.score(outputs, targets)
+            validation[name] = EpochScores.model_validate(scores.model_dump())
+            validation_loss[name] = kind.held_out_loss(self.losses[name], outputs, targets)
         values = [metric_value(scores, self.train.metric) for scores in validation.values()]
         record = EpochRecord(
             epoch=state.epoch + 1,
@@ -229,12 +228,17 @@ class Run:
             self._write_history(is_best=state.history.best is record)
         return record
 
-    def _validate(self, task: str) -> Float32Array:
-        """Logits of a task's held-out rows, (rows, labels)."""
+    def _kind(self, task: str) -> TrainerKind:
+        return TRAINER_KINDS[self.config.tasks[task].kind]
+
+    def _validate(self, task: str) -> list[Float32Array]:
+        """Output of each held-out row of a task."""
+        data = self.data[task]
         return predict(
             self.accelerator.unwrap_model(self.model),
             task,
-            self.data[task].validation,
+            KINDS[self.config.tasks[task].kind].output(data.labels),
+            data.validation,
             pad_id=self.pad_id,
             max_tokens=self.config.encoder.max_tokens,
             bf16=self.bf16,
@@ -266,14 +270,20 @@ def prepare_encoder(encoder: PreTrainedModel, config: EncoderConfig) -> None:
 def _make_model(
     config: TrainingRun, encoder: LoadedEncoder, data: Mapping[str, TaskData]
 ) -> MultiTaskModel:
-    labels = {name: len(task.labels) for name, task in data.items()}
-    heads = {name: config.tasks[name].head for name in data}
-    model = MultiTaskModel(encoder.model, labels, heads=heads, dropout=config.train.dropout)
+    hidden = encoder.model.config.hidden_size
+    kinds = {name: TRAINER_KINDS[config.tasks[name].kind] for name in data}
+    heads = {
+        name: kinds[name].head(
+            config.tasks[name],
+            hidden=hidden,
+            labels=len(task.labels),
+            dropout=config.train.dropout,
+        )
+        for name, task in data.items()
+    }
+    model = MultiTaskModel(encoder.model, heads)
     for name, task in data.items():
-        head = model.heads[head_key(name)]
-        if config.tasks[name].head_start == "names" and isinstance(head, LabelAttentionHead):
-            words = label_words(name, task.labels, config.tasks[name].label_names)
-            head.start_from_names(name_vectors(encoder, words))
+        kinds[name].start_head(heads[name], config.tasks[name], task, encoder)
     prepare_encoder(encoder.model, config.encoder)
     if config.encoder.start_from is not None:
         start_from(
@@ -286,25 +296,15 @@ def _make_model(
 
 
 def _task_rows(config: TrainingRun, data: Mapping[str, TaskData]) -> dict[str, TaskRows]:
-    return {
-        name: TaskRows(
-            task.train.lengths,
-            task.train.labels,
-            config.tasks[name].sampling,
-            config.tasks[name].sampling_threshold,
-        )
-        for name, task in data.items()
-    }
+    rows = {}
+    for name, task in data.items():
+        sampling, threshold = TRAINER_KINDS[config.tasks[name].kind].sampling(config.tasks[name])
+        rows[name] = TaskRows(task.train.lengths, task.train.labels, sampling, threshold)
+    return rows
 
 
 def _make_losses(config: TrainingRun, data: Mapping[str, TaskData]) -> dict[str, LossFunction]:
     return {
-        name: make_loss(
-            config.tasks[name].loss.name,
-            positives=np.asarray(task.positives, dtype=np.int64),
-            rows=len(task.train),
-            training_labels=task.train.labels,
-            **config.tasks[name].loss.parameters,
-        )
+        name: TRAINER_KINDS[config.tasks[name].kind].loss(config.tasks[name], task)
         for name, task in data.items()
     }

@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from pydantic import BaseModel, ValidationError
 
-from schemas.bundle.metadata import validation_problems
 from schemas.errors import CheckpointError
 from schemas.io.files import atomic_folder, settle_folder
+from schemas.validation import validation_problems
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.evaluation.history import History
 

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from schemas.tables import reserved_columns
+from schemas.kinds.columns import reserved_columns
+from tests.label_tasks import KIND
 from tests.tiny import SAMPLES
 
 Write = Callable[..., Path]
 Refused = Callable[..., str]
 Command = Callable[..., Result]
 
-RESERVED = reserved_columns(["narrative"])
+RESERVED = reserved_columns({"narrative": KIND})
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 ARTICLES = SAMPLES / "articles.parquet"
 

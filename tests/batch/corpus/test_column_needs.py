@@ -16,6 +16,7 @@ from batch.corpus.tasks import RunTasks
 from schemas.errors import CorpusError
 from schemas.text.model_text import TextSpec
 from tests.batch.planning import SPEC, column, options, planned
+from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
 
@@ -25,7 +26,7 @@ NS = pa.timestamp("ns")
 def test_columns_that_nobody_writes_may_be_anything(write: Write) -> None:
     """Calibration reads text and gold alone; no other column can refuse its corpus."""
     columns = {"at": column([1], NS), "status": ["x"], "Text": ["y"]}
-    tasks = RunTasks(("narrative",), {})
+    tasks = RunTasks({"narrative": KIND}, {})
     corpus = write({"text": ["aid"], **columns})
     plan = make_plan(options(corpus), tasks, SPEC, keep_columns=False)
 

@@ -19,6 +19,7 @@ from batch.corpus.types.output_types import readable_type, typed
 from schemas.errors import CorpusError, StoppedError
 from tests.batch.every_type import EVERY_TYPE
 from tests.batch.planning import SPEC, column, kept, options, planned
+from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
 Taken = Callable[..., pa.ChunkedArray]
@@ -141,7 +142,7 @@ def test_reading_values_can_be_stopped(write: Write) -> None:
         raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        make_plan(options(corpus), RunTasks(("narrative",), {}), SPEC, stop)
+        make_plan(options(corpus), RunTasks({"narrative": KIND}, {}), SPEC, stop)
 
 
 @pytest.mark.parametrize("name", EVERY_TYPE)

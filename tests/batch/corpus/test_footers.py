@@ -19,6 +19,7 @@ from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions
 from schemas.errors import CorpusError, StoppedError
 from schemas.text.model_text import TextSpec
+from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
 
@@ -47,7 +48,7 @@ def claim(path: Path, rows: int, *, count: int = -1) -> None:
 
 def plan(path: Path, chunk_rows: int = 4096) -> None:
     options = RunOptions((str(path),), "t", path, path.parent / "out", chunk_rows=chunk_rows)
-    make_plan(options, RunTasks(("t",), {}), TextSpec())
+    make_plan(options, RunTasks({"t": KIND}, {}), TextSpec())
 
 
 @pytest.fixture
@@ -158,4 +159,4 @@ def test_planning_can_be_stopped_at_every_file(write: Write, tmp_path: Path) -> 
             raise StoppedError("stopped")
 
     with pytest.raises(StoppedError):
-        make_plan(options, RunTasks(("t",), {}), TextSpec(), check_stop=check_stop)
+        make_plan(options, RunTasks({"t": KIND}, {}), TextSpec(), check_stop=check_stop)

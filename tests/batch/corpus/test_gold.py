@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
-from batch.corpus.decode import gold_lists
-from batch.corpus.gold import gold_matrix
+from batch.corpus.gold import gold_targets, read_gold_column
+from schemas.kinds import KINDS
+from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
 Command = Callable[..., Result]
@@ -88,7 +90,8 @@ def test_unknown_label_can_be_ignored(
 )
 def test_null_is_not_labelled(labels: pa.Array, labelled: list[bool]) -> None:
     """Null, and blank in a column of single labels, is not counted; an empty list is."""
-    matrix, known = gold_matrix(gold_lists(labels), ("Other",))
+    kind = KINDS[KIND]
+    targets, is_labelled = gold_targets(kind, read_gold_column(kind, labels), ("Other",))
 
-    assert known.tolist() == labelled
-    assert matrix[~known].sum() == 0
+    assert is_labelled.tolist() == labelled
+    assert np.asarray(targets)[~is_labelled].sum() == 0

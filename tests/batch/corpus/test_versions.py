@@ -36,6 +36,7 @@ from batch.pipeline.run import run
 from batch.pipeline.stop import StopSwitch
 from schemas.errors import CorpusError
 from schemas.text.model_text import TextSpec
+from tests.label_tasks import KIND
 
 with pytest.MonkeyPatch.context() as patch:  # it registers itself for http when it is imported
     for scheme in ("http", "https", "sync-http", "sync-https"):
@@ -127,7 +128,7 @@ def test_a_file_that_changes_between_two_chunks_is_noticed(
 ) -> None:
     """Though the old file stays open, or its bytes are still in memory: no part has both."""
     options = RunOptions((str(corpus),), "t", tmp_path, tmp_path / "out", chunk_rows=5)
-    plan = make_plan(options, RunTasks(("t",), {}), TextSpec())
+    plan = make_plan(options, RunTasks({"t": KIND}, {}), TextSpec())
     reader = ChunkReader(plan, options, TextSpec(), max_tokens=8)
     reader.read(plan.chunks[0])
     change(corpus)

@@ -17,11 +17,11 @@ from batch.engines.graph_file import GraphFile
 from batch.engines.spares import Spares
 from batch.machine.cores import MOST_STREAMS, streams_of
 from batch.machine.device import Device, choose_device
-from batch.scoring.scorer import LogitRunner, load_tokenizer
-from batch.scoring.session import TaskSession
+from batch.scoring.runner import GraphRunner, load_tokenizer
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import ENGINES, EngineName, Precision
 from schemas.text.model_text import ModelText
+from tests.label_tasks import logits_of, open_file
 
 CPU = choose_device("cpu")
 WAYS: list[tuple[EngineName, Precision]] = [
@@ -59,13 +59,13 @@ print(len(done), len(set(done)))
 """
 
 
-def runner(bundle: Path, engine: EngineName, precision: Precision, threads: int) -> LogitRunner:
+def runner(bundle: Path, engine: EngineName, precision: Precision, threads: int) -> GraphRunner:
     """The task `narrative` by an engine, with batches of few rows."""
     opened = Bundle.open(bundle)
-    graph = GraphFile.of_bundle(opened, "narrative", "fp32")
-    session = TaskSession(graph, CPU, threads=threads, precision=precision, engine=engine)
+    graph = GraphFile.of_bundle(opened, ("narrative",), "fp32")
+    session = open_file(graph, CPU, threads=threads, precision=precision, engine=engine)
     tokenizer = load_tokenizer(opened.read_tokenizer(), "tokenizer.json")
-    return LogitRunner(session, tokenizer, max_tokens=128, pad_id=0, tokens_per_batch=64)
+    return GraphRunner(session, tokenizer, max_tokens=128, pad_id=0, tokens_per_batch=64)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -101,9 +101,9 @@ def test_streams_leave_every_bit(
 
     assert one_by_one.streams == 1
     assert together.streams == threads
-    expected = one_by_one.logits(tokenized)
+    expected = logits_of(one_by_one, tokenized)
     for _ in range(3):
-        assert np.array_equal(together.logits(tokenized), expected)
+        assert np.array_equal(logits_of(together, tokenized), expected)
 
 
 def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        used.logits(texts, on_batch=stop)
+        used.outputs(texts, on_batch=stop)
 
     assert len(seen) == 1
-    assert len(used.logits(texts)) == 59
+    assert len(logits_of(used, texts)) == 59
 
 
 def test_what_failed_is_not_lent_again() -> None:
@@ -140,7 +140,7 @@ def test_what_failed_is_not_lent_again() -> None:
 
 def test_many_threads_share_few_streams(bundle: Path) -> None:
     """Where there are more cores than batches at a time, they help each other."""
-    graph = GraphFile.of_bundle(Bundle.open(bundle), "narrative", "fp32")
+    graph = GraphFile.of_bundle(Bundle.open(bundle), ("narrative",), "fp32")
     session = open_engine(graph, CPU, "onnxruntime", precision="fp32", threads=MOST_STREAMS + 4)
     ones = np.ones((2, 16), np.int64)
     (expected,) = session.run(ones, ones, ["logits"])

@@ -21,7 +21,7 @@ from batch.engines.onnx_file import check_onnx
 from batch.machine.device import Device
 from batch.scoring.session import open_session
 from exporter.bundle.inspection import read_metadata
-from exporter.graph.trace import embed_shared_metadata
+from exporter.graph.trace import embed_metadata
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import EngineName
 from schemas.errors import BundleError
@@ -142,7 +142,7 @@ def test_a_file_that_is_replaced_after_the_manifest_was_read_is_refused(
     shutil.copyfile(ours / "entity_framing.onnx", ours / "narrative.onnx")
 
     with pytest.raises(BundleError, match=r"narrative\.onnx: changed since"):
-        open_session(opened, "narrative", CPU, precision="fp32")
+        open_session(opened, ("narrative",), CPU, precision="fp32")
 
 
 def swap_tasks(bundle: Path, folder: Path) -> Path:
@@ -188,7 +188,7 @@ def test_tasks_of_one_graph_agree_in_what_they_read(
     described = read_metadata(GraphFile.of_path(path))
     last = shared.tasks[-1]
     described[last] = described[last].model_copy(update={name: value})
-    embed_shared_metadata(path, [described[task] for task in shared.tasks])
+    embed_metadata(path, [described[task] for task in shared.tasks])
     manifest = json.loads((ours / "bundle.json").read_text())
     manifest["files"][path.name] = FileFacts.of(path).model_dump()
     (ours / "bundle.json").write_text(json.dumps(manifest))

@@ -20,9 +20,9 @@ from batch.pipeline.chunks import ChunkWorker, do_chunks
 from batch.pipeline.progress import JsonProgress
 from batch.pipeline.run import Model, identify_model, plan_run
 from batch.pipeline.stop import StopSwitch
-from batch.scoring.scorer import LogitRunner, OnBatch, Scorer, load_tokenizer
+from batch.scoring.runner import GraphRunner, OnBatch, TextOutputs, ignore_batch, load_tokenizer
+from batch.scoring.scorer import Scorer
 from batch.scoring.session import open_session
-from schemas.arrays import Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.errors import OutOfMemoryError
 from schemas.text.tokens import TokenizedText
@@ -46,18 +46,18 @@ main()
 """
 
 
-class NarrowRunner(LogitRunner):
+class NarrowRunner(GraphRunner):
     """Has memory for so many texts at once and no more."""
 
     most_texts = 5
 
-    def logits(
-        self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = lambda rows, tokens: None
-    ) -> Float32Array:
-        found = super().logits(texts, on_batch=on_batch)
+    def outputs(
+        self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = ignore_batch
+    ) -> TextOutputs:
+        outputs = super().outputs(texts, on_batch=on_batch)
         if len(texts) > self.most_texts:
             raise MemoryError
-        return found
+        return outputs
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def narrow(bundle: Path) -> Scorer:
     """The tiny bundle's task `narrative`, with memory for five texts at once."""
     opened = Bundle.open(bundle)
     cpu = Device("cpu", 0, "test")
-    session, (metadata,) = open_session(opened, "narrative", cpu, precision="fp32", threads=1)
+    session, (metadata,) = open_session(opened, ("narrative",), cpu, precision="fp32", threads=1)
     tokenizer = load_tokenizer(opened.read_tokenizer(), "tokenizer.json")
     runner = NarrowRunner(
         session, tokenizer, max_tokens=metadata.max_tokens, pad_id=metadata.pad_id

@@ -18,14 +18,15 @@ from click.testing import Result
 from tokenizers import Tokenizer
 
 from schemas.bundle.metadata import ArtefactMetadata
-from schemas.tables import reserved_columns
+from schemas.kinds.columns import reserved_columns
+from tests.label_tasks import KIND, decision_of
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
 Command = Callable[..., Result]
 Contents = Callable[[Path], dict[str, bytes]]
 
-RESERVED = reserved_columns(["narrative"])
+RESERVED = reserved_columns({"narrative": KIND})
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 
 
@@ -71,10 +72,11 @@ def test_labels_are_those_that_reach_the_thresholds_of_the_onnx_file(
 ) -> None:
     """A reader can get `labels` from `probabilities` and the thresholds, in label order."""
     scored = score(write(sample))
+    thresholds = decision_of(metadata).threshold_array
     reached = [
         [
             label
-            for label, threshold in zip(metadata.labels, metadata.threshold_array, strict=True)
+            for label, threshold in zip(metadata.labels, thresholds, strict=True)
             if np.float32(row[label]) >= threshold
         ]
         for row in map(dict, scored.column("probabilities").to_pylist())

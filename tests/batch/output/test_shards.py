@@ -23,6 +23,7 @@ from batch.corpus.tasks import RunTasks
 from batch.options import RunOptions, Shard
 from batch.output.marker import Marker
 from schemas.text.model_text import TextSpec
+from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -37,7 +38,7 @@ OPTIONS: dict[str, Any] = {
     "max_quarantined": 1,
 }
 MARKER = ".narrascan/done/00003.json"
-TASKS = RunTasks.parse(("narrative",), ())
+TASKS = RunTasks.parse({"narrative": KIND}, ())
 
 MERGING = """
 import sys

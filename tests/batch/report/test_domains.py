@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.report.domains import NO_DOMAIN, DistinctCount, DomainRanking, domain_name
+from batch.counting.domains import NO_DOMAIN, DistinctCount, DomainRanking, domain_name
 
 Chunk = tuple[Sequence[str], Sequence[int]]
 

@@ -12,21 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.report.build import JointReport, Report, build_report, notices
-from batch.report.counting import ChunkStats, count_rows
-from batch.report.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains, short_name
+from batch.counting.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains, short_name
+from batch.kinds.multilabel import LabelTaskReport
+from batch.kinds.sections import JointReport
+from batch.report.build import notices
 from batch.report.page import DETAILED_DOMAINS, render_html, write_report
-from batch.report.stats import RunStats
+from batch.report.stats import ChunkStats, RunStats
 from batch.report.totals import TaskStats, merge_stats
+from tests.batch.report.label_stats import added, count_labels, label_report
 
 NASTY = ("<script>alert(1)</script>", 'he said "no" & left', "Überwachung — قصص")
 VOID = {"meta", "br", "path"}
-
-
-def added(*chunks: ChunkStats) -> TaskStats:
-    """Statistics of chunks as the report takes them."""
-    runs = [RunStats({"narrative": chunk}) for chunk in chunks]
-    return merge_stats(lambda: runs).tasks["narrative"]
 
 
 def fake_stats(
@@ -36,7 +32,7 @@ def fake_stats(
     rng = np.random.default_rng(7)
     probabilities = rng.random((rows, len(labels)), dtype=np.float32) ** 3
     shares = [0.8, 0.16, 0.02, 0.02]
-    return count_rows(
+    return count_labels(
         domains=[domains[row % len(domains)] for row in range(rows)],
         statuses=rng.choice(["ok", "truncated", "empty", "quarantined"], rows, p=shares).tolist(),
         tokens=rng.integers(1, 700, rows),
@@ -49,22 +45,17 @@ def fake_stats(
 
 def fake_report(
     labels: Sequence[str], domains: Sequence[str | None], *, gold: bool = True
-) -> Report:
+) -> LabelTaskReport:
     """The report of `fake_stats`."""
     return report_of(fake_stats(labels, domains, gold=gold), labels, gold=gold)
 
 
 def report_of(
     stats: ChunkStats | TaskStats, labels: Sequence[str], *, gold: bool = False
-) -> Report:
+) -> LabelTaskReport:
     """A report with thresholds of 0.4."""
-    return build_report(
-        added(stats) if isinstance(stats, ChunkStats) else stats,
-        task="narrative",
-        labels=labels,
-        thresholds=[0.4] * len(labels),
-        gold_column="gold" if gold else None,
-    )
+    total = added(stats) if isinstance(stats, ChunkStats) else stats
+    return label_report(total, labels, gold_column="gold" if gold else None)
 
 
 class Page(HTMLParser):
@@ -97,7 +88,7 @@ class Page(HTMLParser):
 
 def test_report_by_hand() -> None:
     """Shares, means and scores are those of a table of three rows."""
-    stats = count_rows(
+    stats = count_labels(
         domains=["a", "a", "a"],
         statuses=["ok", "ok", "empty"],
         tokens=np.array([10, 21, 0]),
@@ -123,7 +114,7 @@ def test_report_json_validates(tmp_path: Path) -> None:
     write_report(report, tmp_path)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
 
-    assert Report.model_validate_json(text) == report
+    assert LabelTaskReport.model_validate_json(text) == report
     assert list(json.loads(text)["domains"]) == ["(none)", "a.example", "b.example"]
 
 
@@ -159,11 +150,9 @@ def test_page_names_every_domain_and_label(labels: int, domains: int, gold: bool
 def test_page_escapes_names() -> None:
     """Markup in a label, a domain or the gold column stays text."""
     page = render_html(
-        build_report(
+        label_report(
             added(fake_stats(NASTY, ["<script>x</script>", '"><img src=x>'])),
-            task="narrative",
-            labels=NASTY,
-            thresholds=[0.4] * len(NASTY),
+            NASTY,
             gold_column="<b>gold</b>",
         )
     )
@@ -217,7 +206,7 @@ def test_gold_column_without_gold_gives_a_report() -> None:
 
 def test_domain_of_quarantined_rows_gives_a_section() -> None:
     """A domain where nothing could be scored is shown, with what to do about it."""
-    stats = count_rows(
+    stats = count_labels(
         domains=["bad.example", "bad.example"],
         statuses=["quarantined", "quarantined"],
         tokens=np.zeros(2, dtype=np.int32),
@@ -232,7 +221,7 @@ def test_domain_of_quarantined_rows_gives_a_section() -> None:
 
 def test_labels_nobody_got_are_folded() -> None:
     """A label that is neither given nor in gold is inside <details>; one that gold has is not."""
-    stats = count_rows(
+    stats = count_labels(
         domains=["a"],
         statuses=["ok"],
         tokens=np.array([5]),
@@ -311,8 +300,11 @@ def test_joint_report_json_validates(tmp_path: Path) -> None:
     write_report(report, tmp_path)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
 
-    assert JointReport.model_validate_json(text) == report
-    assert list(json.loads(text)["tasks"]) == ["topics", "narrative"]
+    read = json.loads(text)["tasks"]
+
+    assert list(read) == ["topics", "narrative"]
+    for task, stored in read.items():
+        assert LabelTaskReport.model_validate_json(json.dumps(stored)) == report.tasks[task]
 
 
 def of_domains(
@@ -321,7 +313,7 @@ def of_domains(
     """A chunk with one scored row for each name."""
     rows = len(names)
     probabilities = np.random.default_rng(seed).random((rows, labels), dtype=np.float32)
-    return count_rows(
+    return count_labels(
         domains=names,
         statuses=["ok"] * rows,
         tokens=np.full(rows, 10),

@@ -11,17 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batch.report import counting
-from batch.report.counting import STATUSES, ChunkStats, count_rows
-from batch.report.domains import NO_DOMAIN
-from batch.report.stats import RunStats
-from batch.report.totals import DomainStats, TaskStats, merge_stats
+from batch.counting import labels as label_counting
+from batch.counting.domains import NO_DOMAIN
+from batch.report.stats import STATUSES, ChunkStats, RunStats
+from batch.report.totals import merge_stats
 from schemas.arrays import BoolArray, Float32Array, Int64Array
+from tests.batch.report.label_stats import (
+    FlatStats,
+    FlatTask,
+    added,
+    count_labels,
+    flat_task,
+)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Scored rows as `count_rows` takes them."""
+    """Scored rows as `count_labels` takes them."""
 
     domains: Sequence[str | None]
     statuses: list[str]
@@ -33,7 +39,7 @@ class Rows:
     def count(self, start: int = 0, end: int | None = None) -> ChunkStats:
         """Statistics of the rows from `start` to `end`; 0.5 is every label's threshold."""
         part = slice(start, end)
-        return count_rows(
+        return count_labels(
             domains=self.domains[part],
             statuses=self.statuses[part],
             tokens=self.tokens[part],
@@ -44,10 +50,9 @@ class Rows:
         )
 
 
-def merged(*chunks: ChunkStats) -> TaskStats:
+def merged(*chunks: ChunkStats) -> FlatTask:
     """The statistics of chunks added up."""
-    runs = [RunStats({"topics": chunk}) for chunk in chunks]
-    return merge_stats(lambda: runs).tasks["topics"]
+    return flat_task(added(*chunks))
 
 
 def by_hand(rows: Rows) -> dict[str, dict[str, object]]:
@@ -92,7 +97,7 @@ def tables(draw: st.DrawFn) -> Rows:
     )
 
 
-def plain(stats: DomainStats) -> dict[str, object]:
+def plain(stats: FlatStats) -> dict[str, object]:
     """Statistics as lists; the one float sum rounded: its last bits depend on the order."""
     counts: dict[str, object] = {}
     for field in fields(stats):
@@ -105,7 +110,7 @@ def plain(stats: DomainStats) -> dict[str, object]:
     return counts
 
 
-def comparable(stats: TaskStats) -> dict[str, object]:
+def comparable(stats: FlatTask) -> dict[str, object]:
     """Statistics of the total and of every domain."""
     return {
         "total": plain(stats.total),
@@ -143,7 +148,7 @@ def test_small_blocks_change_no_count(rows: Rows) -> None:
     """Labels counted a block at a time, as in wide tasks, give the counts of all at once."""
     at_once = RunStats({"topics": rows.count()}).to_json()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "BLOCK_VALUES", 2)
+        patch.setattr(label_counting, "BLOCK_VALUES", 2)
 
         assert RunStats({"topics": rows.count()}).to_json() == at_once
 
@@ -323,8 +328,8 @@ def test_statistics_of_tasks_add_up_each_for_itself(one: Rows, other: Rows, cut:
         )
         for part in ((0, cut), (cut, None))
     ]
-    added = merge_stats(lambda: chunks).tasks
+    sums = merge_stats(lambda: chunks).tasks
 
-    assert list(added) == ["topics", "roles"]
+    assert list(sums) == ["topics", "roles"]
     for task, rows in tasks.items():
-        assert plain(added[task].total) == plain(merged(rows.count()).total)
+        assert plain(flat_task(sums[task]).total) == plain(merged(rows.count()).total)

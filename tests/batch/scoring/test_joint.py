@@ -14,11 +14,11 @@ import pytest
 from click.testing import Result
 
 from batch.corpus.tasks import RunTasks
-from batch.report.build import JointReport
 from schemas.errors import UsageError
-from schemas.tables import reserved_columns
+from schemas.kinds.columns import reserved_columns
 from tests.batch.output.test_exactly_once import finished_chunks, running
 from tests.batch.output.test_shards import merge
+from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -66,7 +66,10 @@ def test_columns_of_a_joint_run(
     scored = score(write(sample), task="narrative,roles", bundle=joint_bundle)
     kept = sample.drop_columns(["text"])
 
-    assert scored.column_names == [*kept.column_names, *reserved_columns(["roles", "narrative"])]
+    assert scored.column_names == [
+        *kept.column_names,
+        *reserved_columns({"roles": KIND, "narrative": KIND}),
+    ]
     assert scored.select(kept.column_names).equals(kept)
     assert pa.types.is_list(scored.schema.field("roles_labels").type)
     assert pa.types.is_map(scored.schema.field("narrative_probabilities").type)
@@ -94,7 +97,7 @@ def test_run_and_report_name_every_task(
 
     assert record["task"] == "site,narrative"
     assert record["config"]["gold_column"] == {"narrative": "narratives", "site": "domain"}
-    assert JointReport.model_validate(report).tasks["site"].gold_column == "domain"
+    assert report["tasks"]["site"]["gold_column"] == "domain"
     assert list(report["tasks"]) == ["site", "narrative"]
     alone = json.loads((tmp_path / "alone" / "report.json").read_text())
     assert report["tasks"]["narrative"] == alone
@@ -210,7 +213,7 @@ def test_gold_columns_are_taken_apart(
     names: tuple[str, ...], values: list[str], gold: dict[str, str]
 ) -> None:
     """One task needs no name before its column; with several each column has its task."""
-    assert RunTasks.parse(names, values).gold == gold
+    assert RunTasks.parse(dict.fromkeys(names, KIND), values).gold == gold
 
 
 @pytest.mark.parametrize(
@@ -223,12 +226,12 @@ def test_gold_columns_are_taken_apart(
         (("topics",), ["a", "b"], "'topics' has 'a' too"),
     ],
 )
-def test_gold_columns_that_cannot_be_are_told(
+def test_wrong_gold_columns_are_usage_errors(
     names: tuple[str, ...], values: list[str], said: str
 ) -> None:
     """Wrong usage, with what was expected."""
     with pytest.raises(UsageError) as caught:
-        RunTasks.parse(names, values)
+        RunTasks.parse(dict.fromkeys(names, KIND), values)
     assert said in str(caught.value)
 
 

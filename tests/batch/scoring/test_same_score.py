@@ -18,6 +18,7 @@ from batch.scoring.scorer import Scorer, open_scorer
 from schemas.bundle.folder import Bundle
 from schemas.text.model_text import Article, ModelText, model_text
 from schemas.text.tokens import TEXTS_PER_CALL
+from tests.label_tasks import label_sets
 
 Write = Callable[..., Path]
 Score = Callable[..., pa.Table]
@@ -118,7 +119,7 @@ def test_two_files_score_like_one(
 def scorer(bundle: Path) -> Scorer:
     """The tiny bundle's task `narrative`, opened as a run opens it."""
     return open_scorer(
-        Bundle.open(bundle), "narrative", Device("cpu", 0, "test"), precision="fp32", threads=1
+        Bundle.open(bundle), ("narrative",), Device("cpu", 0, "test"), precision="fp32", threads=1
     )
 
 
@@ -133,7 +134,7 @@ def texts(sample: pa.Table, scorer: Scorer) -> list[ModelText]:
 @pytest.fixture(scope="module")
 def one_by_one(texts: list[ModelText], scorer: Scorer) -> list[bytes]:
     """The bytes of each text's probabilities when it is scored alone."""
-    return [scorer.score([text]).probabilities.tobytes() for text in texts]
+    return [label_sets(scorer.score([text])).probabilities.tobytes() for text in texts]
 
 
 @FEW
@@ -142,7 +143,7 @@ def test_a_text_scores_as_if_it_were_alone(
     rows: list[int], texts: list[ModelText], scorer: Scorer, one_by_one: list[bytes]
 ) -> None:
     """Whatever texts, in whatever order and number, are scored together."""
-    probabilities = scorer.score([texts[row] for row in rows]).probabilities
+    probabilities = label_sets(scorer.score([texts[row] for row in rows])).probabilities
 
     assert [row.tobytes() for row in probabilities] == [one_by_one[row] for row in rows]
 
@@ -151,7 +152,7 @@ def test_no_texts_give_no_rows(scorer: Scorer) -> None:
     """An empty chunk is nothing special."""
     scored = scorer.score([])
 
-    assert scored.probabilities.shape == (0, len(scorer.metadata.labels))
+    assert label_sets(scored).probabilities.shape == (0, len(scorer.metadata.labels))
     assert scored.tokens.shape == scored.truncated.shape == (0,)
 
 
@@ -177,7 +178,9 @@ def test_a_stop_between_batches_reaches_the_caller(texts: list[ModelText], score
 def test_tokenizing_ahead_of_a_gpu_changes_nothing(bundle: Path, texts: list[ModelText]) -> None:
     """Two threads take turns at groups of texts; tokens come out in order, as on a CPU."""
     cpu = Device("cpu", 0, "test")
-    runner = open_scorer(Bundle.open(bundle), "narrative", cpu, precision="fp32", threads=1).runner
+    runner = open_scorer(
+        Bundle.open(bundle), ("narrative",), cpu, precision="fp32", threads=1
+    ).runner
     many = [ModelText(f"{number} {text.text}", text.cut) for number in range(8) for text in texts]
     expected = runner.tokenize(many)
     runner.device = Device("cuda", 0, "test")

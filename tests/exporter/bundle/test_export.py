@@ -29,7 +29,8 @@ from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
 from exporter.graph.trace import OPSET
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import PREFIX, ArtefactMetadata
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.props import PREFIX
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import (

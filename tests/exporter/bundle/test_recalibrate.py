@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from exporter.cli import main
 from exporter.decision.fit import choose_decision
 from schemas.bundle.folder import Bundle
-from schemas.config import DecisionConfig
+from schemas.decision.settings import DecisionConfig
 from schemas.io.files import FileFacts
 from schemas.io.lock import lock_beside
 from schemas.tasks.task import label_matrix

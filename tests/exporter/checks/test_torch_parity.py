@@ -16,7 +16,7 @@ from batch.scoring.scorer import LogitRunner, load_tokenizer
 from batch.scoring.session import TaskSession
 from exporter.checks.torch_parity import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
 from exporter.graph.trace import trace_graph
-from schemas.bundle.metadata import Verification
+from schemas.bundle.facts import Verification
 from schemas.decision.decide import Calibration
 from schemas.errors import ExportError
 from schemas.text.model_text import ModelText, model_text

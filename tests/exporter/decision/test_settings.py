@@ -3,7 +3,7 @@
 import pytest
 
 from exporter.decision.settings import apply_settings
-from schemas.config import DecisionConfig
+from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import UsageError
 

@@ -11,9 +11,9 @@ import pytest
 from exporter.decision.fit import choose_decision
 from exporter.precision.gate import Reference, fit_variant
 from schemas.arrays import BoolArray, Float32Array
-from schemas.config import DecisionConfig
 from schemas.decision.decide import calibrate, decide
 from schemas.decision.metrics import Hits
+from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule
 
 

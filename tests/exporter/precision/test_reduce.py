@@ -21,8 +21,8 @@ from batch.scoring.session import TaskSession
 from exporter.cli import main
 from exporter.precision.gate import MAX_CHANGED_ARTICLES, MAX_F1_LOSS, gate
 from exporter.precision.quantize import left_in_bf16, quantize, quantized_products, sweep
+from schemas.bundle.facts import VariantCost
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import VariantCost
 from schemas.bundle.variants import Precision
 from schemas.errors import UsageError
 from schemas.text.tokens import TokenizedText

@@ -16,7 +16,7 @@ from exporter.precision.gate import Reference
 from exporter.precision.shared_graph import other_bits
 from schemas.bundle.folder import Bundle, BundleFiles
 from schemas.bundle.metadata import ArtefactMetadata
-from schemas.config import DecisionConfig
+from schemas.decision.settings import DecisionConfig
 from schemas.text.model_text import ModelText
 from tests.exporting import export_classifier, scorer_of
 

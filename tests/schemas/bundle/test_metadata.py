@@ -11,21 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from schemas.bundle.facts import EncoderFacts, Portability, TrainingFacts, Verification
 from schemas.bundle.metadata import (
-    PREFIX,
     ArtefactMetadata,
     ArtefactMetrics,
-    CalibrationQuality,
-    DecisionFacts,
-    EncoderFacts,
-    Portability,
-    TrainingFacts,
-    Verification,
     shared_from_props,
     shared_props,
 )
+from schemas.bundle.props import PREFIX
 from schemas.decision.decide import Calibration
 from schemas.decision.metrics import Scores
+from schemas.decision.settings import CalibrationQuality, DecisionEvidence
 from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import BundleError
 from schemas.text.model_text import TextSpec
@@ -34,10 +30,10 @@ from tests.strategies import STEADY, calibrations, threshold_rules
 LABELS = ("crude oil", "grain, wheat", "Überblick “新闻”")
 
 
-def decision(labels: int = 3, rule: ThresholdRule | None = None) -> DecisionFacts:
+def decision(labels: int = 3, rule: ThresholdRule | None = None) -> DecisionEvidence:
     """How a task decides."""
     quality = CalibrationQuality(ece=(1 / 3,) * labels, brier=(0.125,) * labels)
-    return DecisionFacts(
+    return DecisionEvidence(
         calibration="auto",
         thresholds=rule or ThresholdRule(),
         confidence=0.95,

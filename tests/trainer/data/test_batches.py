@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import Sampling, TrainConfig, TrainingRun
+from schemas.config import TrainConfig, TrainingRun
+from schemas.tasks.sections import Sampling
 from tests.strategies import STEADY
 from trainer.data.batches import (
     POOL_BATCHES,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.arrays import BoolArray
-from schemas.config import Sampling
+from schemas.tasks.sections import Sampling
 from tests.strategies import STEADY
 from trainer.data.sampling import (
     class_aware_counts,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from trainer.losses.multilabel import LOSSES, make_loss
+from trainer.losses.sigmoid import LOSSES, make_loss
 from trainer.losses.terms import (
     auto_mu,
     class_balanced_weights,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.losses.multilabel import LOSSES, make_loss
+from trainer.losses.sigmoid import LOSSES, make_loss
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]

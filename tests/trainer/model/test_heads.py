@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from schemas.config import HeadKind
+from schemas.tasks.sections import HeadKind
 from trainer.model.heads import HEADS, LabelAttentionHead
 
 EVERY = pytest.mark.parametrize("kind", sorted(HEADS))

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError, listing, nearest
+from schemas.kinds import KINDS
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text.arrow_text import holds_labels
 from trainer.data.readers.tables import OpenFile
 
 _FACETS = ("domain_column", "language_column")
@@ -60,8 +60,9 @@ def check_columns(
         _check(file, name, "text", is_valid=_is_text_or_null(file.columns[name]))
     for name in (START, END) if task.entity_markers else ():
         _check(file, name, "whole numbers", is_valid=_may_be_offsets(file.columns[name]))
-    labels = file.columns[data.labels_column]
-    _check(file, data.labels_column, "a list of strings or a string", holds_labels(labels))
+    kind = KINDS[task.kind]
+    is_gold = kind.accepts_gold(file.columns[data.labels_column])
+    _check(file, data.labels_column, kind.GOLD_TYPES, is_gold)
     if data.group_column is not None:
         group = file.columns[data.group_column]
         _check(file, data.group_column, "one value a row", not pa.types.is_nested(group))

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from schemas.config import DataConfig, TaskConfig
 from schemas.errors import DataError
+from schemas.kinds import KINDS
 from schemas.tables import END, ENTITY, START, is_text
-from schemas.text.arrow_text import BadText, decode_text, label_lists
+from schemas.text.arrow_text import BadText, decode_text
 from schemas.text.model_text import Article
 from trainer.data.readers.columns import check_columns, required_columns, used_columns
 from trainer.data.readers.files import list_files
@@ -33,7 +34,7 @@ class _Row(NamedTuple):
 
     name: str
     article: Article
-    labels: list[str] | None
+    gold: Any
     group: Hashable
     domain: str | None
     language: str | None
@@ -62,7 +63,7 @@ def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> Labelled
     return LabelledRows(
         source=str(data.path),
         articles=[row.article for row in usable],
-        gold=[row.labels or [] for row in usable],
+        gold=[row.gold for row in usable],
         groups=[row.group for row in usable] if has_groups else None,
         domains=[row.domain for row in usable] if _has_text(files, data.domain_column) else None,
         languages=[row.language for row in usable]
@@ -106,7 +107,7 @@ def _decode(
         _whole_numbers(values(name), name, names) if task.entity_markers else nothing
         for name in (START, END)
     )
-    labels_of_all = label_lists(file.array(batch, data.labels_column))
+    gold_of_all = KINDS[task.kind].read_gold(file.array(batch, data.labels_column))
     columns = zip(
         names,
         texts(data.text_column),
@@ -114,22 +115,22 @@ def _decode(
         texts(ENTITY, wanted=task.entity_markers),
         starts,
         ends,
-        [labels_of_all[row] for row in of_part],
+        [gold_of_all[row] for row in of_part],
         values(data.group_column) if data.group_column else nothing,
         texts(data.domain_column),
         texts(data.language_column),
         strict=True,
     )
-    for name, text, title, entity, start, end, labels, group, domain, language in columns:
+    for name, text, title, entity, start, end, gold, group, domain, language in columns:
         problem = None
-        if labels is None:
+        if gold is None:
             problem = UNLABELLED.format(labels_column=data.labels_column)
         elif any(isinstance(value, BadText) for value in (text, title, entity)):
             problem = NOT_UTF8
         elif task.entity_markers and (start is None or end is None):
             problem = NO_OFFSETS
         article = Article(text, title, entity, start, end)
-        yield _Row(name, article, labels, group, _good(domain), _good(language), problem)
+        yield _Row(name, article, gold, group, _good(domain), _good(language), problem)
 
 
 def _whole_numbers(values: list[Any], name: str, rows: list[str]) -> list[int | None]:

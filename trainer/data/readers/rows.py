@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from schemas.text.model_text import Article
 
@@ -16,7 +16,7 @@ class LabelledRows:
     """Rows of one part of one data set.
 
     source: file or folder they came from, for messages.
-    articles, gold: one article and its gold label names a row.
+    articles, gold: one article and its gold value a row (`schemas.kinds.base.Kind.read_gold`).
     row_names: how messages name each row, such as `a.parquet, row 12`.
     groups: value that rows of one article share, or None if every row stands for itself.
     domains, languages: one a row, or None where the data has no such column.
@@ -24,7 +24,7 @@ class LabelledRows:
 
     source: str
     articles: Sequence[Article]
-    gold: Sequence[list[str]]
+    gold: Sequence[Any]
     row_names: Sequence[str]
     groups: Sequence[Hashable] | None = None
     domains: Sequence[str | None] | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from schemas.arrays import Int64Array
-from trainer.losses.multilabel import check_names
+from trainer.losses.sigmoid import check_names
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Parameter: TypeAlias = float | str

@@ -16,7 +16,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
 
 from tests.strategies import STEADY
-from trainer.losses.exclusive import (
+from trainer.losses.softmax import (
     CLASS_LOSSES,
     IGNORED,
     balanced_weights,

@@ -1,0 +1,18 @@
+"""What `batch` adds to a task kind: counts by domain, and its part of the report.
+
+Input: answers of a chunk. Output: a tally, and a section of the report. Must not import report,
+output or pipeline. `BATCH_KINDS` is the only list of kinds in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from batch.kinds.base import BatchKind
+from batch.kinds.multilabel import MultilabelBatchKind
+from schemas.kinds.multilabel import MultilabelKind
+
+BATCH_KINDS: Mapping[str, BatchKind] = MappingProxyType(
+    {MultilabelKind.NAME: MultilabelBatchKind()}
+)

@@ -1,0 +1,18 @@
+"""What `exporter` adds to a task kind: fitting its decision, and its part of the model card.
+
+Input: outputs and targets of held-out rows. Output: a decision with its evidence. Must not import
+checks, precision or bundle. `EXPORTER_KINDS` is the only list of kinds in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from exporter.kinds.base import ExporterKind
+from exporter.kinds.multilabel import MultilabelExporterKind
+from schemas.kinds.multilabel import MultilabelKind
+
+EXPORTER_KINDS: Mapping[str, ExporterKind] = MappingProxyType(
+    {MultilabelKind.NAME: MultilabelExporterKind()}
+)

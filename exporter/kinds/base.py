@@ -1,0 +1,103 @@
+"""What `exporter` adds to a task kind: fitting its decision, and its part of the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from schemas.arrays import Float32Array
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.decision.metrics import Scores
+from schemas.text.tokens import TokenizedText
+
+
+@dataclass(frozen=True)
+class LabelledOutputs:
+    """Outputs of one task for labelled texts.
+
+    outputs: of each text, float32. targets: gold values as numbers, one array a row.
+    """
+
+    labels: tuple[str, ...]
+    texts: Sequence[TokenizedText]
+    outputs: Sequence[Float32Array]
+    targets: Any
+
+    def rerun(self, outputs: Sequence[Float32Array]) -> LabelledOutputs:
+        """The same texts with the outputs of another graph."""
+        return LabelledOutputs(self.labels, self.texts, outputs, self.targets)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a task decides, and the evidence for it.
+
+    decision: what the ONNX file carries. evidence: how it was chosen.
+    validation: scores on the rows that everything was chosen on.
+    cross_validated: scores where each row was decided by a fit without it.
+    figure_data: what `ExporterKind.figure` draws.
+    """
+
+    decision: BaseModel
+    evidence: BaseModel
+    validation: Scores
+    cross_validated: Scores
+    figure_data: Any
+
+
+@dataclass(frozen=True)
+class CardParts:
+    """Lines of a model card that depend on the kind.
+
+    scores: what the decisions are worth. decision: how outputs become answers. table: of labels.
+    """
+
+    scores: Sequence[str]
+    decision: Sequence[str]
+    table: Sequence[str]
+
+
+class ExporterKind(Protocol):
+    """What `exporter` adds to a kind."""
+
+    def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
+        """Fit a decision to held-out rows; deterministic.
+
+        config: section `decision` of the task's config.
+        """
+        ...
+
+    def config_of(self, evidence: BaseModel) -> BaseModel:
+        """The config that a decision was fitted by."""
+        ...
+
+    def settle(
+        self, variant: Fitted, rows: LabelledOutputs, before: Fitted, config: BaseModel
+    ) -> BaseModel:
+        """Decision of a variant: its own fit, or that of fp32 where it decides as well.
+
+        rows: outputs of the variant. before: what fp32 was fitted to.
+        """
+        ...
+
+    def output_error(
+        self, outputs: Sequence[Float32Array], expected: Sequence[Float32Array], decision: BaseModel
+    ) -> Float32Array:
+        """Distance of every output from that of fp32, on the scale that the kind decides by."""
+        ...
+
+    def card(self, about: ArtefactMetadata) -> CardParts:
+        """Lines of the model card."""
+        ...
+
+    def figure_path(self, folder: Path, task: str) -> Path:
+        """The figure of a task inside a bundle folder."""
+        ...
+
+    def figure(self, path: Path, task: str, fitted: Fitted, rows: LabelledOutputs) -> None:
+        """Draw how far the decision can be trusted."""
+        ...

@@ -1,0 +1,204 @@
+"""Multilabel: calibration and thresholds, fitted to held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from exporter.decision.fit import LabelDecision, choose_decision
+from exporter.decision.reliability import diagram_path, draw_reliability
+from exporter.kinds.base import CardParts, Fitted, LabelledOutputs
+from schemas.arrays import Float32Array
+from schemas.bundle.metadata import ArtefactMetadata
+from schemas.decision.decide import calibrate, decide
+from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.settings import DecisionConfig, DecisionEvidence
+from schemas.decision.thresholds import ThresholdRule
+from schemas.kinds.multilabel import MultilabelDecision
+from schemas.markdown import markdown_table, markdown_text
+
+LABEL_COLUMNS = (
+    "label",
+    "training rows",
+    "held-out rows",
+    "threshold",
+    "interval",
+    "ECE before",
+    "ECE after",
+    "Brier",
+)
+
+
+class MultilabelExporterKind:
+    """See `exporter.kinds.base.ExporterKind`."""
+
+    def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
+        """Choose calibration and thresholds."""
+        assert isinstance(config, DecisionConfig)
+        chosen = choose_decision(np.stack(rows.outputs), rows.targets, config)
+        return Fitted(
+            decision=MultilabelDecision(
+                thresholds=tuple(chosen.thresholds.tolist()), calibration=chosen.calibration
+            ),
+            evidence=chosen.evidence,
+            validation=chosen.validation,
+            cross_validated=chosen.cross_validated,
+            figure_data=chosen,
+        )
+
+    def config_of(self, evidence: BaseModel) -> DecisionConfig:
+        """Calibration and rule of the thresholds, as they were asked for."""
+        assert isinstance(evidence, DecisionEvidence)
+        return DecisionConfig(calibration=evidence.calibration, thresholds=evidence.thresholds)
+
+    def settle(
+        self, variant: Fitted, rows: LabelledOutputs, before: Fitted, config: BaseModel
+    ) -> MultilabelDecision:
+        """Thresholds of fp32 instead of the variant's, where they decide its texts as well.
+
+        A threshold moves only where that gains F1: the best place of a step function jumps when a
+        logit moves a little, and would give articles other labels for nothing. A rule that asks
+        for something other than F1 has the last word.
+        """
+        own, fp32, rule = _decision(variant), _decision(before), _rule(config)
+        if rule.objective not in ("f1", "macro_f1"):
+            return own
+        probabilities = calibrate(np.stack(rows.outputs), own.calibration)
+        new, old = own.threshold_array, fp32.threshold_array
+        of_new, of_old = (
+            Hits.count(rows.targets, decide(probabilities, thresholds)) for thresholds in (new, old)
+        )
+        if rule.strategy != "global":
+            chosen = np.where(of_old.label_f1() >= of_new.label_f1(), old, new)
+        else:
+            measure = "micro_f1" if rule.objective == "f1" else "macro_f1"
+            is_as_good = getattr(of_old.scores(), measure) >= getattr(of_new.scores(), measure)
+            chosen = old if is_as_good else new
+        return own.model_copy(update={"thresholds": tuple(chosen.tolist())})
+
+    def output_error(
+        self, outputs: Sequence[Float32Array], expected: Sequence[Float32Array], decision: BaseModel
+    ) -> Float32Array:
+        """Distance of probabilities, both by the calibration of fp32."""
+        assert isinstance(decision, MultilabelDecision)
+        ours, theirs = (
+            calibrate(np.stack(each), decision.calibration) for each in (outputs, expected)
+        )
+        return np.asarray(np.abs(ours - theirs), dtype=np.float32)
+
+    def card(self, about: ArtefactMetadata) -> CardParts:
+        """Scores, calibration, thresholds, and a table of the labels."""
+        seen, unseen, evidence = about.metrics.validation, about.metrics.cross_validated, _of(about)
+        assert isinstance(seen, LabelScores)
+        assert isinstance(unseen, LabelScores)
+        assert isinstance(about, MultilabelDecision)
+        return CardParts(
+            scores=[
+                f"- on {unseen.rows} held-out texts, each decided with calibration and thresholds "
+                f"found without it: micro-F1 {unseen.micro_f1:.3f}, macro-F1 "
+                f"{unseen.macro_f1:.3f}, exact match {unseen.exact_match:.3f}",
+                "- on the same texts with those found on all of them, mostly too high: micro-F1 "
+                f"{seen.micro_f1:.3f}, macro-F1 {seen.macro_f1:.3f}, exact match "
+                f"{seen.exact_match:.3f}",
+            ],
+            decision=[
+                f"- calibration: {about.calibration.method} (asked for: "
+                f"{markdown_text(evidence.calibration)})",
+                f"- thresholds: {_rule_text(evidence.thresholds)}",
+                f"- calibration error (ECE, mean of the labels) {_mean_change(evidence, 'ece')}, "
+                f"Brier score {_mean_change(evidence, 'brier')}",
+            ],
+            table=_label_table(about, about.thresholds, evidence),
+        )
+
+    def figure_path(self, folder: Path, task: str) -> Path:
+        """Reliability diagram of a task."""
+        return diagram_path(folder, task)
+
+    def figure(self, path: Path, task: str, fitted: Fitted, rows: LabelledOutputs) -> None:
+        """Draw a reliability diagram before and after calibration."""
+        chosen = fitted.figure_data
+        assert isinstance(chosen, LabelDecision)
+        draw_reliability(path, task, before=chosen.before, after=chosen.after, gold=rows.targets)
+
+
+def _decision(fitted: Fitted) -> MultilabelDecision:
+    assert isinstance(fitted.decision, MultilabelDecision)
+    return fitted.decision
+
+
+def _of(about: ArtefactMetadata) -> DecisionEvidence:
+    assert isinstance(about.evidence, DecisionEvidence)
+    return about.evidence
+
+
+def _rule(config: BaseModel) -> ThresholdRule:
+    assert isinstance(config, DecisionConfig)
+    return config.thresholds
+
+
+def _label_table(
+    about: ArtefactMetadata, thresholds: Sequence[float], evidence: DecisionEvidence
+) -> list[str]:
+    rows = [
+        [
+            label,
+            str(trained),
+            str(held),
+            f"{threshold:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{ece_before:.3f}",
+            f"{ece_after:.3f}",
+            f"{brier:.4f}",
+        ]
+        for label, trained, held, threshold, (low, high), ece_before, ece_after, brier in zip(
+            about.labels,
+            about.training.positives,
+            evidence.positives,
+            thresholds,
+            evidence.intervals,
+            evidence.before.ece,
+            evidence.after.ece,
+            evidence.after.brier,
+            strict=True,
+        )
+    ]
+    return [
+        f"Intervals hold {evidence.confidence:.0%} of the thresholds that resampled held-out texts "
+        "give. ECE before is of the sigmoid of the logits; ECE after and Brier score are "
+        "cross-validated.",
+        "",
+        markdown_table(LABEL_COLUMNS, rows),
+    ]
+
+
+def _rule_text(rule: ThresholdRule) -> str:
+    """The rule in a few words, with the numbers that have an effect."""
+    if rule.strategy == "fixed":
+        return f"fixed at {rule.fixed:g}"
+    objectives = {
+        "f1": "highest F1",
+        "macro_f1": "highest macro-F1",
+        "precision_floor": f"highest recall with precision of at least {rule.floor:g}",
+        "recall_floor": f"highest precision with recall of at least {rule.floor:g}",
+        "cost": f"lowest cost, {rule.false_positive_cost:g} for a false positive and "
+        f"{rule.false_negative_cost:g} for a false negative",
+    }
+    strategies = {
+        "global": "one for the task",
+        "per_label": "one a label",
+        "shrunk": "one a label, half way to the task's at "
+        f"{rule.shrinkage_rows:g} positive held-out rows",
+    }
+    folds = f", median over {rule.folds} folds" if rule.folds else ""
+    return f"{strategies[rule.strategy]}; {objectives[rule.objective]}{folds}"
+
+
+def _mean_change(evidence: DecisionEvidence, name: Literal["ece", "brier"]) -> str:
+    before, after = (fmean(getattr(quality, name)) for quality in (evidence.before, evidence.after))
+    return f"{before:.4f} before calibration, {after:.4f} after it"

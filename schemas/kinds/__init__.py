@@ -1,0 +1,35 @@
+"""Task kinds: what the outputs of a task mean.
+
+Input: gold values, or outputs of a graph. Output: targets, answers, scores. Must not import bundle
+or config. `KINDS` is the only list of kinds in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from schemas.errors import listing
+from schemas.kinds.base import Kind
+from schemas.kinds.multilabel import MultilabelKind
+
+# Any: the kinds differ in these types, and only the modules of one kind know which they are.
+AnyKind = Kind[Any, Any, Any, Any]
+
+KINDS: Mapping[str, AnyKind] = MappingProxyType({kind.NAME: kind for kind in (MultilabelKind(),)})
+
+DEFAULT_KIND = MultilabelKind.NAME
+"""Kind of a task whose config names none."""
+
+
+def _check_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"unknown kind {name!r}: expected one of {listing(KINDS)}")
+    return name
+
+
+TaskKind = Annotated[str, AfterValidator(_check_kind)]
+"""Name of a kind."""

@@ -1,0 +1,180 @@
+"""The interface of a task kind: what a task's outputs mean, from gold values to answers.
+
+A kind is one module here and one of the same name in `trainer/kinds/`, `exporter/kinds/` and
+`batch/kinds/`, which add what only those packages need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel
+
+from schemas.arrays import BoolArray, Float32Array, Int64Array
+from schemas.decision.metrics import Scores
+from schemas.tables import ProbabilityFormat
+from schemas.tasks.sections import TaskOptions
+from schemas.text.tokens import TokenizedText
+
+Targets = Sequence[npt.NDArray[Any]] | npt.NDArray[Any]
+"""Gold values as numbers, one array a row."""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Output of one task in a graph, float32.
+
+    name: of the output in a file of this task alone.
+    width: size of the last axis.
+    per_token: True for (rows, seq, width), False for (rows, width).
+    """
+
+    name: str
+    width: int
+    per_token: bool = False
+
+    def shape(self, tokens: int) -> tuple[int, ...]:
+        """Shape of the output of one text of so many tokens."""
+        return (tokens, self.width) if self.per_token else (self.width,)
+
+    def size(self, tokens: int) -> int:
+        """Numbers of the output of one text of so many tokens."""
+        return self.width * (tokens if self.per_token else 1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task says of one text, as a Python value.
+
+    labels: decided labels in label order; empty for a kind without labels.
+    probabilities: calibrated, of every label in label order; None where the kind has none.
+    """
+
+    labels: tuple[str, ...] = ()
+    probabilities: dict[str, float] | None = None
+
+
+class Decided(Protocol):
+    """Answers of one task for some rows."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Int64Array) -> Self:
+        """Answers of the given rows, in that order; -1 stands for a row without an answer."""
+        ...
+
+    def followed_by(self, others: Sequence[Self]) -> Self:
+        """These answers and then those of the others, of the same task."""
+        ...
+
+    def columns(self, is_answered: BoolArray, form: ProbabilityFormat) -> list[pa.Array]:
+        """Prediction columns, in the order of `Kind.fields`.
+
+        is_answered: (rows,) bool; the others get empty lists and nulls.
+        """
+        ...
+
+    def changed(self, other: Self) -> BoolArray:
+        """Decisions that differ, (rows, decisions of a row) bool."""
+        ...
+
+    def answers(self) -> list[Answer]:
+        """The same as Python values, one a row."""
+        ...
+
+
+class Quality(Protocol):
+    """Comparison of answers with gold values; comparisons of different rows add up."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+    def scores(self) -> Scores:
+        """Scores of everything that was compared."""
+        ...
+
+
+DecisionT = TypeVar("DecisionT", bound=BaseModel)
+DecidedT = TypeVar("DecidedT", bound=Decided)
+TargetsT = TypeVar("TargetsT", bound=Targets)
+GoldT = TypeVar("GoldT")
+
+
+class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
+    """What the outputs of a task mean.
+
+    NAME: as the config, the ONNX file and reports have it.
+    Options: what only a task of this kind may set in the config.
+    Decision: what the ONNX file carries to turn outputs into answers.
+    Evidence: how that decision was chosen, and how well it holds.
+    Scores: what answers are measured by.
+    GOLD_TYPES: column types that gold values are read from, for messages.
+    """
+
+    NAME: str
+    GOLD_TYPES: str
+
+    @property
+    def Options(self) -> type[TaskOptions]: ...  # noqa: N802  # classes, named as such
+    @property
+    def Decision(self) -> type[DecisionT]: ...  # noqa: N802
+    @property
+    def Evidence(self) -> type[BaseModel]: ...  # noqa: N802
+    @property
+    def Scores(self) -> type[Scores]: ...  # noqa: N802
+
+    def output(self, labels: Sequence[str]) -> OutputSpec:
+        """The output of a task in its graph."""
+        ...
+
+    def check(self, labels: Sequence[str], decision: DecisionT, evidence: BaseModel) -> None:
+        """Raise ValueError unless decision and evidence fit these labels."""
+        ...
+
+    def fields(self, labels: tuple[str, ...], form: ProbabilityFormat) -> list[pa.Field]:
+        """Prediction columns, without the task's prefix; the first one has the answers."""
+        ...
+
+    def accepts_gold(self, column_type: pa.DataType) -> bool:
+        """True if gold values can be read from a column of this type."""
+        ...
+
+    def read_gold(self, column: pa.Array) -> list[GoldT | None]:
+        """Gold value of each row; None where a row is not labelled."""
+        ...
+
+    def gold_labels(self, gold: GoldT) -> Sequence[str]:
+        """Labels that a gold value names; a BadText for one that is not UTF-8."""
+        ...
+
+    def empty_gold(self) -> GoldT:
+        """Gold value that names no label."""
+        ...
+
+    def only_known(self, gold: GoldT, known: Collection[str]) -> GoldT | None:
+        """The gold value without labels that are not known; None if that leaves nothing of it."""
+        ...
+
+    def encode(self, gold: Sequence[GoldT], labels: tuple[str, ...]) -> TargetsT:
+        """Gold values as numbers, one array a row; labels that are not in `labels` are left out."""
+        ...
+
+    def decide(
+        self,
+        outputs: Sequence[Float32Array],
+        labels: tuple[str, ...],
+        decision: DecisionT,
+        texts: Sequence[TokenizedText],
+    ) -> DecidedT:
+        """Turn the output of each text into its answer.
+
+        outputs: one array a text, of `OutputSpec.shape`. Depends on each text alone, to the bit.
+        """
+        ...
+
+    def compare(self, targets: TargetsT, decided: DecidedT) -> Quality:
+        """Compare answers with gold values of the same rows."""
+        ...

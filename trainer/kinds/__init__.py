@@ -1,0 +1,18 @@
+"""What `trainer` adds to a task kind: its head, its loss, and its scores while training.
+
+Input: options of a task and its rows. Output: torch modules and functions. Must not import
+training, checkpoint or evaluation. `TRAINER_KINDS` is the only list of kinds in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from schemas.kinds.multilabel import MultilabelKind
+from trainer.kinds.base import TrainerKind
+from trainer.kinds.multilabel import MultilabelTrainerKind
+
+TRAINER_KINDS: Mapping[str, TrainerKind] = MappingProxyType(
+    {MultilabelKind.NAME: MultilabelTrainerKind()}
+)

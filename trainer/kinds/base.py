@@ -1,0 +1,65 @@
+"""What `trainer` adds to a task kind: its head, its loss, and its scores while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+from torch import Tensor, nn
+
+from schemas.arrays import Float32Array
+from schemas.decision.metrics import Scores
+from schemas.tasks.sections import Sampling, TaskOptions
+from trainer.data.dataset import TaskData
+from trainer.model.encoders import LoadedEncoder
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""From outputs of a head and targets of the same rows to their mean loss."""
+
+
+class TrainerKind(Protocol):
+    """What `trainer` adds to a kind; `options` are those of its tasks."""
+
+    GOLD_TYPE: pa.DataType
+    """Arrow type of gold values in a checkpoint."""
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> nn.Module:
+        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output."""
+        ...
+
+    def start_head(
+        self, head: nn.Module, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Set initial weights of a head that are not random. Raises ConfigError."""
+        ...
+
+    def check_loss(self, options: TaskOptions) -> None:
+        """Raise ValueError for an unknown loss, or parameters that it does not take."""
+        ...
+
+    def loss_name(self, options: TaskOptions) -> str:
+        """Name of the loss, for the record."""
+        ...
+
+    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+        """Loss of a task, for its training rows."""
+        ...
+
+    def sampling(self, options: TaskOptions) -> tuple[Sampling, float]:
+        """How often rows with rare labels are drawn, and below which share a label is rare."""
+        ...
+
+    def collate(self, targets: Any, rows: Sequence[int], seq: int) -> Tensor:
+        """Targets of some rows as the loss takes them. seq: tokens that the batch is padded to."""
+        ...
+
+    def held_out_loss(
+        self, loss: LossFunction, outputs: Sequence[Float32Array], targets: Any
+    ) -> float:
+        """Mean loss of the held-out rows. outputs: of each row."""
+        ...
+
+    def score(self, outputs: Sequence[Float32Array], targets: Any) -> Scores:
+        """Scores of the held-out rows, by the simplest decision that suits them best."""
+        ...

@@ -1,0 +1,90 @@
+"""Multilabel: heads and losses of long-tailed labels, and scores at one threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from schemas.arrays import BoolArray, Float32Array
+from schemas.decision.decide import Calibration, calibrate, decide
+from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.thresholds import best_threshold
+from schemas.kinds.multilabel import MultilabelOptions
+from schemas.tasks.sections import Sampling, TaskOptions
+from trainer.data.dataset import TaskData
+from trainer.kinds.base import LossFunction
+from trainer.losses.sigmoid import make_loss
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import HEADS, LabelAttentionHead
+from trainer.model.label_names import label_words, name_vectors
+
+
+class MultilabelTrainerKind:
+    """See `trainer.kinds.base.TrainerKind`."""
+
+    GOLD_TYPE = pa.list_(pa.string())
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> nn.Module:
+        """The head that the config names."""
+        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
+
+    def start_head(
+        self, head: nn.Module, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Start a label attention head from what the encoder makes of the labels' names."""
+        own = _own(options)
+        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
+            words = label_words(data.task, data.labels, own.label_names)
+            head.start_from_names(name_vectors(encoder, words))
+
+    def check_loss(self, options: TaskOptions) -> None:
+        """Build the loss for one label that nothing is known of."""
+        loss = _own(options).loss
+        positives = np.ones(1, np.int64)
+        make_loss(loss.name, positives=positives, rows=2, training_labels=None, **loss.parameters)
+
+    def loss_name(self, options: TaskOptions) -> str:
+        """A key of `trainer.losses.sigmoid.LOSSES`."""
+        return _own(options).loss.name
+
+    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+        """Loss for the label counts of the training rows."""
+        loss = _own(options).loss
+        return make_loss(
+            loss.name,
+            positives=np.asarray(data.positives, dtype=np.int64),
+            rows=len(data.train),
+            training_labels=data.train.labels,
+            **loss.parameters,
+        )
+
+    def sampling(self, options: TaskOptions) -> tuple[Sampling, float]:
+        """As the config says."""
+        own = _own(options)
+        return own.sampling, own.sampling_threshold
+
+    def collate(self, targets: BoolArray, rows: Sequence[int], seq: int) -> Tensor:
+        """(rows, labels) bool."""
+        return torch.from_numpy(targets[list(rows)])
+
+    def held_out_loss(
+        self, loss: LossFunction, outputs: Sequence[Float32Array], targets: BoolArray
+    ) -> float:
+        """Mean over all rows at once."""
+        return float(loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(targets)))
+
+    def score(self, outputs: Sequence[Float32Array], targets: BoolArray) -> LabelScores:
+        """Scores at the one threshold that suits these rows best."""
+        labels = targets.shape[1]
+        probabilities = calibrate(np.stack(outputs), Calibration.none(labels))
+        threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
+        return Hits.count(targets, decide(probabilities, threshold)).scores()
+
+
+def _own(options: TaskOptions) -> MultilabelOptions:
+    assert isinstance(options, MultilabelOptions)
+    return options
