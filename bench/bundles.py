@@ -14,6 +14,8 @@ from exporter.precision.fp16 import fuse
 from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
 from schemas.bundle.variants import Precision
 from schemas.io.files import FileFacts
+from schemas.kinds import KINDS
+from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
 
 TINY = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
@@ -32,7 +34,7 @@ def widened_bundle(bundle: Path, task: str, folder: Path, *, max_tokens: int) ->
         graph = folder / name
         graph.write_bytes(source.read(name))
         metadata = metadata_of(GraphFile.of_path(graph), task)
-        embed_metadata(graph, metadata.model_copy(update={"max_tokens": max_tokens}))
+        embed_metadata(graph, [metadata.model_copy(update={"max_tokens": max_tokens})])
     _write_manifest(files, task, graphs)
     return folder
 
@@ -56,18 +58,17 @@ def random_bundle(
         precision: metadata_of(GraphFile.of_bundle(source, (task,), precision), task)
         for precision in precisions
     }
-    model = MultiTaskModel(
-        AutoModel.from_config(config, trust_remote_code=False),
-        {task: len(metadata[precisions[0]].labels)},
-        heads={task: "label_attention"},
-    ).eval()
-    graph = trace_graph(model.joint((task,)))
+    about = metadata[precisions[0]]
+    encoder = AutoModel.from_config(config, trust_remote_code=False)
+    heads = make_heads(encoder, {task: len(about.labels)}, heads={task: "label_attention"})
+    model = MultiTaskModel(encoder, heads).eval()
+    graph = trace_graph(model.joint((task,)), {task: KINDS[about.kind].output(about.labels)})
     for precision in precisions:
         if precision == "fp16":
             fuse(graph, layers=config.num_hidden_layers).write(files, "fp16")
         else:
             graph.write(files)
-        embed_metadata(files.onnx(task, precision), metadata[precision])
+        embed_metadata(files.onnx(task, precision), [metadata[precision]])
     _write_manifest(
         files, task, {precision: files.onnx(task, precision).name for precision in precisions}
     )

@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.config import TrainingRun
+from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import load_encoder
+from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
 from trainer.training.loop import attention_for
 from trainer.training.run import prepare_encoder
@@ -38,9 +40,9 @@ def forward_mflops_per_token(metadata: ArtefactMetadata, lengths: Sequence[int])
     """
     encoder = load_encoder(metadata.encoder.source, markers=False, attention="eager")
     task = metadata.task
-    model = MultiTaskModel(
-        encoder.model, {task: len(metadata.labels)}, heads={task: "label_attention"}
-    ).eval()
+    labels = {task: len(metadata.labels)}
+    heads = make_heads(encoder.model, labels, heads={task: "label_attention"})
+    model = MultiTaskModel(encoder.model, heads).eval()
     short, long = 64, 256
     costs = []
     for seq in (short, long):
@@ -59,7 +61,11 @@ def training_mflops_per_token(
 ) -> float:
     """MFLOP of a token in a forward and backward pass over a (rows, seq) batch."""
     encoder = load_encoder(config.encoder.source, markers=False, attention=attention_for("cpu"))
-    model = MultiTaskModel(encoder.model, {task: labels}, heads={task: config.tasks[task].head})
+    about = config.tasks[task]
+    hidden = encoder.model.config.hidden_size
+    kind = TRAINER_KINDS[about.kind]
+    head = kind.head(about, hidden=hidden, labels=labels, dropout=config.train.dropout)
+    model = MultiTaskModel(encoder.model, {task: head})
     prepare_encoder(encoder.model, config.encoder)
     input_ids = torch.randint(1000, 2000, (rows, seq))
     with FlopCounterMode(display=False) as counter:

@@ -152,7 +152,7 @@ def profile(
     opened = Bundle.open(_widened(bundle, task, work))
     for length, rows in _rows(device).items():
         corpus = _corpus(work, length, rows)
-        scorer = open_scorer(opened, task, chosen, precision=precision)
+        scorer = open_scorer(opened, (task,), chosen, precision=precision)
         texts = kernels.read_texts(corpus, scorer)
         steps.run(
             _joined("tokenizer", length), partial(kernels.tokenizer_speed, scorer.runner, texts)

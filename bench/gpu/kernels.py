@@ -14,7 +14,8 @@ from statistics import median
 import pyarrow.parquet as pq
 
 from batch.machine.device import Device
-from batch.scoring.scorer import LogitRunner, Scorer, open_scorer
+from batch.scoring.runner import GraphRunner
+from batch.scoring.scorer import Scorer, open_scorer
 from bench.gpu.steps import Facts
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import Precision
@@ -44,7 +45,7 @@ def median_seconds(function: Callable[[], object], rounds: int = ROUNDS) -> floa
     return median(seconds[1:])
 
 
-def tokenizer_speed(runner: LogitRunner, texts: Sequence[ModelText]) -> Facts:
+def tokenizer_speed(runner: GraphRunner, texts: Sequence[ModelText]) -> Facts:
     """Articles/s and tokens/s of the tokenizer alone, on every core."""
     tokens = sum(len(text.ids) for text in runner.tokenize(texts))
     seconds = median_seconds(lambda: runner.tokenize(texts))
@@ -62,7 +63,7 @@ def batch_sizes(
     speeds = {}
     for batch_tokens in BATCH_TOKENS:
         scorer = open_scorer(
-            bundle, task, device, precision=precision, tokens_per_batch=batch_tokens
+            bundle, (task,), device, precision=precision, tokens_per_batch=batch_tokens
         )
         texts = scorer.runner.tokenize(read_texts(corpus, scorer))
         tokens = sum(len(text.ids) for text in texts)
@@ -73,13 +74,13 @@ def batch_sizes(
                 chunks: Iterable[list[TokenizedText]] = chunks, scorer: Scorer = scorer
             ) -> None:
                 for chunk in chunks:
-                    scorer.runner.logits(chunk)
+                    scorer.runner.outputs(chunk)
 
             speeds[f"{batch_tokens} tokens, {rows} rows"] = round(tokens / median_seconds(score))
     return {"tokens_per_s": speeds}
 
 
-def kernel_times(runner: LogitRunner, texts: Sequence[TokenizedText]) -> Facts:
+def kernel_times(runner: GraphRunner, texts: Sequence[TokenizedText]) -> Facts:
     """Share of the time in which the GPU is busy, and the kernels that take most of it.
 
     Recorded by CUPTI for the whole process, kernels of onnxruntime included; torch's profiler
@@ -88,11 +89,11 @@ def kernel_times(runner: LogitRunner, texts: Sequence[TokenizedText]) -> Facts:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    runner.logits(texts)
+    runner.outputs(texts)
     torch.cuda.init()  # type: ignore[no-untyped-call]
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         started = time.perf_counter()
-        runner.logits(texts)
+        runner.outputs(texts)
         seconds = time.perf_counter() - started
     spans, by_name = [], defaultdict[str, float](float)
     copies = 0.0

@@ -101,8 +101,8 @@ def narrascan(bundle: str, task: str, precision: str, device_name: str) -> Score
     from schemas.text.model_text import Article, model_text
 
     source, device = Bundle.open(Path(bundle)), choose_device(device_name)
-    available = choose_precision(source, task, device, precision)
-    scorer = open_scorer(source, task, device, precision=available)
+    available = choose_precision(source, (task,), device, precision)
+    scorer = open_scorer(source, (task,), device, precision=available)
     spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
 
     def score(texts: Sequence[str]) -> None:

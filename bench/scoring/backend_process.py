@@ -12,7 +12,7 @@ from typing import Self
 import click
 import pyarrow.parquet as pq
 
-from batch.scoring.scorer import load_tokenizer
+from batch.scoring.runner import load_tokenizer
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind
 from schemas.text.model_text import ModelText

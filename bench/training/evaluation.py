@@ -16,6 +16,7 @@ from bench.training.reuters import topics
 from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.thresholds import ThresholdRule, find_thresholds, held_out_decisions
+from schemas.kinds import KINDS
 from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, model_text
 from schemas.text.tokens import TextTokenizer
@@ -95,13 +96,14 @@ def _score_with_checkpoint(checkpoint: Checkpoint, articles: Sequence[Article]) 
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=max_tokens)
     texts = [model_text(article, task.text, max_tokens=max_tokens) for article in articles]
     no_labels = np.zeros((len(texts), len(task.labels)), dtype=np.bool_)
-    logits = predict(
+    outputs = predict(
         checkpoint.model,
         TASK,
-        TokenizedRows(list(tokenizer.encode(texts)), no_labels),
+        KINDS[task.kind].output(task.labels),
+        TokenizedRows(list(tokenizer.encode(texts)), no_labels, no_labels),
         pad_id=info.pad_id,
         max_tokens=max_tokens,
         bf16=False,
         accelerator=Accelerator(),
     )
-    return calibrate(logits, Calibration.none(len(task.labels)))
+    return calibrate(np.stack(outputs), Calibration.none(len(task.labels)))

@@ -30,6 +30,7 @@ from schemas.tasks.task import label_matrix
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
 from trainer.data.dataset import load_rows
 from trainer.evaluation.history import History
+from trainer.kinds import TRAINER_KINDS
 from trainer.training.loop import train
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,8 @@ class LossBenchmark:
                 return False
             rows.append(self.finish(run, warmup_minutes=warmup_minutes))
         ranked = sorted(rows, key=lambda row: -(row.heldout_micro + row.heldout_macro))
-        recipe_loss = self.config(PlannedRun("", "recipe", seed)).tasks[TASK].loss.name
+        recipe = self.config(PlannedRun("", "recipe", seed)).tasks[TASK]
+        recipe_loss = TRAINER_KINDS[recipe.kind].loss_name(recipe)
         for run in [
             PlannedRun(recipe_loss, "recipe", seed),
             *self.plan.whole_runs(seed, [row.loss for row in ranked]),
@@ -124,9 +126,11 @@ class LossBenchmark:
 
     def _score(self, run: PlannedRun, files: CheckpointFiles, warmup_minutes: float) -> Row:
         checkpoint, history = Checkpoint.open(files.folder), _history(files)
+        articles, gold = checkpoint.heldout(TASK)
+        labels = checkpoint.info.tasks[TASK].labels
         evaluations = evaluate_scorer(
             checkpoint_scorer(checkpoint),
-            checkpoint.heldout(TASK),
+            (articles, label_matrix(gold, labels, source="held out")),
             self.sgml,
             positives=checkpoint.info.tasks[TASK].training.positives,
         )

@@ -20,8 +20,8 @@ from bench.scoring.machine import Machine
 from bench.scoring.throughput_page import BackendResult, Results, write_page
 from bench.texts import corpus_table
 from exporter.bundle.inspection import metadata_of
+from schemas.bundle.facts import VariantCost
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import VariantCost
 from tests.tiny import make_encoder, make_tokenizer
 
 SPEEDS = {
@@ -50,15 +50,13 @@ def test_page_shows_every_backend_and_its_output_error(tmp_path: Path) -> None:
     """A row for every backend in both tables, output errors of variants, and a chart."""
     cost = VariantCost(
         texts=10,
-        drift_max=0.0123,
-        drift_mean=0.00002,
+        output_error_max=0.0123,
+        output_error_mean=0.00002,
         changed_decisions=0.0,
         changed_articles=0.0042,
-        micro_f1_before=0.9,
-        micro_f1_after=0.9,
-        macro_f1_before=0.6,
-        macro_f1_after=0.6,
-        kept=(),
+        before={"micro_f1": 0.9, "macro_f1": 0.6},
+        after={"micro_f1": 0.9, "macro_f1": 0.6},
+        kept_nodes=(),
     )
     backends = {
         "pipeline": result_of("pipeline"),

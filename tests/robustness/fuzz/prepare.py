@@ -16,10 +16,12 @@ from batch.engines.graph_file import GraphFile
 from exporter.bundle.inspection import metadata_of
 from exporter.bundle.sign import make_keys, sign_bundle
 from exporter.graph.trace import embed_metadata
+from schemas.bundle.facts import VariantCost
 from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
-from schemas.bundle.metadata import VariantCost, VariantFacts
+from schemas.bundle.metadata import variant_model
 from schemas.bundle.variants import Precision
 from schemas.io.files import FileFacts
+from schemas.kinds import KINDS
 from tests.robustness.bundles import tiny_bundle
 from tests.robustness.fuzz.inputs import FuzzInputs
 from tests.tiny import SAMPLES
@@ -63,20 +65,24 @@ def _add_bf16(bundle: Path) -> None:
     """
     files = BundleFiles(bundle)
     manifest = Bundle.open(bundle).manifest
-    numbers = set(VariantCost.model_fields) - {"kept", "device"}
-    no_cost = VariantCost.model_validate({**dict.fromkeys(numbers, 0), "kept": ()})
+    numbers = set(VariantCost.model_fields) - {"before", "after", "kept_nodes", "device"}
+    no_cost = VariantCost.model_validate(
+        {**dict.fromkeys(numbers, 0), "before": {}, "after": {}, "kept_nodes": ()}
+    )
     for task in manifest.tasks:
         metadata = metadata_of(GraphFile.of_path(files.onnx(task)), task)
-        variant = VariantFacts(
-            thresholds=metadata.thresholds,
-            calibration=metadata.calibration,
-            decision=metadata.decision,
-            validation=metadata.metrics.validation,
-            cross_validated=metadata.metrics.cross_validated,
-            cost=no_cost,
+        decision_fields = set(KINDS[metadata.kind].Decision.model_fields)
+        variant = variant_model(metadata.kind).model_validate(
+            {
+                "decision": metadata.model_dump(include=decision_fields),
+                "evidence": metadata.evidence,
+                "validation": metadata.metrics.validation,
+                "cross_validated": metadata.metrics.cross_validated,
+                "cost": no_cost,
+            }
         )
         variants = {"variants": {"bf16": variant}}
-        embed_metadata(files.onnx(task), metadata.model_copy(update=variants))
+        embed_metadata(files.onnx(task), [metadata.model_copy(update=variants)])
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     updated = BundleManifest(
         tasks={task: dict.fromkeys(precisions, files.onnx(task).name) for task in manifest.tasks},

@@ -9,7 +9,7 @@ from random import Random
 
 import onnx
 
-from schemas.bundle.metadata import PREFIX
+from schemas.bundle.props import PREFIX
 from tests.robustness.fuzz.mutations.files import ODD_INTEGERS, damage_bytes, damage_json
 
 
