@@ -44,57 +44,87 @@ def verify(
     session: of one task. tolerance: of an output. max_differing: share of the decisions.
     Raises ExportError, with the worst difference and its shape, if a bound is passed.
     """
-    texts = _spread(texts)
-    (output,) = session.outputs.values()
-    worst, worst_shape, shapes = 0.0, (0, 0), set()
-    differing = decisions = 0
-    for packed in _batches(runner, [text.ids for text in texts]):
-        (of_onnx,) = session.run(packed.input_ids, packed.attention_mask)
+    compared = _spread(texts)
+    comparison = _Comparison(session, path_model, decide, tolerance)
+    for packed in _batches(runner, [text.ids for text in compared]):
+        comparison.add(packed)
+    comparison.check(max_differing)
+    return Verification(
+        texts=len(compared),
+        shapes=len(comparison.shapes),
+        logit_tolerance=tolerance,
+        max_logit_difference=comparison.worst,
+        max_differing_decisions=max_differing,
+        differing_decisions=comparison.differing_share,
+    )
+
+
+class _Comparison:
+    """Differences between a session and torch so far.
+
+    worst: largest difference of an output. shapes: of the batches.
+    """
+
+    def __init__(
+        self, session: TaskSession, path_model: TaskPath, decide: Decide, tolerance: float
+    ) -> None:
+        self._session, self._path_model, self._decide = session, path_model, decide
+        self._tolerance = tolerance
+        (self._output,) = session.outputs.values()
+        self.worst, self._worst_shape = 0.0, (0, 0)
+        self.shapes: set[tuple[int, ...]] = set()
+        self._differing = self._decisions = 0
+
+    def add(self, packed: PackedBatch) -> None:
+        """Compare the real rows of a batch."""
+        inputs = (packed.input_ids, packed.attention_mask)
+        (of_onnx,) = self._session.run(*inputs)
         with torch.inference_mode():
-            of_torch = path_model(
-                torch.from_numpy(packed.input_ids), torch.from_numpy(packed.attention_mask)
-            ).numpy()
+            of_torch = self._path_model(*map(torch.from_numpy, inputs)).numpy()
         lengths = packed.attention_mask.sum(axis=1)[: len(packed.rows)].tolist()
-        ours, theirs = (
-            [
-                array[row, :length] if output.per_token else array[row]
-                for row, length in enumerate(lengths)
-            ]
-            for array in (of_onnx, of_torch)
-        )
-        shapes.add(packed.input_ids.shape)
-        difference = max(_difference(*pair) for pair in zip(ours, theirs, strict=True))
-        if difference > worst:
-            worst, worst_shape = difference, packed.input_ids.shape
-        if worst > tolerance:
-            continue  # the decisions no longer matter
-        of_batch = [
-            TokenizedText(packed.input_ids[row, :length].astype(np.int32), truncated=False)
+        ours, theirs = (self._of_rows(array, lengths) for array in (of_onnx, of_torch))
+        shape = packed.input_ids.shape
+        self.shapes.add(shape)
+        difference = max(map(_difference, ours, theirs))
+        if difference > self.worst:
+            self.worst, self._worst_shape = difference, shape
+        if self.worst > self._tolerance:
+            return  # the decisions no longer matter
+        texts = [
+            TokenizedText(ids[:length].astype(np.int32), truncated=False)
+            for ids, length in zip(packed.input_ids, lengths, strict=False)  # dummy rows
+        ]
+        changed = self._decide(ours, texts).changed(self._decide(theirs, texts))
+        self._differing += int(changed.sum())
+        self._decisions += changed.size
+
+    @property
+    def differing_share(self) -> float:
+        """Share of the decisions that differ."""
+        return self._differing / max(self._decisions, 1)
+
+    def check(self, max_differing: float) -> None:
+        """Raise ExportError if a bound is passed."""
+        name = self._session.graph.name
+        if self.worst > self._tolerance:
+            raise ExportError(
+                f"{name}: an output differs from torch by {self.worst:.2e} in a batch of shape "
+                f"{self._worst_shape}, tolerance {self._tolerance:.0e}; it is not published",
+                hint="this architecture may need a newer optimum; please report it with the model "
+                "type",
+            )
+        if self.differing_share > max_differing:
+            raise ExportError(
+                f"{name}: {self.differing_share:.2%} of the decisions differ from torch, "
+                f"{max_differing:.2%} are allowed; it is not published"
+            )
+
+    def _of_rows(self, array: Float32Array, lengths: Sequence[int]) -> list[Float32Array]:
+        """Output of each real row, without that of its padding."""
+        return [
+            array[row, :length] if self._output.per_token else array[row]
             for row, length in enumerate(lengths)
         ]
-        changed = decide(ours, of_batch).changed(decide(theirs, of_batch))
-        differing += int(changed.sum())
-        decisions += changed.size
-    if worst > tolerance:
-        raise ExportError(
-            f"{session.graph.name}: an output differs from torch by {worst:.2e} in a batch of "
-            f"shape {worst_shape}, tolerance {tolerance:.0e}; it is not published",
-            hint="this architecture may need a newer optimum; please report it with the model type",
-        )
-    share = differing / decisions
-    if share > max_differing:
-        raise ExportError(
-            f"{session.graph.name}: {share:.2%} of the decisions differ from torch, "
-            f"{max_differing:.2%} are allowed; it is not published"
-        )
-    return Verification(
-        texts=len(texts),
-        shapes=len(shapes),
-        logit_tolerance=tolerance,
-        max_logit_difference=worst,
-        max_differing_decisions=max_differing,
-        differing_decisions=share,
-    )
 
 
 def _difference(ours: Float32Array, theirs: Float32Array) -> float:

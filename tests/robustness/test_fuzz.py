@@ -142,7 +142,7 @@ def any_stub(arguments: list[str]) -> None:
 def test_every_broken_promise_is_a_finding(fuzz: Callable[..., list[Outcome]]) -> None:
     """A finding names the broken promise; a crashed or hanging process is replaced."""
     numbers = [index * len(SCHEDULE) for index in range(len(STUBS))]
-    outcomes = fuzz(numbers, any_stub, timeout_s=3.0)
+    outcomes = fuzz(numbers, any_stub, timeout_s=10.0)
 
     for outcome, (stub, expected) in zip(outcomes, STUBS.items(), strict=True):
         assert any(expected in problem for problem in outcome.problems), (stub.__name__, outcome)
