@@ -1,4 +1,4 @@
-"""Entry point of `batch-classify`: signals count from the first moment on, before heavy imports."""
+"""Entry point of `batch-classify`, which handles signals before it imports heavy modules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from schemas.io.streams import guard_streams
 
 
 def main() -> None:
-    """Run the command line; a signal or the deadline ends it within two seconds, exit code 4."""
-    guard_streams()  # first of all: the next file that is opened must not become a standard stream
+    """Run the command line; a signal or the deadline ends it within two seconds (exit code 4)."""
+    guard_streams()  # first, so that no file opened later becomes a standard stream
     switch = StopSwitch(grace_s=GRACE_S)
     with switch.listening():
         from batch.cli import main as command

@@ -24,7 +24,7 @@ from batch.cli_types import (
 )
 from batch.command import CommandGroup, LoggedCommand
 from batch.exit_codes import FAILED
-from batch.exits import check_quarantine, exit_codes, show_results, told
+from batch.exits import check_quarantine, exit_codes, show_results, summary_line
 from batch.pipeline.stop import StopSwitch, json_message
 from schemas import errors
 from schemas.io.streams import shows_all_letters
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 @click.group(cls=CommandGroup, default="run", default_if_no_args=False)
 @click.version_option(package_name="narrascan")
 def main() -> None:
-    """Score Parquet corpora of articles with a bundle that export-classifier made.
+    """Score Parquet corpora of articles with a bundle written by export-classifier.
 
     `batch-classify CORPUS... --task NAME` is short for `batch-classify run ...`; see
     `batch-classify run --help` for its options.
     """
     if sys.__stderr__ is not None:
-        # A native library that falls takes the process along; this tells in which call it was.
+        # A native library that crashes ends the process; this prints the Python call it was in.
         faulthandler.enable(sys.__stderr__)
 
 
@@ -54,7 +54,8 @@ def main() -> None:
     "--task",
     required=True,
     metavar="NAME[,NAME...]|all",
-    help="Task of the bundle, for example narrative; several that read the same text share a pass.",
+    help="Tasks of the bundle, for example narrative; tasks that read the same text share one "
+    "encoder pass.",
 )
 @click.option(
     "--bundle",
@@ -71,20 +72,20 @@ def main() -> None:
     type=WritablePath(),
     default=Path("scored"),
     show_default=True,
-    help="Folder of the results; the same command resumes in it.",
+    help="Folder of the results; the same command resumes an unfinished run in it.",
 )
 @click.option(
     "--device",
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda[:N]",
-    help="auto prefers CUDA; asking for CUDA and not getting it is an error.",
+    help="auto prefers CUDA; cuda is an error where CUDA is not available.",
 )
 @click.option(
     "--precision",
     default="auto",
     show_default=True,
-    help="Variant of the model; auto takes the one that the bundle prefers.",
+    help="Precision of the model; auto takes the fastest one of the bundle that runs here.",
 )
 @click.option(
     "--threads",
@@ -98,32 +99,34 @@ def main() -> None:
     type=click.IntRange(1, MAX_CHUNK_ROWS),
     default=4096,
     show_default=True,
-    help="Rows of a part at most: what a stopped run may have to do again. On CUDA, whose batches "
+    help="Maximum rows of a part; a resumed run repeats unfinished parts. On CUDA, where batches "
     "are large, 32768 leaves fewer of them half full.",
 )
 @click.option(
     "--max-tokens-per-batch",
     type=click.IntRange(1, MAX_TOKENS_PER_BATCH),
-    help="Size of a batch, rows times tokens.  [default: 512 on a CPU, 8192 on CUDA]",
+    help="Maximum size of a batch, rows times tokens.  [default: 512 on a CPU, 8192 on CUDA]",
 )
 @click.option(
     "--gpu-memory-limit",
     "gpu_memory_bytes",
     type=Size(),
-    help="Memory of the GPU to take for weights and batches at most, as in 8GB.  [default: all]",
+    help="Maximum GPU memory for weights and batches, as in 8GB.  [default: all]",
 )
-@click.option("--text-column", default="text", show_default=True, help="Column of the body.")
+@click.option(
+    "--text-column", default="text", show_default=True, help="Column of the article body."
+)
 @click.option(
     "--title-column",
     default="title",
     show_default=True,
-    help="Column of the title; used if it is there and the task was trained with titles.",
+    help="Column of the title; used if it exists and the task was trained with titles.",
 )
 @click.option(
     "--id-column",
     default="article_id",
     show_default=True,
-    help="Column that names an article; it goes into quarantine files too.",
+    help="Column of article ids; copied to quarantine files, too.",
 )
 @click.option(
     "--domain-column",
@@ -136,21 +139,21 @@ def main() -> None:
     "gold_columns",
     multiple=True,
     metavar="[TASK=]COLUMN",
-    help="Column of gold labels; the report then tells how right the model is. With several tasks "
+    help="Column of gold labels; the report then has precision, recall and F1. With several tasks "
     "TASK=COLUMN, repeatable.",
 )
 @click.option(
     "--ignore-unknown-gold",
     is_flag=True,
-    help="Leave gold labels that the model does not know out of the scores.",
+    help="Leave gold labels that the model does not know out of the metrics.",
 )
 @click.option(
     "--probabilities",
     type=click.Choice(["map", "struct", "none"]),
     default="map",
     show_default=True,
-    help="Column of probabilities: map from label to probability, the same type for every model; "
-    "struct with a field for each label; none.",
+    help="Type of the probabilities column: map from label to probability, the same for every "
+    "model; struct with a field for each label; none for no such column.",
 )
 @click.option("--keep-text", is_flag=True, help="Keep the text column in the predictions.")
 @click.option(
@@ -162,7 +165,7 @@ def main() -> None:
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Share of rows that may go to quarantine before the run counts as failed (exit 3).",
+    help="Maximum share of quarantined rows; above it the run counts as failed (exit 3).",
 )
 @click.option(
     "--deadline",
@@ -173,13 +176,13 @@ def main() -> None:
     "--shard",
     type=ShardNumber(),
     metavar="I/N",
-    help="Do the I-th of N equal parts; `batch-classify merge` puts them together.",
+    help="Score shard I of N, of equal size; `batch-classify merge` merges the shards.",
 )
 @click.option(
     "--cache",
     type=WritablePath(file_okay=False),
-    help="Folder in which scores of texts are kept: the same model scores a text once ever. With "
-    "--require-signature nobody else may be able to write to it.",
+    help="Folder of a persistent cache: texts that the same model has scored before are not scored "
+    "again. With --require-signature no other user may have write access to it.",
 )
 @click.option(
     "--cache-size",
@@ -187,7 +190,7 @@ def main() -> None:
     type=Size(),
     default="2GB",
     show_default=True,
-    help="Size of that folder at most; what was used longest ago goes first.",
+    help="Maximum size of the cache; the least recently used entries are removed first.",
 )
 @require_signature
 @click.option(
@@ -200,7 +203,7 @@ def main() -> None:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json writes one object a line to stderr.",
+    help="json writes one JSON object per line to stderr.",
 )
 @click.pass_context
 def run(
@@ -211,24 +214,24 @@ def run(
     corpus: tuple[str, ...],
     max_tokens_per_batch: int | None,
     deadline: float | None,
-    **chosen: object,
+    **values: object,
 ) -> None:
     """Score CORPUS: Parquet files, folders, globs, hive partitions or object-store URLs.
 
-    Several tasks cost little more than one, if they read the same text: the encoder runs once.
-    Predictions then have columns TASK_labels and TASK_probabilities for each.
+    Several tasks that read the same text cost little more than one, because the encoder runs once.
+    Predictions then have columns TASK_labels and TASK_probabilities for each task.
 
-    The output folder holds predictions/*.parquet in input order, quarantine/ with the rows that
-    could not be scored and why, report.html, report.json and run.json.
+    The output folder has predictions/*.parquet in input order, quarantine/ with the rows that could
+    not be scored and the reasons, report.html, report.json and run.json.
 
     \b
     Exit codes:
       0  every row scored, or quarantined within --max-quarantined
-      1  failed; what is finished is kept, and the same command resumes
-      2  wrong usage
+      1  failed; finished parts are kept, and the same command resumes
+      2  usage error
       3  finished, but more rows quarantined than allowed
       4  stopped early (SIGTERM, SIGINT or --deadline); the same command resumes
-      5  another run holds this output folder
+      5  another run has locked this output folder
 
     \b
     Examples:
@@ -246,7 +249,7 @@ def run(
         corpus=corpus,
         tokens_per_batch=max_tokens_per_batch,
         named_columns=_named_columns(context),
-        **chosen,  # type: ignore[arg-type]  # click checked them against the options above
+        **values,  # type: ignore[arg-type]  # click checked them against the options above
     )
     progress = make_progress(log_format)
     with switch.listening(), exit_codes(progress):
@@ -263,7 +266,7 @@ def run(
     type=WritablePath(),
     default=Path("scored"),
     show_default=True,
-    help="Folder of the whole; the same command resumes in it.",
+    help="Folder of the merged results; the same command resumes an unfinished merge in it.",
 )
 @click.option(
     "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start again."
@@ -273,7 +276,7 @@ def run(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json writes one object a line to stderr.",
+    help="json writes one JSON object per line to stderr.",
 )
 @click.pass_context
 def merge(
@@ -284,9 +287,10 @@ def merge(
     overwrite: bool,
     log_format: Literal["text", "json"],
 ) -> None:
-    """Put the finished shards of one run together, as if one machine had done it.
+    """Merge the finished shards of one run into one output folder.
 
-    Needs neither the corpus nor the bundle nor an engine. Exit codes are those of `run`.
+    The results are those of a run without --shard. Needs neither the corpus nor the bundle nor an
+    engine. Exit codes are those of `run`.
 
     \b
     Examples:
@@ -302,7 +306,7 @@ def merge(
         from batch.pipeline.merge import merge as merge_shards
 
         result = merge_shards(shards, output, progress, switch, overwrite=overwrite)
-        progress.note("finished", f"{told(result.counts)}; {len(shards)} shards merged")
+        progress.note("finished", f"{summary_line(result.counts)}; {len(shards)} shards merged")
         show_results(output)
         check_quarantine(result.counts, result.max_quarantined, output, progress)
 
@@ -313,14 +317,14 @@ def merge(
     cls=EnvironmentOption,
     type=NamedPath(file_okay=False),
     envvar="NARRASCAN_BUNDLE",
-    help="Bundle to check too.  [default: artifacts/bundle, if there]",
+    help="Bundle to check, too.  [default: artifacts/bundle, if it exists]",
 )
 @require_signature
 def doctor(bundle: Path | None, require_signature: Path | None) -> None:
     """Check the installation: cores, processor, memory, engine, CUDA libraries, the bundle.
 
-    The bundle is checked file by file, with its signature, and each task scores a text. Exit 1 if a
-    problem is found.
+    Of a bundle every file and the signature are checked, and each task scores one text. Exit 1 if
+    there is a problem.
     """
     from batch.checks.doctor import examine
 
@@ -340,7 +344,7 @@ def doctor(bundle: Path | None, require_signature: Path | None) -> None:
 
 
 def _stop_switch(context: click.Context, log_format: Literal["text", "json"]) -> StopSwitch:
-    """The switch that `batch.__main__` listens with, or one that only `check` looks at."""
+    """The switch of `batch.__main__`, or a new one without a grace period."""
     switch = context.obj if isinstance(context.obj, StopSwitch) else StopSwitch()
     if log_format == "json":
         switch.message_format = json_message
@@ -348,7 +352,7 @@ def _stop_switch(context: click.Context, log_format: Literal["text", "json"]) ->
 
 
 def _named_columns(context: click.Context) -> frozenset[str]:
-    """Columns that were named and not left at their default: those must be there."""
+    """Columns named on the command line, which must exist, unlike those of the defaults."""
     default = click.core.ParameterSource.DEFAULT
     return frozenset(
         str(context.params[name])
@@ -363,7 +367,7 @@ def _score(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> No
     result = run_corpus(options, progress, switch)
     progress.note(
         "finished",
-        f"{told(result.counts)}; {result.scored_now:,} now, in {result.seconds:.1f} s on "
+        f"{summary_line(result.counts)}; {result.scored_now:,} now, in {result.seconds:.1f} s on "
         f"{result.device}",
         rows=result.counts.rows,
         quarantined=result.counts.quarantined,

@@ -1,7 +1,7 @@
-"""Values of the command line that need reading: paths, numbers, durations, sizes, shards.
+"""Click parameter types and shared options: paths, shares, durations, sizes, shards.
 
-What is senseless is wrong usage (exit 2) and never the same as an option that was left out: blank
-paths, environment variables that are set to nothing, numbers that are none or beyond any machine.
+A meaningless value is a usage error (exit 2) and is never treated as an option that was left out:
+blank paths, environment variables that are set but empty, NaN, numbers beyond any machine.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 MAX_THREADS = 4096
 MAX_CHUNK_ROWS = 10_000_000
 MAX_TOKENS_PER_BATCH = 2**24
-"""Beyond what any machine can use: a slip of the finger, and not a wish."""
-LEAST_SIZE, MAX_SIZE = 10**6, 10**15
-"""Bytes: below, nothing fits; above, there is no such disk."""
+"""Upper bounds beyond any machine; a higher value is a typing error."""
+MIN_SIZE, MAX_SIZE = 10**6, 10**15
+"""Bytes: a smaller limit leaves room for nothing, a larger one exceeds any disk."""
 
 _SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
 
 
 class NamedPath(click.Path):
-    """A path that is not blank: an empty one would mean the working folder."""
+    """A path that is not blank, because an empty one would mean the working folder."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(path_type=Path, **options)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value).strip():
-            self.fail("a path is expected, and it is empty", param, ctx)
+            self.fail("expected a path, but the value is empty", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class EnvironmentOption(click.Option):
-    """An option whose environment variable, where it is set, must say something.
+    """An option whose environment variable must not be empty if it is set.
 
-    click takes a variable that is set to nothing for one that is not set, so that a signature would
-    silently not be required where a deployment lost the value.
+    click treats an empty variable as one that is not set, so a deployment that lost the value would
+    silently stop to require a signature.
     """
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
@@ -56,7 +56,7 @@ class EnvironmentOption(click.Option):
         for name in names:
             if not os.environ.get(name, "set").strip():
                 raise click.UsageError(
-                    f"the environment variable {name} is set and empty\nhint: give it the value "
+                    f"the environment variable {name} is set but empty\nhint: give it the value "
                     f"of {self.opts[0]}, or unset it",
                     ctx,
                 )
@@ -73,7 +73,7 @@ class Share(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         share = super().convert(value, param, ctx)
-        if math.isnan(share):  # it is neither below 0 nor above 1
+        if math.isnan(share):  # NaN passes the range check: it is neither below 0 nor above 1
             self.fail(f"{value!r} is not a number from 0 to 1", param, ctx)
         return share
 
@@ -106,7 +106,7 @@ class Size(click.ParamType[int]):
             size = int(TypeAdapter(ByteSize).validate_python(value))
         except (ValidationError, OverflowError):
             self.fail(f"{value!r} is not a size; write 500MB or 2GB", param, ctx)
-        if not LEAST_SIZE <= size <= MAX_SIZE:
+        if not MIN_SIZE <= size <= MAX_SIZE:
             self.fail(f"{value!r} is not between 1MB and 1PB; write 500MB or 2GB", param, ctx)
         return size
 
@@ -124,7 +124,7 @@ class WritablePath(NamedPath):
 
 
 class ShardNumber(click.ParamType["Shard"]):
-    """Which part of how many: 2/8."""
+    """Number of a shard and number of shards: 2/8."""
 
     name = "i/n"
 
@@ -135,7 +135,7 @@ class ShardNumber(click.ParamType["Shard"]):
 
         match = _SHARD.fullmatch(str(value))
         if match is None or int(match[1]) > int(match[2]):
-            self.fail(f"{value!r} is not a shard; of eight, write 1/8 to 8/8", param, ctx)
+            self.fail(f"{value!r} is not a shard; expected I/N, such as 1/8 to 8/8", param, ctx)
         return Shard(int(match[1]), int(match[2]))
 
 
@@ -148,4 +148,4 @@ require_signature = click.option(
     metavar="PUBLIC_KEY",
     help="Refuse a bundle that this key did not sign, or that was changed since.",
 )
-"""The same for every command that opens a bundle."""
+"""The option of every command that opens a bundle."""

@@ -1,4 +1,4 @@
-"""Groups of commands whose streams cannot fail them and whose errors are printable."""
+"""Click commands with printable errors, and with streams that never raise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.printable import message_text, printable_lines
 
 @contextmanager
 def printable_usage() -> Iterator[None]:
-    """Escape what click repeats of the command line in an error."""
+    """Escape arguments that click quotes in a usage error."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -31,21 +31,21 @@ class Command(click.Command):
     """A command whose usage errors are printable."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words of the command line."""
+        """Parse the arguments of the command."""
         with printable_usage():
             return super().parse_args(ctx, args)
 
 
 class LoggedCommand(Command):
-    """A command with --log-format; with json, usage errors too are a line of JSON."""
+    """A command with --log-format; with json, usage errors are JSON lines, too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words of the command line."""
-        words = [*args]
+        """Parse the arguments of the command."""
+        arguments = [*args]
         try:
             return super().parse_args(ctx, args)
         except click.ClickException as error:
-            if not _wants_json(words):
+            if not _wants_json(arguments):
                 raise
             from batch.pipeline.progress import make_progress
 
@@ -55,17 +55,17 @@ class LoggedCommand(Command):
 
 
 class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group has no types
-    """A group of commands with a default one; also an error that nobody expected is a message."""
+    """A command group with a default command; unexpected errors become messages, too."""
 
     command_class = Command
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command line, with streams that cannot fail it."""
+        """Run the command line, with streams that never raise."""
         guard_streams()
         return super().main(*args, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words before the command."""
+        """Parse the arguments before the command."""
         with printable_usage():
             return list(super().parse_args(ctx, args))
 
@@ -74,8 +74,8 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Choose the command."""
         with printable_usage():
-            name, command, words = super().resolve_command(ctx, args)
-            return name, command, words
+            name, command, arguments = super().resolve_command(ctx, args)
+            return name, command, arguments
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command; an unexpected error is shown with its traceback, exit 1."""
@@ -89,6 +89,6 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
             raise click.ClickException(message_text(*unexpected_text(error))) from error
 
 
-def _wants_json(words: Sequence[str]) -> bool:
-    """True if the words of a command line ask for log lines in JSON."""
-    return "--log-format=json" in words or ("--log-format", "json") in pairwise(words)
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """True if the arguments of a command ask for JSON log lines."""
+    return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)

@@ -1,4 +1,4 @@
-"""Exit codes of `batch-classify`, which a scheduler acts on; documented in docs/commands.md."""
+"""Exit codes of `batch-classify`, for schedulers; documented in docs/commands.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `batch-classify` ends: errors become messages and exit codes."""
+"""Messages and exit codes of `batch-classify`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def exit_code(error: errors.NarrascanError) -> int:
-    """The exit code that tells a scheduler what kind of end this was."""
+    """Exit code of an error, by which a scheduler decides what to do."""
     if isinstance(error, errors.UsageError):
         return USAGE
     if isinstance(error, errors.StoppedError):
@@ -43,15 +43,15 @@ def exit_codes(progress: RunProgress) -> Iterator[None]:
     except Exception as error:
         code, kind = FAILED, type(error).__name__
         message, hint = errors.unexpected_text(error)
-        hint += "; what is finished is kept, and the same command resumes"
+        hint += "; finished parts are kept, and the same command resumes"
     else:
         return
     progress.note("error", f"Error: {message}", hint=hint, kind=kind)
     sys.exit(code)
 
 
-def told(counts: Counts) -> str:
-    """One line on what became of the rows."""
+def summary_line(counts: Counts) -> str:
+    """Row counts of a run: scored, truncated, empty and quarantined rows."""
     scored = counts.ok + counts.truncated
     return (
         f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
@@ -60,14 +60,14 @@ def told(counts: Counts) -> str:
 
 
 def show_results(output: Path) -> None:
-    """Where the results of a finished run lie."""
+    """Print the paths of the results of a finished run."""
     click.echo(f"predictions: {printable(str(output / 'predictions'))}")
     click.echo(f"report:      {printable(str(output / 'report.html'))}")
 
 
 def check_quarantine(counts: Counts, allowed: float, output: Path, progress: RunProgress) -> None:
     """Exit with 3 if a greater share of the rows than `allowed` was quarantined."""
-    if not counts.quarantined_share <= allowed:  # where `allowed` is no number, nothing is
+    if not counts.quarantined_share <= allowed:  # not `>`: NaN must not allow every share
         progress.note(
             "quarantine",
             f"Error: {counts.quarantined:,} of {counts.rows:,} rows are in quarantine, more than "

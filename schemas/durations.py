@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations on the command line, such as 90s, 45m or 1h30m."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
 
 MAX_DURATION_S = 1000 * 86400
-"""More than any run takes; timers overflow far above."""
+"""Longer than any run, and far below the value at which timers overflow."""
 
 
 def parse_duration(text: str) -> float:

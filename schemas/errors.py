@@ -1,6 +1,6 @@
-"""One tree of errors. Each says what was wrong, what was expected, and what to do next.
+"""Exception classes. Each message says what was wrong, what was expected, and what to do next.
 
-Only the command-line edges (`*/cli.py`) turn these into messages and exit codes.
+Only the command lines (`*/cli.py`) turn these into messages and exit codes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from schemas.printable import message_text, printable_lines
 
 
 class NarrascanError(Exception):
-    """Base of every error that a user can act on.
+    """Base class of every error that a user can act on.
 
     message: what was wrong, with the value, the file and the row where there are any.
     hint: what to do next, one sentence.
@@ -41,7 +41,7 @@ class EncoderError(NarrascanError):
 
 
 class TrainingError(NarrascanError):
-    """A training run cannot go on."""
+    """A training run cannot continue."""
 
 
 class CheckpointError(NarrascanError):
@@ -61,7 +61,7 @@ class CorpusError(NarrascanError):
 
 
 class DeviceError(NarrascanError):
-    """The device that was asked for is not available."""
+    """The requested device is not available."""
 
 
 class OutputError(NarrascanError):
@@ -69,11 +69,11 @@ class OutputError(NarrascanError):
 
 
 class OutOfMemoryError(NarrascanError):
-    """Memory ran out, and there is nothing left to halve."""
+    """Memory ran out, and batches and chunks cannot be halved any further."""
 
 
 class LockedError(NarrascanError):
-    """Another run holds the output folder."""
+    """Another run has locked the output folder."""
 
 
 class StoppedError(NarrascanError):
@@ -81,30 +81,30 @@ class StoppedError(NarrascanError):
 
 
 class UsageError(NarrascanError):
-    """The command was called with options that cannot be right."""
+    """The command was called with invalid options."""
 
 
 def error_text(error: Exception) -> str:
-    """What an error says, fit to be shown: of ours with the hint, of a library escaped."""
+    """Printable text of an error: our own with its hint, one of a library escaped."""
     if isinstance(error, NarrascanError):
         return str(error)
     return printable_lines(str(error) or type(error).__name__)
 
 
 def unexpected_text(error: Exception) -> tuple[str, str]:
-    """Message and hint for an error that nobody expected: what it is, and the traceback."""
+    """Message, with the traceback, and hint for an unexpected error."""
     trace = "".join(traceback.format_exception(error)).rstrip("\n")
     return (
         f"unexpected {type(error).__name__}: {error}\n{trace}",
-        "this is a defect in narrascan; please report it with the lines above",
+        "this is a bug in narrascan; please report it with the lines above",
     )
 
 
-def nearest(wanted: str, known: Iterable[str]) -> str | None:
-    """Return the name in `known` closest to `wanted`, or None if nothing is close."""
-    names = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(wanted.casefold(), names, n=1, cutoff=0.5)
-    return names[found[0]] if found else None
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate closest to `name`, or None if none is close."""
+    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    return by_folded[matches[0]] if matches else None
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:

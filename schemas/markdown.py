@@ -1,4 +1,4 @@
-"""Markdown pages: tables, and text from outside (labels, names, paths) that must stay text."""
+"""Markdown tables, and escaping of untrusted text (labels, names, paths)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from schemas.printable import printable
 
-MOST_CELL_CHARACTERS = 300
-"""Of a text from outside on a page; a longer one is cut."""
+MAX_CELL_CHARACTERS = 300
+"""Maximum length of an untrusted text on a page; a longer one is cut."""
 
 _ACTIVE = re.compile(
     r"[\\`*\[\]|~$@&!]"  # emphasis, code, links, tables, entities, mathematics, mentions
@@ -21,21 +21,21 @@ _ACTIVE = re.compile(
 
 
 class Markdown(str):
-    """Text that is Markdown already, which `markdown_table` leaves as it is."""
+    """Text that is Markdown already, so that `markdown_table` does not escape it."""
 
     __slots__ = ()
 
 
 def markdown_text(text: str) -> str:
-    """Text from outside on one line, shown as it is by every reader of Markdown."""
+    """Untrusted text on one line, escaped so that every Markdown renderer shows it literally."""
     shown = printable(text)
-    if len(shown) > MOST_CELL_CHARACTERS:
-        shown = shown[: MOST_CELL_CHARACTERS - 1] + "…"
+    if len(shown) > MAX_CELL_CHARACTERS:
+        shown = shown[: MAX_CELL_CHARACTERS - 1] + "…"
     return _ACTIVE.sub(_escaped, shown)
 
 
 def markdown_code(text: str) -> str:
-    """Text from outside as code, on one line; not for a table, where `|` would end the cell."""
+    """Untrusted text as inline code; not for a table, where `|` would end the cell."""
     shown = printable(text) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if "`" in (shown[0], shown[-1]) else ""
@@ -43,18 +43,18 @@ def markdown_code(text: str) -> str:
 
 
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers, ending in a line break."""
+    """A table with text in the first column and numbers in all others, ending in a line break."""
     lines = [heading, [Markdown("---"), *[Markdown("---:")] * (len(heading) - 1)], *rows]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
 
 
 def score_text(value: float | None, digits: int = 3) -> str:
-    """A score in [0, 1]; a dash where it is not defined."""
+    """A score in [0, 1] with so many digits; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def percent(share: float) -> str:
-    """A share as a whole number of percent, or with the digits it needs."""
+    """A share as a percentage, without trailing zeros."""
     return f"{100 * share:g} %"
 
 

@@ -1,4 +1,4 @@
-"""Text from outside (file names, labels, columns) as it may stand in a message or a log line."""
+"""Escaping of untrusted text (file names, labels, columns) for messages and log lines."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import unicodedata
 
 ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode general categories that a terminal may act on or that nobody can see: controls, format
-characters (text direction among them), surrogates, unassigned characters, line separators."""
+"""Unicode general categories that a terminal interprets or that are invisible: controls, format
+characters (text direction among them), surrogates, private use and unassigned characters, line and
+paragraph separators."""
 
 INDENT = "  "
 
 
 def printable(text: str) -> str:
-    """Text on one line, with every character that a terminal could act on written as an escape.
+    """Text on one line, with every character that a terminal could interpret escaped.
 
     A line break becomes `\\n`, an escape sequence starts with `\\x1b`, so that neither can forge a
     log line. Letters of every alphabet stay as they are.
@@ -24,38 +25,38 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """A message of several lines, each printable, and all but the first indented.
 
-    So text from outside that holds a line break can start no line of its own.
+    So untrusted text cannot forge a log line with a line break.
     """
-    first, *others = text.split("\n")
-    return "\n".join([printable(first), *map(_continuation, others)])
+    first, *rest = text.split("\n")
+    return "\n".join([printable(first), *map(_continuation, rest)])
 
 
 def message_text(message: str, hint: str | None = None) -> str:
-    """A message as it is shown: printable lines, and the hint on a line that starts with "hint:".
+    """A message in printable lines, and the hint on a line that starts with "hint:".
 
-    The one function that builds such a line, so that no text from outside can.
+    Only this function writes such a line, so that untrusted text cannot forge one.
     """
     shown = printable_lines(message)
     return shown if hint is None else f"{shown}\nhint: {printable_lines(hint)}"
 
 
 def escaped_lines(text: str) -> str:
-    """Text with its line breaks and tabs; other characters that a terminal acts on are escaped."""
+    """Text with the characters escaped that a terminal interprets, except line breaks and tabs."""
     if text.isprintable():
         return text
     return "".join(character if character in "\n\t" else _escaped(character) for character in text)
 
 
 def json_line(value: object, *, only_ascii: bool = False) -> str:
-    """A value as JSON on one line, in which a terminal has nothing to act on.
+    """A value as JSON on one line, without characters that a terminal interprets.
 
-    only_ascii: write letters beyond ASCII as escapes too, for a stream that cannot show them.
+    only_ascii: escape letters beyond ASCII, too, for a stream whose encoding lacks them.
     """
     return printable_json(json.dumps(value, ensure_ascii=False, default=str), only_ascii=only_ascii)
 
 
 def printable_json(text: str, *, only_ascii: bool = False) -> str:
-    """JSON with the same meaning, in which a terminal has nothing to act on but line breaks."""
+    """Equivalent JSON without characters that a terminal interprets, except line breaks."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -75,7 +76,7 @@ def _is_escaped(character: str) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """An error of a library as it may stand in a message: printable, its lines joined."""
+    """Message of a library's error on one line, printable."""
     return printable(" ".join(str(error).split()))
 
 

@@ -1,4 +1,4 @@
-"""What the commands promise where their output cannot be written or must not be believed."""
+"""Commands with standard streams that cannot be written to, and with hostile names."""
 
 import json
 import os
@@ -32,7 +32,7 @@ EVIL = "a\nhint: rm -rf /\x1b[2J\u202e"
 
 
 def process(command: str, words: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
-    """Start a command as its console script does, in a process of its own."""
+    """Start a command like its console script, in a new process."""
     code = f"from {COMMANDS[command]}.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)],
@@ -69,7 +69,7 @@ def articles(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def scoring(bundle: Path, articles: Path, tmp_path: Path) -> Callable[..., list[str | Path]]:
-    """Words of `batch-classify` that score the articles into an output folder."""
+    """Arguments of `batch-classify` that score the articles into an output folder."""
 
     def words(name: str, *more: str) -> list[str | Path]:
         fixed: list[str | Path] = ["--task", "narrative", "--bundle", bundle, "--device", "cpu"]
@@ -80,14 +80,14 @@ def scoring(bundle: Path, articles: Path, tmp_path: Path) -> Callable[..., list[
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("how", BREAKERS)
-def test_help_ends_well_without_streams(command: str, how: str) -> None:
+def test_help_succeeds_without_streams(command: str, how: str) -> None:
     """--help into a full device or closed streams is exit 0."""
     assert in_shell(how, command, ["--help"]) == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_into_a_pipe_without_reader_ends_well(command: str) -> None:
-    """`--help | true` is exit 0, and Python's flush at exit reports nothing."""
+def test_help_into_a_pipe_without_reader_succeeds(command: str) -> None:
+    """`--help | true` is exit 0, and Python's flush at exit reports no error."""
     reader, writer = os.pipe()
     os.close(reader)
     code, _, error = finish(command, ["--help"], stdout=writer)
@@ -110,7 +110,7 @@ def test_run_finishes_without_streams(
 def test_run_finishes_when_its_reader_is_gone(
     log_format: str, scoring: Callable[..., list[str | Path]], tmp_path: Path
 ) -> None:
-    """Pipes whose readers leave before the first line do not stop a run."""
+    """Pipes that are closed before the first line do not stop a run."""
     reader, writer = os.pipe()
     os.close(reader)
     words = scoring("scored", "--log-format", log_format)
@@ -124,7 +124,7 @@ def test_run_finishes_when_its_reader_is_gone(
 def test_run_finishes_with_a_full_non_blocking_pipe(
     scoring: Callable[..., list[str | Path]],
 ) -> None:
-    """A pipe that takes nothing, and says so, does not stop a run."""
+    """A pipe that is always full does not stop a run."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
@@ -139,7 +139,7 @@ def test_run_finishes_with_a_full_non_blocking_pipe(
 
 
 def test_errors_keep_their_exit_code_without_streams(bundle: Path) -> None:
-    """Wrong usage is exit 2 and a missing corpus exit 1, also where nobody can read why."""
+    """A usage error is exit 2 and a missing corpus exit 1, even if no message can be written."""
     words: list[str | Path] = ["missing.parquet", "--task", "narrative", "--bundle", bundle]
 
     assert in_shell("full", "batch-classify", ["--task"]) == 2
@@ -148,7 +148,7 @@ def test_errors_keep_their_exit_code_without_streams(bundle: Path) -> None:
 
 
 def test_full_output_disk_still_fails(scoring: Callable[..., list[str | Path]]) -> None:
-    """An output folder that cannot be written is an error, whatever becomes of the streams."""
+    """An output folder that cannot be written is an error, whatever the state of the streams."""
     words = scoring("scored")
     words[words.index("--output") + 1] = Path("/dev/full/scored")
 
@@ -194,10 +194,10 @@ def test_usage_errors_are_json_too() -> None:
         ("export-classifier", ["sign", "--key", EVIL, EVIL]),
     ],
 )
-def test_names_start_no_line_and_send_no_escape(
+def test_names_cannot_start_a_line_or_send_escape_sequences(
     command: str, words: list[str], bundle: Path, tmp_path: Path
 ) -> None:
-    """Whatever a name holds, no line begins with its text and nothing in it acts on a terminal."""
+    """Text of a name is never at the start of a line, and is escaped."""
     code, out, error = finish(
         command, words, environment={"NARRASCAN_BUNDLE": str(bundle)}, cwd=tmp_path
     )
@@ -207,8 +207,8 @@ def test_names_start_no_line_and_send_no_escape(
     assert all(line.isprintable() for line in (out + error).split("\n"))
 
 
-def test_names_in_a_corpus_start_no_line(bundle: Path, tmp_path: Path) -> None:
-    """File names, columns and domains with line breaks are scored, and the log stays ours."""
+def test_names_in_a_corpus_cannot_start_a_line(bundle: Path, tmp_path: Path) -> None:
+    """File names, columns and domains with line breaks are scored, and cannot forge log lines."""
     path = tmp_path / f"{EVIL.replace('/', '')}.parquet"
     table = pa.table({"text": ["Rain is expected."] * 3, "domain": [EVIL] * 3, EVIL: [1, 2, 3]})
     pq.write_table(table, path)

@@ -21,7 +21,7 @@ SET_OPTION = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Replace one value of the config, as in --set train.epochs=3; may be given again.",
+    help="Replace one value of the config, as in --set train.epochs=3; repeatable.",
 )
 
 
@@ -46,17 +46,19 @@ def main() -> None:
     help="Folder of the checkpoint.",
 )
 @SET_OPTION
-@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
+@click.option(
+    "--overwrite", is_flag=True, help="Discard another run in the folder and start again."
+)
 def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool) -> None:
     """Fine-tune one encoder for all the tasks of CONFIG, a TOML file.
 
-    The config is checked whole before any data is read. A run that was stopped or killed goes on
-    when the same command is given again. When it ends, OUTPUT holds the weights of the best epoch,
-    the tokenizer, the held-out texts that `export-classifier` finds thresholds on, history.json
-    and a picture of the curves.
+    The whole config is checked before any data is read. The same command resumes a run that was
+    stopped or killed. A finished run leaves the weights of the best epoch in the output folder,
+    with the tokenizer, the held-out texts that `export-classifier` tunes thresholds on,
+    history.json and a plot of the curves.
 
-    Several processes, on GPUs or CPUs, share the work of one when accelerate starts them; give
-    each CPU process its part of the cores with OMP_NUM_THREADS.
+    Start several processes with accelerate to train on several GPUs or CPUs; set OMP_NUM_THREADS to
+    divide the cores among CPU processes.
 
     \b
     Examples:
@@ -74,7 +76,7 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
     except (NarrascanError, OSError) as error:
         raise click.ClickException(error_text(error)) from error
     if os.environ.get("RANK", "0") != "0":
-        return  # the first of several processes speaks for all
+        return  # only the first of several processes prints
     click.echo(f"checkpoint: {_name(files.folder)}")
     click.echo(f"curves:     {_name(files.curves)}")
     click.echo(f"next:       export-classifier {_name(files.folder)}")
@@ -97,20 +99,22 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
     help="Folder of the results, with a checkpoint folder for each fold.",
 )
 @SET_OPTION
-@click.option("--overwrite", is_flag=True, help="Start again in a folder that holds another run.")
+@click.option(
+    "--overwrite", is_flag=True, help="Discard another run in the folder and start again."
+)
 def cross_validate_command(
     config: Path, folds: int, output: Path, overrides: tuple[str, ...], overwrite: bool
 ) -> None:
     """Train CONFIG once for each fold of its training rows, and test on that fold.
 
-    Says how good a recipe is and how much of that is luck, without touching a test part: each row
-    is tested by a model that never saw it, at thresholds found on held-out rows of the same fold.
-    Three ways to choose thresholds are compared: one for the task with the best micro-F1, one
-    with the best macro-F1, and the rule of the config. Rows of one group or of the same text are
-    in one fold; a row that alone has some label is trained on every time.
+    Estimates the scores of a config and their deviation without a test part: each row is tested by
+    a model that was not trained on it, at thresholds tuned on held-out rows of its training part.
+    Three methods to choose thresholds are compared: one threshold per task with the best micro-F1,
+    one with the best macro-F1, and the rule of the config. Rows of one group or with the same text
+    are in one fold; a row that is the only one with some label is in every training part.
 
-    It takes as long as that many training runs. When it was stopped or killed, it goes on when the
-    same command is given again; finished folds are kept.
+    It takes the time of that many training runs. The same command resumes when it was stopped or
+    killed; finished folds are not repeated.
 
     \b
     Examples:
@@ -124,10 +128,10 @@ def cross_validate_command(
         from trainer.crossval import CrossValidationFiles, cross_validate
         from trainer.crossval.page import summary_table
 
-        found = cross_validate(settings, output, folds=folds, overwrite=overwrite)
+        result = cross_validate(settings, output, folds=folds, overwrite=overwrite)
     except (NarrascanError, OSError) as error:
         raise click.ClickException(error_text(error)) from error
-    for name, task in found.tasks.items():
+    for name, task in result.tasks.items():
         click.echo(
             f"{printable(name)}, mean and deviation over {folds} folds:\n{summary_table(task)}"
         )
@@ -143,20 +147,20 @@ def cross_validate_command(
     metavar="KEY=VALUES",
     multiple=True,
     required=True,
-    help="Values to try for one key of the config; given again for each key.",
+    help="Values to try for one key of the config; repeatable, once per key.",
 )
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Training runs at most, those of earlier sessions included.",
+    help="Maximum number of training runs, those of earlier sessions included.",
 )
 @click.option(
     "--budget",
     "budget_s",
     type=Duration(),
-    help="Time for all of them, such as 45m or 1h30m; without it there is no end but --trials.",
+    help="Time for all training runs, such as 45m or 1h30m.  [default: no limit]",
 )
 @click.option(
     "--output",
@@ -174,15 +178,15 @@ def search_command(
     output: Path,
     overrides: tuple[str, ...],
 ) -> None:
-    """Look for the hyper-parameters with the best validation metric.
+    """Search for the hyperparameters with the best validation metric.
 
-    VALUES are LOW..HIGH for a range, of whole numbers if both ends are whole; log:LOW..HIGH for one
-    that is searched by order of magnitude; or choices with commas between. All are checked against
+    VALUES are LOW..HIGH for a range, of integers if both ends are integers; log:LOW..HIGH for a
+    range searched on a logarithmic scale; or choices separated by commas. All are checked against
     the config before the first trial. A trial worse than the median of the others is pruned.
 
-    A search that was stopped or killed goes on when the same command is given again; --trials and
-    --budget may be raised. OUTPUT holds search.md, search.json and search.png, and a checkpoint for
-    each trial that finished.
+    The same command resumes a search that was stopped or killed; --trials and --budget may be
+    raised. The output folder has search.md, search.json and search.png, and a checkpoint for each
+    finished trial.
 
     \b
     Examples:
@@ -213,7 +217,7 @@ def search_command(
 
 
 def _name(path: Path) -> str:
-    """A path as it may be shown."""
+    """A path, printable."""
     return printable(str(path))
 
 

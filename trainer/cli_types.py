@@ -1,4 +1,4 @@
-"""Types of command-line options."""
+"""Click parameter types: durations and paths to write to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read what the user wrote."""
+        """Parse the value."""
         try:
             return parse_duration(str(value))
         except ValueError as error:
@@ -36,7 +36,7 @@ class WritablePath(click.Path[Path]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Path:
-        """Check what the user wrote before anything else happens."""
+        """Check that the value is a local path."""
         name = param.opts[-1] if isinstance(param, click.Option) else "path"
         try:
             path = require_local(os.fspath(value), name)

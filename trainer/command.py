@@ -1,6 +1,6 @@
-"""Groups of commands whose streams cannot fail them and whose errors are printable.
+"""Click commands with printable errors, and with streams that never raise.
 
-The same as in `batch`, which the trainer must not import, and `schemas` does without click.
+A copy of `batch.command`, because the trainer must not import `batch`, and `schemas` not click.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.printable import message_text, printable_lines
 
 @contextmanager
 def printable_usage() -> Iterator[None]:
-    """Escape what click repeats of the command line in an error."""
+    """Escape arguments that click quotes in a usage error."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -33,23 +33,23 @@ class Command(click.Command):
     """A command whose usage errors are printable."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words of the command line."""
+        """Parse the arguments of the command."""
         with printable_usage():
             return super().parse_args(ctx, args)
 
 
 class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group has no types
-    """A group of commands with a default one; also an error that nobody expected is a message."""
+    """A command group with a default command; unexpected errors become messages, too."""
 
     command_class = Command
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command line, with streams that cannot fail it."""
+        """Run the command line, with streams that never raise."""
         guard_streams()
         return super().main(*args, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words before the command."""
+        """Parse the arguments before the command."""
         with printable_usage():
             return list(super().parse_args(ctx, args))
 
@@ -58,8 +58,8 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Choose the command."""
         with printable_usage():
-            name, command, words = super().resolve_command(ctx, args)
-            return name, command, words
+            name, command, arguments = super().resolve_command(ctx, args)
+            return name, command, arguments
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command; an unexpected error is shown with its traceback, exit 1."""

@@ -1,4 +1,4 @@
-"""What `batch-classify doctor` looks at.
+"""Checks of an installation and a bundle, for `batch-classify doctor`.
 
-Input: an installation and a bundle. Output: findings. Imported by command line and exporter.
+Input: an installation and a bundle. Output: findings. The command line and the exporter import it.
 """

@@ -1,4 +1,4 @@
-"""`batch-classify doctor`: is this installation able to score?"""
+"""Checks of `batch-classify doctor`: whether this installation can score."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from schemas.bundle.variants import ENGINES, PRECISIONS
 from schemas.errors import NarrascanError, UsageError
 from schemas.text.model_text import ModelText
 
-LITTLE_MEMORY = 10**9
-"""Bytes; a run with the default model stays below."""
+LOW_MEMORY_BYTES = 10**9
+"""A run with the default model needs less."""
 
 
 def examine(bundle: Path | None, public_key: Path | None = None) -> Iterator[Finding]:
-    """Look at the machine, the engine, CUDA and, where there is one, the bundle.
+    """Check the machine, the engine, CUDA and, if one is named, the bundle.
 
-    public_key: the key that must have signed the bundle, if any. Raises UsageError if it is none.
+    public_key: the key that must have signed the bundle, if any. Raises UsageError if it is not a
+    public key.
     """
     yield from _machine()
     yield from _engine()
@@ -43,34 +44,35 @@ def _machine() -> Iterator[Finding]:
         "ok", "machine", f"Python {platform.python_version()}, {sys.platform}, {platform.machine()}"
     )
     quota = read_limits().cores
-    held = "no container quota" if quota is None else f"container quota {quota:g}"
+    quota_text = "no container quota" if quota is None else f"container quota {quota:g}"
     yield Finding(
         "ok",
         "cores",
-        f"{usable_cores()} usable of {os.cpu_count()} ({allowed_cores()} by affinity, {held})",
+        f"{usable_cores()} usable of {os.cpu_count()} ({allowed_cores()} by affinity, "
+        f"{quota_text})",
     )
     features = cpu_features()
     if features:
         yield Finding("ok", "cpu", ", ".join(features))
     else:
-        yield Finding("note", "cpu", "no vector instructions that are known here; expect it slow")
-    free = free_memory_bytes()
-    if free is not None:
+        yield Finding("note", "cpu", "no known vector instructions; scoring will be slow")
+    free_bytes = free_memory_bytes()
+    if free_bytes is not None:
         limit = read_limits().memory_bytes
-        inside = f" in a container limited to {limit / 1e9:.1f} GB" if limit else ""
-        verdict: Verdict = "ok" if free >= LITTLE_MEMORY else "note"
-        yield Finding(verdict, "memory", f"{free / 1e9:.1f} GB free{inside}")
+        limit_text = f" in a container limited to {limit / 1e9:.1f} GB" if limit else ""
+        verdict: Verdict = "ok" if free_bytes >= LOW_MEMORY_BYTES else "note"
+        yield Finding(verdict, "memory", f"{free_bytes / 1e9:.1f} GB free{limit_text}")
 
 
 def _engine() -> Iterator[Finding]:
     engines = installed_engines()
-    named = ", ".join(f"{name} {number}" for name, number in engines.items())
+    versions = ", ".join(f"{name} {number}" for name, number in engines.items())
     if len(engines) > 1:
         yield Finding(
             "problem",
             "engine",
-            f"{named} are installed side by side; they overwrite each other's files, and CUDA "
-            "silently disappears",
+            f"{versions} are installed side by side; they overwrite each other's files, and CUDA "
+            "may be unavailable without an error",
             "pip uninstall onnxruntime onnxruntime-gpu, then install one of narrascan[cpu], "
             "narrascan[gpu]",
         )
@@ -81,32 +83,30 @@ def _engine() -> Iterator[Finding]:
         return
     if len(engines) <= 1:
         providers = ", ".join(engine.get_available_providers())
-        yield Finding("ok", "engine", f"{named or 'onnxruntime'}; providers: {providers}")
+        yield Finding("ok", "engine", f"{versions or 'onnxruntime'}; providers: {providers}")
     yield from _openvino()
     problem = cuda_problem()
     if problem is None:
         yield Finding("ok", "cuda", "driver and libraries load")
     elif "onnxruntime-gpu" in engines:
-        yield Finding(
-            "problem", "cuda", problem, "install what is missing, or use the `cpu` extra here"
-        )
+        yield Finding("problem", "cuda", problem, "install what is missing, or use the `cpu` extra")
     else:
         yield Finding("note", "cuda", f"not used: {problem}")
 
 
 def _openvino() -> Iterator[Finding]:
-    """What the engine runs here that is the faster one on a CPU."""
-    known = [each for each in PRECISIONS if "openvino" in ENGINES[each]]
-    problems = {each: openvino_problem(each) for each in known}
-    runs = ", ".join(each for each, problem in problems.items() if problem is None)
-    if not runs:
-        text = f"not used: {problems['fp32']}; onnxruntime runs fp32, and more slowly"
+    """Precisions that OpenVINO, the faster engine on a CPU, can run here."""
+    precisions = [precision for precision in PRECISIONS if "openvino" in ENGINES[precision]]
+    problems = {precision: openvino_problem(precision) for precision in precisions}
+    supported = ", ".join(precision for precision in precisions if problems[precision] is None)
+    if not supported:
+        text = f"not used: {problems['fp32']}; onnxruntime runs fp32 instead, more slowly"
         yield Finding("note", "openvino", text)
         return
-    yield Finding("ok", "openvino", f"{version('openvino')}; runs {runs}")
-    for each, problem in problems.items():
+    yield Finding("ok", "openvino", f"{version('openvino')}; runs {supported}")
+    for precision, problem in problems.items():
         if problem is not None:
-            yield Finding("note", "openvino", f"{each} is not available: {problem}")
+            yield Finding("note", "openvino", f"{precision} is not available: {problem}")
 
 
 def _bundle(folder: Path, public_key: Path | None) -> Iterator[Finding]:
@@ -125,18 +125,20 @@ def _bundle(folder: Path, public_key: Path | None) -> Iterator[Finding]:
 
 
 def signature_finding(bundle: Bundle, *, required: bool) -> Finding:
-    """What there is to say of the signature of a bundle that could be opened.
+    """Finding for the signature of a bundle that was opened.
 
-    required: a key was named, and has been found to be the one. Raises BundleError for a file that
-    is no signature.
+    required: a key was required, and opening the bundle has verified its signature.
+    Raises BundleError if the signature file is not valid.
     """
-    stored = read_signature(bundle.files)
-    if stored is None:
+    signature = read_signature(bundle.files)
+    if signature is None:
         return Finding("note", "signed", "not signed")
     if required:
-        return Finding("ok", "signed", f"by key {stored.key_id}, which is the one required")
+        return Finding("ok", "signed", f"by the required key {signature.key_id}")
     return Finding(
-        "note", "signed", f"it says by key {stored.key_id}; --require-signature would check that"
+        "note",
+        "signed",
+        f"not verified: claims key {signature.key_id}; verify it with --require-signature",
     )
 
 

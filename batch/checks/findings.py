@@ -1,4 +1,4 @@
-"""What a check found, and how it is told: `batch-classify doctor`, `export-classifier verify`."""
+"""Results of a check as rows of a table: `batch-classify doctor`, `export-classifier verify`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Verdict = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. advice: what to do about a problem."""
+    """One result of a check. advice: how to fix a problem."""
 
     verdict: Verdict
     subject: str
@@ -23,11 +23,11 @@ class Finding:
 
     @classmethod
     def of_error(cls, subject: str, error: NarrascanError) -> Finding:
-        """The problem that an error tells of."""
+        """The problem that an error reports."""
         return cls("problem", subject, error.message, error.hint)
 
     def lines(self, subject_width: int = 8) -> Iterator[str]:
-        """A row of the table, and the advice below it."""
+        """The row of the table, and the advice below it."""
         subject = printable(self.subject)
         yield printable_lines(f"{self.verdict:8} {subject:{subject_width}} {self.text}")
         if self.advice:

@@ -1,1 +1,1 @@
-"""Corpus stage: named inputs become chunks of rows. Must not import `batch.output`."""
+"""Corpus stage: turns corpus entries into chunks of rows. Must not import `batch.output`."""

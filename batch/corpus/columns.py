@@ -1,4 +1,4 @@
-"""Required columns: what the tasks of a run must find in every file of a corpus."""
+"""Required columns: presence and types in every file of a corpus."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def check_columns(
     spec: TextSpec,
     check_stop: CheckStop,
 ) -> None:
-    """Check that every file has what the tasks read.
+    """Check that every file has the columns that the tasks read.
 
     spec: how the text of the tasks is built; columns that it does not read may be of any type.
-    Raises CorpusError with the file, column and nearest name.
+    Raises CorpusError with the file, the column and the nearest name.
     """
     for group in layouts(files):
         names = frozenset(group[0].schema.names)
-        _check_doubled(group[0])
+        _check_duplicates(group[0])
         _require_text(group, names, options.text_column, "--text-column", check_stop)
         for task, column in tasks.gold.items():
             _require(group, names, column, "--gold-column")
@@ -48,11 +48,11 @@ def check_columns(
             _check_entity(group, names, check_stop)
 
 
-def _check_doubled(file: PlannedFile) -> None:
-    doubled = sorted(name for name, times in Counter(file.schema.names).items() if times > 1)
-    if doubled:
+def _check_duplicates(file: PlannedFile) -> None:
+    duplicates = sorted(name for name, count in Counter(file.schema.names).items() if count > 1)
+    if duplicates:
         raise CorpusError(
-            f"{_shown(file)}: column names must differ; doubled: {listing(doubled)}",
+            f"{_shown(file)}: column names must be unique; duplicates: {listing(duplicates)}",
             hint="rename one of each pair",
         )
 
@@ -112,7 +112,7 @@ def _check_entity(
         kind = group[0].schema.field(name).type
         numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, is_text)
         if pa.types.is_null(kind) or any(matches(kind) for matches in numbers):
-            continue  # a value that is not a whole number concerns its row alone
+            continue  # a value that is not a whole number quarantines only its row
         for file in _with_values(group, name, check_stop):
             raise CorpusError(
                 f"{_shown(file)}: column {name!r} is {kind}; character offsets are integers",
@@ -123,7 +123,7 @@ def _check_entity(
 def _with_values(
     group: Sequence[PlannedFile], name: str, check_stop: CheckStop
 ) -> Sequence[PlannedFile]:
-    """The first file whose column is not null in every row: nulls alone may have any type."""
+    """The first file with a value in the column, if any: a column of nulls may have any type."""
     return next(((file,) for file in group if not only_nulls(file, name, check_stop)), ())
 
 

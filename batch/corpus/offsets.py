@@ -1,4 +1,4 @@
-"""Entity offsets as whole numbers, from columns of any numeric type and from digits in text."""
+"""Entity offsets as integers, from columns of any numeric type and from digits in text."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*")
 
 @dataclass(frozen=True)
 class BadOffset:
-    """A value that is not a whole number. reason: for the quarantine."""
+    """A value that is not a whole number. reason: reason for quarantine."""
 
     reason: str
 
 
 def read_offsets(column: pa.Array, name: str) -> list[int | BadOffset | None]:
-    """Offsets of each row; None for null, and a BadOffset for what is not a whole number.
+    """Offsets of each row; None for null, and a BadOffset for a value that is not a whole number.
 
-    pandas makes doubles of whole numbers where one is missing; CSV files have digits.
+    pandas stores integers as doubles where one is missing; columns from CSV files have digits.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -1,4 +1,4 @@
-"""ONNX engines behind one small interface: a file goes in, something that runs it comes out."""
+"""ONNX engines behind one interface: a graph file is opened as a session."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class EngineSession(Protocol):
-    """A graph that is open.
+    """An open graph.
 
-    streams: how many batches are best run at the same time, each from a thread of its own.
-    columns: width of each output by name, 0 where the graph does not say.
+    streams: number of batches to run at the same time, each from its own thread.
+    columns: width of each output by name, 0 where the graph does not define it.
     props: `metadata_props` of the file.
     """
 
@@ -35,60 +35,63 @@ class EngineSession(Protocol):
     def run(
         self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
     ) -> list[Float32Array]:
-        """Both (rows, seq) int64. Returns the outputs asked for, (rows, columns) float32 each.
+        """Run one batch. May be called from several threads at once.
 
-        May be called from several threads at once.
+        input_ids, attention_mask: (rows, seq) int64. outputs: names of the outputs to compute.
+        Returns these outputs, (rows, columns) float32 each.
         """
         ...
 
 
 def usable_engines(precision: Precision, device: Device) -> tuple[EngineName, ...]:
-    """Those that run a precision on a device here, the fastest first."""
+    """Engines that can run a precision on a device here, the fastest first."""
     if device.kind == "cuda":
         return ("onnxruntime",)
-    return tuple(each for each in ENGINES[precision] if engine_problem(each, precision) is None)
+    return tuple(
+        engine for engine in ENGINES[precision] if engine_problem(engine, precision) is None
+    )
 
 
 def slower_engines(
     engine: EngineName, precision: Precision, device: Device
 ) -> tuple[EngineName, ...]:
-    """Those after the one that runs a file here; the ones before it could not open the file."""
-    found = usable_engines(precision, device)
-    return found[found.index(engine) + 1 :]
+    """Engines slower than the one that runs a file here; the faster ones could not open it."""
+    engines = usable_engines(precision, device)
+    return engines[engines.index(engine) + 1 :]
 
 
 def engine_problem(engine: EngineName, precision: Precision) -> str | None:
-    """Why an engine cannot run a precision on this CPU, or None if nothing speaks against it."""
+    """Reason why an engine cannot run a precision on this CPU, or None if it can."""
     return openvino_problem(precision) if engine == "openvino" else None
 
 
 def open_fastest(
     graph: GraphFile, device: Device, *, precision: Precision, threads: int = 0
 ) -> tuple[EngineName, EngineSession]:
-    """Open a graph with the fastest engine that can, as `open_engine` does.
+    """Open a graph with the fastest engine that supports it, as `open_engine` does.
 
-    An engine may lack an operation of the graph; the next one is asked then. It is the same for
-    every run of a file.
+    An engine may lack an operation of the graph; the next one is tried then. The choice is the same
+    in every run of a file.
     """
-    *others, last = usable_engines(precision, device) or ENGINES[precision]
-    for engine in others:
+    *faster, slowest = usable_engines(precision, device) or ENGINES[precision]
+    for engine in faster:
         try:
             return engine, open_engine(graph, device, engine, precision=precision, threads=threads)
         except BundleError as error:
-            if is_out_of_memory(error):  # another night it would be the faster one again
+            if is_out_of_memory(error):  # a run with more memory would choose the faster engine
                 raise
             log.debug("%s", error)
-    return last, open_engine(graph, device, last, precision=precision, threads=threads)
+    return slowest, open_engine(graph, device, slowest, precision=precision, threads=threads)
 
 
 def open_engine(
     graph: GraphFile, device: Device, engine: EngineName, *, precision: Precision, threads: int = 0
 ) -> EngineSession:
-    """Open a graph with an engine, to be run in a precision.
+    """Open a graph with an engine, in a precision.
 
     threads: 0 takes every core that this process may use. Outputs do not depend on it.
-    Raises BundleError if the file cannot be opened, DeviceError if the engine or the device cannot
-    be had.
+    Raises BundleError if the file cannot be opened, DeviceError if the engine or the device is not
+    available.
     """
     if engine == "openvino":
         from batch.engines.openvino import OpenvinoSession

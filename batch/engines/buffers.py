@@ -1,4 +1,4 @@
-"""Memory of a device that a graph reads from and writes to, the same for every batch of a shape."""
+"""Device buffers for the inputs and outputs of a graph, reused for every batch of a shape."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from batch.machine.device import Device
 from schemas.arrays import Float32Array, Int64Array
 
 BufferKey = tuple[tuple[int, int], tuple[str, ...]]
-"""Shape of the inputs, and the outputs asked for."""
+"""Shape of the inputs, and names of the requested outputs."""
 
 
 class BoundBuffers:
-    """Inputs and outputs of an onnxruntime session, allocated once for each shape.
+    """Input and output buffers of an onnxruntime session, allocated once for each shape.
 
     engine: the module onnxruntime. columns: width of each output by name.
 
-    For one thread at a time. There are as many shapes as buckets, some twenty, so nothing is ever
-    given back. A CPU takes the same way: it is no slower there, and can be tested without a GPU.
+    For one thread at a time. There are as many shapes as buckets, about twenty, so buffers are
+    never freed. CPUs use them, too: that is not slower, and tests do not need a GPU.
     """
 
     def __init__(
@@ -28,39 +28,42 @@ class BoundBuffers:
     ) -> None:
         self._engine, self._session = engine, session
         self._device, self._columns = device, columns
-        self._bound: dict[BufferKey, _Bound] = {}
+        self._bindings: dict[BufferKey, _ShapeBinding] = {}
 
     def __len__(self) -> int:
-        """How many shapes have buffers."""
-        return len(self._bound)
+        """Number of shapes that have buffers."""
+        return len(self._bindings)
 
     def run(
         self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
     ) -> list[Float32Array]:
-        """Both (rows, seq) int64. Returns copies of the outputs, (rows, columns) float32 each."""
+        """Run one batch. Returns copies of the outputs, (rows, columns) float32 each.
+
+        input_ids, attention_mask: (rows, seq) int64.
+        """
         rows, seq = input_ids.shape
         key = ((rows, seq), tuple(outputs))
-        if key not in self._bound:
-            self._bound[key] = self._bind(*key)
-        return self._bound[key].run(
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(*key)
+        return self._bindings[key].run(
             self._session, {"input_ids": input_ids, "attention_mask": attention_mask}
         )
 
-    def _bind(self, shape: tuple[int, int], outputs: tuple[str, ...]) -> _Bound:
+    def _bind(self, shape: tuple[int, int], outputs: tuple[str, ...]) -> _ShapeBinding:
         inputs = {name: self._allocate(shape, np.int64) for name in ("input_ids", "attention_mask")}
         results = {
             name: self._allocate((shape[0], self._columns[name]), np.float32) for name in outputs
         }
-        return _Bound(self._session.io_binding(), inputs, results)
+        return _ShapeBinding(self._session.io_binding(), inputs, results)
 
-    def _allocate(self, shape: tuple[int, int], kind: type[np.generic]) -> Any:
+    def _allocate(self, shape: tuple[int, int], dtype: type[np.generic]) -> Any:
         return self._engine.OrtValue.ortvalue_from_shape_and_type(
-            list(shape), kind, self._device.kind, self._device.index
+            list(shape), dtype, self._device.kind, self._device.index
         )
 
 
-class _Bound:
-    """What a session is bound to for one shape. inputs, outputs: OrtValues by name."""
+class _ShapeBinding:
+    """I/O binding of a session for one shape. inputs, outputs: OrtValues by name."""
 
     def __init__(self, binding: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         self._binding, self._inputs, self._outputs = binding, inputs, outputs
@@ -71,9 +74,9 @@ class _Bound:
 
     def run(self, session: Any, feeds: Mapping[str, Int64Array]) -> list[Float32Array]:
         for name, array in feeds.items():
-            # Returns when the copy has arrived: onnxruntime waits for the stream it copies on.
+            # Blocks until the copy is complete: onnxruntime synchronizes the copy stream.
             self._inputs[name].update_inplace(np.ascontiguousarray(array))
         session.run_with_iobinding(self._binding)
         self._binding.synchronize_outputs()
-        # A copy: on a CPU this is a view of memory that the next batch overwrites.
+        # Copied, because on a CPU this is a view of memory that the next batch overwrites.
         return [np.array(value.numpy(), dtype=np.float32) for value in self._outputs.values()]

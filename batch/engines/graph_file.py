@@ -1,4 +1,4 @@
-"""An ONNX graph to open: where its bytes come from, and the check of the bytes that are used."""
+"""ONNX graph files of a bundle or a working folder, checked when they are read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from schemas.printable import printable
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A graph that is not read yet.
+    """A graph file that is not read yet.
 
     label: its path, for messages. name: its file name.
-    read: gives the whole file; called for each engine that opens the graph, so that nobody keeps a
-    copy of the weights beside those of the engine.
+    read: returns the content; called again for each engine that opens the graph, so that no copy
+    of the weights stays in memory beside that of the engine.
     """
 
     label: str
@@ -29,7 +29,7 @@ class GraphFile:
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, tasks: tuple[str, ...], precision: Precision) -> GraphFile:
-        """The graph of a task, or the one that tasks share, held to the bundle's manifest.
+        """The graph of a task, or the one that tasks share, checked against the bundle's manifest.
 
         Raises UsageError for tasks or a precision that the bundle does not have.
         """
@@ -39,7 +39,7 @@ class GraphFile:
 
     @classmethod
     def of_path(cls, path: Path) -> GraphFile:
-        """A file of a working folder, for which nothing vouches."""
+        """A file of a working folder, which has no hash to check."""
         label = printable(str(path))
 
         def read() -> bytes:
@@ -51,7 +51,7 @@ class GraphFile:
         return cls(label, path.name, read)
 
     def content(self) -> bytes:
-        """The bytes of an ONNX model without external data. Raises BundleError for any others."""
+        """Content of the file. Raises BundleError unless it is ONNX without external data."""
         content = self.read()
         check_onnx(content, self.label)
         return content

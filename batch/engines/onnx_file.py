@@ -1,9 +1,9 @@
-"""What the bytes of an ONNX file must be: a model with a graph, whose weights all lie inside.
+"""Checks of ONNX files: a model with a graph and without external data.
 
 Reads just enough of the protobuf wire format (developers.google.com/protocol-buffers/docs/encoding)
 to find every tensor, so that scoring needs no ONNX package. Bytes are checked and never a path:
-engines get the very bytes that were checked. They would look for external data in the working
-folder, and some would take a file of another format for its own and load the weights beside it.
+engines get exactly the bytes that were checked. They would look for external data in the working
+folder, and some detect another format by its content and load the weights file beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.errors import BundleError
 from schemas.printable import printable
 
 Message: TypeAlias = Mapping[int, str]
-"""By field number, the kind of message in a field; fields that can hold no tensor are left out."""
+"""Message kind by field number; fields that cannot contain a tensor are left out."""
 
 MESSAGES: Mapping[str, Message] = {
     "Model": {7: "Graph", 20: "Training", 25: "Function"},
@@ -45,12 +45,12 @@ REQUIRED: Mapping[tuple[int, int], str] = {
 }
 """Fields that every ONNX model has, by number and wire type."""
 MAX_DEPTH = 100
-"""Messages inside each other at most, as in protobuf's own readers."""
+"""Maximum nesting depth of messages, as in protobuf's own readers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a message. value: a number. start, end: where bytes lie in the file."""
+    """One field of a message. value: of a number. start, end: byte range of anything else."""
 
     number: int
     wire: int
@@ -66,8 +66,8 @@ class _MalformedError(ValueError):
 def check_onnx(content: bytes, label: str) -> None:
     """Raise BundleError unless these bytes are an ONNX model without external data.
 
-    Tensors of sub-graphs, attributes, functions and training graphs count, sparse ones too; weights
-    are skipped over. label: name of the file for messages.
+    Covers tensors of sub-graphs, attributes, functions and training graphs, and sparse ones;
+    weights are skipped. label: name of the file for messages.
     """
     try:
         with memoryview(content) as data:
@@ -88,15 +88,15 @@ def _require_model(data: memoryview) -> None:
 
 def _refuse_external_data(data: memoryview, label: str) -> None:
     for start, end in _tensors(data, 0, len(data), "Model", 0):
-        name, outside = "", False
+        name, is_external = "", False
         for field in _fields(data, start, end):
             if field.number == TENSOR_NAME:
                 name = bytes(data[field.start : field.end]).decode("utf-8", "replace")
-            outside |= field.number == EXTERNAL_DATA
-            outside |= field.number == DATA_LOCATION and field.value != 0
-        if outside:
+            is_external |= field.number == EXTERNAL_DATA
+            is_external |= field.number == DATA_LOCATION and field.value != 0
+        if is_external:
             raise BundleError(
-                f"{label}: tensor '{printable(name[:80])}' lies in another file (external data), "
+                f"{label}: tensor '{printable(name[:80])}' is in another file (external data), "
                 "for which no hash is listed",
                 hint="save the model as one file, or export the checkpoint again",
             )
@@ -105,50 +105,50 @@ def _refuse_external_data(data: memoryview, label: str) -> None:
 def _tensors(
     data: memoryview, start: int, end: int, kind: str, depth: int
 ) -> Iterator[tuple[int, int]]:
-    """Where the tensors below a message of `kind` begin and end."""
+    """Byte ranges of the tensors inside a message of `kind`."""
     if kind == "Tensor":
         yield start, end
         return
     if depth > MAX_DEPTH:
-        raise _MalformedError(f"messages lie deeper than {MAX_DEPTH} in each other")
-    inside = MESSAGES[kind]
+        raise _MalformedError(f"messages are nested more than {MAX_DEPTH} levels deep")
+    kinds = MESSAGES[kind]
     for field in _fields(data, start, end):
-        if field.number in inside:
-            yield from _tensors(data, field.start, field.end, inside[field.number], depth + 1)
+        if field.number in kinds:
+            yield from _tensors(data, field.start, field.end, kinds[field.number], depth + 1)
 
 
 def _fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
-    at = start
-    while at < end:
-        tag, at = _varint(data, at, end)
+    position = start
+    while position < end:
+        tag, position = _varint(data, position, end)
         number, wire = tag >> 3, tag & 7
         if tag >= 1 << 32 or number == 0:
-            raise _MalformedError(f"tag {tag} before byte {at}")
-        value, first = 0, at
+            raise _MalformedError(f"tag {tag} before byte {position}")
+        value, first = 0, position
         if wire == VARINT:
-            value, at = _varint(data, at, end)
-            first = at
+            value, position = _varint(data, position, end)
+            first = position
         elif wire == BYTES:
-            length, first = _varint(data, at, end)
-            at = first + length
+            length, first = _varint(data, position, end)
+            position = first + length
         elif wire in (FIXED64, FIXED32):
-            at += 8 if wire == FIXED64 else 4
+            position += 8 if wire == FIXED64 else 4
         else:
-            raise _MalformedError(f"wire type {wire} before byte {at}")
-        if at > end:
-            raise _MalformedError(f"field {number} reaches over its message at byte {first}")
-        yield Field(number, wire, value, first, at)
+            raise _MalformedError(f"wire type {wire} before byte {position}")
+        if position > end:
+            raise _MalformedError(f"field {number} at byte {first} exceeds its message")
+        yield Field(number, wire, value, first, position)
 
 
-def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and where it ends."""
+def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
+    """Value of a varint (seven bits per byte, lowest first), and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
-        if at >= end:
-            raise _MalformedError(f"cut short at byte {at}")
-        byte = data[at]
-        at += 1
+        if position >= end:
+            raise _MalformedError(f"truncated at byte {position}")
+        byte = data[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
-    raise _MalformedError(f"a number of more than ten bytes before byte {at}")
+            return value, position
+    raise _MalformedError(f"a varint of more than ten bytes before byte {position}")

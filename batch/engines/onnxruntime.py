@@ -1,4 +1,4 @@
-"""Graphs run by onnxruntime, on a CPU or on CUDA."""
+"""Sessions of onnxruntime, on a CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from batch.engines.buffers import BoundBuffers
 from batch.engines.graph_file import GraphFile
-from batch.engines.spares import Spares
+from batch.engines.pool import Pool
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device, import_engine
 from schemas.arrays import Float32Array, Int64Array
@@ -25,21 +25,21 @@ class OnnxruntimeSession:
         threads = threads or usable_cores()
         # Two runs of a session at the same time gave wrong scores for whole batches on CUDA.
         self.streams = streams_of(threads) if device.kind == "cpu" else 1
-        # Whoever runs a batch is a thread too; the others help all of them.
+        # Calling threads compute, too, each its own batch; the session's threads help all of them.
         self._session = _open(engine, graph, device, threads - self.streams + 1)
-        got = self._session.get_providers()[0]
-        if got != device.provider:
+        provider = self._session.get_providers()[0]
+        if provider != device.provider:
             raise DeviceError(
-                f"{graph.label}: asked for {device.provider}, got {got}",
+                f"{graph.label}: requested {device.provider}, got {provider}",
                 hint="`batch-classify doctor` checks the installation",
             )
-        # onnxruntime keeps cuDNN's plans for attention by thread. A new thread would make those of
-        # every shape again, 50 ms each, so a GPU is run by one thread as long as the session lives.
+        # onnxruntime caches cuDNN's attention plans per thread. A new thread would build them again
+        # for every shape, 50 ms each, so one thread runs the GPU for the lifetime of the session.
         self._thread = (
             ThreadPoolExecutor(1, thread_name_prefix="cuda") if device.kind == "cuda" else None
         )
         columns = self.columns
-        self.buffers = Spares(lambda: BoundBuffers(engine, self._session, device, columns))
+        self.buffers = Pool(lambda: BoundBuffers(engine, self._session, device, columns))
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -48,7 +48,7 @@ class OnnxruntimeSession:
 
     @property
     def props(self) -> Mapping[str, str]:
-        """Metadata of the file. Raises BundleError if it is not text."""
+        """Metadata of the file. Raises BundleError if it is not UTF-8."""
         try:
             props: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
@@ -61,7 +61,7 @@ class OnnxruntimeSession:
     def run(
         self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
     ) -> list[Float32Array]:
-        """Both (rows, seq) int64. Returns the outputs asked for."""
+        """Run one batch, see `batch.engines.EngineSession`."""
         if self._thread is None:
             return self._run(input_ids, attention_mask, outputs)
         return self._thread.submit(self._run, input_ids, attention_mask, outputs).result()
@@ -74,21 +74,21 @@ class OnnxruntimeSession:
 
 
 def provider_options(device: Device) -> dict[str, str]:
-    """What onnxruntime's execution provider is told; nothing for a CPU.
+    """Options of onnxruntime's execution provider; empty for a CPU.
 
-    Each option has been there since onnxruntime-gpu 1.18.
+    onnxruntime-gpu has had all of them since 1.18.
     """
     if device.kind != "cuda":
         return {}
     options = {
         "device_id": str(device.index),
-        # Take what a shape needs, not the next power of two: shapes repeat, so it grows rarely.
+        # Grow by what a shape needs, not to a power of two: shapes repeat, so it grows rarely.
         "arena_extend_strategy": "kSameAsRequested",
-        # A search would time the ways to convolve, and take another one another night.
+        # A search would time the convolution algorithms and could choose another one in every run.
         "cudnn_conv_algo_search": "DEFAULT",
         # With 0, copies may overtake the computation (onnxruntime issue 4829).
         "do_copy_in_default_stream": "1",
-        # Products in fp32 keep their 24 bits, as on a CPU.
+        # Matmuls in fp32 keep their 24-bit mantissa, as on a CPU.
         "use_tf32": "0",
     }
     if device.memory_bytes is not None:
@@ -97,7 +97,7 @@ def provider_options(device: Device) -> dict[str, str]:
 
 
 def _columns(shape: Sequence[object]) -> int:
-    """The last dimension; 0 where there is none, or the graph leaves it open."""
+    """The last dimension; 0 where there is none, or it is dynamic."""
     return shape[-1] if shape and isinstance(shape[-1], int) else 0
 
 
@@ -107,11 +107,11 @@ def _open(engine: Any, graph: GraphFile, device: Device, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    # Canonical shapes repeat, but their memory patterns would be kept for each of them.
+    # A memory pattern would be stored for every canonical shape.
     options.enable_mem_pattern = False
-    # Threads that spin between batches would take the core that reads and tokenizes.
+    # Threads that spin between batches would occupy the core that reads and tokenizes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Bytes of its other format are not what was checked.
+    # Not onnxruntime's own format, which `check_onnx` cannot check.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     content = graph.content()
     try:
@@ -123,13 +123,13 @@ def _open(engine: Any, graph: GraphFile, device: Device, threads: int) -> Any:
             sess_options=options,
             providers=[(device.provider, provider_options(device))],
             enable_fallback=0,
-            read_config_from_model=0,  # nor a variable let the file choose its own options
+            read_config_from_model=0,  # no environment variable may make the file set options
         )
     except Exception as error:  # onnxruntime has no common base class for its errors
         raise BundleError(
             f"{graph.label}: onnxruntime cannot open it on {device.name}: {one_line(error)}",
             hint="is it an ONNX file made by export-classifier?",
         ) from error
-    # It keeps the file to open it again with other providers, which nobody does here.
+    # onnxruntime keeps the content to open it again with other providers, which is not used here.
     session._model_bytes = None
     return session

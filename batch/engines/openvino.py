@@ -1,4 +1,4 @@
-"""Graphs run by OpenVINO on a CPU, in bfloat16 where the file leaves a choice."""
+"""Sessions of OpenVINO on a CPU, in bfloat16 where the file leaves the precision open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batch.engines.graph_file import GraphFile
-from batch.engines.spares import Spares
+from batch.engines.pool import Pool
 from batch.machine.cores import streams_of, usable_cores
 from batch.machine.device import Device
 from schemas.arrays import Float32Array, Int64Array
@@ -19,17 +19,18 @@ from schemas.bundle.variants import Precision
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line
 
-NEEDED: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
-"""What the processor must be able to do; without it OpenVINO would silently compute otherwise."""
+REQUIRED_CAPABILITY: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
+"""OpenVINO's name of the processor capability that a precision needs; without it OpenVINO would
+silently compute in another precision."""
 
 
 def openvino_problem(precision: Precision) -> str | None:
-    """Why OpenVINO cannot run a precision here, or None if nothing speaks against it."""
+    """Reason why OpenVINO cannot run a precision here, or None if it can."""
     try:
         core = _core()
     except ImportError as error:
-        return f"no OpenVINO is installed ({error}; extra `openvino`)"
-    if NEEDED[precision] not in _capabilities(core):
+        return f"OpenVINO is not installed ({error}; extra `openvino`)"
+    if REQUIRED_CAPABILITY[precision] not in _capabilities(core):
         return f"this CPU has no instructions for {precision}"
     return None
 
@@ -54,7 +55,7 @@ class OpenvinoSession:
         threads = threads or usable_cores()
         self.streams = streams_of(threads)
         compiled, model = _compile(graph, precision, threads, self.streams)
-        self._requests: Spares[Any] = Spares(compiled.create_infer_request)
+        self._requests: Pool[Any] = Pool(compiled.create_infer_request)
         self._columns = {
             output.get_any_name(): _columns(output.get_partial_shape()) for output in model.outputs
         }
@@ -73,22 +74,22 @@ class OpenvinoSession:
     def run(
         self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
     ) -> list[Float32Array]:
-        """Both (rows, seq) int64. Returns the outputs asked for."""
+        """Run one batch, see `batch.engines.EngineSession`."""
         with self._requests.borrowed() as request:
             request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
-            # A copy: the tensor is overwritten by the next batch.
-            found = [np.array(request.get_tensor(name).data, dtype=np.float32) for name in outputs]
-            if len(input_ids) and any(array.size == 0 for array in found):
-                # Seen after memory was short: nothing is raised, and outputs stay empty.
-                raise MemoryError("OpenVINO returned nothing, as it does when memory runs out")
-        return found
+            # Copied, because the next batch overwrites the tensor.
+            arrays = [np.array(request.get_tensor(name).data, dtype=np.float32) for name in outputs]
+            if len(input_ids) and any(array.size == 0 for array in arrays):
+                # Observed when memory runs out: OpenVINO raises nothing and outputs are empty.
+                raise MemoryError("OpenVINO returned empty outputs, as when memory runs out")
+        return arrays
 
 
 def import_openvino() -> Any:
     """Import OpenVINO without its usage statistics. Raises ImportError if it is not installed.
 
     Importing it would otherwise start a thread that reports the import over the network, and nncf
-    reports what it quantizes; both do without where `openvino_telemetry` cannot be imported.
+    reports what it quantizes. Both report nothing if `openvino_telemetry` cannot be imported.
     """
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
@@ -101,15 +102,15 @@ def _core() -> Any:
 
 
 def _capabilities(core: Any) -> Sequence[str]:
-    """What the processor has instructions for."""
-    found: Sequence[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return found
+    """Capabilities of the processor, by OpenVINO's names."""
+    capabilities: Sequence[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capabilities
 
 
 def _inference_precision(core: Any, precision: Precision) -> str:
-    """What OpenVINO multiplies in where the file does not say; int8 files leave some of it open.
+    """Precision of the matmuls that the file leaves open, which are some even in int8 files.
 
-    With AVX-512 and without bf16 OpenVINO would imitate it, slower than fp32.
+    With AVX-512 but no bf16 instructions OpenVINO would emulate bf16, slower than fp32.
     """
     if precision == "fp32" or "BF16" not in _capabilities(core):
         return "f32"
@@ -118,8 +119,8 @@ def _inference_precision(core: Any, precision: Precision) -> str:
 
 def _compile(graph: GraphFile, precision: Precision, threads: int, streams: int) -> tuple[Any, Any]:
     core = _core()
-    # The first array that OpenVINO sees sets up its bridge to NumPy. Two threads that do it at the
-    # same time wait for each other forever: one holds the GIL, the other the bridge's lock.
+    # The first array that OpenVINO receives initializes its NumPy bridge. Two threads that do this
+    # at the same time deadlock: one has the GIL, the other the lock of the bridge.
     import_openvino().Tensor(np.zeros(1))
     settings = {
         "INFERENCE_PRECISION_HINT": _inference_precision(core, precision),
@@ -139,10 +140,10 @@ def _compile(graph: GraphFile, precision: Precision, threads: int, streams: int)
 
 
 def _read_onnx(stream: io.BytesIO) -> Any:
-    """Read a model as ONNX and as nothing else. Closes the stream.
+    """Read a model as ONNX and in no other format. Closes the stream.
 
-    `Core.read_model` would look at the content and take it for whatever format it begins like: an
-    OpenVINO IR under any name loads its weights from the `.bin` beside it, which no hash covers.
+    `Core.read_model` would detect the format by the content: an OpenVINO IR under any name loads
+    its weights from the `.bin` beside it, which no hash covers.
     """
     from openvino.frontend import FrontEndManager
 
@@ -153,23 +154,23 @@ def _read_onnx(stream: io.BytesIO) -> Any:
 
 
 def _columns(shape: Any) -> int:
-    """The last dimension; 0 where there is none, or the graph leaves it open."""
+    """The last dimension; 0 where there is none, or it is dynamic."""
     if shape.rank.is_dynamic or shape.rank.get_length() == 0 or shape[-1].is_dynamic:
         return 0
     return int(shape[-1].get_length())
 
 
 def _read_props(model: Any, graph: GraphFile) -> dict[str, str]:
-    """OpenVINO files the metadata of an ONNX file under `framework`.
+    """Metadata of an ONNX file, which OpenVINO exposes under `framework`.
 
-    Raises BundleError if it is not text.
+    Raises BundleError if it is not UTF-8.
     """
     if not model.has_rt_info("framework"):
         return {}
     try:
-        stored: Mapping[str, str] = model.get_rt_info("framework").value
+        props: Mapping[str, str] = model.get_rt_info("framework").value
     except UnicodeDecodeError as error:
         raise BundleError(
             f"{graph.label}: its metadata is not UTF-8: {error}", hint="export the checkpoint again"
         ) from error
-    return {key: value for key, value in stored.items() if key.startswith(PREFIX)}
+    return {key: value for key, value in props.items() if key.startswith(PREFIX)}

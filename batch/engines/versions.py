@@ -1,4 +1,4 @@
-"""Versions of engines, on which scores depend."""
+"""Engine versions, which scores depend on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from schemas.bundle.variants import EngineName
 
 
 def engine_versions(engine: EngineName) -> dict[str, str]:
-    """Version of the package, or packages, of an engine; scores depend on it."""
+    """Versions of the packages of an engine, by package name."""
     return installed_engines() if engine == "onnxruntime" else {engine: version(engine)}
 
 
 def engine_and_cpu(engine: EngineName) -> str:
-    """What decides which code computes a graph by an engine here, in one line."""
+    """Processor and engine versions in one line; they determine the code that computes a graph."""
     features = ", ".join(cpu_features()) or "no known vector instructions"
-    versions = ", ".join(" ".join(one) for one in engine_versions(engine).items())
+    versions = ", ".join(" ".join(item) for item in engine_versions(engine).items())
     return f"{platform.machine()} ({features}), {versions}"

@@ -1,4 +1,4 @@
-"""What this machine has: devices, cores, memory.
+"""Properties of this machine: devices, cores, memory.
 
 Input: the operating system. Output: facts. Must not import anything else of batch.
 """

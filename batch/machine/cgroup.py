@@ -1,4 +1,4 @@
-"""What a container may use: limits of Linux control groups, version 2 and version 1."""
+"""Resource limits of a container: Linux control groups (cgroups), version 2 and version 1."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ UNLIMITED_BYTES = 1 << 60
 
 @dataclass(frozen=True)
 class Limits:
-    """What this process is held to; None where nothing holds it.
+    """Resource limits of this process; None where there is no limit.
 
-    cores: processor time a second, such as 1.5. memory_bytes: most that it may have.
-    memory_free_bytes: what is left of that, with file cache counted as free.
+    cores: processor time per second, such as 1.5. memory_bytes: maximum memory.
+    memory_free_bytes: memory left below that maximum, with file cache counted as free.
     """
 
     cores: float | None
@@ -29,29 +29,29 @@ def read_limits(root: Path = Path("/")) -> Limits:
     root: where `proc` and `sys` are mounted.
     """
     groups = _groups(root)
-    cores = [found for group in groups for found in (_quota_v2(group), _quota_v1(group)) if found]
-    memory = [found for group in groups if (found := _memory(group)) is not None]
+    cores = [quota for group in groups for quota in (_quota_v2(group), _quota_v1(group)) if quota]
+    memory = [limit for group in groups if (limit := _memory(group)) is not None]
     return Limits(
         cores=min(cores, default=None),
-        memory_bytes=min((limit for limit, _ in memory), default=None),
-        memory_free_bytes=min((left for _, left in memory), default=None),
+        memory_bytes=min((max_bytes for max_bytes, _ in memory), default=None),
+        memory_free_bytes=min((free_bytes for _, free_bytes in memory), default=None),
     )
 
 
 def _groups(root: Path) -> list[Path]:
-    """Folders of the groups that hold this process, of every controller, innermost first."""
-    mounted = root / "sys/fs/cgroup"
+    """Folders of this process's control groups, of every controller, innermost first."""
+    mount = root / "sys/fs/cgroup"
     groups: list[Path] = []
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
-        inside = PurePosixPath(path.lstrip("/"))
+        innermost = PurePosixPath(path.lstrip("/"))
         for name in controllers.split(","):  # version 2 has one hierarchy, with an empty name
-            groups += [mounted / name / part for part in (inside, *inside.parents)]
+            groups += [mount / name / group for group in (innermost, *innermost.parents)]
     return groups
 
 
 def _quota_v2(group: Path) -> float | None:
-    """`cpu.max` holds microseconds and the period they are for, or "max" for the former."""
+    """Cores by `cpu.max`: a quota in microseconds, or "max" for no limit, and its period."""
     for line in _lines(group / "cpu.max"):
         quota, period = line.split()
         return None if quota == "max" else int(quota) / int(period)
@@ -64,14 +64,14 @@ def _quota_v1(group: Path) -> float | None:
 
 
 def _memory(group: Path) -> tuple[int, int] | None:
-    """Limit of a group and what is left of it, or None where it has none."""
+    """Memory limit of a group and the bytes left below it; None without a limit."""
     limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
     if limit is None or limit >= UNLIMITED_BYTES:
         return None
     used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
-    words = (line.split() for line in _lines(group / "memory.stat"))
-    cache = {name: int(value) for name, value in words}
-    cached = cache.get("total_inactive_file", cache.get("inactive_file", 0))
+    fields = (line.split() for line in _lines(group / "memory.stat"))
+    stats = {name: int(value) for name, value in fields}
+    cached = stats.get("total_inactive_file", stats.get("inactive_file", 0))
     return limit, max(0, limit - used + cached)
 
 
@@ -82,7 +82,7 @@ def _number(path: Path) -> int | None:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines of a file of the kernel; none where it is not there or may not be read."""
+    """Lines of a kernel file; none if it does not exist or is not readable."""
     try:
         yield from path.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How many cores this process may use, which in a container is fewer than the host has."""
+"""Number of cores that this process may use; in a container, fewer than the host has."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from batch.machine.cgroup import read_limits
 
-MOST_STREAMS = 16
-"""Batches that are run at the same time at most: each holds memory, and each is handed over by
-Python, one after the other."""
+MAX_STREAMS = 16
+"""Maximum number of batches run at the same time: each takes memory, and Python submits them one
+after the other."""
 
 
 def allowed_cores() -> int:
@@ -21,18 +21,18 @@ def allowed_cores() -> int:
 
 
 def streams_of(threads: int) -> int:
-    """How many batches are run at the same time by so many threads.
+    """Number of batches that so many threads run at the same time.
 
-    A thread that has a batch of its own waits for no other, which on two cores was a tenth faster
-    than two threads for each batch (docs/adr/0010-reduced-precision.md).
+    A thread that runs a batch alone never waits for another thread. On two cores this was a tenth
+    faster than two threads per batch (docs/adr/0010-reduced-precision.md).
     """
-    return min(threads, MOST_STREAMS)
+    return min(threads, MAX_STREAMS)
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that are worth a thread each: by affinity, and by the container's quota, rounded up.
+    """Number of threads to start: cores by affinity, at most the container's quota rounded up.
 
-    Rounded up, because two threads under a quota of 1.5 get it all, if in turns, and one does not.
+    Rounded up, because two threads can use a quota of 1.5 cores fully and one thread cannot.
     root: where `proc` and `sys` are mounted.
     """
     quota = read_limits(root).cores

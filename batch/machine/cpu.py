@@ -1,4 +1,4 @@
-"""What of this machine matters to scores and to speed: processor features, engine, memory."""
+"""Processor features and free memory, which scores and speed depend on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEATURES = {
     "bf16": "bf16",
     "sve": "SVE",
 }
-"""Instructions for which engines have code of their own, by the kernel's name for them."""
+"""Vector instructions that engines have code for: display names by the Linux kernel's names."""
 
 IDENTITY_FIELDS = (
     "vendor_id",
@@ -35,16 +35,16 @@ IDENTITY_FIELDS = (
     "CPU variant",
     "CPU part",
 )
-"""Lines of /proc/cpuinfo that name a processor design, of x86 and of ARM. The model name is not
-among them: one design is sold, and virtualised, under many."""
+"""Fields of /proc/cpuinfo that identify a processor design, on x86 and ARM. The model name is not
+among them: one design is sold, and virtualized, under many names."""
 
 VECTOR_FLAGS = {
     "flags": re.compile(r"(?:s?sse\d|avx|amx|fma|f16c|xop|gfni)\w*|pni"),
     "Features": re.compile(r"(?:asimd|fphp|sve|sme|bf16|i8mm)\w*"),
 }
-"""Instruction sets that engines and NumPy have kernels for, of x86 and of ARM, by the kernel's name
-for their list. Its other flags, such as those of mitigations, change with an update and choose no
-code."""
+"""Instruction sets that engines and NumPy have code for, by the /proc/cpuinfo field that lists them
+on x86 and on ARM. Other flags, such as those of mitigations, change with a kernel update and do not
+affect which code runs."""
 
 ENVIRONMENT = (
     "ONEDNN_MAX_CPU_ISA",
@@ -70,17 +70,17 @@ ENVIRONMENT = (
     "NVIDIA_TF32_OVERRIDE",
     "CUBLAS_WORKSPACE_CONFIG",
 )
-"""Variables by which oneDNN (in OpenVINO), OpenVINO, onnxruntime, NumPy, glibc and CUDA choose
-other code than the processor's own: from their documentation, and from what their libraries read.
+"""Variables by which oneDNN (in OpenVINO), OpenVINO, onnxruntime, NumPy, glibc and CUDA run other
+code than the default for the processor: from their documentation, and from the variables that their
+libraries read.
 """
 
 
 def processor_class(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> str:
-    """What decides which code computes scores on this processor, in one line.
+    """One-line description of this processor, the same on machines that run the same code.
 
-    Its design, the vector instructions that it has, and the variables that choose among them. Two
-    machines with the same line run the same code; after an update of the kernel the line is the
-    same. root: where `proc` is mounted.
+    It has the processor's design and vector instructions, and the environment variables that choose
+    among these. It does not change with a kernel update. root: where `proc` is mounted.
     """
     try:
         lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -88,17 +88,17 @@ def processor_class(root: Path = Path("/"), environment: Mapping[str, str] = os.
         design = [platform.processor()]
     else:
         design = _design(lines)
-    chosen = [
+    variables = [
         f"{name}={value}" for name in ENVIRONMENT if (value := environment.get(name, "").strip())
     ]
-    return "; ".join([platform.machine(), *design, *chosen])
+    return "; ".join([platform.machine(), *design, *variables])
 
 
 def _design(lines: list[str]) -> list[str]:
     """Designs of the cores, which may differ, and the vector instructions of all of them."""
-    split = (line.partition(":") for line in lines)
-    fields = [(name.strip(), value.strip()) for name, _, value in split]
-    named = {name: {value for key, value in fields if key == name} for name in IDENTITY_FIELDS}
+    pairs = (line.partition(":") for line in lines)
+    fields = [(name.strip(), value.strip()) for name, _, value in pairs]
+    identities = {name: {value for key, value in fields if key == name} for name in IDENTITY_FIELDS}
     vectors = sorted(
         {
             flag
@@ -108,12 +108,14 @@ def _design(lines: list[str]) -> list[str]:
             if VECTOR_FLAGS[key].fullmatch(flag)
         }
     )
-    designs = [f"{name} {','.join(sorted(values))}" for name, values in named.items() if values]
+    designs = [
+        f"{name} {','.join(sorted(values))}" for name, values in identities.items() if values
+    ]
     return [*designs, " ".join(vectors)]
 
 
 def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
-    """Names of the FEATURES that this processor has; empty where the kernel is not Linux.
+    """Display names of the FEATURES that this processor has; empty where the kernel is not Linux.
 
     root: where `proc` is mounted.
     """
@@ -130,15 +132,17 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...]:
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that a process can still get, on the machine and in its container; None if unknown.
+    """Memory that is available on the machine and in its container; None if unknown.
 
     root: where `proc` and `sys` are mounted.
     """
-    limit = read_limits(root).memory_free_bytes
-    found = [] if limit is None else [limit]
+    container_bytes = read_limits(root).memory_free_bytes
+    candidates = [] if container_bytes is None else [container_bytes]
     try:
         lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         lines = []
-    found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min(found, default=None)
+    candidates += [
+        int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+    ]
+    return min(candidates, default=None)

@@ -1,7 +1,7 @@
-"""Which device scores: the one place that chooses an onnxruntime execution provider.
+"""Choice of the device, and with it of the onnxruntime execution provider.
 
-A device is never swapped silently: asking for CUDA and not getting it is an error that names the
-library or driver that is missing.
+A device is never replaced silently: if CUDA is requested and not available, the error names the
+missing library or driver.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 ERRORS_ONLY = 3
 """Severity of onnxruntime's log."""
 _MULTIPROCESSORS, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76
-"""Of CUdevice_attribute in cuda.h."""
+"""Values of CUdevice_attribute in cuda.h."""
 _DEVICE = re.compile(r"(cpu|cuda)(?::(\d+))?")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that sessions can be built on.
+    """A device that sessions can be opened on.
 
-    why: how it was chosen, for `run.json` and the screen.
-    memory_bytes: of a GPU's memory, what the engine's arena may take; None for all of it.
+    why: reason for the choice, for `run.json` and the screen.
+    memory_bytes: maximum size of the engine's memory arena on a GPU; None for all of the memory.
     """
 
     kind: DeviceKind
@@ -55,13 +55,13 @@ class Device:
 
 def installed_engines() -> dict[str, str]:
     """Versions of the onnxruntime wheels that are installed, by package name."""
-    found = {}
+    versions = {}
     for package in ("onnxruntime", "onnxruntime-gpu"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def import_engine() -> Any:
@@ -73,7 +73,7 @@ def import_engine() -> Any:
             f"no ONNX engine is installed: {error}",
             hint="pip install 'narrascan[cpu]', or 'narrascan[gpu]' on a machine with CUDA",
         ) from error
-    # Sessions have a level of their own; what is not of a session would warn of normal things.
+    # Sessions set their own log level; warnings outside of sessions are harmless.
     onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     return onnxruntime
 
@@ -81,8 +81,8 @@ def import_engine() -> Any:
 def choose_device(requested: str, *, memory_bytes: int | None = None) -> Device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is available.
 
-    `auto` takes CUDA where it works, else the CPU, and says why. memory_bytes: see `Device`.
-    Raises UsageError for another word, DeviceError if CUDA was asked for and is not available.
+    `auto` takes CUDA where it works, else the CPU, and records why. memory_bytes: see `Device`.
+    Raises UsageError for any other value, DeviceError if CUDA was requested and is not available.
     """
     if requested == "auto":
         problem = cuda_problem()
@@ -101,16 +101,16 @@ def choose_device(requested: str, *, memory_bytes: int | None = None) -> Device:
     if problem is not None:
         raise DeviceError(
             f"--device {requested}: CUDA is not available: {problem}",
-            hint="use --device cpu, or mend the installation; `batch-classify doctor` checks it",
+            hint="use --device cpu, or repair the installation; `batch-classify doctor` checks it",
         )
     return Device("cuda", index, "asked for", memory_bytes)
 
 
 def cuda_problem(index: int = 0) -> str | None:
-    """Why CUDA device `index` cannot be used, or None if nothing speaks against it.
+    """Reason why CUDA device `index` cannot be used, or None if it can.
 
-    onnxruntime-gpu lists its CUDA provider even where no CUDA is, so the libraries themselves are
-    opened: the loader's message names the one that is missing.
+    onnxruntime-gpu lists its CUDA provider even where CUDA is not installed, so the libraries
+    themselves are opened: the loader's message names the missing one.
     """
     if "onnxruntime-gpu" not in installed_engines():
         return "the package onnxruntime-gpu is not installed (extra `gpu`)"
@@ -124,9 +124,9 @@ def cuda_problem(index: int = 0) -> str | None:
 
 
 def gpu_model(device: Device) -> str | None:
-    """Design of a GPU: which kernels libraries choose, and so the bits of scores, depends on it.
+    """Model of a GPU, which determines the kernels that libraries choose, and so the exact scores.
 
-    None for a CPU. Two GPUs of one model are the same; slices of one (MIG) are not.
+    None for a CPU. Two GPUs of one model have the same description; MIG slices of one may differ.
     Raises DeviceError if the driver does not answer.
     """
     if device.kind == "cpu":
@@ -135,7 +135,7 @@ def gpu_model(device: Device) -> str | None:
     driver = None if problem else _driver()
     handle, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
     if driver is None or driver.cuDeviceGet(ctypes.byref(handle), device.index):
-        reason = problem or "the driver does not know it"
+        reason = problem or "the driver does not list this device"
         raise DeviceError(f"{device.name}: its model cannot be read: {reason}")
     driver.cuDeviceGetName(name, len(name), handle)
     numbers = []
@@ -164,12 +164,12 @@ def _driver_problem(index: int) -> str | None:
     count = ctypes.c_int(0)
     driver.cuDeviceGetCount(ctypes.byref(count))
     if index >= count.value:
-        return f"device {index} was asked for and the driver sees {count.value}"
+        return f"device {index} was requested, and the driver lists {count.value} devices"
     return None
 
 
 def _library_problem(engine: Any) -> str | None:
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the libraries that it cannot find
         engine.preload_dlls(directory="")  # CUDA libraries that came as Python packages
     folder = Path(engine.__file__).parent / "capi"
     try:

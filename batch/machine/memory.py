@@ -1,4 +1,4 @@
-"""Giving memory back to the operating system when there is too little of it."""
+"""Out-of-memory errors, and the return of free memory to the operating system."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ENGINE_MEMORY = re.compile(
     r"|can't start new thread",
     re.IGNORECASE,
 )
-"""What onnxruntime, its CUDA libraries, OpenVINO and Python's threads say: they have no error class
-for it."""
+"""Out-of-memory messages of onnxruntime, its CUDA libraries, OpenVINO and Python's threads, which
+have no error class for it."""
 
 
 def give_back_memory() -> None:
-    """Return what is free, and let Arrow allocate by the C library from now on.
+    """Return free memory, and make Arrow allocate with the C library from now on.
 
-    Arrow's own allocator keeps what it once had, up to the largest chunk that was tried.
+    Arrow's own allocator never returns memory, up to the size of the largest chunk that was tried.
     """
     gc.collect()
     pa.default_memory_pool().release_unused()
@@ -33,7 +33,7 @@ def give_back_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """True if an error, or one that it was made of, says that memory could not be had."""
+    """True if an error, or one of its causes, reports that memory ran out."""
     if error is None:
         return False
     return (
@@ -45,5 +45,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def _is_of_engine(error: BaseException) -> bool:
-    """OpenVINO and threads raise RuntimeError; onnxruntime has classes of its own."""
+    """True for errors of engines and threads.
+
+    OpenVINO and threads raise RuntimeError; onnxruntime has its own classes.
+    """
     return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")

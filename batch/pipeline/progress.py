@@ -1,6 +1,6 @@
-"""What a run reports while it works: a bar on a terminal, JSON lines for a scheduler, else little.
+"""Progress reports of a run: a bar on a terminal, JSON lines for a scheduler, else notes only.
 
-Nothing here can fail the run: the streams are those of `schemas.io.streams`.
+They never raise, because they write to the streams of `schemas.io.streams`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from schemas.io.logs import PrintableFormatter
 from schemas.io.streams import guard_streams, shows_all_letters, unescaped
 from schemas.printable import json_line, message_text
 
-JSON_EVERY_S = 10.0
+JSON_INTERVAL_S = 10.0
 LogFormat = Literal["text", "json"]
 
 
 class RunProgress(Protocol):
-    """Listens to a run."""
+    """Receives the progress of a run."""
 
     def note(self, event: str, message: str, *, hint: str | None = None, **facts: object) -> None:
-        """Report something that is worth a line. hint: what to do next."""
+        """Report an event on a line of its own. hint: what to do next."""
 
     def start(self, *, rows: int, done: int) -> None:
         """Scoring begins; `done` rows were finished by an earlier attempt."""
@@ -35,7 +35,7 @@ class RunProgress(Protocol):
         """Rows were scored."""
 
     def close(self) -> None:
-        """Scoring has ended, for whatever reason."""
+        """Scoring has ended, with or without an error."""
 
 
 class _Meter:
@@ -122,7 +122,7 @@ class JsonProgress:
     def advance(self, rows: int, tokens: int) -> None:
         self._meter.add(rows, tokens)
         now = time.monotonic()
-        if now - self._last < JSON_EVERY_S:
+        if now - self._last < JSON_INTERVAL_S:
             return
         self._last = now
         done = self._done + self._meter.rows
@@ -138,11 +138,11 @@ class JsonProgress:
         )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """There is nothing to close."""
 
 
 class ProgressHandler(logging.Handler):
-    """Log records and warnings of libraries as notes of a run."""
+    """Reports log records and warnings of libraries as notes of a run."""
 
     def __init__(self, progress: RunProgress) -> None:
         super().__init__(logging.WARNING)
@@ -157,7 +157,7 @@ class ProgressHandler(logging.Handler):
 
 
 def make_progress(log_format: LogFormat) -> RunProgress:
-    """The listener for a log format; it also gets the log records of libraries."""
+    """Progress in a log format; it also receives the log records of libraries."""
     progress = JsonProgress() if log_format == "json" else TerminalProgress()
     logging.basicConfig(handlers=[ProgressHandler(progress)])
     logging.captureWarnings(True)

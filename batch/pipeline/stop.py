@@ -1,8 +1,8 @@
-"""Stopping early on purpose: SIGTERM, SIGINT, or a deadline. The same command resumes.
+"""Early stop on SIGTERM, SIGINT or a deadline. The same command resumes.
 
 Stages call `StopSwitch.check` as often as they can. Where one cannot, because a library or a file
-system does not return, a second thread ends the process after a grace period: every file of a run
-appears whole or not at all, so that this is as safe as `kill -9`.
+system does not return, a second thread ends the process after a grace period. Every file of a run
+is written atomically, so that the run can be resumed even after `kill -9`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from batch.exit_codes import STOPPED
 from schemas.errors import StoppedError
 
 GRACE_S = 1.0
-"""Time from a signal or the deadline until the process is ended: together with start-up and exit
-below the two seconds that are promised."""
+"""Time from a signal or the deadline until the process is ended. Together with start-up and exit
+this stays below the two seconds that are documented."""
 
 MAX_WAIT_S = 3600.0
 
 NEW_DEADLINE = 0
-"""Byte in the wake-up pipe; the others are numbers of signals."""
+"""Byte in the wake-up pipe; all other bytes are signal numbers."""
 
-WRITE_S = 0.2
-"""Time for the last message, which a full pipe could hold up forever."""
+WRITE_TIMEOUT_S = 0.2
+"""Time limit for the last message, because a full pipe could block forever."""
 
 HINT = "the same command resumes"
 
@@ -39,18 +39,18 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def plain_message(message: str) -> str:
-    """The last message of a stopped process, as people read it."""
+    """The last message of a stopped process as plain text."""
     return f"Error: {message}\nhint: {HINT}\n"
 
 
 def json_message(message: str) -> str:
-    """The same as one JSON object, for schedulers."""
+    """The last message of a stopped process as one JSON object, for schedulers."""
     line = {"time": round(time.time(), 3), "event": "error", "kind": "StoppedError"}
     return json.dumps({**line, "message": plain_message(message).strip()}) + "\n"
 
 
 class _Event(Enum):
-    """What ended a wait of the watching thread."""
+    """Event that ended a wait of the watcher thread."""
 
     SIGNAL = auto()
     NEW_DEADLINE = auto()
@@ -59,11 +59,12 @@ class _Event(Enum):
 
 
 class StopSwitch:
-    """A wish to stop, from a signal or a deadline.
+    """A request to stop, from a signal or a deadline.
 
-    grace_s: seconds after which a process that has not ended by itself is ended with exit code 4;
-    None leaves it to `check` alone, as a library that runs inside another program must.
-    message_format: how the last message of a process that is ended that way is written.
+    grace_s: seconds after which a process that has not ended by itself is ended with exit code 4.
+    None never ends the process and leaves stopping to `check`, as a library inside another program
+    must.
+    message_format: format of the last message of a process that is ended after the grace period.
     """
 
     def __init__(self, deadline_s: float | None = None, *, grace_s: float | None = None) -> None:
@@ -77,24 +78,24 @@ class StopSwitch:
         self.set_deadline(deadline_s)
 
     def set_deadline(self, deadline_s: float | None) -> None:
-        """Stop that many seconds after this object was made; None never."""
+        """Stop that many seconds after this object was created; None sets no deadline."""
         if deadline_s is not None:
             self._deadline = self._started + deadline_s
             self._wake()
 
     def check(self) -> None:
-        """Raise StoppedError if the run should end now."""
+        """Raise StoppedError after a signal or the deadline."""
         reason = self._reason()
         if reason is not None:
             raise StoppedError(reason, hint=HINT)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT as a wish to stop while the block runs; blocks may be nested.
+        """Treat SIGTERM and SIGINT as requests to stop while the block runs; blocks may be nested.
 
-        Only the main thread receives signals; elsewhere the deadline alone counts. With a grace
-        period the block is the whole process: a signal that comes while the interpreter shuts down
-        no longer changes how it ends.
+        Only the main thread receives signals; in other threads only the deadline has an effect.
+        With a grace period the block must be the whole process: signals stay ignored after it, so
+        that one during interpreter shutdown does not change the exit code.
         """
         if self._listening or threading.current_thread() is not threading.main_thread():
             yield
@@ -107,18 +108,19 @@ class StopSwitch:
         finally:
             self._listening = False
             for number, handler in previous.items():
-                # An ignored signal stays so while the interpreter shuts down; a handler does not.
+                # The interpreter removes handlers when it shuts down, but keeps signals ignored.
                 signal.signal(number, handler if self._grace_s is None else signal.SIG_IGN)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Run the thread that ends a process which does not end by itself."""
+        """Run the watcher thread, which ends a process that does not end by itself."""
         if self._grace_s is None:
             yield
             return
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
-        # Python's own handlers wait for the main thread to return from C code; this does not.
+        # Python runs signal handlers only when the main thread returns from C code; the wake-up
+        # pipe gets its byte at once.
         previous = signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(self._grace_s,), daemon=True).start()
         try:
@@ -141,7 +143,7 @@ class StopSwitch:
         self._end()
 
     def _wait(self, *, until: float) -> _Event:
-        """Wait for a signal, a new deadline or the end of the block, `until` a monotonic time."""
+        """Wait for a signal, a new deadline or the end of the block. until: a monotonic time."""
         while (left_s := until - time.monotonic()) > 0:
             readable, _, _ = select.select([self._wake_reader], [], [], min(left_s, MAX_WAIT_S))
             if not readable:
@@ -149,27 +151,27 @@ class StopSwitch:
             numbers = os.read(self._wake_reader, 64)
             if not numbers:
                 return _Event.CLOSED
-            stops = [number for number in numbers if number in STOP_SIGNALS]
-            if stops:
-                self._signal = stops[0]
+            stop_signals = [number for number in numbers if number in STOP_SIGNALS]
+            if stop_signals:
+                self._signal = stop_signals[0]
                 return _Event.SIGNAL
             if NEW_DEADLINE in numbers and self._signal is None:
                 return _Event.NEW_DEADLINE
         return _Event.TIMEOUT
 
     def _wake(self) -> None:
-        """Let the watching thread look at the deadline again."""
+        """Make the watcher thread read the deadline again."""
         if self._wake_writer >= 0:
             os.write(self._wake_writer, bytes([NEW_DEADLINE]))
 
     def _end(self) -> None:
-        """End the process: a stage has not looked at the switch for too long."""
+        """End the process, because a stage has not called `check` in time."""
         message = self.message_format(self._reason() or "stopped").encode(
             "utf-8", "backslashreplace"
         )
         writer = threading.Thread(target=_write_to_stderr, args=(message,), daemon=True)
         writer.start()
-        writer.join(WRITE_S)
+        writer.join(WRITE_TIMEOUT_S)
         os._exit(STOPPED)
 
     def _reason(self) -> str | None:

@@ -1,4 +1,4 @@
-"""One thread that writes a chunk while the next one is scored."""
+"""Write-behind thread: it writes a chunk while the next one is scored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Self
 
 
 class WriteBehind:
-    """A thread that finishes what it was handed, one after the other, while the caller goes on.
+    """A thread that runs one write after the other while the caller continues.
 
-    Leaving the block waits for what is unfinished, also after an error or a wish to stop.
+    Leaving the block waits for unfinished writes, also after an error or a request to stop.
     """
 
     def __init__(self) -> None:
@@ -19,11 +19,11 @@ class WriteBehind:
         self._last: Future[None] | None = None
 
     def hand_over(self, write: Callable[[], None]) -> None:
-        """Wait for what was handed over before, then leave this to the thread.
+        """Wait for the previous write, then start this one on the thread.
 
-        Raises what the earlier one raised.
+        Raises the error of the previous write.
         """
-        self._settle()
+        self._wait()
         self._last = self._thread.submit(write)
 
     def __enter__(self) -> Self:
@@ -36,11 +36,11 @@ class WriteBehind:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._settle()
+            self._wait()
         finally:
             self._thread.shutdown()
 
-    def _settle(self) -> None:
+    def _wait(self) -> None:
         last, self._last = self._last, None
         if last is not None:
             last.result()

@@ -1,4 +1,4 @@
-"""Canonical batch shapes: the reason why an article's score does not depend on its neighbours.
+"""Canonical batch shapes, which make scores independent of the other rows of a batch.
 
 An engine may round differently when the shape of a batch differs. So a row's bucket depends on its
 own length only, and every batch of a bucket has one fixed shape, filled up with dummy rows.
@@ -14,17 +14,17 @@ from schemas.arrays import Int32Array, Int64Array
 from schemas.text.tokens import pad
 
 SMALL_BATCH = 1024
-"""Tokens up to which a batch is small: of what is left over in a bucket, few rows are dummies."""
+"""Tokens up to which a batch is small: the last batch of a bucket then has few dummy rows."""
 STEPS_SMALL, STEPS_LARGE = 16, 8
 """Buckets between a length and its double. Each costs the dummy rows of one batch and saves padding
-(docs/adr/0001), so that small batches afford twice as many."""
+(docs/adr/0001), so that more buckets pay off for small batches."""
 SMALLEST_STEP = 8
-"""Tokens between neighbouring buckets at least."""
+"""Minimum difference in tokens between adjacent buckets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Shape of every batch of one bucket."""
+    """The shape of every batch of one bucket."""
 
     rows: int
     seq: int
@@ -34,7 +34,7 @@ class Shape:
 class PackedBatch:
     """A batch of one canonical shape.
 
-    rows: which texts stand in its first rows; the rest are dummies.
+    rows: indices of the texts in its first rows; the remaining rows are dummies.
     input_ids, attention_mask: (shape.rows, shape.seq) int64.
     """
 
@@ -45,10 +45,10 @@ class PackedBatch:
 
 @dataclass(frozen=True, slots=True)
 class BatchShapes:
-    """The rule from a text's length to the shape of its batch.
+    """Mapping from a text's length to the shape of its batch.
 
-    max_tokens: longest text. tokens_per_batch: size of a batch, rows times seq, at most (a single
-    row may be longer).
+    max_tokens: of the longest text. tokens_per_batch: maximum size of a batch, rows times seq (a
+    batch of a single row may exceed it).
     """
 
     max_tokens: int
@@ -63,7 +63,7 @@ class BatchShapes:
         return Shape(rows=max(1, self.tokens_per_batch // seq), seq=seq)
 
     def pack(self, texts: Sequence[Int32Array], *, pad_id: int) -> Iterator[PackedBatch]:
-        """Yield batches that hold every text once, shortest bucket first.
+        """Yield batches that contain every text once, shortest bucket first.
 
         texts: token ids of each text, (seq,) int32 and not empty.
         """
@@ -81,7 +81,7 @@ class BatchShapes:
 def fill(
     texts: Sequence[Int32Array], rows: Sequence[int], shape: Shape, pad_id: int
 ) -> PackedBatch:
-    """Put the given rows of `texts` into one batch of `shape`, filled up with dummy rows."""
+    """Pack the rows `rows` of `texts` into one batch of `shape`, filled up with dummy rows."""
     input_ids, attention_mask = pad(
         [texts[row] for row in rows], rows=shape.rows, seq=shape.seq, pad_id=pad_id
     )

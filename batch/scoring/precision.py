@@ -1,4 +1,4 @@
-"""Which precision a run scores in: the fastest that the bundle has and this machine can run."""
+"""Precision of a run: the fastest that the bundle has and this machine can run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def choose_precision(
 ) -> Precision:
     """Turn `auto` or a precision into one that the bundle has and the device can run.
 
-    Raises UsageError for another word or what the bundle lacks, DeviceError for what the device
-    lacks.
+    Raises UsageError for an unknown precision or one that the bundle lacks, DeviceError for one
+    that the device cannot run.
     """
-    found = bundle.precisions(tasks)
+    precisions = bundle.precisions(tasks)
     if requested == "auto":
         return next(
-            (precision for precision in found if precision_problem(precision, device) is None),
+            (precision for precision in precisions if precision_problem(precision, device) is None),
             "fp32",
         )
     for precision in PRECISIONS:
@@ -37,10 +37,10 @@ def choose_precision(
 
 
 def precision_problem(precision: Precision, device: Device) -> str | None:
-    """Why a device cannot run a precision, or None if nothing speaks against it."""
+    """Reason why a device cannot run a precision, or None if it can."""
     only_on = ONLY_ON.get(precision, device.kind)
     if device.kind != only_on:
         if only_on == "cuda":
-            return "it is for CUDA; a CPU would compute it in fp32, and no faster"
+            return "it is for CUDA; a CPU would compute in fp32 and be no faster"
         return f"it is for a CPU, not for {device.name}"
     return None if device.kind == "cuda" else engine_problem(ENGINES[precision][-1], precision)

@@ -1,4 +1,4 @@
-"""Work done ahead on threads, in order and a bounded window of it."""
+"""Prefetching on threads, in order and within a bounded window."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def make_ahead(
-    items: Iterable[Item], make: Callable[[Item], Made], *, threads: int = 1
-) -> Generator[Made]:
-    """Yield `make(item)` of every item, in order; while one is used the next are made on threads.
+    items: Iterable[Item], make: Callable[[Item], Result], *, threads: int = 1
+) -> Generator[Result]:
+    """Yield `make(item)` of every item, in order, while threads compute the next results.
 
-    At most one more than the threads is made and not yet used. Close it (`contextlib.closing`) if
-    it may be left early: that waits for those being made, and begins no other.
+    At most `threads + 1` results are computed ahead. Close the generator (`contextlib.closing`) if
+    it may be left early: that waits for running calls, and starts no other.
     """
     executor = ThreadPoolExecutor(threads, thread_name_prefix="make-ahead")
     try:
-        waiting: deque[Future[Made]] = deque()
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(executor.submit(make, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(executor.submit(make, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Folders that nobody but their owner may change, by the rules of ssh's StrictModes."""
+"""Folders that only their owner can change, by the rules of ssh's StrictModes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ SUPERUSER = 0
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder and the missing ones above it, for its owner only. Raises OSError.
+    """Create a folder and its missing parents, accessible to their owner only. Raises OSError.
 
-    What is there already stays as it is.
+    Folders that exist keep their mode.
     """
-    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-        missing.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+    for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        path.mkdir(mode=stat.S_IRWXU, exist_ok=True)
 
 
 def require_private(folder: Path, patterns: Iterable[str]) -> Path:
-    """The folder without symbolic links in its path, made if it is missing.
+    """Check that only the current user can change a folder; it is created if it is missing.
 
-    It must be the current user's, like the files in it that match one of `patterns`, and nobody
-    else may write to them, or to a folder above, where the whole could be replaced.
-    Raises UsageError that names what someone else may change, and how to forbid it.
+    The folder and the files in it that match one of `patterns` must belong to the current user.
+    No other user may have write access to them, or to a parent folder, where the folder could be
+    replaced.
+    Returns the path of the folder with symbolic links resolved. Raises UsageError that names the
+    path that another user can change, and how to prevent it.
     """
     try:
         make_private(folder)
@@ -40,15 +42,15 @@ def require_private(folder: Path, patterns: Iterable[str]) -> Path:
             _check(path, is_inside=True)
     except OSError as error:
         raise UsageError(
-            f"--cache {printable(str(folder))}: cannot be checked, as --require-signature asks: "
-            f"{error.strerror}",
+            f"--cache {printable(str(folder))}: its permissions cannot be checked, which "
+            f"--require-signature needs: {error.strerror}",
             hint="name a folder of your own, or leave --cache out",
         ) from error
     return resolved
 
 
 def _check(path: Path, *, is_inside: bool) -> None:
-    """Raise UsageError if someone else may change a file or folder, or what its name stands for."""
+    """Raise UsageError if another user can change or replace a file or folder."""
     status = path.lstat()
     kind, mode = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
     owners = {os.getuid()} if is_inside else {os.getuid(), SUPERUSER}
@@ -58,15 +60,17 @@ def _check(path: Path, *, is_inside: bool) -> None:
     if status.st_uid not in owners:
         hint = "name a folder of your own with --cache"
         raise _refusal(path, f"belongs to another user (uid {status.st_uid})", hint)
-    # In a folder with the sticky bit, such as /tmp, others cannot replace what is not theirs.
+    # In a folder with the sticky bit, such as /tmp, users cannot replace files of other users.
     is_shared = not is_inside and kind == stat.S_IFDIR and mode & stat.S_ISVTX
     if mode & OTHERS_MAY_WRITE and not is_shared:
-        raise _refusal(path, f"others may write to it (mode {mode:04o})", f"chmod go-w {shown}")
+        raise _refusal(
+            path, f"other users have write access (mode {mode:04o})", f"chmod go-w {shown}"
+        )
 
 
 def _refusal(path: Path, problem: str, hint: str) -> UsageError:
     return UsageError(
-        f"--cache: {printable(str(path))}: {problem}; whoever may change the cache decides the "
-        "scores of a run with --require-signature",
+        f"--cache: {printable(str(path))}: {problem}; with --require-signature only the user of "
+        "the run may be able to change cached scores",
         hint=hint,
     )

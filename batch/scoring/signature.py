@@ -1,7 +1,7 @@
-"""Who vouches for a bundle: an Ed25519 signature over `bundle.json`, and so over every file.
+"""Ed25519 signature of a bundle: over `bundle.json`, and so over every file.
 
-Ed25519 is RFC 8032, by the `cryptography` package (extra `sign`), which is loaded only where a
-signature is asked for.
+Ed25519 (RFC 8032) is that of the `cryptography` package (extra `sign`), which is imported only
+where a signature is required.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Signature(BaseModel):
 
     algorithm: Literal["ed25519"] = "ed25519"
     key_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    """Of the public key; it only names the key for people."""
+    """Short name of the public key, for messages; verification does not use it."""
     signature: str
     """64 bytes in base64, over the bytes of `bundle.json` and nothing else."""
 
@@ -43,9 +43,10 @@ class Signature(BaseModel):
 def open_bundle(folder: Path, public_key: Path | None) -> Bundle:
     """Open a bundle; with a key, only if that key signed it and no file was changed since.
 
-    public_key: PEM file, or None to open without asking for a signature.
+    public_key: PEM file, or None to open without requiring a signature.
     Raises BundleError for a bundle that is unsigned, signed by another key or changed, before
-    anything of it but the manifest and the signature is read; UsageError for a key that is none.
+    any file but the manifest and the signature is read; UsageError for a file that is not a public
+    key.
     """
     if public_key is None:
         return Bundle.open(folder)
@@ -60,7 +61,7 @@ def open_bundle(folder: Path, public_key: Path | None) -> Bundle:
 
 
 def read_signature(files: BundleFiles) -> Signature | None:
-    """The signature beside a manifest, not checked, or None where there is none."""
+    """The signature file of a bundle, not verified, or None if there is no such file."""
     try:
         content = read_regular_file(files.signature, max_bytes=MAX_SIGNATURE_BYTES)
     except FileNotFoundError:
@@ -84,36 +85,36 @@ def check_signature(manifest: bytes, files: BundleFiles, key: Ed25519PublicKey) 
     """Raise BundleError unless `key` signed these bytes of a manifest."""
     from cryptography.exceptions import InvalidSignature
 
-    stored = read_signature(files)
-    wanted = key_id(key)
-    if stored is None:
+    signature = read_signature(files)
+    required_id = key_id(key)
+    if signature is None:
         raise BundleError(
-            f"{printable(str(files.folder))}: is not signed, and a signature by key {wanted} is "
-            "required",
+            f"{printable(str(files.folder))}: is not signed, and a signature by key {required_id} "
+            "is required",
             hint="`export-classifier sign` signs it",
         )
     try:
-        key.verify(base64.b64decode(stored.signature, validate=True), manifest)
+        key.verify(base64.b64decode(signature.signature, validate=True), manifest)
     except (InvalidSignature, ValueError) as error:
-        if stored.key_id != wanted:
+        if signature.key_id != required_id:
             raise BundleError(
-                f"{printable(str(files.folder))}: is signed by key {stored.key_id}, and a "
-                f"signature by key {wanted} is required",
+                f"{printable(str(files.folder))}: is signed by key {signature.key_id}, and a "
+                f"signature by key {required_id} is required",
                 hint="name the public key of whoever signed it, if you trust them",
             ) from error
         raise BundleError(
-            f"{printable(str(files.manifest))}: changed since it was signed by key {wanted}",
+            f"{printable(str(files.manifest))}: changed since it was signed by key {required_id}",
             hint="copy the bundle again, or have it signed again by someone who checked it",
         ) from error
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """A short name of a public key: the beginning of the sha256 of its 32 bytes."""
+    """Short name of a public key: the first digits of the sha256 of its 32 bytes."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:KEY_ID_CHARS]
 
 
 def load_public_key(path: Path) -> Ed25519PublicKey:
-    """Read a public key in PEM. Raises UsageError for anything else."""
+    """Read a public key in PEM format. Raises UsageError for any other file."""
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -127,15 +128,15 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
         content = read_regular_file(path, max_bytes=MAX_KEY_BYTES)
         if b"PRIVATE KEY" in content:
             raise UsageError(
-                f"{shown}: is a private key; checking takes the public one",
-                hint="keep this file to yourself, and give its .pub file away",
+                f"{shown}: is a private key; a signature is verified with the public key",
+                hint="name its .pub file, and keep this file secret",
             )
         key = load_pem_public_key(content)
     except OSError as error:
         raise UsageError(f"{shown}: cannot be read: {error.strerror}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(
-            f"{shown}: not a public key in PEM: {one_line(error)}",
+            f"{shown}: not a public key in PEM format: {one_line(error)}",
             hint="`export-classifier keygen` makes a pair of keys",
         ) from error
     if not isinstance(key, Ed25519PublicKey):

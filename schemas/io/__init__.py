@@ -1,4 +1,4 @@
-"""Files, locks, paths and streams that hold under damage and attack.
+"""Files, locks, paths and streams that are safe with damaged or hostile input.
 
 Must not import anything of schemas but errors and printable.
 """

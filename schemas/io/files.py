@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files and folders, and hashes of files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ FOLDER_CANNOT_SYNC = frozenset(
         errno.EISDIR,
     }
 )
-"""What file systems answer that have no fsync for folders (SMB, many FUSE file systems). They write
+"""Error codes of file systems without fsync for folders (SMB, many FUSE file systems). They write
 names at once or never; neither is a reason to end a run."""
 
 REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "the quota is used up: make room or have it raised",
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "the quota is used up: free some disk space or have it raised",
     errno.EFBIG: "a limit forbids files of this size (`ulimit -f`, or the file system's own)",
     errno.EROFS: "the file system is read-only: name another folder, or mount it for writing",
-    errno.EACCES: "check who may write there",
-    errno.EPERM: "check who may write there",
-    errno.EIO: "the disk or the network file system reports a fault: check it (`dmesg`)",
+    errno.EACCES: "check the permissions of the folder",
+    errno.EPERM: "check the permissions of the folder",
+    errno.EIO: "the disk or the network file system reports an I/O error: check it (`dmesg`)",
     errno.ESTALE: "the network file system lost the folder: mount it again",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
@@ -44,13 +44,13 @@ REMEDIES = {
 
 
 def remedy(error: BaseException) -> str:
-    """What to do about an error of the file system, by its true reason."""
+    """Hint for an error of the file system, by its error code."""
     code = getattr(error, "errno", None)
-    return REMEDIES.get(code or 0, "see the reason the system gives")
+    return REMEDIES.get(code or 0, "see the reason that the system gives")
 
 
 class FileFacts(BaseModel):
-    """What is checked of a file before it is trusted."""
+    """Hash and size of a file, which are checked before it is trusted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,21 +59,21 @@ class FileFacts(BaseModel):
 
     @classmethod
     def of(cls, path: Path) -> FileFacts:
-        """Read the file and take its facts."""
+        """Hash and size of a file on disk."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(sha256=digest, bytes=path.stat().st_size)
 
 
 def content_facts(content: bytes) -> FileFacts:
-    """The facts of a file whose content was read already."""
+    """Hash and size of a file whose content was read already."""
     return FileFacts(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
 def sync(path: Path) -> None:
-    """Force a file or folder to disk; a folder as far as its file system can.
+    """Flush a file or folder to disk; a folder only if its file system supports it.
 
-    Raises OSError for a file that cannot be written out, and for a folder with a fault.
+    Raises OSError if a file cannot be flushed, or for an I/O error of a folder.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -88,10 +88,10 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_path(final: Path, *, scratch: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path to write to; on success fsync it and rename it to `final`.
+    """Yield a temporary path to write to; on success fsync it and rename it to `final`.
 
-    scratch: folder for the temporary file, on the same file system; beside `final` by default.
-    On an error the temporary file is removed and nothing is left under the final name.
+    scratch: folder for the temporary file, on the same file system; the one of `final` by default.
+    On an error the temporary file is removed and `final` is not changed.
     """
     temporary = (scratch or final.parent) / f".{final.name}.tmp"
     try:
@@ -104,16 +104,16 @@ def atomic_path(final: Path, *, scratch: Path | None = None) -> Iterator[Path]:
 
 
 def write_atomic(final: Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with atomic_path(final) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def atomic_folder(final: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; on success it takes the place of `final`.
+    """Yield a temporary folder to fill; on success it replaces `final`.
 
-    An older folder of that name is removed only after the new one has taken its place.
+    An older folder of that name is removed only after the new one has replaced it.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name}.tmp"
@@ -134,8 +134,8 @@ def atomic_folder(final: Path) -> Iterator[Path]:
 
 
 def settle_folder(final: Path) -> None:
-    """Tidy up after a kill inside `atomic_folder`: put the older folder back if nothing has taken
-    its place, else remove it.
+    """Clean up after a kill inside `atomic_folder`: restore the older folder if it was not replaced
+    yet, else remove it.
     """
     if _retired(final).exists() and not final.exists():
         _retired(final).rename(final)

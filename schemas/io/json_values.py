@@ -1,4 +1,4 @@
-"""Parsing JSON of files that somebody may have damaged."""
+"""Parsing of JSON from files that may be damaged or hostile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 50
-"""Levels of lists and objects in each other; files of this project have fewer than ten."""
+"""Maximum nesting of lists and objects; files of this project have fewer than ten levels."""
 
 
 def parse_json(raw: str | bytes) -> Any:
@@ -30,7 +30,7 @@ def parse_json(raw: str | bytes) -> Any:
 
 
 def _containers(parent: object) -> Iterator[object]:
-    """The lists and objects directly in a list or object."""
+    """The lists and objects that are direct members of a list or object."""
     if isinstance(parent, dict):
         parent = list(parent.values())
     if isinstance(parent, list):

@@ -1,7 +1,7 @@
 """Lock files: one process at a time writes to an output folder.
 
-`fcntl.flock` of the standard library, because `schemas` stays without other packages: the lock is
-the operating system's and ends with its process, also when that is killed.
+Uses `fcntl.flock` of the standard library, because `schemas` must not import other packages. The
+operating system releases the lock when the process ends, also when it is killed.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def lock_inside(folder: Path, what: str) -> Iterator[None]:
-    """Lock a folder by a file in it, which says which command the folder belongs to.
+    """Lock a folder by a file in it, which records the command that the folder belongs to.
 
-    what: what is written there, such as `training`. The folder is made if it is not there. The file
-    stays where work that began in an empty folder was stopped, and is removed when it is done; a
-    folder that is left empty is removed too.
-    Raises LockedError with the process that holds the lock, OutputError if none can be made.
+    what: kind of run that writes there, such as `training`. The folder is created if it is missing.
+    The file stays if a run that began in an empty folder was stopped, and is removed when the run
+    is finished; a folder that is left empty is removed, too.
+    Raises LockedError that names the process which has the lock, OutputError if the lock file
+    cannot be created.
     """
     path = folder / LOCK_FILE
-    is_mark = path.exists() or not folder.is_dir() or not any(folder.iterdir())
+    was_ours = path.exists() or not folder.is_dir() or not any(folder.iterdir())
     with _locked(path, folder, what):
         is_done = False
         try:
             yield
             is_done = True
         finally:
-            if is_done or not is_mark or {entry.name for entry in folder.iterdir()} == {LOCK_FILE}:
+            if is_done or not was_ours or {entry.name for entry in folder.iterdir()} == {LOCK_FILE}:
                 path.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()
@@ -55,7 +56,8 @@ def lock_inside(folder: Path, what: str) -> Iterator[None]:
 def lock_beside(folder: Path, what: str) -> Iterator[None]:
     """Lock a folder that is replaced as a whole, by a file beside it that is removed at the end.
 
-    Raises LockedError with the process that holds the lock, OutputError if none can be made.
+    Raises LockedError that names the process which has the lock, OutputError if the lock file
+    cannot be created.
     """
     path = folder.parent / f".{folder.name}{LOCK_FILE}"
     with _locked(path, folder, what):
@@ -66,7 +68,7 @@ def lock_beside(folder: Path, what: str) -> Iterator[None]:
 
 
 def locked_by(path: Path) -> str | None:
-    """What a lock file says that it is for; None if there is none that can be read."""
+    """Kind of run that a lock file records; None if there is no readable lock file."""
     try:
         what = parse_json(path.read_bytes())["what"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -76,7 +78,7 @@ def locked_by(path: Path) -> str | None:
 
 @contextmanager
 def _locked(path: Path, folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a file; whoever removes the file does so before this ends."""
+    """Lock a file while the block runs; the block must remove the file itself, if at all."""
     descriptor = _open_current(path, folder, what)
     try:
         os.ftruncate(descriptor, 0)
@@ -87,13 +89,13 @@ def _locked(path: Path, folder: Path, what: str) -> Iterator[None]:
 
 
 def _open_current(path: Path, folder: Path, what: str) -> int:
-    """Open and lock the file of that name: another one if its last owner has just removed it."""
+    """Open and lock the file at `path`; retries if its previous owner has just removed it."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, _FLAGS, 0o666)
         except FileNotFoundError:
-            continue  # the folder was removed between the two
+            continue  # the folder was removed after `mkdir`
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written to: {error.strerror}") from error
         try:
@@ -113,7 +115,7 @@ def _lock(descriptor: int, folder: Path, what: str, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise LockedError(
-            f"{folder}: another process writes here{_owner(path)}",
+            f"{folder}: another process has locked this folder{_owner(path)}",
             hint="wait for it, or name another --output",
         ) from error
     except OSError as error:  # a file system without locks

@@ -1,4 +1,4 @@
-"""Log lines on stderr, in which text from outside can neither start a line nor move a cursor."""
+"""Log lines on stderr, in which untrusted text cannot start a line or move the cursor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schemas.printable import printable_lines
 
 
 class PrintableFormatter(logging.Formatter):
-    """The message of a record and nothing else, printable."""
+    """Formats a record as its message only, printable."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, with a traceback below it if there is one, as printable lines."""

@@ -1,8 +1,8 @@
-"""Reading files from outside: regular files only, whole, and never more bytes than allowed.
+"""Reading of untrusted files: regular files only, in full, and never more bytes than allowed.
 
 Opening a named pipe waits for a writer, reading a device may never end, and a sparse file of a few
-blocks may claim terabytes. So the kind and the size of a file are known before its first byte is
-read. Symbolic links are followed: what counts is the content.
+blocks may claim terabytes. So the kind and the size of a file are checked before its first byte is
+read. Symbolic links are followed: only the content matters.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-"""`O_NONBLOCK`: a pipe that takes the file's name between the first look and the opening does not
-block. It changes nothing for regular files."""
+"""`O_NONBLOCK`: opening does not block if the file was replaced by a pipe after the first check. It
+has no effect on regular files."""
 
 
 @dataclass(frozen=True)
 class RegularFile:
-    """A regular file that is open. size: in bytes, when it was opened."""
+    """An open regular file. size: in bytes, when it was opened."""
 
     file: BinaryIO
     size: int
@@ -63,7 +63,7 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
         if opened.size > max_bytes:
             raise OSError(
                 errno.EFBIG,
-                f"it has {opened.size:,} bytes, and {max_bytes:,} are allowed",
+                f"it has {opened.size:,} bytes, and at most {max_bytes:,} are allowed",
                 str(path),
             )
         return opened.read()

@@ -1,8 +1,8 @@
-"""Standard streams that cannot fail the work and hand no escape sequences to a terminal.
+"""Standard streams that never raise and send no foreign escape sequences to a terminal.
 
-Output may be full, closed, a pipe whose reader is gone, non-blocking, or of an encoding that lacks
-the letters. Whatever is printed is a report of the work and not the work: it is then lost, and the
-work continues.
+An output stream may be full, closed, a pipe without a reader, non-blocking, or of an encoding that
+lacks some letters. Printed text only reports on the work, so it is discarded then and the work
+continues.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from schemas.printable import escaped_lines
 STANDARD_DESCRIPTORS = (0, 1, 2)
 
 PATIENCE_S = 5.0
-"""How long a full non-blocking pipe is waited for, until its reader has taken something."""
+"""Maximum wait for the reader of a full non-blocking pipe to read something."""
 
-MOST_UNSENT_BYTES = 65_536
-"""Of a line that was begun and that a full pipe does not take."""
+MAX_UNSENT_BYTES = 65_536
+"""Maximum rest of a partly written line that is retained while a pipe is full."""
 
 
 class TolerantStream(io.TextIOBase):
-    """A text stream over another one that never raises when it is written to.
+    """A text stream that writes to another one and never raises.
 
-    After the first error everything is discarded. Where the target has a file descriptor it is
-    written to directly, so that no buffer is left over for Python's flush at exit to fail on.
+    After the first error everything is discarded. If the target has a file descriptor, that is
+    written to directly, so that no buffer is left for which Python's flush at exit could fail.
     """
 
     def __init__(self, target: TextIO | None) -> None:
         super().__init__()
         self._target = target
         self._lock = threading.RLock()
-        self._lost = target is None
+        self._is_discarding = target is None
         self._descriptor = _descriptor(target)
         self._unsent = b""
         self._patience_s = PATIENCE_S
@@ -53,30 +53,30 @@ class TolerantStream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]  # a plain attribute in typeshed
-        """How letters are written that the encoding lacks."""
+        """Error handler for letters that the encoding lacks."""
         return "backslashreplace"
 
     def write(self, text: str) -> int:
-        """Write text; what cannot be written is lost. Raises TypeError for anything but str."""
+        """Write text or discard it. Raises TypeError for anything but str."""
         if not isinstance(text, str):
             raise TypeError(f"a text stream takes str, not {type(text).__name__}")
         with self._lock:
-            if not self._lost and text:
+            if not self._is_discarding and text:
                 raw = self._encoder.encode(text)
                 if self._descriptor is None:
-                    self._hand_over(raw)
+                    self._write_to_target(raw)
                 else:
                     self._send(self._descriptor, raw)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the target, as far as it can be."""
-        if self._target is None or self._lost:
+        """Flush the target; errors are ignored."""
+        if self._target is None or self._is_discarding:
             return
         try:
             self._target.flush()
         except (OSError, ValueError):
-            self._lose()
+            self._discard_all()
 
     def writable(self) -> bool:
         """Always true."""
@@ -95,16 +95,16 @@ class TolerantStream(io.TextIOBase):
             raise io.UnsupportedOperation("this stream has no file descriptor")
         return self._descriptor
 
-    def _hand_over(self, raw: bytes) -> None:
-        """Write to a target in memory."""
+    def _write_to_target(self, raw: bytes) -> None:
+        """Write to a target that has no file descriptor."""
         try:
             cast("TextIO", self._target).write(raw.decode(self._encoding, "replace"))
         except (OSError, ValueError):
-            self._lose()
+            self._discard_all()
 
     def _send(self, descriptor: int, raw: bytes) -> None:
-        """Write bytes; of a pipe that stays full, finish a line that was begun before another."""
-        begun = bool(self._unsent)
+        """Write bytes; if a pipe stays full, retain the rest of a partly written line."""
+        is_mid_line = bool(self._unsent)
         unsent = memoryview(self._unsent + raw)
         self._unsent = b""
         while unsent:
@@ -114,21 +114,21 @@ class TolerantStream(io.TextIOBase):
                 if _is_writable(descriptor, self._patience_s):
                     continue
                 self._patience_s = 0.0
-                if begun:
+                if is_mid_line:
                     line, end, _ = bytes(unsent).partition(b"\n")
-                    self._unsent = (line + end)[:MOST_UNSENT_BYTES]
+                    self._unsent = (line + end)[:MAX_UNSENT_BYTES]
                 return
             except OSError:
-                self._lose()
+                self._discard_all()
                 return
             if sent:
-                begun = unsent[sent - 1] != ord("\n")
+                is_mid_line = unsent[sent - 1] != ord("\n")
                 self._patience_s = PATIENCE_S
             unsent = unsent[sent:]
 
-    def _lose(self) -> None:
-        """Discard all that follows, also what other code writes to the same descriptor."""
-        self._lost = True
+    def _discard_all(self) -> None:
+        """Discard all further output, also what other code writes to the same descriptor."""
+        self._is_discarding = True
         if self._descriptor in STANDARD_DESCRIPTORS:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, self._descriptor)
@@ -136,9 +136,9 @@ class TolerantStream(io.TextIOBase):
 
 
 class EscapingStream(io.TextIOBase):
-    """A text stream that escapes what a terminal would act on, but for line breaks and tabs.
+    """A text stream that escapes characters which a terminal interprets, except \\n and \\t.
 
-    It says that it is not a terminal, so that libraries send it no escape sequences of their own.
+    `isatty` is false, so that libraries do not send escape sequences.
     """
 
     def __init__(self, target: TolerantStream) -> None:
@@ -152,7 +152,7 @@ class EscapingStream(io.TextIOBase):
 
     @property
     def errors(self) -> str:  # type: ignore[override]  # a plain attribute in typeshed
-        """How letters are written that the encoding lacks."""
+        """Error handler for letters that the encoding lacks."""
         return self.target.errors
 
     def write(self, text: str) -> int:
@@ -180,7 +180,7 @@ class EscapingStream(io.TextIOBase):
 
 
 def guard_streams() -> None:
-    """Make stdout and stderr of this process tolerant and escaping; safe to call again."""
+    """Replace stdout and stderr by tolerant, escaping streams; safe to call again."""
     _open_standard_descriptors()
     if not isinstance(sys.stdout, EscapingStream):
         sys.stdout = EscapingStream(TolerantStream(sys.stdout))
@@ -200,10 +200,10 @@ def shows_all_letters(stream: TextIO) -> bool:
 
 
 def _open_standard_descriptors() -> None:
-    """Open the null device as every standard descriptor that was closed when the process began.
+    """Open the null device for every standard descriptor that was closed when the process began.
 
-    Otherwise the next file that is opened, a part for example, becomes descriptor 1 or 2, and what
-    a native library prints is written into it.
+    Otherwise the next file that is opened, such as a part, would become descriptor 1 or 2, and
+    native libraries would print into it.
     """
     for descriptor in STANDARD_DESCRIPTORS:
         try:

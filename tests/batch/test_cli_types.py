@@ -1,4 +1,4 @@
-"""Options and environment variables that cannot be meant are wrong usage, and never left out."""
+"""Invalid values of options and environment variables are usage errors, never ignored."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def corpus(write: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
-def test_a_required_signature_that_is_set_to_nothing_is_wrong_usage(
+def test_an_empty_signature_variable_is_a_usage_error(
     bundle: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    """It does not mean that none is required: `run`, `doctor` and `verify` name the variable."""
+    """`run`, `doctor` and `verify` name the variable, and do not skip the verification."""
     monkeypatch.setenv(REQUIRE, value)
     run = [str(corpus), "--task", "narrative", "--bundle", str(bundle)]
     results = [
@@ -42,14 +42,14 @@ def test_a_required_signature_that_is_set_to_nothing_is_wrong_usage(
 
     assert [result.exit_code for result in results] == [2] * 4
     for result in results:
-        assert f"the environment variable {REQUIRE} is set and empty" in result.output
+        assert f"the environment variable {REQUIRE} is set but empty" in result.output
     assert not (tmp_path / "scored").exists()
 
 
 def test_verify_requires_the_signature_of_the_environment(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the commands of `batch-classify` do."""
+    """Like the commands of `batch-classify`."""
     assert CliRunner().invoke(exporter_main, ["keygen", str(tmp_path / "key")]).exit_code == 0
     monkeypatch.setenv(REQUIRE, str(tmp_path / "key.pub"))
     result = CliRunner().invoke(exporter_main, ["verify", str(bundle)])
@@ -59,22 +59,20 @@ def test_verify_requires_the_signature_of_the_environment(
 
 
 @pytest.mark.parametrize("command", ["run", "doctor"])
-def test_a_bundle_that_is_set_to_nothing_is_wrong_usage(
+def test_an_empty_bundle_variable_is_a_usage_error(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """The default bundle is not taken instead."""
+    """The default bundle is not used instead."""
     monkeypatch.setenv("NARRASCAN_BUNDLE", "")
     words = [str(corpus), "--task", "narrative"] if command == "run" else ["doctor"]
     result = CliRunner().invoke(batch_main, words)
 
     assert result.exit_code == 2
-    assert "the environment variable NARRASCAN_BUNDLE is set and empty" in result.output
+    assert "the environment variable NARRASCAN_BUNDLE is set but empty" in result.output
 
 
-def test_an_option_has_the_say_over_its_variable(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A variable that nobody reads does no harm."""
+def test_an_option_overrides_its_variable(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid variable has no effect then."""
     monkeypatch.setenv("NARRASCAN_BUNDLE", "")
 
     assert CliRunner().invoke(batch_main, ["doctor", "--bundle", str(bundle)]).exit_code == 0
@@ -82,10 +80,10 @@ def test_an_option_has_the_say_over_its_variable(
 
 @pytest.mark.parametrize("option", ["bundle", "output", "cache", "require_signature"])
 @pytest.mark.parametrize("value", ["", " "])
-def test_a_blank_path_is_wrong_usage(
+def test_a_blank_path_is_a_usage_error(
     batch_classify: Command, corpus: Path, option: str, value: str
 ) -> None:
-    """It is not the working folder."""
+    """It does not mean the working folder."""
     result = batch_classify(corpus, **{option: value})
 
     assert result.exit_code == 2
@@ -109,10 +107,10 @@ NO_NUMBERS = ["nan", "NaN", "-nan", "inf", "-inf", "infinity", "1e400"]
         "shard",
     ],
 )
-def test_what_is_not_a_finite_number_is_wrong_usage(
+def test_nan_and_infinity_are_usage_errors(
     batch_classify: Command, corpus: Path, tmp_path: Path, option: str, value: str
 ) -> None:
-    """Wherever a number is taken; no guard is switched off by one that compares with nothing."""
+    """For every numeric option: comparisons with NaN would disable a limit."""
     result = batch_classify(corpus, output=tmp_path / "scored", **{option: value})
 
     assert result.exit_code == 2, result.output
@@ -140,7 +138,7 @@ def test_what_is_not_a_finite_number_is_wrong_usage(
         ("threads", "9" * 5000),
     ],
 )
-def test_a_number_beyond_any_machine_is_wrong_usage(
+def test_a_number_beyond_any_machine_is_a_usage_error(
     batch_classify: Command, corpus: Path, tmp_path: Path, option: str, value: str
 ) -> None:
     """Before anything is allocated."""
@@ -153,14 +151,14 @@ def test_a_number_beyond_any_machine_is_wrong_usage(
 
 @pytest.mark.parametrize("text", [*NO_NUMBERS, "", "-1s", "1e3", "9" * 400, "1001d"])
 def test_a_duration_is_a_finite_number(text: str) -> None:
-    """No timer could keep to another."""
+    """Timers have a limited range."""
     with pytest.raises(ValueError, match=r"is not a duration|is more than 1000 days"):
         parse_duration(text)
     assert parse_duration("1000d") == MAX_DURATION_S
 
 
-def test_a_share_that_is_no_number_allows_nothing(tmp_path: Path) -> None:
-    """As a record of a shard might have it."""
+def test_a_share_of_nan_allows_nothing(tmp_path: Path) -> None:
+    """The record of a shard may contain it."""
     counts = Counts(rows=10, ok=9, truncated=0, empty=0, quarantined=1)
 
     with pytest.raises(SystemExit) as caught:

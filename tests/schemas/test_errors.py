@@ -1,4 +1,4 @@
-"""What messages promise."""
+"""Text of errors."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from schemas.errors import DataError, listing, nearest
 
 
 def test_hint_follows_the_message() -> None:
-    """An error shows its message and, on a line of its own, its hint."""
+    """An error shows its message and, on a separate line, its hint."""
     error = DataError("a.parquet: no rows", hint="check the path")
 
     assert str(error) == "a.parquet: no rows\nhint: check the path"
@@ -22,18 +22,18 @@ def test_error_without_hint_is_its_message() -> None:
     [("narative", "narrative"), ("NARRATIVE", "narrative"), ("zzz", None), ("", None)],
 )
 def test_nearest_name_is_suggested(wanted: str, found: str | None) -> None:
-    """A misspelt name finds its neighbour in any case; a strange one finds nothing."""
+    """A misspelled name has a suggestion whatever its case; an unrelated name has none."""
     assert nearest(wanted, ["narrative", "topics"]) == found
 
 
 def test_long_listing_is_cut_and_counted() -> None:
-    """A message names a dozen names and says how many are left."""
+    """A message lists a dozen names and the number of all others."""
     shown = listing([f"l{number}" for number in range(15)])
 
     assert shown.count("'l") == 12
     assert shown.endswith(" and 3 more")
 
 
-def test_listing_of_nothing_says_so() -> None:
-    """No names read as the word none."""
+def test_empty_listing_is_none() -> None:
+    """An empty listing is the word none."""
     assert listing([]) == "none"

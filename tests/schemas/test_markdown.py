@@ -1,4 +1,4 @@
-"""What Markdown pages promise of text from outside."""
+"""Untrusted text in Markdown pages."""
 
 import pytest
 
@@ -26,8 +26,8 @@ from schemas.markdown import Markdown, markdown_code, markdown_table, markdown_t
         ("&lt;", r"\&lt;"),
     ],
 )
-def test_text_from_outside_stays_text(raw: str, written: str) -> None:
-    """Markup, links, HTML, tables, line breaks and entities are shown and do nothing."""
+def test_untrusted_text_stays_text(raw: str, written: str) -> None:
+    """Markup, links, HTML, tables, line breaks and entities are shown literally."""
     assert markdown_text(raw) == written
 
 
@@ -41,13 +41,13 @@ def test_text_from_outside_stays_text(raw: str, written: str) -> None:
         ("", "` `"),
     ],
 )
-def test_code_ends_where_it_should(raw: str, written: str) -> None:
+def test_code_cannot_be_ended_by_its_text(raw: str, written: str) -> None:
     """Backticks inside code do not end it, line breaks are escaped."""
     assert markdown_code(raw) == written
 
 
-def test_table_has_the_cells_that_it_was_given() -> None:
-    """A pipe or line break in a cell makes no further cell or row; our own markup passes."""
+def test_cells_cannot_add_cells_or_rows() -> None:
+    """Pipes and line breaks in a cell are escaped; our own markup is not."""
     table = markdown_table(["label", "rows"], [["a|b\n| c | d |", Markdown("**1**")]])
 
     assert table.splitlines() == [
@@ -58,5 +58,5 @@ def test_table_has_the_cells_that_it_was_given() -> None:
 
 
 def test_long_text_is_cut() -> None:
-    """A label as long as a book is a cell of ordinary size."""
+    """A very long label becomes a cell of ordinary size."""
     assert len(markdown_text("x" * 1_000_000)) == 300

@@ -1,4 +1,4 @@
-"""Text from outside in messages."""
+"""Escaping of untrusted text in messages."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ from schemas.printable import printable
     ],
 )
 def test_control_characters_are_escaped(raw: str, shown: str) -> None:
-    """A name from outside stays on its line and cannot command a terminal."""
+    """An untrusted name stays on its line and cannot send escape sequences."""
     assert printable(raw) == shown

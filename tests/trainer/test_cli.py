@@ -15,7 +15,7 @@ from trainer.cli import main
 def test_url_as_output_is_a_usage_error(
     command: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A URL ends the command with exit code 2 before anything is read, and makes no folder."""
+    """A URL ends the command with exit code 2 before anything is read, and creates no folder."""
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "config.toml"
     config.write_text("not a config")

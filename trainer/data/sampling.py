@@ -1,7 +1,7 @@
-"""How often each row comes up in an epoch, where rare labels are drawn more often than they occur.
+"""Sampling of rows: how often each row is drawn in an epoch, with rare labels oversampled.
 
-The other way to rare labels is a loss that weighs them (`trainer.losses.sigmoid`); both can be
-combined.
+The alternative for rare labels is a loss that weights them (`trainer.losses.sigmoid`); both can
+be combined.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.tasks.sections import Sampling
 def row_counts(
     labels: BoolArray, sampling: Sampling, *, threshold: float, rng: np.random.Generator
 ) -> Int64Array:
-    """How often each row is drawn in one epoch; the sum is the same in every epoch.
+    """Number of times each row is drawn in one epoch; the sum is the same in every epoch.
 
     labels: (rows, labels) bool, which labels a row has.
     threshold: share of rows below which `repeat_factor` repeats a label.
@@ -29,7 +29,7 @@ def row_counts(
 
 
 def repeat_factors(labels: BoolArray, *, threshold: float) -> Float64Array:
-    """How often each row should come up on average.
+    """Mean number of times that each row should be drawn.
 
         r_c = max(1, sqrt(t / f_c)),    r_row = max over the row's labels c of r_c
 
@@ -39,7 +39,7 @@ def repeat_factors(labels: BoolArray, *, threshold: float) -> Float64Array:
     Source: Gupta, Dollar and Girshick (2019), LVIS, appendix B.2 (repeat factor sampling).
     """
     share = labels.mean(axis=0)  # (labels,)
-    # A label that no row has repeats nothing, so its share may stand for anything above zero.
+    # A label without rows has no effect, so its share may be any number above zero.
     by_label = np.maximum(1.0, np.sqrt(threshold / np.where(share > 0, share, 1.0)))
     factors: Float64Array = np.where(labels, by_label, 1.0).max(axis=1, initial=1.0)
     return factors
@@ -52,8 +52,8 @@ def round_stochastically(factors: Float64Array, rng: np.random.Generator) -> Int
     Returns (rows,) int64, which always add up to the sum of the factors, rounded up.
 
     The fractions are rounded together, by systematic sampling over the rows in random order: each
-    is unbiased, and their sum is off by less than one. A row drawn at random fills that up, so
-    that every epoch is equally long.
+    is unbiased, and their sum is off by less than one. One random row makes up the difference, so
+    that every epoch has the same length.
     """
     counts = np.floor(factors).astype(np.int64)
     fractions = factors - counts
@@ -70,8 +70,8 @@ def round_stochastically(factors: Float64Array, rng: np.random.Generator) -> Int
 def class_aware_counts(labels: BoolArray, rng: np.random.Generator) -> Int64Array:
     """Draw a label, then a row that has it, as often as there are rows with labels.
 
-    Labels take turns in shuffled cycles, and so do the rows of a label. Rows without labels belong
-    to no cycle: each comes once, as without sampling, so that their share stays what it is.
+    Labels are drawn in shuffled cycles, and so are the rows of a label. Rows without labels are not
+    sampled: each is drawn once, so that their share does not change.
 
     labels: (rows, labels) bool.
     Returns (rows,) int64, which add up to the number of rows. A row of frequent labels may have 0.
@@ -91,21 +91,21 @@ def class_aware_counts(labels: BoolArray, rng: np.random.Generator) -> Int64Arra
 
 
 def shuffled(counts: Int64Array, rng: np.random.Generator) -> Int64Array:
-    """Put rows in random order, each as often as it counts, its copies evenly apart.
+    """Rows in random order, each repeated `counts` times, with its copies evenly spaced.
 
-    counts: (rows,) int64 >= 0. Returns (sum of counts,) int64.
+    counts: (rows,) int64 >= 0. Returns (sum of counts,) int64 row numbers.
     """
     phase = np.empty(len(counts))
     phase[rng.permutation(len(counts))] = np.arange(len(counts)) / max(1, len(counts))
     rows = np.repeat(np.arange(len(counts)), counts)
-    first = np.repeat(counts.cumsum() - counts, counts)  # where the copies of a row begin
+    first = np.repeat(counts.cumsum() - counts, counts)  # index of the first copy of each row
     copy = np.arange(len(rows)) - first
     order = np.argsort((copy + phase[rows]) / counts[rows], kind="stable")
     return rows[order].astype(np.int64)
 
 
 def _cycles(values: Int64Array, count: int, rng: np.random.Generator) -> Int64Array:
-    """`count` values: all of them in random order, again and again."""
+    """`count` values, drawn in cycles that each have all values in random order."""
     cycles = -(-count // len(values))
     drawn = [rng.permutation(values) for _ in range(cycles)]
     return np.concatenate([*drawn, values[:0]])[:count]

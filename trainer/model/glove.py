@@ -1,4 +1,4 @@
-"""Word vectors in GloVe's formats, and the tokenizer that reads text the way they were counted.
+"""Word vectors in GloVe's formats, and a tokenizer with nearly the word rules of GloVe.
 
 GloVe: Pennington, Socher, Manning (2014), GloVe: Global Vectors for Word Representation, EMNLP.
 """
@@ -21,10 +21,10 @@ from schemas.errors import EncoderError
 from trainer.model.cnn_bilstm import CnnBilstmConfig, CnnBilstmModel
 
 PAD, UNKNOWN, START = SPECIAL = ("[PAD]", "[UNK]", "[CLS]")
-"""Tokens before the words. A text begins with START, so that none is without tokens."""
+"""Special tokens, which precede the words. Every text begins with START, so that none is empty."""
 
 MAX_WORDS = 400_000
-"""Words that are kept, the most frequent ones: all of GloVe 6B."""
+"""Maximum number of words, the most frequent ones: all of GloVe 6B."""
 
 _TOKEN = "|".join(
     [
@@ -36,8 +36,8 @@ _TOKEN = "|".join(
         r"\S",  # punctuation marks, one by one
     ]
 )
-"""What counts as a token: nearly the Penn Treebank rules that the words of GloVe were cut by. They
-keep hyphenated words whole; here those are split, which leaves fewer words unknown."""
+"""Pattern of a token: nearly the Penn Treebank rules of GloVe. Those do not split hyphenated words;
+here they are split, which leaves fewer words unknown."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,29 @@ class WordVectors:
 def read_vectors(path: Path, *, max_words: int = MAX_WORDS) -> WordVectors:
     """Read the first `max_words` words.
 
-    path: a text file with a word and its numbers a line, or a folder that holds one such `.txt`,
-    or one `.npy` with the vectors and one `.parquet` whose first column has the words.
+    path: a text file with a word and its numbers per line, or a folder with one such `.txt`, or
+    with one `.npy` of the vectors and one `.parquet` whose first column has the words.
     Raises EncoderError if it is neither, or is damaged.
     """
     try:
-        found = _read_text(path, max_words) if path.is_file() else _read_folder(path, max_words)
+        table = _read_text(path, max_words) if path.is_file() else _read_folder(path, max_words)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise EncoderError(f"{path}: word vectors cannot be read: {error}") from error
-    words, vectors = found.words, found.vectors
+    words, vectors = table.words, table.vectors
     if vectors.ndim != 2 or not vectors.size or len(words) != len(vectors):
         raise EncoderError(f"{path}: {len(words)} words, but vectors of shape {vectors.shape}")
     if len({*SPECIAL, *words}) < len(SPECIAL) + len(words):
-        raise EncoderError(f"{path}: a word stands twice, or is one of {', '.join(SPECIAL)}")
+        raise EncoderError(f"{path}: a word is duplicate, or is one of {', '.join(SPECIAL)}")
     if not np.isfinite(vectors).all():
         raise EncoderError(f"{path}: a vector is not finite")
-    return found
+    return table
 
 
 def make_tokenizer(words: tuple[str, ...]) -> Tokenizer:
-    """Lower-case, split into words and marks, look up; the special tokens have the first ids."""
+    """A tokenizer that lower-cases, splits into words and punctuation marks, and looks these up.
+
+    The special tokens have the first ids.
+    """
     vocabulary = {word: number for number, word in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
@@ -88,7 +91,7 @@ def make_tokenizer(words: tuple[str, ...]) -> Tokenizer:
 
 
 def make_encoder(vectors: WordVectors) -> CnnBilstmModel:
-    """A CNN-BiLSTM over the vectors; what is above them is drawn from torch's random numbers.
+    """A CNN-BiLSTM over the vectors, with all other weights initialized by torch's random numbers.
 
     [PAD] and [CLS] are zero, [UNK] is the mean of all words.
     """
@@ -109,8 +112,8 @@ def _read_folder(folder: Path, max_words: int) -> WordVectors:
         names = pq.read_table(words[0]).column(0)
         if len(names) != len(vectors):
             raise ValueError(f"{len(names)} words, but {len(vectors)} vectors")
-        kept = tuple(str(name) for name in names[:max_words].to_pylist())
-        return WordVectors(kept, np.array(vectors[:max_words], dtype=np.float32))
+        first_words = tuple(str(name) for name in names[:max_words].to_pylist())
+        return WordVectors(first_words, np.array(vectors[:max_words], dtype=np.float32))
     if len(texts) == 1:
         return _read_text(texts[0], max_words)
     raise ValueError("expected a text file, a folder with one .txt, or one .npy and one .parquet")
@@ -126,7 +129,7 @@ def _read_text(path: Path, max_words: int) -> WordVectors:
             raise ValueError(f"line {number}: {error}") from error
         words.append(word)
     if not rows or len({len(row) for row in rows}) > 1:
-        raise ValueError("expected lines of a word and equally many numbers each")
+        raise ValueError("expected a word and the same number of values in every line")
     return WordVectors(tuple(words), np.stack(rows))
 
 

@@ -1,4 +1,4 @@
-"""Hyperparameter search: many short runs, a table, a report.
+"""Hyperparameter search: many training runs, a table, a report.
 
 Input: a config and a search space. Output: a folder of trials. Only the command
 line imports it.

@@ -1,4 +1,4 @@
-"""What a search found: `search.json`, a table in `search.md`, and a picture of every parameter."""
+"""Report of a search: `search.json`, a table in `search.md`, and a plot of every parameter."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Outcome = Literal["finished", "pruned", "failed", "stopped"]
-"""`pruned` was worse than half of the others after as many epochs, `failed` could not go on, and
-`stopped` was under way when the search ended; the same command goes on with it."""
+"""`pruned`: worse than the median of the other trials after as many epochs. `failed`: ended with an
+error. `stopped`: unfinished when the search ended; the same command resumes it."""
 
 
 class TrialRecord(BaseModel):
     """One trial.
 
-    folder: of its training run, in that of the search. values: of the searched keys, as in `--set`.
-    metric, best_epoch: of its best epoch so far; None before the first has ended.
-    epochs: that have ended. error: why it failed.
+    folder: name of its training run's folder in the search folder. values: values of the searched
+    keys, as in `--set`.
+    metric, best_epoch: of its best epoch so far; None before the first epoch has ended.
+    epochs: number of finished epochs. error: message of a failed trial.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,7 +44,7 @@ class TrialRecord(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """`search.json`: every trial, in the order in which they began."""
+    """Content of `search.json`: every trial, in the order in which they began."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,22 +53,22 @@ class SearchResult(BaseModel):
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial with the highest metric, one that finished if there are several."""
-        measured = [trial for trial in self.trials if trial.metric is not None]
+        """The trial with the highest metric; of equal trials, one that finished."""
+        trials = [trial for trial in self.trials if trial.metric is not None]
         return max(
-            measured,
+            trials,
             key=lambda trial: (trial.metric, trial.state == "finished"),
             default=None,
         )
 
 
 def set_options(trial: TrialRecord) -> str:
-    """The options that give a training run the values of a trial."""
+    """Command-line options that give a training run the values of a trial."""
     return " ".join(f"--set {key}={value}" for key, value in trial.values.items())
 
 
 def write_report(result: SearchResult, space: Sequence[Dimension], folder: Path) -> None:
-    """Write all three files, each whole or not at all."""
+    """Write all three files, each atomically."""
     write_atomic(folder / "search.json", result.model_dump_json(indent=1))
     write_atomic(folder / "search.md", _markdown(result))
     if result.best is not None:
@@ -110,7 +111,7 @@ def _cells(trial: TrialRecord, keys: Sequence[str]) -> list[str]:
 
 
 def draw_search(result: SearchResult, space: Sequence[Dimension], path: Path) -> None:
-    """Draw the metric over each parameter: trials that finished filled, the best one ringed."""
+    """Plot the metric over each parameter: finished trials filled, the best one circled."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -142,11 +143,11 @@ def _draw_dimension(axes: Axes, result: SearchResult, dimension: Dimension) -> N
     for trial in result.trials:
         if trial.metric is None:
             continue
-        place = _place(dimension, trial.values[dimension.key])
+        position = _axis_position(dimension, trial.values[dimension.key])
         fill = "C0" if trial.state == "finished" else "none"
-        axes.scatter(place, trial.metric, facecolors=fill, edgecolors="C0", alpha=0.8)
+        axes.scatter(position, trial.metric, facecolors=fill, edgecolors="C0", alpha=0.8)
         if trial is result.best:
-            axes.scatter(place, trial.metric, s=160, facecolors="none", edgecolors="C3")
+            axes.scatter(position, trial.metric, s=160, facecolors="none", edgecolors="C3")
     axes.set_title(picture_text(dimension.key), fontsize="medium")
     axes.grid(alpha=0.3)
     if isinstance(dimension, Choice):
@@ -157,7 +158,7 @@ def _draw_dimension(axes: Axes, result: SearchResult, dimension: Dimension) -> N
         axes.set_xscale("log")
 
 
-def _place(dimension: Range | Choice, value: str) -> float:
+def _axis_position(dimension: Range | Choice, value: str) -> float:
     if isinstance(dimension, Choice):
         return dimension.choices.index(value)
     return float(value)

@@ -1,4 +1,4 @@
-"""Which values of which config keys a search tries."""
+"""Search space: the config keys that a search varies, and the values to try."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from schemas.errors import ConfigError
 from trainer.training.loop import check_losses
 
 GRAMMAR = (
-    "KEY=LOW..HIGH for a range (of whole numbers if both are), KEY=log:LOW..HIGH for one searched "
-    "by order of magnitude, KEY=A,B,C for choices"
+    "KEY=LOW..HIGH for a range (of integers if both ends are integers), KEY=log:LOW..HIGH for a "
+    "range searched on a logarithmic scale, KEY=A,B,C for choices"
 )
 _NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"(log:)?({_NUMBER})\.\.({_NUMBER})")
-_WHOLE = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,34 @@ class Range:
     low: float
     high: float
     log: bool
-    whole: bool
+    is_integer: bool
 
     def suggest(self, trial: Trial) -> str:
-        """Let the sampler pick a value, written as the config has it."""
-        if self.whole:
+        """Let the sampler pick a value, written as in the config."""
+        if self.is_integer:
             low, high = int(self.low), int(self.high)
             return self.write(trial.suggest_int(self.key, low, high, log=self.log))
         return self.write(trial.suggest_float(self.key, self.low, self.high, log=self.log))
 
     def write(self, value: float) -> str:
-        """Four digits tell any two values apart that could train differently."""
-        if self.whole:
+        """Write a value as in the config: integers in full, others with four significant digits.
+
+        Values that agree in four digits do not train differently.
+        """
+        if self.is_integer:
             return str(int(value))
         rounded = min(max(float(f"{value:.4g}"), self.low), self.high)
         return repr(rounded)
 
     @property
     def extremes(self) -> tuple[str, ...]:
-        """Values to check before a search begins: if both ends are valid, so is what is between."""
+        """Values to check before a search begins: if both ends are valid, so are those between."""
         return self.write(self.low), self.write(self.high)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, written as in `--set`."""
+    """A set of values to choose from, written as in `--set`."""
 
     key: str
     choices: tuple[str, ...]
@@ -80,7 +83,7 @@ def parse_space(texts: Sequence[str]) -> tuple[Dimension, ...]:
     Raises ConfigError that lists every problem, each with its key.
     """
     space: list[Dimension] = []
-    problems = [] if texts else ["  nothing to search: no --space was given"]
+    problems = [] if texts else ["  the search space is empty: no --space was given"]
     for text in texts:
         key = text.partition("=")[0].strip()
         if any(dimension.key == key for dimension in space):
@@ -99,14 +102,14 @@ def _parse(text: str) -> Dimension:
     key, equals, values = (part.strip() for part in text.partition("="))
     if not key or not equals or not values:
         raise ValueError(f"{text!r} is not KEY=VALUES")
-    found = _RANGE.fullmatch(values)
-    if found is not None:
-        return _range(key, *found.groups())
+    match = _RANGE.fullmatch(values)
+    if match is not None:
+        return _range(key, *match.groups())
     choices = tuple(choice.strip() for choice in values.split(","))
     if len(choices) < 2:
         raise ValueError(f"{values!r} is neither a range nor several choices")
     if "" in choices or len(set(choices)) < len(choices):
-        raise ValueError(f"{values!r} has a choice that is blank or doubled")
+        raise ValueError(f"{values!r} has a blank or duplicate choice")
     return Choice(key, choices)
 
 
@@ -117,19 +120,19 @@ def _range(key: str, log: str | None, low_text: str, high_text: str) -> Range:
     if low >= high:
         raise ValueError(f"{low_text} is not below {high_text}")
     if log and low <= 0:
-        raise ValueError(f"{low_text} has no order of magnitude; log: begins above 0")
-    whole = all(_WHOLE.fullmatch(text) for text in (low_text, high_text))
-    return Range(key, low, high, bool(log), whole)
+        raise ValueError(f"{low_text} is not positive; a log: range must begin above 0")
+    is_integer = all(_INTEGER.fullmatch(text) for text in (low_text, high_text))
+    return Range(key, low, high, bool(log), is_integer)
 
 
 def check_space(config: Path, overrides: Sequence[str], space: Sequence[Dimension]) -> TrainingRun:
-    """Load the config, and make sure that it takes every choice and both ends of every range.
+    """Load the config, and check that it accepts every choice and both ends of every range.
 
     Returns the config without the space. Raises ConfigError that lists every value refused.
     """
     base = load_config(config, overrides)
-    tried = [f"{dimension.key}={value}" for dimension in space for value in dimension.extremes]
-    refusals = {text: _refusal(config, [*overrides, text]) for text in tried}
+    values = [f"{dimension.key}={value}" for dimension in space for value in dimension.extremes]
+    refusals = {text: _refusal(config, [*overrides, text]) for text in values}
     problems = [f"  {text}: {refusal}" for text, refusal in refusals.items() if refusal]
     if problems:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Hyper-parameter search: many training runs of one config, each with other values."""
+"""Hyperparameter search: many training runs of one config, each with other values."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from trainer.training.ownership import SEARCH, refuse_foreign, refuse_sources
 from trainer.training.state import StateFolder
 
 STARTUP_TRIALS = 5
-"""Trials at random before the sampler models what is good, and before any is pruned."""
+"""Random trials before the sampler uses its model, and before any trial is pruned."""
 FIRST_PRUNED_EPOCH = 2
-"""The first epoch says little: the rate is still rising."""
+"""The first epoch is not conclusive, because the learning rate is still rising."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a search may do, all its sessions together; `budget_s` None is without end."""
+    """Limits of a search, over all its sessions; `budget_s` None means no time limit."""
 
     trials: int
     budget_s: float | None = None
 
 
 class BudgetUsedUpError(Exception):
-    """Ends the trial under way."""
+    """Ends the current trial when the time budget is used up."""
 
 
 def search(
@@ -55,20 +55,21 @@ def search(
     limits: Limits,
     overrides: Sequence[str] = (),
 ) -> SearchResult:
-    """Look for the values with the best validation metric, and write what was found.
+    """Search for the values with the best validation metric, and write a report.
 
     config: the TOML file that every trial starts from, with `overrides` ("train.epochs=3").
     space: keys and the values to try, see `trainer.search.space.GRAMMAR`.
-    output: a folder for each trial's training run, for the state of the search and its report.
+    output: folder of the trials' training runs, the state of the search and its report.
 
     Values come from a tree-structured Parzen estimator (Bergstra et al., 2011). A trial that is
     worse than the median of the others after as many epochs is pruned. No trial begins that would
-    probably end after the budget, and one that is under way then stops at the end of its epoch. A
-    search that was stopped or killed goes on when it is started again, its last trial included.
+    probably exceed the budget, and a running trial stops at the end of the epoch in which the
+    budget is used up. A search that was stopped or killed resumes when it is started again, its
+    last trial included.
 
-    Raises ConfigError before any trial for values that the config does not take, OutputError if
-    the folder holds another search or other files, LockedError if one is running there, and what
-    training raises.
+    Raises ConfigError before any trial for values that the config does not accept, OutputError if
+    the folder has another search or other files, LockedError if a search is running there, and the
+    errors of training.
     """
     dimensions = parse_space(space)
     base = check_space(config, overrides, dimensions)
@@ -82,7 +83,7 @@ def search(
 def _open_study(output: Path, base: TrainingRun, space: Sequence[str]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = output / "study.jsonl"
-    _mend(journal)
+    _truncate_journal(journal)
     study = optuna.create_study(
         study_name="search",
         storage=JournalStorage(JournalFileBackend(str(journal))),
@@ -93,28 +94,28 @@ def _open_study(output: Path, base: TrainingRun, space: Sequence[str]) -> optuna
     for what, ours in (("config", base.sha256()), ("space", sorted(space))):
         if study.user_attrs.get(what, ours) != ours:
             raise OutputError(
-                f"{output}: holds a search with another {what}",
+                f"{output}: contains a search with another {what}",
                 hint="repeat the command as it was, or name another --output",
             )
         study.set_user_attr(what, ours)
     return study
 
 
-def _mend(journal: Path) -> None:
-    """Drop a last line that a crash cut off: the storage would append to it."""
+def _truncate_journal(journal: Path) -> None:
+    """Remove an incomplete last line, left by a crash, to which the storage would append."""
     if journal.exists():
-        whole = journal.read_bytes().rpartition(b"\n")
-        if whole[2]:
+        complete, newline, incomplete = journal.read_bytes().rpartition(b"\n")
+        if incomplete:
             with journal.open("r+b") as file:
-                file.truncate(len(whole[0]) + len(whole[1]))
+                file.truncate(len(complete) + len(newline))
 
 
 class _Search:
     """One session of a search.
 
-    The study holds a trial as running until it is told how it ended. Found at the start of a
-    session, such a trial was killed or stopped: it is put in the queue under its old index, and
-    goes on in its old folder.
+    A trial has the state `running` in the study until its result is reported. A trial in that state
+    at the start of a session was killed or stopped: it is queued again under its index, and resumes
+    in its folder.
     """
 
     def __init__(
@@ -172,14 +173,14 @@ class _Search:
         return False
 
     def _run_trial(self) -> None:
-        known = self._trials()
-        # Seeded again for each trial: a search that went on proposes what one in one go does.
+        trial_count = len(self._trials())
+        # Seeded for each trial, so that a resumed search proposes the same values.
         self.study.sampler = TPESampler(
-            n_startup_trials=STARTUP_TRIALS, seed=self.base.seed + len(known)
+            n_startup_trials=STARTUP_TRIALS, seed=self.base.seed + trial_count
         )
         trial = self.study.ask()
         if "index" not in trial.user_attrs:
-            trial.set_user_attr("index", len(known))
+            trial.set_user_attr("index", trial_count)
         values = {dimension.key: dimension.suggest(trial) for dimension in self.space}
         trial.set_user_attr("values", values)
         folder = self.output / _folder(trial.user_attrs["index"])
@@ -188,26 +189,28 @@ class _Search:
         if state == "stopped":
             return
         if state == "finished":
-            best = max(self._frozen(trial).intermediate_values.values())
+            best = max(self._frozen_trial(trial).intermediate_values.values())
             self.study.tell(trial, best)
         else:
             StateFolder(CheckpointFiles(folder)).clear()
             self.study.tell(trial, state=TrialState.PRUNED)
-        record = _record(self._frozen(trial))
+        record = _record(self._frozen_trial(trial))
         metric = "no epoch" if record.metric is None else f"{record.metric:.4f}"
         log.info("%s: %s, %s %s", folder.name, record.state, self.base.train.metric, metric)
 
     def _train(self, trial: Trial, values: dict[str, str], folder: Path) -> Outcome:
         assignments = [f"{key}={value}" for key, value in values.items()]
-        others_s = sum(_seconds(other) for other in self._trials()) - _seconds(self._frozen(trial))
+        others_s = sum(_seconds(other) for other in self._trials()) - _seconds(
+            self._frozen_trial(trial)
+        )
         budget_s = self.limits.budget_s
         left_s = None if budget_s is None else budget_s - others_s
         try:
             run = load_config(self.config, [*self.overrides, *assignments])
-            watch = _Watch(trial, epochs=run.train.epochs, budget_s=left_s)
-            watch.report_earlier(folder)
-            train(run, folder, on_epoch=watch)
-            watch.record_time()
+            callback = _EpochCallback(trial, epochs=run.train.epochs, budget_s=left_s)
+            callback.report_earlier(folder)
+            train(run, folder, on_epoch=callback)
+            callback.record_time()
         except optuna.TrialPruned:
             return "pruned"
         except BudgetUsedUpError:
@@ -219,7 +222,7 @@ class _Search:
             return "failed"
         return "finished"
 
-    def _frozen(self, trial: Trial) -> FrozenTrial:
+    def _frozen_trial(self, trial: Trial) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[trial.number]
 
     def _result(self) -> SearchResult:
@@ -227,16 +230,16 @@ class _Search:
         return SearchResult(metric_name=self.base.train.metric, trials=tuple(records))
 
 
-class _Watch:
-    """Hears of every epoch of a trial, and ends the trial when it is hopeless or out of time.
+class _EpochCallback:
+    """Reports every epoch of a trial, and ends the trial when it is pruned or out of time.
 
-    budget_s: what the trial may take, its earlier sessions included.
+    budget_s: seconds that the trial may take, its earlier sessions included.
     """
 
     def __init__(self, trial: Trial, *, epochs: int, budget_s: float | None) -> None:
         self.trial, self.epochs, self.budget_s = trial, epochs, budget_s
         self.earlier_s = float(trial.user_attrs.get("seconds", 0.0))
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self.reported: set[int] = set()
 
     def report_earlier(self, folder: Path) -> None:
@@ -257,8 +260,8 @@ class _Watch:
             raise BudgetUsedUpError
 
     def record_time(self) -> float:
-        """Note the seconds that the trial has taken so far, and return them."""
-        used_s = self.earlier_s + time.monotonic() - self.begun
+        """Store the seconds that the trial has taken so far, and return them."""
+        used_s = self.earlier_s + time.monotonic() - self.started
         self.trial.set_user_attr("seconds", used_s)
         return used_s
 

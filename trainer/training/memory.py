@@ -1,4 +1,4 @@
-"""Memory that the C library keeps: less of it, and given back to the operating system."""
+"""Heap of the C library: large blocks are kept out, and free memory is returned to the system."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import ctypes
 import sys
 
 STEPS_BETWEEN = 25
-"""Steps from one call of `give_back_memory` to the next: a call takes as long as a tenth of one."""
+"""Steps between two calls of `give_back_memory`: a call takes a tenth of the time of a step."""
 
 MMAP_THRESHOLD = 4 * 2**20
-"""Bytes from which an allocation is mapped by itself, and returned when it is freed. glibc begins
-with 128 KB and raises that up to 32 MB as blocks are freed, so that the largest activations end up
-in its heap, between small blocks that keep them from being returned: 600 MB in 60 steps."""
+"""Bytes from which an allocation gets its own mapping, which is returned when it is freed. glibc
+begins with 128 KB and raises that up to 32 MB as blocks are freed, so that the largest activations
+end up in its heap, where small blocks around them prevent their return: 600 MB in 60 steps."""
 TRIM_THRESHOLD = 128 * 2**20
-"""Free bytes at the end of the heap from which it is shortened; a fixed value, because setting the
-one above ends that glibc adjusts this one."""
+"""Free bytes at the end of the heap from which it is trimmed. A fixed value, because glibc does not
+adjust it any more once `MMAP_THRESHOLD` is set."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def bound_heap() -> None:
-    """Keep large blocks out of the heap of the C library; does nothing where that is not glibc."""
+    """Keep large blocks out of the heap of the C library; has no effect without glibc."""
     mallopt = _c_function("mallopt")
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
@@ -28,7 +28,7 @@ def bound_heap() -> None:
 
 
 def give_back_memory() -> None:
-    """Ask the C library to return what was freed; does nothing where that is not glibc."""
+    """Make the C library return free memory; has no effect without glibc."""
     trim = _c_function("malloc_trim")
     if trim is not None:
         trim(0)

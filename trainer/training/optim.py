@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule."""
+"""Optimizer and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from schemas.config import TrainConfig
 def make_optimizer(model: nn.Module, train: TrainConfig) -> AdamW:
     """AdamW (Loshchilov and Hutter, 2019) with weight decay on all but biases and norms.
 
-    Heads learn at `head_rate` times the rate of the encoder; what is frozen is left out.
+    Heads learn at `head_rate` times the rate of the encoder; frozen parameters are left out.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            # Biases and norm weights are vectors; everything that mixes features is a matrix.
+            # Biases and norm weights are vectors; weights that mix features are matrices.
             key = (name.startswith("heads."), parameter.ndim >= 2)
             groups.setdefault(key, []).append(parameter)
     return AdamW(
@@ -43,9 +43,9 @@ def make_schedule(optimizer: AdamW, train: TrainConfig, *, steps: int) -> Lambda
 
 
 def use_bf16(train: TrainConfig, device: torch.device) -> bool:
-    """Whether to multiply in bf16.
+    """True if matmuls run in bf16.
 
-    `auto` does where the device has instructions for it; elsewhere bf16 is slower than fp32.
+    `auto` uses bf16 if the device has instructions for it; without, bf16 is slower than fp32.
     """
     if train.precision != "auto":
         return train.precision == "bf16"

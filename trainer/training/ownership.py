@@ -1,4 +1,4 @@
-"""Output folders: only what a command made itself is replaced, and nothing else is touched."""
+"""Ownership of output folders: a command replaces only folders that it created itself."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TRAINING, CROSS_VALIDATION, SEARCH = "training", "cross-validation", "search"
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """What a command writes into its folder.
+    """Files that a command writes to its output folder.
 
-    names: pattern of the names at the top of it.
-    records: files by which the folder is known as its own, JSON objects with the given key; those
-    of older versions, which left no lock file, too.
+    names: pattern of the names at the top level.
+    records: JSON files with a key by which the command recognizes its folder, even one of an older
+    version that left no lock file.
     """
 
     what: str
@@ -34,7 +34,7 @@ class FolderLayout:
     records: tuple[tuple[str, str], ...]
 
     def owns(self, folder: Path) -> bool:
-        """True if the command made this folder."""
+        """True if the command created this folder."""
         if locked_by(folder / LOCK_FILE) == self.what:
             return True
         return any(_has_key(folder / name, key) for name, key in self.records)
@@ -73,11 +73,11 @@ LAYOUTS = {
 
 @contextmanager
 def locked(output: Path, what: str) -> Iterator[None]:
-    """Lock an output folder for all processes of a run; the main one takes the lock.
+    """Lock an output folder for all processes of a run; the main process takes the lock.
 
     Raises LockedError or OutputError in every process.
     """
-    PartialState().wait_for_everyone()  # all have looked before the first lock file appears
+    PartialState().wait_for_everyone()  # all have checked the folder before there is a lock file
     with ExitStack() as stack:
         problem: NarrascanError | None = None
         if PartialState().is_main_process:
@@ -92,14 +92,16 @@ def locked(output: Path, what: str) -> Iterator[None]:
 
 
 def refuse_foreign(output: Path, what: str) -> None:
-    """Refuse a folder that holds anything but what the command writes (OutputError).
+    """Refuse a folder with files that the command did not write. Raises OutputError.
 
-    A folder of other files that have the same names, such as an encoder, is refused too. Hidden
-    files are left alone: no command writes or removes them, but for its own.
+    A folder of other files that have the same names, such as an encoder, is refused, too. Hidden
+    files are ignored: no command writes or removes hidden files other than its own.
     """
     layout = LAYOUTS[what]
     if output.is_symlink() and not output.exists():
-        raise OutputError(f"{output}: is a link to nothing", hint="name another --output")
+        raise OutputError(
+            f"{output}: is a link to something that does not exist", hint="name another --output"
+        )
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is a file, not a folder", hint="name a folder")
     names = sorted(path.name for path in output.iterdir()) if output.exists() else []
@@ -107,16 +109,17 @@ def refuse_foreign(output: Path, what: str) -> None:
     foreign = [name for name in names if not layout.names.fullmatch(name)]
     if foreign or (names and not layout.owns(output)):
         raise OutputError(
-            f"{output}: holds files that are not of a {what} run: {listing(foreign or names)}",
+            f"{output}: contains files that are not of a {what} run: {listing(foreign or names)}",
             hint="name an empty or a new folder with --output; --overwrite discards runs of the "
             "same command only",
         )
 
 
 def refuse_sources(output: Path, configs: Iterable[TrainingRun]) -> None:
-    """Refuse an output folder in or around what training reads: encoder, data, `start_from`.
+    """Refuse an output folder inside or around the inputs of training.
 
-    Raises OutputError that names both. Links are followed.
+    Inputs are the encoder, the data and `start_from`. Links are followed.
+    Raises OutputError that names both paths.
     """
     target = output.resolve()
     for config in configs:
@@ -128,8 +131,8 @@ def refuse_sources(output: Path, configs: Iterable[TrainingRun]) -> None:
                 or (path.is_dir() and path in target.parents)
             ):
                 raise OutputError(
-                    f"{output}: is, lies in or contains {source}, which the config reads ({key})",
-                    hint="name a folder apart from it with --output",
+                    f"{output}: is, is inside or contains {source}, which the config reads ({key})",
+                    hint="name a separate folder with --output",
                 )
 
 

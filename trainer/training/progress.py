@@ -1,4 +1,4 @@
-"""Progress of a training run: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a training run: a bar on a terminal, else a log line at intervals."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from trainer.evaluation.history import EpochRecord
 
 log = logging.getLogger(__name__)
 
-LINE_EVERY_S = 15.0
+LINE_INTERVAL_S = 15.0
 
 
 class TrainingProgress:
-    """Shows steps, loss, speed and time left. `enabled` is false on all but the main process."""
+    """Shows steps, loss, speed and time left. `enabled` is false in all but the main process."""
 
     def __init__(self, total_steps: int, done_steps: int, *, enabled: bool = True) -> None:
         console = Console(file=unescaped(sys.stderr))
@@ -64,7 +64,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def step(self, *, rows: int, tokens: int, loss: float) -> None:
-        """Count one optimiser step."""
+        """Count one optimizer step."""
         self._done += 1
         self._rows += rows
         self._tokens += tokens
@@ -75,12 +75,12 @@ class TrainingProgress:
             f"{self._tokens / seconds:,.0f} tokens/s"
         )
         self._bar.update(self._id, advance=1, detail=detail)
-        if self._lines and now - self._last_line >= LINE_EVERY_S:
+        if self._lines and now - self._last_line >= LINE_INTERVAL_S:
             self._last_line = now
             log.info("step %d of %d: %s", self._done, self._total, detail)
 
     def epoch(self, record: EpochRecord, *, epochs: int, best: bool) -> None:
-        """Tell how an epoch went."""
+        """Log the loss and scores of an epoch."""
         for task, scores in record.validation.items():
             log.info(
                 "epoch %d of %d, %s: loss %.4f, held-out micro-F1 %.3f, macro-F1 %.3f%s",

@@ -1,4 +1,4 @@
-"""The state of a run that is not finished: saved whole, so that a killed run goes on."""
+"""Saved state of an unfinished run, written atomically so that a killed run resumes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from trainer.evaluation.history import History
 
 
 class RunState(BaseModel):
-    """Where a run stands.
+    """Position of a run and sums of its current epoch.
 
-    epoch, step: the next step to take; steps count within the epoch.
-    loss_sums, loss_steps: by task, of the epoch under way.
-    rows, tokens, seconds: of the epoch under way.
+    epoch, step: the next step; steps are counted within the epoch.
+    loss_sums, loss_steps: by task, of the current epoch.
+    rows, tokens, seconds: of the current epoch.
     """
 
     config_sha256: str
@@ -37,7 +37,7 @@ class RunState(BaseModel):
     seconds: float = 0.0
 
     def next_epoch(self) -> None:
-        """Clear what belongs to one epoch."""
+        """Move to the next epoch and reset the sums."""
         self.epoch += 1
         self.step = self.rows = self.tokens = 0
         self.seconds = 0.0
@@ -45,8 +45,10 @@ class RunState(BaseModel):
 
 
 class StateFolder:
-    """`state/` of an output folder: `run/` with weights, optimiser and random state, and `best/`
-    with the weights of the best epoch.
+    """The folder `state/` of an output folder.
+
+    `run/` has weights, optimizer and random state; `best.safetensors` has the weights of the best
+    epoch.
     """
 
     def __init__(self, files: CheckpointFiles) -> None:
@@ -58,9 +60,9 @@ class StateFolder:
         return self._folder / "run"
 
     def save(self, accelerator: Accelerator, state: RunState) -> None:
-        """Save everything; an older state stays until the new one is whole.
+        """Save the state; an older state is replaced when the new one is complete.
 
-        Every process must call this: each one saves the random state that is its own.
+        Every process must call this, because each one saves its own random state.
         """
         accelerator.wait_for_everyone()
         folders = atomic_folder(self._run) if accelerator.is_main_process else nullcontext(None)
@@ -69,35 +71,35 @@ class StateFolder:
             accelerator.save_state(shared[0], safe_serialization=True)
             if folder is not None:
                 (folder / "run.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
-            accelerator.wait_for_everyone()  # a folder is renamed when all have written to it
+            accelerator.wait_for_everyone()  # the folder is renamed after all have written to it
         accelerator.wait_for_everyone()
 
     def load(self, accelerator: Accelerator, fresh: RunState) -> RunState:
-        """Go on from a saved state, or start with `fresh` if there is none.
+        """Load a saved state, or return `fresh` if there is none.
 
         Raises CheckpointError if the saved state is of another config or other data.
         """
         if accelerator.is_main_process:
             settle_folder(self._run)
         accelerator.wait_for_everyone()
-        stored = self._run / "run.json"
-        if not stored.is_file():
+        path = self._run / "run.json"
+        if not path.is_file():
             return fresh
         try:
-            state = RunState.model_validate_json(stored.read_bytes())
+            state = RunState.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise CheckpointError(
-                f"{stored}: is damaged: {validation_problems(error, 'state')}",
+                f"{path}: is damaged: {validation_problems(error, 'state')}",
                 hint="start again with --overwrite",
             ) from error
-        for what, ours, theirs in (
+        for what, sha256, saved_sha256 in (
             ("config", fresh.config_sha256, state.config_sha256),
             ("data", fresh.data_sha256, state.data_sha256),
         ):
-            if ours != theirs:
+            if sha256 != saved_sha256:
                 raise CheckpointError(
-                    f"{self._folder}: holds the state of a run with another {what}",
-                    hint="go on with the same, name another --output, or start again with "
+                    f"{self._folder}: contains the state of a run with another {what}",
+                    hint=f"resume with the same {what}, name another --output, or start again with "
                     "--overwrite",
                 )
         try:

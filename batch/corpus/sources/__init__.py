@@ -1,4 +1,4 @@
-"""Sources: named inputs become files of a known version, each with its footer.
+"""Sources: resolves corpus entries to files, and records the version and footer of each.
 
 Must not import the rest of `batch.corpus`.
 """

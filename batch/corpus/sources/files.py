@@ -1,4 +1,4 @@
-"""Finding the files of a corpus: files, folders, globs, hive partitions and object-store URLs."""
+"""Listing of a corpus: files, folders, globs, hive partitions and object-store URLs."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from schemas.errors import CorpusError, listing, nearest
 from schemas.printable import printable
 
 MAX_LEFT_OUT = 100
-"""Files that are named as left out; the others are counted."""
-NEVER_TWICE = ("/dev/stdin", "/dev/fd/", "/proc/")
-"""Paths that give another content to the next process, so that a run cannot be resumed."""
+"""Maximum number of skipped files that are listed by name; the rest is only counted."""
+PROCESS_PATHS = ("/dev/stdin", "/dev/fd/", "/proc/")
+"""Paths with other content in every process, so that a run could not be resumed."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class CorpusListing:
-    """The files of a corpus, and what lies beside them.
+    """The files of a corpus, and those that are left out.
 
-    left_out: the first MAX_LEFT_OUT by name. left_out_count: all of them.
-    corpus, output: what was listed, to list it again.
+    left_out: the first MAX_LEFT_OUT by name. left_out_count: number of all that are left out.
+    corpus, output: the arguments of `find_files`, to list the corpus again.
     """
 
     files: tuple[SourceFile, ...]
@@ -58,7 +58,7 @@ class CorpusListing:
     output: Path | None
 
     def summary(self) -> str | None:
-        """One line on what is left out; None if nothing is."""
+        """Number and examples of the files left out, for the log; None if there are none."""
         if not self.left_out_count:
             return None
         examples = "; ".join(f"{printable(file.name)}: {file.reason}" for file in self.left_out[:3])
@@ -72,15 +72,15 @@ def find_files(
     """List the files of a corpus, in the order given and by name within a folder or glob.
 
     A file that is named twice counts once, also through links, unless its partition keys differ.
-    leave_out: folder whose files are not part of any folder or glob, because the run writes there.
-    Raises CorpusError if an entry matches nothing, or something cannot be listed.
+    leave_out: folder to exclude from every folder and glob, because the run writes there.
+    Raises CorpusError if an entry matches nothing, or a folder cannot be listed.
     """
     collected = _Collected()
     for entry in corpus:
         before = len(collected.left_out)
         if not _collect(entry, leave_out, collected, check_stop):
-            beside = [printable(name) for name in list(collected.left_out)[before:]]
-            more = f"; left out: {listing(beside, 3)}" if beside else ""
+            skipped = [printable(name) for name in list(collected.left_out)[before:]]
+            more = f"; left out: {listing(skipped, 3)}" if skipped else ""
             raise CorpusError(f"{label_of(entry)}: no Parquet files here{more}", hint=_hint(entry))
     names = sorted(collected.left_out)
     left_out = tuple(LeftOut(name, collected.left_out[name]) for name in names[:MAX_LEFT_OUT])
@@ -89,7 +89,7 @@ def find_files(
 
 
 class _Collected:
-    """Files of all entries, each real file once for each set of partition keys."""
+    """Files of all entries; the same real file is added once per set of partition keys."""
 
     def __init__(self) -> None:
         self.left_out: dict[str, str] = {}
@@ -104,32 +104,32 @@ class _Collected:
         self.left_out.setdefault(writable, reason)
 
     def add(self, source: SourceFile, real: str) -> None:
-        """Add a file unless it is there already, under this name or through a link.
+        """Add a file unless it was added already, under this name or through a link.
 
-        The same file under other values of its keys (`day=1`, `day=2`) has other rows, as every
-        reader has it. Where one path has more keys than the other, the more are taken.
+        The same file with other values of partition keys (`day=1`, `day=2`) has other rows, as for
+        every reader. If one path has more keys than the other, these are used.
         """
         filesystem = "" if source.is_local else source.filesystem
         names = self._names.setdefault((filesystem, real), [])
-        for known in (self._sources[name] for name in names):
-            ours, theirs = set(source.partitions), set(known.partitions)
-            if ours <= theirs or theirs <= ours:
-                if theirs < ours:
-                    self._sources[known.name] = replace(known, partitions=source.partitions)
-                if source.name != known.name:
-                    self.note(source.name, f"the same file as {known.name}")
+        for added in (self._sources[name] for name in names):
+            new_keys, added_keys = set(source.partitions), set(added.partitions)
+            if new_keys <= added_keys or added_keys <= new_keys:
+                if added_keys < new_keys:
+                    self._sources[added.name] = replace(added, partitions=source.partitions)
+                if source.name != added.name:
+                    self.note(source.name, f"the same file as {added.name}")
                 return
         if source.name in self._sources:
             raise CorpusError(
-                f"{source.label}: two different files have this name, passwords and queries left "
-                "out",
-                hint="score them in runs of their own",
+                f"{source.label}: two different files have this name, without passwords and "
+                "queries",
+                hint="score them in separate runs",
             )
         names.append(source.name)
         self._sources[source.name] = source
 
     def add_entry(self, sources: list[tuple[SourceFile, str]]) -> None:
-        """Add the files of an entry, each with its real path: first come, first kept; by path."""
+        """Add the files of an entry, given with their real paths, and sort them by path."""
         before = dict(self._sources)
         for source, real in sources:
             self.add(source, real)
@@ -142,7 +142,7 @@ class _Collected:
 def _collect(
     entry: str, leave_out: Path | None, collected: _Collected, check_stop: CheckStop
 ) -> bool:
-    """Add the files of one entry; False if it stands for none."""
+    """Add the files of one entry; False if it has none."""
     filesystem, path = _open_filesystem(entry)
 
     def name_of(below: str) -> str:
@@ -169,15 +169,15 @@ def _collect(
 
 
 def _directness(candidate: Candidate) -> tuple[bool, str]:
-    """Files that no link leads to come first, so that their names are the ones that count."""
+    """Sort key that puts files not reached through a link first, so that their names are used."""
     return candidate.node.is_linked, candidate.node.path
 
 
 def _open_filesystem(entry: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of an entry, opened afresh: nothing of an earlier listing is remembered."""
+    """The file system of an entry, without fsspec's cache of earlier listings."""
     if not entry.strip():
-        raise CorpusError("an empty name stands for no corpus", hint="is a shell variable unset?")
-    if "://" not in entry and os.path.lexists(entry):  # a path, whatever signs it has
+        raise CorpusError("the name of a corpus is empty", hint="is a shell variable unset?")
+    if "://" not in entry and os.path.lexists(entry):  # a path, even with pattern characters
         return LocalFileSystem(), os.path.abspath(entry)  # noqa: PTH100
     check_protocols(entry)
     for link in entry.split(CHAIN)[1:]:
@@ -188,7 +188,7 @@ def _open_filesystem(entry: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _check_archive(link: str) -> None:
-    """Refuse an archive that is a pipe or a device before it is opened; `dir://` takes folders."""
+    """Refuse an archive that is a pipe or a device before it is opened; `dir://` names folders."""
     path = Path(link.partition("://")[2] if link.startswith(("file://", "local://")) else link)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise special_file(label_of(link), describe_kind(path.stat().st_mode))
@@ -207,7 +207,7 @@ def _source(
 
 
 def _candidates(walk: Walk, path: str) -> list[Candidate]:
-    """The data files of an entry that is a file, a folder, or a glob."""
+    """The data files of an entry, which is a file, a folder, or a glob."""
     top = walk.tree.node(path)
     if top is None:
         top, pattern = _split_pattern(path, walk)
@@ -218,30 +218,32 @@ def _candidates(walk: Walk, path: str) -> list[Candidate]:
     if top.kind is Kind.FOLDER:
         walk.check_above(top)
         return list(walk.folder(top))
-    if top.kind is Kind.SPECIAL or path.startswith(NEVER_TWICE):
+    if top.kind is Kind.SPECIAL or path.startswith(PROCESS_PATHS):
         raise special_file(walk.label(path), top.what or "a stream")
     return [Candidate(top, ())]
 
 
 def _split_pattern(path: str, walk: Walk) -> tuple[Node | None, tuple[str, ...]]:
-    """The folder in front of the first part of a path that is a pattern, and the rest of it."""
+    """Split a path before its first part that is a pattern: the folder, and the other parts."""
     is_web = path.startswith(tuple(f"{scheme}://" for scheme in WEB))
-    signs = "*[" if is_web else "*?["  # in a URL of the web, ? begins the query
+    wildcards = "*[" if is_web else "*?["  # in a web URL, ? begins the query
     parts = path.split("/")
-    first = next((n for n, part in enumerate(parts) if any(sign in part for sign in signs)), None)
+    first = next(
+        (n for n, part in enumerate(parts) if any(wildcard in part for wildcard in wildcards)), None
+    )
     if first is None:
         return None, ()
     prefix = "/".join(parts[:first]) or ("/" if path.startswith("/") else "")
-    if is_web:  # which has no folders, only pages with links
+    if is_web:  # the web has no folders, only pages with links
         return Node("", prefix, Kind.FOLDER, prefix), tuple(parts[first:])
     top = walk.tree.node(prefix)
     return (top if top and top.kind is Kind.FOLDER else None), tuple(parts[first:])
 
 
 def _output_below(path: str, output: Path) -> str:
-    """Real path of the run's output folder; "" if `path` itself lies in it."""
-    real, named = os.path.realpath(output), os.path.realpath(path)
-    return "" if os.path.commonpath([real, named]) == real else real
+    """Real path of the run's output folder; "" if `path` itself is inside it."""
+    real_output, real_path = os.path.realpath(output), os.path.realpath(path)
+    return "" if os.path.commonpath([real_output, real_path]) == real_output else real_output
 
 
 def _check_name(name: str) -> None:
@@ -249,19 +251,19 @@ def _check_name(name: str) -> None:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
         raise CorpusError(
-            f"{printable(name)}: a file name that is not UTF-8 cannot be written into predictions",
+            f"{printable(name)}: a file name that is not UTF-8 cannot be written to predictions",
             hint="rename the file",
         ) from error
 
 
 def _hint(entry: str) -> str:
-    if any(sign in redacted(entry) for sign in "*?["):
-        return "the glob matches nothing; quote it, so that the shell passes it on as it is"
+    if any(wildcard in redacted(entry) for wildcard in "*?["):
+        return "the glob matches nothing; quote it, so that the shell does not expand it"
     path = Path(entry)
     if path.is_dir():
         return f"a folder is searched for {', '.join(SUFFIXES)}"
     if "://" not in entry and path.parent.is_dir():
-        close = nearest(path.name, (beside.name for beside in path.parent.iterdir()))
+        close = nearest(path.name, (sibling.name for sibling in path.parent.iterdir()))
         if close:
             return f"did you mean {printable(close)!r}?"
     return "check the path"

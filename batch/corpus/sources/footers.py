@@ -1,4 +1,4 @@
-"""Parquet footers: rows, row groups and columns of a file, without reading its pages."""
+"""Parquet footers: rows, row groups and columns of a file, without its pages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from schemas.errors import CorpusError
 TAIL_BYTES = 8
 """Length of the footer (4 bytes) and the magic number."""
 SIGNATURE_BYTES = 28
-"""Nonce and tag that follow a footer which is readable while columns are encrypted."""
-ENCRYPTED_HINT = "decrypt it first: keys of encrypted Parquet files cannot be given here"
+"""Length of the nonce and tag that follow a plaintext footer of a file with encrypted columns."""
+ENCRYPTED_HINT = "decrypt it first: keys of encrypted Parquet files are not supported"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PlannedFile:
     """A file whose footer was read.
 
     group_rows: rows of each row group. row_bytes: mean uncompressed bytes of a row.
-    int96: columns that hold timestamps of 96 bits, nested ones too; they are read as microseconds.
+    int96: columns that contain INT96 timestamps, even nested ones; they are read as microseconds.
     """
 
     source: SourceFile
@@ -44,15 +44,15 @@ class PlannedFile:
 def open_parquet(source: SourceFile, *, int96_unit: str = "us") -> pq.ParquetFile:
     """Open the version of a file that was listed.
 
-    int96_unit: of timestamps of 96 bits. Nanoseconds wrap round before 1678 and after 2262.
-    Raises CorpusError if it changed since, cannot be read, is encrypted, is not Parquet, or is cut
-    short.
+    int96_unit: unit of INT96 timestamps. Nanoseconds overflow before 1678 and after 2262.
+    Raises CorpusError if the file changed since, cannot be read, is encrypted, is not Parquet, or
+    is truncated.
     """
     handle = source.open()
     try:
         file = pq.ParquetFile(handle, coerce_int96_timestamp_unit=int96_unit)
         signed = _is_signed(handle, file.metadata)
-    except Exception as error:  # also what a store raises in the middle, and a column's name
+    except Exception as error:  # including errors of a store, and of a column name's encoding
         handle.close()
         raise _not_readable(source, error) from error
     if signed:
@@ -62,14 +62,14 @@ def open_parquet(source: SourceFile, *, int96_unit: str = "us") -> pq.ParquetFil
 
 
 def read_footer(source: SourceFile) -> PlannedFile:
-    """Read the footer of a file. Raises CorpusError if it is not Parquet, or cannot be true."""
+    """Read the footer of a file. Raises CorpusError if it is not Parquet, or not plausible."""
     with open_parquet(source) as file:
         footer = file.metadata
-        wrong = wrong_claim(footer, source.version.size)
-        if wrong is not None:
+        claim = wrong_claim(footer, source.version.size)
+        if claim is not None:
             raise CorpusError(
-                f"{source.label}: not a sound Parquet file: {wrong}",
-                hint="the file is damaged, or made to do harm; write it again",
+                f"{source.label}: not a valid Parquet file: {claim}",
+                hint="the file is damaged or malicious; write it again",
             )
         try:
             schema = file.schema_arrow
@@ -91,9 +91,9 @@ def read_footer(source: SourceFile) -> PlannedFile:
 
 
 def decode_error(source: SourceFile, what: str, error: Exception) -> CorpusError:
-    """The error for pages that cannot be decoded: changed meanwhile, encrypted, or damaged.
+    """The error for pages that cannot be decoded: the file is encrypted or damaged.
 
-    what: the rows or the column. Raises CorpusError itself if the file changed.
+    what: the rows or the column. Raises CorpusError itself if the file changed meanwhile.
     """
     source.check_unchanged()
     if _is_about_keys(error):
@@ -109,14 +109,9 @@ def _int96_columns(schema: pq.ParquetSchema, names: frozenset[str]) -> frozenset
     paths = [leaf.path.split(".") for leaf in leaves if leaf.physical_type == "INT96"]
     columns = [
         next(name for end in range(1, len(path) + 1) if (name := ".".join(path[:end])) in names)
-        for path in paths  # a column's own name may have dots, too
+        for path in paths  # a column name may contain dots, too
     ]
     return frozenset(columns)
-
-
-def first_line(error: Exception) -> str:
-    """First line of a library's message in plain words; the name of its class if it has none."""
-    return plain_reason(error)
 
 
 def _not_readable(source: SourceFile, error: Exception) -> CorpusError:
@@ -124,12 +119,12 @@ def _not_readable(source: SourceFile, error: Exception) -> CorpusError:
         return _encrypted(source)
     return CorpusError(
         f"{source.label}: not a readable Parquet file: {plain_reason(error, source.path)}",
-        hint="is it Parquet, and was it copied whole?",
+        hint="is it Parquet, and was it copied completely?",
     )
 
 
 def _is_signed(handle: BinaryIO, footer: pq.FileMetaData) -> bool:
-    """True if a signature follows the footer, which is so where only columns are encrypted."""
+    """True if a signature follows the footer, as in files where only columns are encrypted."""
     handle.seek(-TAIL_BYTES, io.SEEK_END)
     footer_bytes = int.from_bytes(handle.read(TAIL_BYTES)[:4], "little")
     return bool(footer_bytes - footer.serialized_size == SIGNATURE_BYTES)
@@ -140,6 +135,6 @@ def _encrypted(source: SourceFile) -> CorpusError:
 
 
 def _is_about_keys(error: Exception) -> bool:
-    """True for the errors of Arrow that a missing key of an encrypted file causes."""
+    """True for an error of Arrow about a missing key of an encrypted file."""
     text = str(error).lower()
     return "crypt" in text and not isinstance(error, MemoryError)

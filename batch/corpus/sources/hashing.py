@@ -1,4 +1,4 @@
-"""Fingerprints of corpus files: hashed in pieces, so that an interrupted run resumes hashing."""
+"""Fingerprints of corpus files, hashed in pieces so that an interrupted run resumes hashing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class HashJournal:
-    """Digests of the pieces that were hashed, in a file of JSON lines, for the next attempt.
+    """Digests of the pieces hashed so far, in a file of JSON lines, for the next attempt.
 
-    A digest counts for one version of a file only. A journal that is missing, damaged or cannot be
-    written costs time and nothing else.
-    path: None keeps them in memory.
+    A digest is valid for one version of a file only. A journal that is missing, damaged or not
+    writable only costs time.
+    path: None stores the digests in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -37,10 +37,10 @@ class HashJournal:
             return
         with suppress(OSError):
             for line in path.read_bytes().splitlines():
-                self._remember(line)
+                self._load(line)
         with suppress(OSError):
             self._file = path.open("ab")
-            self._file.write(b"\n")  # ends a line that a crash left half written
+            self._file.write(b"\n")  # terminates a line that a crash left incomplete
 
     def __enter__(self) -> HashJournal:
         return self
@@ -49,18 +49,18 @@ class HashJournal:
         self.close()
 
     def close(self) -> None:
-        """Close the file; digests that are added later stay in memory."""
+        """Close the file; digests that are added later are stored in memory only."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
                 file.close()
 
     def digest(self, source: SourceFile, piece: int) -> bytes | None:
-        """sha256 of a piece of this version of the file, where it is known."""
+        """sha256 of a piece of this version of the file; None if it was not hashed yet."""
         return self._digests.get((_key(source), piece))
 
     def add(self, source: SourceFile, piece: int, digest: bytes) -> None:
-        """Remember a piece. One that may change without a trace is hashed again each time."""
+        """Add the digest of a piece, unless the file may change without a change of its version."""
         if not source.version.is_settled:
             return
         key = _key(source)
@@ -71,7 +71,7 @@ class HashJournal:
                 self._file.write(line.encode() + b"\n")
                 self._file.flush()
 
-    def _remember(self, line: bytes) -> None:
+    def _load(self, line: bytes) -> None:
         try:
             entry = parse_json(line)
             key, piece, digest = entry["version"], entry["piece"], bytes.fromhex(entry["sha256"])
@@ -84,11 +84,11 @@ class HashJournal:
 def fingerprint_file(
     source: SourceFile, journal: HashJournal | None = None, check_stop: CheckStop = never_stop
 ) -> str:
-    """What changes when the file does: the sha256 of its content, or what its store says of it.
+    """Fingerprint of a file: the sha256 of its content, or of the version that its store reports.
 
     Up to PIECE_BYTES `sha256:` and the digest of the file; above, `sha256-pieces-256MiB:` and the
     sha256 over the digests of its pieces.
-    check_stop: called every READ_BYTES; it may raise, and the next attempt goes on from the last
+    check_stop: called every READ_BYTES; it may raise, and the next attempt resumes after the last
     finished piece in the journal.
     Raises CorpusError if the file is not the version that was listed.
     """
@@ -99,48 +99,48 @@ def fingerprint_file(
     source.check_unchanged()
     if len(digests) == 1:
         return "sha256:" + digests[0].hex()
-    whole = hashlib.sha256(b"".join(digests)).hexdigest()
-    return f"sha256-pieces-{PIECE_BYTES // 2**20}MiB:{whole}"
+    combined = hashlib.sha256(b"".join(digests)).hexdigest()
+    return f"sha256-pieces-{PIECE_BYTES // 2**20}MiB:{combined}"
 
 
 def check_unchanged(
     listing: CorpusListing, fingerprints: Mapping[str, str], check_stop: CheckStop = never_stop
 ) -> tuple[str, ...]:
-    """Check at the end of a run that its corpus is what it was at the beginning.
+    """Check at the end of a run that its corpus has not changed since the beginning.
 
-    fingerprints: of every file, by name, as they were then. Files whose content may have changed
-    without a trace are hashed again.
+    fingerprints: of every file, by name, at the beginning. Files whose content may have changed
+    without a change of their version are hashed again.
     Returns the names of files that were added since. Raises CorpusError.
     """
-    again = find_files(listing.corpus, leave_out=listing.output, check_stop=check_stop)
-    now = {source.name: source for source in again.files}
+    current = find_files(listing.corpus, leave_out=listing.output, check_stop=check_stop)
+    now = {source.name: source for source in current.files}
     for source in listing.files:
         check_stop()
         if source.name not in now:
             raise CorpusError(
-                f"{source.label}: was there when the run began, and is gone",
-                hint="put it back, then run again",
+                f"{source.label}: existed when the run began, and was removed",
+                hint="restore it, then run again",
             )
         source.version.check(now[source.name].version, source.label)
         if not source.version.is_settled:
-            later = fingerprint_file(source, check_stop=check_stop)
-            if later != fingerprints[source.name]:
+            fingerprint = fingerprint_file(source, check_stop=check_stop)
+            if fingerprint != fingerprints[source.name]:
                 raise CorpusError(
                     f"{source.label}: its content changed since the run began",
                     hint="wait until nothing writes to the corpus, then run again with --overwrite",
                 )
-    known = {source.name for source in listing.files}
-    return tuple(printable(name) for name in now if name not in known)
+    listed = {source.name for source in listing.files}
+    return tuple(printable(name) for name in now if name not in listed)
 
 
 def _piece_digests(source: SourceFile, journal: HashJournal, check_stop: CheckStop) -> list[bytes]:
-    """sha256 of every piece, the last one shorter; one digest for an empty file."""
+    """sha256 of every piece, of which the last may be shorter; one digest for an empty file."""
     size = source.version.size
     if size is not None:
         pieces = range(max(1, -(-size // PIECE_BYTES)))
-        known = [journal.digest(source, piece) for piece in pieces]
-        if None not in known:
-            return [digest for digest in known if digest is not None]
+        in_journal = [journal.digest(source, piece) for piece in pieces]
+        if None not in in_journal:
+            return [digest for digest in in_journal if digest is not None]
     digests: list[bytes] = []
     with (
         closing(source.open()) as handle,
@@ -161,7 +161,7 @@ def _piece_digests(source: SourceFile, journal: HashJournal, check_stop: CheckSt
 
 
 def _digest_piece(handle: BinaryIO, check_stop: CheckStop) -> tuple[bytes, int]:
-    """sha256 of the next PIECE_BYTES, or of what is left, and how many bytes that was."""
+    """sha256 of the next PIECE_BYTES, or of the rest of the file, and the number of bytes."""
     digest, length = hashlib.sha256(), 0
     while length < PIECE_BYTES:
         check_stop()
@@ -174,5 +174,5 @@ def _digest_piece(handle: BinaryIO, check_stop: CheckStop) -> tuple[bytes, int]:
 
 
 def _key(source: SourceFile) -> str:
-    """A version of a file, as one string without secrets."""
+    """Key of a version of a file, a string without secrets."""
     return hashlib.sha256(json.dumps([source.name, source.version.facts]).encode()).hexdigest()

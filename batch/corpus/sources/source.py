@@ -1,4 +1,4 @@
-"""One file of a corpus: its name, where it lies, and the version that was listed."""
+"""A file of a corpus: its name, its location, and the version that was listed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from schemas.printable import printable
 class SourceFile:
     """One Parquet file of a corpus.
 
-    name: how predictions name it. path: where `filesystem` finds it, secrets included.
-    partitions: hive keys and values along its path. version: what it was when it was listed.
+    name: its name in predictions. path: its path in `filesystem`, secrets included.
+    partitions: hive keys and values along its path. version: the version that was listed.
     """
 
     name: str
@@ -37,7 +37,7 @@ class SourceFile:
 
     @property
     def label(self) -> str:
-        """Its name as messages write it."""
+        """Its name in messages."""
         return printable(self.name)
 
     @property
@@ -46,7 +46,7 @@ class SourceFile:
         return is_local(self.filesystem)
 
     def check_unchanged(self) -> None:
-        """Raises CorpusError if the file is another version than the one that was listed."""
+        """Raise CorpusError if the file is not the version that was listed."""
         if not self.is_local:
             with library_errors(self.path, "cannot be read", self.label):
                 now = remote_version_now(self.filesystem, self.path)
@@ -55,9 +55,9 @@ class SourceFile:
                 facts = os.stat(self.path)  # noqa: PTH116
             except OSError as error:
                 raise CorpusError(
-                    f"{self.label}: was there when the run began, and is not readable now: "
+                    f"{self.label}: existed when the run began, and is not readable now: "
                     f"{plain_reason(error)}",
-                    hint="put it back, then run again",
+                    hint="restore it, then run again",
                 ) from error
             now = local_version(facts)
         self.version.check(now, self.label)
@@ -65,7 +65,7 @@ class SourceFile:
     def open(self) -> pa.NativeFile | fsspec.spec.AbstractBufferedFile:
         """Open the version that was listed. Raises CorpusError if it changed or cannot be read.
 
-        A path names what lies there at the moment, hence the look at it before and after.
+        The file may be replaced at any time, so its version is checked before and after opening.
         """
         self.check_unchanged()
         with library_errors(self.path, "cannot be opened", self.label):
@@ -80,9 +80,10 @@ class SourceFile:
         return handle
 
     def _pinned(self) -> dict[str, object]:
-        """What asks a web server for this version only; object stores pin an open file by itself.
+        """Request headers that make a web server return this version only.
 
-        Headers that the user set in fsspec's own configuration are not replaced.
+        Object stores pin the version of an open file themselves. Headers that the user set in
+        fsspec's configuration are not replaced.
         """
         facts = dict(self.version.facts)
         if redacted(self.path).partition("://")[0] not in WEB or "headers" in getattr(
@@ -91,7 +92,7 @@ class SourceFile:
             return {}
         headers = {}
         etag = str(facts.get("etag", ""))
-        if etag.startswith('"'):  # a weak one, W/"...", does not pin bytes
+        if etag.startswith('"'):  # a weak etag, W/"...", does not identify the exact bytes
             headers["If-Match"] = etag
         elif "lastmodified" in facts:
             headers["If-Unmodified-Since"] = str(facts["lastmodified"])

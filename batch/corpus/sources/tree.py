@@ -1,4 +1,4 @@
-"""Folders of any file system behind one interface: what lies in a folder, links followed."""
+"""Folder listings of any file system behind one interface, with links followed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from schemas.errors import CorpusError
 
 
 class Kind(Enum):
-    """What a name stands for, links followed."""
+    """Type of a directory entry, links followed."""
 
     FILE = auto()
     FOLDER = auto()
@@ -38,7 +38,7 @@ class Node:
     """A file or folder.
 
     real: its path with every link resolved. is_linked: it was reached through a link.
-    what: what something special is called. version: of a local file.
+    what: description of a special file. version: of a local file.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Tree(Protocol):
     filesystem: AbstractFileSystem
 
     def node(self, path: str) -> Node | None:
-        """What lies at a path; None if nothing does. Raises CorpusError if it cannot be seen."""
+        """The node at a path; None if there is none. Raises CorpusError if it is not readable."""
 
     def children(self, folder: Node) -> Sequence[Node]:
-        """What lies in a folder, by name. Raises CorpusError if it cannot be listed."""
+        """The nodes in a folder, sorted by name. Raises CorpusError if it cannot be listed."""
 
 
 def open_tree(
@@ -68,15 +68,15 @@ def open_tree(
     """The tree of a corpus entry. check_stop: called for every name that is listed."""
     if is_local(filesystem):
         return LocalTree(filesystem, check_stop)
-    flat = type(filesystem).find is not AbstractFileSystem.find
+    is_flat = type(filesystem).find is not AbstractFileSystem.find
     if isinstance(filesystem, AsyncFileSystem):
-        flat = type(filesystem)._find is not AsyncFileSystem._find
-    tree = FlatTree if flat else StoreTree
+        is_flat = type(filesystem)._find is not AsyncFileSystem._find
+    tree = FlatTree if is_flat else StoreTree
     return tree(filesystem, entry, check_stop)
 
 
 class LocalTree:
-    """Folders of this machine: one `stat` for each name."""
+    """Folders of this machine: one `stat` per name."""
 
     def __init__(self, filesystem: AbstractFileSystem, check_stop: CheckStop) -> None:
         self.filesystem = filesystem
@@ -89,7 +89,7 @@ class LocalTree:
             if os.path.lexists(path):
                 raise _dangling(path) from None
             return None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise _unreadable(path, error) from error
         real = os.path.realpath(path)
         return _local_node(PurePosixPath(path).name, path, real, facts, linked=False)
@@ -116,7 +116,7 @@ class LocalTree:
             if not link:
                 return None  # deleted while the folder was listed
             return Node(entry.name, path, Kind.DANGLING, path, is_linked=True)
-        except OSError as error:  # a loop of links, a folder that may be listed but not entered
+        except OSError as error:  # a loop of links, a folder without permission to enter it
             raise _unreadable(path, error) from error
         real = os.path.realpath(path) if link else f"{folder.real.rstrip('/')}/{entry.name}"
         return _local_node(entry.name, path, real, facts, linked=link or folder.is_linked)
@@ -125,7 +125,7 @@ class LocalTree:
 class StoreTree:
     """Folders of a store that is listed folder by folder.
 
-    fsspec's own `find` leaves out what it may not list, hence one `ls` a folder.
+    fsspec's own `find` silently skips folders without permission, hence one `ls` per folder.
     """
 
     def __init__(self, filesystem: AbstractFileSystem, entry: str, check_stop: CheckStop) -> None:
@@ -142,19 +142,19 @@ class StoreTree:
                 raise
 
     def children(self, folder: Node) -> Sequence[Node]:
-        with library_errors(self._entry, _what(folder.path)):
+        with library_errors(self._entry, _not_listed(folder.path)):
             listed = self.filesystem.ls(folder.path, detail=True)
         nodes = {}
         for info in listed:
             self._check_stop()
             path = str(info["name"])
-            if path.strip("/") != folder.path.strip("/"):  # some list the folder itself
+            if path.strip("/") != folder.path.strip("/"):  # some stores list the folder itself
                 node = _store_node(path, info)
                 nodes[node.name] = self._resolved(node) if node.kind is Kind.SPECIAL else node
         return [nodes[name] for name in sorted(nodes)]
 
     def _resolved(self, node: Node) -> Node:
-        """What a link stands for: a listing may call links neither files nor folders."""
+        """The node that a link points to: some listings call links neither files nor folders."""
         try:
             resolved = self.node(node.path)
         except CorpusError:
@@ -169,9 +169,9 @@ class StoreTree:
 
 
 class FlatTree(StoreTree):
-    """Folders of a store whose keys are listed at once, a thousand a request.
+    """Folders of a store that lists all keys below a prefix at once, a thousand per request.
 
-    The first folder that is asked for is listed with all that lies below it.
+    The first folder that is requested is listed with everything below it.
     """
 
     def __init__(self, filesystem: AbstractFileSystem, entry: str, check_stop: CheckStop) -> None:
@@ -181,7 +181,7 @@ class FlatTree(StoreTree):
     def children(self, folder: Node) -> Sequence[Node]:
         path = folder.path.rstrip("/")
         if path not in self._folders:
-            with library_errors(self._entry, _what(path)):
+            with library_errors(self._entry, _not_listed(path)):
                 listed = self.filesystem.find(path, detail=True)
             self._folders[path] = {}
             for name, info in listed.items():
@@ -194,13 +194,13 @@ class FlatTree(StoreTree):
         *folders, name = path[len(top) :].strip("/").split("/")
         if not name:
             return
-        at = top
+        parent = top
         for folder in folders:
-            below = f"{at}/{folder}" if at else folder
-            self._folders[at].setdefault(folder, Node(folder, below, Kind.FOLDER, below))
-            self._folders.setdefault(below, {})
-            at = below
-        self._folders[at][name] = _store_node(path, info)
+            child = f"{parent}/{folder}" if parent else folder
+            self._folders[parent].setdefault(folder, Node(folder, child, Kind.FOLDER, child))
+            self._folders.setdefault(child, {})
+            parent = child
+        self._folders[parent][name] = _store_node(path, info)
 
 
 def _local_node(name: str, path: str, real: str, facts: os.stat_result, *, linked: bool) -> Node:
@@ -222,7 +222,7 @@ def _store_node(path: str, info: Mapping[str, object]) -> Node:
 
 
 def _is_absent(error: OSError) -> bool:
-    """True if nothing is there; fsspec's HTTP calls every failure "not found", with its cause."""
+    """True if the path does not exist; fsspec's HTTP raises "not found" for every failure."""
     cause = error.__cause__
     if cause is None or isinstance(cause, KeyError | FileNotFoundError):
         return True
@@ -230,7 +230,7 @@ def _is_absent(error: OSError) -> bool:
     return 404 in (getattr(response, "status", None), getattr(response, "status_code", None))
 
 
-def _what(path: str) -> str:
+def _not_listed(path: str) -> str:
     return f"{label_of(path) or '/'} cannot be listed"
 
 
@@ -244,5 +244,5 @@ def _dangling(path: str) -> CorpusError:
 def _unreadable(path: str, error: Exception) -> CorpusError:
     return CorpusError(
         f"{label_of(path)}: cannot be read: {plain_reason(error)}",
-        hint="nothing is left out silently: make it readable, or name what should be scored",
+        hint="nothing is left out silently: make it readable, or name only the files to score",
     )

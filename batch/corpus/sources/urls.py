@@ -1,4 +1,4 @@
-"""Names and messages without secrets: no password, no query string, no library internals."""
+"""URLs of corpus entries: names and messages without secrets and without library internals."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from schemas.errors import CorpusError, NarrascanError, nearest
 from schemas.printable import printable
 
 CHAIN = "::"
-"""What joins the URLs of a chain: `zip://a.parquet::https://host/x.zip`."""
+"""Separator of the URLs of a chain: `zip://a.parquet::https://host/x.zip`."""
 WEB = frozenset({"http", "https", "sync-http", "sync-https", "webdav", "webhdfs"})
-"""Schemes whose `?` and `#` always begin a query and a fragment; elsewhere a key may have them."""
+"""Schemes in which `?` and `#` always begin a query and a fragment; other keys may contain them."""
 ACCOUNT_AFTER_AT = frozenset({"abfs", "abfss", "wasb", "wasbs"})
-"""Schemes that write `container@account`; there `@` alone does not mark a user."""
+"""Schemes with `container@account`, in which `@` alone does not indicate a user."""
 PACKAGES = {
     "fsspec_xrootd": "fsspec-xrootd",
     "gdrive_fsspec": "gdrive-fsspec",
@@ -32,8 +32,8 @@ PACKAGES = {
     "tosfs": "tosfs",
     "yarl": "aiohttp",
 }
-"""Packages that bring a module of another name."""
-SHORTEST_SECRET = 4
+"""Packages by the name of their module, where the two names differ."""
+MIN_SECRET_CHARS = 4
 QUERY = re.compile(r"[?#][A-Za-z0-9_.~%-]+=")
 INTERNALS = re.compile(
     r"[\w./-]+\.(?:cc|cpp|h|hh|cxx):\d+:?|Check failed:?|\bT?[A-Z]\w*Exception:?|\b\w+::\w+[\w:]*"
@@ -41,12 +41,12 @@ INTERNALS = re.compile(
 
 
 def redacted(url: str) -> str:
-    """A URL, or a chain of them, without user, password, query and fragment; a path unchanged."""
+    """A URL or a chain without user, password, query and fragment; paths are unchanged."""
     return CHAIN.join(_redacted_link(link) for link in url.split(CHAIN))
 
 
 def label_of(url: str) -> str:
-    """A corpus entry as messages name it."""
+    """Name of a corpus entry in messages."""
     return printable(redacted(url))
 
 
@@ -58,9 +58,9 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def plain_reason(error: BaseException, url: str = "") -> str:
-    """First line of a library's message, without secrets, paths of its source, or class names.
+    """First line of a library's message, without secrets, source file names or class names.
 
-    An error of the operating system is given in the system's words.
+    An error of the operating system has the system's own message.
     """
     if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
         return os.strerror(error.errno)
@@ -72,9 +72,9 @@ def plain_reason(error: BaseException, url: str = "") -> str:
 
 @contextmanager
 def library_errors(url: str, what: str, label: str = "") -> Iterator[None]:
-    """Turn whatever a storage library raises into a CorpusError: "label: what: reason".
+    """Turn any error of a storage library into a CorpusError: "label: what: reason".
 
-    url: what the library was given, secrets included. label: by default the same without them.
+    url: the argument of the library, secrets included. label: by default `url` without secrets.
 
     Stores raise errors of their own classes (botocore, paramiko, zipfile), hence every Exception.
     """
@@ -85,22 +85,22 @@ def library_errors(url: str, what: str, label: str = "") -> Iterator[None]:
     except ImportError as error:
         raise _missing_package(url, error) from error
     except Exception as error:
-        cause = error.__cause__ or error  # fsspec's HTTP turns every failure into "not found"
+        cause = error.__cause__ or error  # fsspec's HTTP raises "not found" for every failure
         raise CorpusError(
             f"{label or label_of(url)}: {what}: {plain_reason(cause, url)}", hint=_hint(error)
         ) from error
 
 
 def is_local(filesystem: AbstractFileSystem) -> bool:
-    """True for the files of this machine themselves; a class on top may see them otherwise."""
+    """True for plain local files, but not for a file system class that wraps them."""
     return type(filesystem) is LocalFileSystem
 
 
 def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
-    """How predictions name a file that `filesystem` finds at `path`.
+    """Name in predictions of the file at `path` in `filesystem`.
 
-    A URL without its secrets; of a chain all of it, since `zip://a.parquet` alone names a file in
-    any archive. A local path is relative where the entry is.
+    A URL has no secrets. A chain is complete, because `zip://a.parquet` alone does not identify the
+    archive. A local path is relative if the entry is.
     """
     if is_local(filesystem):
         if "://" in entry:
@@ -114,18 +114,18 @@ def source_name(entry: str, path: str, filesystem: AbstractFileSystem) -> str:
     bare = url.partition("://")[2] or url
     if colon:
         return redacted(CHAIN.join([f"{scheme}://{bare}", *rest]))
-    inner, *rest = rest  # a cache in front of a store has no path of its own
+    inner, *rest = rest  # the URL of a cache in front of a store has no path
     scheme, colon, _ = inner.partition("://")
     return redacted(CHAIN.join([first, f"{scheme}://{bare}" if colon else bare, *rest]))
 
 
 def check_protocols(url: str) -> None:
-    """Check that every scheme of a URL is known. Raises CorpusError with the nearest."""
-    known = {*available_protocols(), *registry}
+    """Check that every scheme of a URL is known. Raises CorpusError with the nearest one."""
+    protocols = {*available_protocols(), *registry}
     for link in url.split(CHAIN):
         scheme, colon, _ = link.partition("://")
-        if colon and scheme not in known:
-            close = nearest(scheme, known)
+        if colon and scheme not in protocols:
+            close = nearest(scheme, protocols)
             raise CorpusError(
                 f"{label_of(url)}: unknown protocol {printable(scheme)!r}",
                 hint=f"did you mean {close!r}?" if close else "is it a path? then drop the ://",
@@ -139,14 +139,14 @@ def _redacted_link(link: str) -> str:
     if scheme in ("file", "local"):
         return link
     rest = _without_user(scheme, rest)
-    ends = [rest.find(sign) for sign in "?#" if sign in rest] if scheme in WEB else []
+    ends = [rest.find(mark) for mark in "?#" if mark in rest] if scheme in WEB else []
     if query := QUERY.search(rest):
         ends.append(query.start())
     return f"{scheme}://{rest[: min(ends)] if ends else rest}"
 
 
 def _without_user(scheme: str, rest: str) -> str:
-    """What follows `scheme://`, less `user:password@`; a password may hold `/` and `@`."""
+    """The URL after `scheme://`, without `user:password@`; a password may contain `/` and `@`."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         user, _, host = authority.rpartition("@")
@@ -160,7 +160,7 @@ def _without_user(scheme: str, rest: str) -> str:
 
 
 def _secrets(url: str) -> set[str]:
-    """The parts of a URL that `redacted` leaves out, as they stand there and decoded."""
+    """The parts of a URL that `redacted` removes, as written and decoded."""
     parts: set[str] = set()
     for link in url.split(CHAIN):
         scheme, colon, rest = link.partition("://")
@@ -173,11 +173,11 @@ def _secrets(url: str) -> set[str]:
         parts |= {user, *user.split(":", 1), query, tail, tail.lstrip("?#")}
         parts |= {pair.partition("=")[2] for pair in re.split(r"[?#&]", tail)}
     parts |= {unquote(part) for part in parts}
-    return {part for part in parts if len(part) >= SHORTEST_SECRET}
+    return {part for part in parts if len(part) >= MIN_SECRET_CHARS}
 
 
 def _missing_package(url: str, error: ImportError) -> CorpusError:
-    """The package that a protocol needs, by the module whose import failed."""
+    """The error for a missing package, named by the module that could not be imported."""
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
     module = (cause.name or "").partition(".")[0]
     package = PACKAGES.get(module, module.replace("_", "-"))

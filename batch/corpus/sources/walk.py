@@ -1,4 +1,4 @@
-"""What a corpus entry stands for: the data files of a folder or glob, and what is left out."""
+"""Traversal of a corpus entry: the data files of a folder or glob, and the files left out."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from batch.corpus.sources.urls import library_errors
 from schemas.errors import CorpusError
 
 MAX_DEPTH = 100
-"""Folders inside each other; more is a loop of links that the store does not show."""
+"""Maximum nesting of folders; more is a loop of links that the store does not report."""
 MAGIC = b"PAR1", b"PARE"
 ANY_DEPTH = "**"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A data file, and the folders between it and what was named."""
+    """A data file, and the names of the folders between the named path and the file."""
 
     node: Node
     folders: tuple[str, ...]
@@ -41,9 +41,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder to be listed.
+    """A folder to list.
 
-    names: of the folders from what was named down to it. above: real paths of it and of those.
+    names: of the folders from the named path down to it. above: real paths of all of these.
     """
 
     node: Node
@@ -53,10 +53,11 @@ class _Folder:
 
 @dataclass
 class Walk:
-    """Looks through the folders of one corpus entry.
+    """Traversal of the folders of one corpus entry.
 
-    label: gives the name of a path for messages. leave_out: called with what is left out and why.
-    output: real path of the run's own output, left out without a word; "" for none.
+    label: returns the name of a path for messages. leave_out: called with the path of a file or
+    folder that is left out, and the reason.
+    output: real path of the run's own output, which is skipped without a note; "" for none.
     """
 
     tree: Tree
@@ -68,7 +69,10 @@ class Walk:
     _listings: dict[str, Sequence[Node]] = field(default_factory=dict)
 
     def folder(self, top: Node, names: tuple[str, ...] = ()) -> Iterator[Candidate]:
-        """The data files of a folder and of all below it; links last, so that they lose."""
+        """The data files of a folder and all its subfolders; linked folders come last.
+
+        Of a folder that is reached directly and through a link, the direct path is thus used.
+        """
         seen: set[tuple[str, tuple[str, ...]]] = set()
         direct = deque([_Folder(top, names, frozenset({top.real}))])
         linked: deque[_Folder] = deque()
@@ -87,9 +91,9 @@ class Walk:
                 (linked if below.node.is_linked else direct).append(below)
 
     def glob(self, top: Node, pattern: tuple[str, ...], *, folders: bool) -> Iterator[Candidate]:
-        """The data files that a pattern below `top` stands for; of a folder that it matches, all.
+        """The data files that match a pattern below `top`, and all files of matching folders.
 
-        folders: match folders only, as a pattern with a slash at its end does.
+        folders: match folders only, as for a pattern with a slash at its end.
         """
         pending = deque([(_Folder(top, (), frozenset({top.real})), pattern)])
         matched: set[str] = set()
@@ -100,7 +104,7 @@ class Walk:
                 if not rest:
                     yield from self.folder(folder.node, folder.names)
                     continue
-                pending.append((folder, tuple(rest)))  # no folder in between, or any of these
+                pending.append((folder, tuple(rest)))  # `**` matches no folder, or any of these
                 pending += [(below, (part, *rest)) for below in self._opened(folder, children)]
                 continue
             children = [child for child in children if fnmatchcase(child.name, part)]
@@ -116,7 +120,7 @@ class Walk:
                     yield Candidate(child, folder.names)
 
     def _children(self, folder: Node) -> Sequence[Node]:
-        """What lies in a folder that is not a table of a table format."""
+        """The nodes in a folder. Raises CorpusError if it is a table of a table format."""
         if folder.path in self._listings:
             return self._listings[folder.path]
         children = self.tree.children(folder)
@@ -127,13 +131,13 @@ class Walk:
     def _table_format(self, children: Sequence[Node]) -> str | None:
         folders = {child.name: child for child in children if child.kind is Kind.FOLDER}
         if ICEBERG_FOLDER in folders:
-            inside = self.tree.children(folders[ICEBERG_FOLDER])
-            if any(node.name.endswith(ICEBERG_SUFFIX) for node in inside):
+            metadata = self.tree.children(folders[ICEBERG_FOLDER])
+            if any(node.name.endswith(ICEBERG_SUFFIX) for node in metadata):
                 return "Iceberg"
         return table_format_of(folders)
 
     def check_above(self, node: Node) -> None:
-        """Refuse a folder that lies in a table of a table format, such as one of its partitions."""
+        """Refuse a folder inside a table of a table format, such as one of its partitions."""
         if "://" in node.path:  # the web has no folders
             return
         for folder in {*PurePosixPath(node.path).parents, *PurePosixPath(node.real).parents}:
@@ -143,18 +147,18 @@ class Walk:
 
     def _table_format_above(self, folder: PurePosixPath) -> str | None:
         filesystem = self.tree.filesystem
-        with suppress(OSError):  # above what was named, not everything may be listed
+        with suppress(OSError):  # there may be no permission to list the parents of a named path
             metadata = str(folder / ICEBERG_FOLDER)
             if filesystem.isdir(metadata):
-                inside = filesystem.ls(metadata, detail=False)
-                if any(str(name).endswith(ICEBERG_SUFFIX) for name in inside):
+                names = filesystem.ls(metadata, detail=False)
+                if any(str(name).endswith(ICEBERG_SUFFIX) for name in names):
                     return "Iceberg"
         return table_format_of(
             mark for mark in TABLE_FORMATS if filesystem.isdir(str(folder / mark))
         )
 
     def _hide(self, child: Node) -> bool:
-        """Note a hidden folder or Parquet file; other hidden files are marks of writers."""
+        """Note a hidden folder or Parquet file; other hidden files are markers of writers."""
         if child.kind is Kind.FOLDER:
             self.leave_out(f"{child.path}/", HIDDEN)
         elif is_parquet_name(child.name):
@@ -164,7 +168,7 @@ class Walk:
     def _opened(
         self, folder: _Folder, children: Sequence[Node], part: str = ""
     ) -> Iterator[_Folder]:
-        """The folders among `children` to be looked into. part: of a glob, that matched them."""
+        """The folders among `children` to list. part: the part of a glob that matched them."""
         for child in children:
             self._check_target(child)
             if child.kind is not Kind.FOLDER or child.real == self.output:
@@ -172,12 +176,12 @@ class Walk:
             if is_hidden(child.name) and not part.startswith((".", "_")):
                 self._hide(child)
             elif child.real in folder.above:
-                self.leave_out(f"{child.path}/", "links back to a folder that it lies in")
+                self.leave_out(f"{child.path}/", "links back to a folder that contains it")
             else:
                 names = (*folder.names, child.name)
                 if len(names) > MAX_DEPTH:
                     raise CorpusError(
-                        f"{self.label(child.path)}: lies deeper than {MAX_DEPTH} folders",
+                        f"{self.label(child.path)}: is nested more than {MAX_DEPTH} folders deep",
                         hint="does a link point back to a folder above it?",
                     )
                 if child.is_linked:
@@ -185,7 +189,7 @@ class Walk:
                 yield _Folder(child, names, folder.above | {child.real})
 
     def _is_data(self, child: Node, part: str = "") -> bool:
-        """True for a file to be read; another one is noted. part: of a glob, that matched it."""
+        """True for a file to read; others are noted. part: the part of a glob that matched it."""
         if is_hidden(child.name) and not part.startswith((".", "_")):
             return self._hide(child)
         self._check_target(child)
@@ -201,7 +205,7 @@ class Walk:
         return reason is None
 
     def _check_target(self, child: Node) -> None:
-        """Raises CorpusError for a link whose target cannot be seen: it may be a folder of data."""
+        """Raise CorpusError for a link without a target, which may have been a folder of data."""
         if child.kind is Kind.DANGLING and not is_hidden(child.name):
             raise CorpusError(
                 f"{self.label(child.path)}: is a link to something that does not exist",
@@ -215,7 +219,7 @@ class Walk:
 
 
 def special_file(label: str, what: str) -> CorpusError:
-    """The error for what is neither a file nor a folder; opening it might wait for ever."""
+    """The error for a path that is neither a file nor a folder; opening it might block forever."""
     return CorpusError(
         f"{label}: is {what or 'of an unknown kind'}, not a regular file",
         hint="write its content to a file and name that",
@@ -223,6 +227,6 @@ def special_file(label: str, what: str) -> CorpusError:
 
 
 def _names_suffix(part: str) -> bool:
-    """True if a pattern says itself how names end, as `*.data` does."""
+    """True if a pattern has a literal suffix, as in `*.data`."""
     stem, dot, suffix = part.rpartition(".")
-    return bool(dot and stem and suffix) and not any(sign in suffix for sign in "*?[]")
+    return bool(dot and stem and suffix) and not any(wildcard in suffix for wildcard in "*?[]")

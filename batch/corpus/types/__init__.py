@@ -1,4 +1,4 @@
-"""Types: the columns that predictions take over, and the one type that each has.
+"""Types of pass-through columns, which predictions copy from the input.
 
-Must not import `batch.corpus` but for `batch.corpus.sources`.
+Of `batch.corpus` only `batch.corpus.sources` may be imported.
 """

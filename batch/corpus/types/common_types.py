@@ -1,4 +1,4 @@
-"""Common types: which one type holds a column that has different types in different files."""
+"""Common types: the type that can represent a column with different types in different files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from batch.corpus.types.output_types import MAX_DECIMAL_DIGITS, NoCommonTypeErro
 from schemas.tables import is_list
 
 MANTISSA_BITS = {32: 24, 64: 53}
-"""Bits of a whole number that a float of that width holds exactly."""
+"""Bits of an integer that a float of that width represents exactly."""
 
 UNITS = ("s", "ms", "us", "ns")
 
 
 def common_type(first: pa.DataType, second: pa.DataType, *, narrow: bool) -> pa.DataType:
-    """The type that holds values of both types, which are readable types.
+    """The type that can represent values of both types, which must be readable types.
 
-    narrow: where the types alone do not decide, prefer the one that says more (int64 to double,
-    string to binary). Whether every value fits is for the caller to check.
+    narrow: where the types alone do not decide, prefer the more specific one (int64 to double,
+    string to binary); the caller must check that every value fits.
     Raises NoCommonTypeError.
     """
     if first == second or pa.types.is_null(second):
@@ -53,8 +53,8 @@ def _structs(first: pa.DataType, second: pa.DataType, *, narrow: bool) -> pa.Dat
     """Fields of both, in the order in which they first appear."""
     types = {field.name: field.type for field in first}
     for field in second:
-        known = types.get(field.name, pa.null())
-        types[field.name] = common_type(known, field.type, narrow=narrow)
+        first_type = types.get(field.name, pa.null())
+        types[field.name] = common_type(first_type, field.type, narrow=narrow)
     return pa.struct([pa.field(name, kind) for name, kind in types.items()])
 
 
@@ -70,25 +70,25 @@ def _integers(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 
 def _floats(first: pa.DataType, second: pa.DataType, *, narrow: bool) -> pa.DataType | None:
     floats = [kind for kind in (first, second) if pa.types.is_floating(kind)]
-    whole = [kind for kind in (first, second) if pa.types.is_integer(kind)]
+    integers = [kind for kind in (first, second) if pa.types.is_integer(kind)]
     if len(floats) == 2:
         return max(floats, key=lambda kind: int(kind.bit_width))
-    if not (floats and whole):
+    if not (floats and integers):
         return None
-    if whole[0].bit_width <= MANTISSA_BITS[floats[0].bit_width]:
+    if integers[0].bit_width <= MANTISSA_BITS[floats[0].bit_width]:
         return floats[0]
-    if whole[0].bit_width <= MANTISSA_BITS[64]:
+    if integers[0].bit_width <= MANTISSA_BITS[64]:
         return pa.float64()
-    return whole[0] if narrow else pa.float64()
+    return integers[0] if narrow else pa.float64()
 
 
 def _decimals(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    one, other = _as_decimal(first), _as_decimal(second)
-    if one is None or other is None:
+    decimals = [kind for kind in (_as_decimal(first), _as_decimal(second)) if kind is not None]
+    if len(decimals) < 2:
         return None
-    scale = max(one.scale, other.scale)
-    whole = max(one.precision - one.scale, other.precision - other.scale)
-    return pa.decimal128(min(whole + scale, MAX_DECIMAL_DIGITS), scale)
+    scale = max(kind.scale for kind in decimals)
+    whole_digits = max(kind.precision - kind.scale for kind in decimals)
+    return pa.decimal128(min(whole_digits + scale, MAX_DECIMAL_DIGITS), scale)
 
 
 def _as_decimal(kind: pa.DataType) -> pa.DataType | None:
@@ -103,8 +103,8 @@ def _times(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
         zone = first.tz if first.tz == second.tz else "UTC"  # the same instants
         return pa.timestamp(_finer(first, second), zone)
     if len(stamps) == 1 and stamps[0].tz is None:
-        other = second if stamps[0] is first else first
-        return pa.timestamp("us") if pa.types.is_date32(other) else None
+        counterpart = second if stamps[0] is first else first
+        return pa.timestamp("us") if pa.types.is_date32(counterpart) else None
     if pa.types.is_duration(first) and pa.types.is_duration(second):
         return pa.duration(_finer(first, second))
     return None

@@ -1,4 +1,4 @@
-"""Conversion of Arrow columns that changes no value, or says that it would."""
+"""Lossless conversion of Arrow columns; a value that would change is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.tables import is_list
 
 
 class LossError(ValueError):
-    """A value that the wanted type cannot hold. reason: what is wrong with it. hint: what to do."""
+    """A value that the target type cannot represent. reason: why not. hint: what to do."""
 
     def __init__(self, reason: str, hint: str = "write the column with one type in every file"):
         super().__init__(reason)
@@ -28,7 +28,7 @@ def is_exact(source: pa.DataType, target: pa.DataType) -> bool:
     if pa.types.is_null(source):
         return True
     if pa.types.is_map(source):
-        return False  # DuckDB refuses doubled keys, and Spark drops one of them
+        return False  # DuckDB refuses duplicate keys, and Spark drops one of them
     if is_list(source):
         return is_list(target) and is_exact(source.value_type, target.value_type)
     if pa.types.is_struct(source):
@@ -40,7 +40,7 @@ def is_exact(source: pa.DataType, target: pa.DataType) -> bool:
 
 
 def convert(column: pa.Array, target: pa.DataType) -> pa.Array:
-    """The same values as another type. Raises LossError with the reason where that is impossible.
+    """The same values in another type. Raises LossError if a value would change.
 
     target: a type that `output_types` and `common_types` chose for this column.
     """
@@ -78,7 +78,7 @@ def _leaves(column: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _loss(source: pa.DataType, target: pa.DataType) -> LossError:
-    """Why a cast between these types fails."""
+    """The error for a failed cast between these types."""
     if pa.types.is_timestamp(source) and source.unit == "ns":
         return LossError(
             "has digits below a microsecond, which Spark cannot read",
@@ -86,12 +86,12 @@ def _loss(source: pa.DataType, target: pa.DataType) -> LossError:
         )
     if pa.types.is_string(target):
         return LossError("is not UTF-8, and other files have the column as text")
-    return LossError(f"does not fit {target}, the type of the column over all files")
+    return LossError(f"does not fit {target}, the type of the column across all files")
 
 
 def _lists(column: pa.Array, target: pa.DataType) -> pa.Array:
     lengths = pc.list_value_length(column)
-    values = column.flatten()  # those of null lists left out
+    values = column.flatten()  # without those of null lists
     if pa.types.is_fixed_size_list(target):
         return _fixed_lists(column, values, target)
     ends = np.cumsum(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False))
@@ -146,21 +146,21 @@ def _check_keys(keys: pa.Array, offsets: np.ndarray[Any, Any], column: pa.Array)
     rows = np.repeat(np.arange(len(column)), np.diff(offsets))
     if len(np.unique(np.stack([rows, codes]), axis=1).T) < len(codes):
         raise LossError(
-            "has a key twice in one map, which DuckDB refuses and Spark drops",
+            "has a duplicate key in one map, which DuckDB refuses and Spark drops",
             "write the column as a list of structs",
         )
 
 
 def _check_whole(column: pa.Array) -> None:
     values = column.drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
-    whole = np.isfinite(values) & (np.floor(values) == values)
+    is_whole = np.isfinite(values) & (np.floor(values) == values)
     negative_zero = (values == 0) & np.signbit(values)
-    if not whole.all() or negative_zero.any():
+    if not is_whole.all() or negative_zero.any():
         raise LossError("is not a whole number, and other files have the column as integers")
 
 
 def _floats(column: pa.Array, target: pa.DataType) -> pa.Array:
-    """Integers as floats, where that is exact: above 2**53, too, for a number that a float has."""
+    """Integers as floats if that is exact, which it may be even above 2**53."""
     floats = pc.cast(column, target, safe=False)
     values = column.drop_null().to_pylist()
     if MANTISSA_BITS[target.bit_width] < column.type.bit_width and values != [
@@ -180,17 +180,17 @@ def _uuids(column: pa.ExtensionArray) -> pa.Array:
 
 
 def _widens(source: pa.DataType, target: pa.DataType) -> bool:
-    """True for leaves whose target holds every value of the source."""
+    """True if the target can represent every value of the source; not for nested types."""
     if pa.types.is_integer(source):
         return _integer_widens(source, target)
     if pa.types.is_floating(source):
         return bool(pa.types.is_floating(target) and source.bit_width <= target.bit_width)
     if pa.types.is_decimal(source) and pa.types.is_decimal(target):
-        room = target.precision - target.scale >= source.precision - source.scale
-        return bool(room and target.scale >= source.scale)
+        fits = target.precision - target.scale >= source.precision - source.scale
+        return bool(fits and target.scale >= source.scale)
     if pa.types.is_timestamp(source) and pa.types.is_timestamp(target):
-        aware = source.tz is not None and target.tz is not None
-        return bool(source.unit == target.unit and (aware or source.tz == target.tz))
+        both_aware = source.tz is not None and target.tz is not None
+        return bool(source.unit == target.unit and (both_aware or source.tz == target.tz))
     if pa.types.is_string(target):
         return bool(pa.types.is_time(source) or pa.types.is_decimal(source) or is_uuid(source))
     return bool(pa.types.is_binary(target))  # from strings and bytes of fixed size

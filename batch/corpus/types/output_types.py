@@ -1,7 +1,7 @@
-"""Types of pass-through columns: the one type that a column has in the predictions.
+"""Output types: the type that a pass-through column has in the predictions.
 
-polars, DuckDB, pandas, pyarrow and Spark must read every type that comes out of here; the table of
-what becomes what is in docs/columns.md. Must not read files.
+polars, DuckDB, pandas, pyarrow and Spark must be able to read every output type; docs/columns.md
+has a table of input and output types. Must not read files.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import pyarrow as pa
 from schemas.tables import is_list
 
 MAX_DECIMAL_DIGITS = 38
-"""Digits of a decimal that Spark, DuckDB and polars can hold."""
+"""Maximum digits of a decimal in Spark, DuckDB and polars."""
 
 Leaf = Callable[[pa.DataType], pa.DataType]
 
 
 class NoCommonTypeError(ValueError):
-    """Two types that no single column can hold without changing values."""
+    """No single column type can represent the values of two types without changing them."""
 
 
 @lru_cache
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """A type without its encoding: categories, views, 64-bit offsets and extension names.
 
-    The values are the same; readers differ in which encodings they know.
+    The values are the same, but not every reader supports every encoding.
     """
     return _rebuilt(kind, _plain_leaf)
 
 
 @lru_cache
 def readable_type(kind: pa.DataType) -> pa.DataType:
-    """The type that every reader has for such values; columns without a type stay `null`.
+    """The type that every reader supports for such values; columns without a type stay `null`.
 
-    Raises ValueError with the reason where there is none.
+    Raises ValueError with the reason if there is no such type.
     """
     return _rebuilt(plain_type(kind), _readable_leaf)
 
@@ -46,8 +46,8 @@ def readable_type(kind: pa.DataType) -> pa.DataType:
 def typed(kind: pa.DataType) -> pa.DataType:
     """A type with string in place of null, at any depth.
 
-    Readers disagree on columns without a type: Spark takes them for integers, and then cannot read
-    them together with a night on which the column had values.
+    Readers disagree on columns without a type: Spark reads them as integers, and then cannot read
+    them together with the predictions of a night on which the column had values.
     """
     return _rebuilt(kind, lambda leaf: pa.string() if pa.types.is_null(leaf) else leaf)
 
@@ -74,7 +74,7 @@ def is_uuid(kind: pa.DataType) -> bool:
 
 
 def nested_names(kind: pa.DataType) -> list[list[str]]:
-    """Field names of every struct inside a type, one list a struct."""
+    """Field names of every struct inside a type, one list per struct."""
     if is_list(kind):
         return nested_names(kind.value_type)
     if pa.types.is_map(kind):
@@ -86,7 +86,7 @@ def nested_names(kind: pa.DataType) -> list[list[str]]:
 
 
 def _rebuilt(kind: pa.DataType, leaf: Leaf) -> pa.DataType:
-    """The type with `leaf` applied to everything that is not nested; all of it nullable."""
+    """The type with `leaf` applied to every type that is not nested; all fields nullable."""
     if pa.types.is_dictionary(kind):
         return _rebuilt(kind.value_type, leaf)
     if isinstance(kind, pa.BaseExtensionType) and not is_uuid(kind):
@@ -99,7 +99,7 @@ def _rebuilt(kind: pa.DataType, leaf: Leaf) -> pa.DataType:
         return pa.map_(_rebuilt(kind.key_type, leaf), _rebuilt(kind.item_type, leaf))
     if pa.types.is_struct(kind):
         if kind.num_fields == 0:
-            raise ValueError("a struct without fields, which Parquet cannot hold")
+            raise ValueError("a struct without fields, which Parquet cannot represent")
         return pa.struct([pa.field(field.name, _rebuilt(field.type, leaf)) for field in kind])
     return leaf(kind)
 
@@ -131,7 +131,7 @@ def _readable_leaf(kind: pa.DataType) -> pa.DataType:
 
 
 def _known_zone(zone: str | None) -> str | None:
-    """A named time zone, or UTC in place of one that polars and pandas do not know."""
+    """The time zone, or UTC in place of one that polars and pandas do not know."""
     if zone is None:
         return None
     try:

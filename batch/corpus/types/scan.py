@@ -1,4 +1,4 @@
-"""Values read while planning: of the few columns that types alone do not decide."""
+"""Checks of column values while planning, for the few columns whose types are not conclusive."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SHOWN_CHARS = 60
 def check_values(
     file: PlannedFile, targets: Mapping[str, pa.DataType], check_stop: CheckStop
 ) -> None:
-    """Convert every value of some columns, and drop the result.
+    """Check that every value of some columns can be converted without loss.
 
-    targets: by column, what its values become.
-    Raises CorpusError with file, row, column and value for the first that would change.
+    targets: target type of each column.
+    Raises CorpusError with file, row, column and value for the first value that would change.
     """
     first_row = 0
     for batch in _column_batches(file, targets, check_stop):
@@ -43,7 +43,7 @@ def check_values(
 
 
 def converts(file: PlannedFile, name: str, target: pa.DataType, check_stop: CheckStop) -> bool:
-    """True if every value of a column can become `target`."""
+    """True if every value of a column can be converted to `target` without loss."""
     for batch in _column_batches(file, [name], check_stop):
         try:
             convert(batch.column(name), target)
@@ -53,7 +53,7 @@ def converts(file: PlannedFile, name: str, target: pa.DataType, check_stop: Chec
 
 
 def only_nulls(file: PlannedFile, name: str, check_stop: CheckStop) -> bool:
-    """True if a column has no value in any row."""
+    """True if a column is null in every row."""
     return all(
         batch.column(name).null_count == batch.num_rows
         for batch in _column_batches(file, [name], check_stop)
@@ -63,16 +63,16 @@ def only_nulls(file: PlannedFile, name: str, check_stop: CheckStop) -> bool:
 def check_int96(file: PlannedFile, names: Collection[str], check_stop: CheckStop) -> None:
     """Refuse timestamps of 96 bits with digits below a microsecond.
 
-    Read in both units, the numbers agree modulo 2**64 if and only if nothing was cut off.
-    Raises CorpusError with file, row and column.
+    Read in microseconds and in nanoseconds, the numbers agree modulo 2**64 if and only if no digits
+    were lost. Raises CorpusError with file, row and column.
     """
     first_row = 0
-    exact = _column_batches(file, names, check_stop, int96_unit="ns")
-    ours_batches = _column_batches(file, names, check_stop)
-    for ours, nanoseconds in zip(ours_batches, exact, strict=True):
+    nanosecond_batches = _column_batches(file, names, check_stop, int96_unit="ns")
+    microsecond_batches = _column_batches(file, names, check_stop)
+    for microseconds, nanoseconds in zip(microsecond_batches, nanosecond_batches, strict=True):
         for name in names:
             column = nanoseconds.column(name)
-            scaled = pc.cast(ours.column(name), column.type, safe=False)
+            scaled = pc.cast(microseconds.column(name), column.type, safe=False)
             if scaled.equals(column):
                 continue
             row = next(row for row in range(len(column)) if scaled[row] != column[row])
@@ -82,7 +82,7 @@ def check_int96(file: PlannedFile, names: Collection[str], check_stop: CheckStop
                 "read",
                 hint="round the column to microseconds, or write it as int64 or as a string",
             )
-        first_row += ours.num_rows
+        first_row += microseconds.num_rows
 
 
 def _column_batches(
@@ -91,7 +91,8 @@ def _column_batches(
     rows = max(1, min(SCAN_ROWS, int(SCAN_BYTES / max(file.row_bytes, 1.0))))
     with open_parquet(file.source, int96_unit=int96_unit) as opened:
         try:
-            for group in range(opened.num_row_groups):  # Arrow keeps what it has read of several
+            # One row group at a time: Arrow would keep the data of several in memory.
+            for group in range(opened.num_row_groups):
                 for batch in opened.iter_batches(rows, row_groups=[group], columns=list(names)):
                     check_stop()
                     yield batch
@@ -103,7 +104,7 @@ def _column_batches(
 
 
 def _first_loss(column: pa.Array, target: pa.DataType) -> int:
-    """Row of the first value that does not become `target`, by halving."""
+    """Row of the first value that cannot be converted to `target`, by bisection."""
     first, rows = 0, len(column)
     while rows > 1:
         half = rows // 2

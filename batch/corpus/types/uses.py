@@ -1,4 +1,4 @@
-"""Columns of a corpus by the name that they have in the predictions."""
+"""Columns of a corpus, grouped by their name in the predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.printable import printable
 
 @dataclass(frozen=True)
 class Use:
-    """One column as the files of one layout have it; a hive key is no column of the file itself."""
+    """A column in the files of one layout. is_key: it is a hive key, not a column of the file."""
 
     name: str
     type: pa.DataType
@@ -31,13 +31,13 @@ class Use:
         return printable(self.files[0].source.name)
 
     def has_only_nulls(self, check_stop: CheckStop) -> bool:
-        """True if no row of these files has a value."""
+        """True if the column is null in every row of these files."""
         if self.is_key:
             return False
         return all(only_nulls(file, self.name, check_stop) for file in self.files)
 
     def fits(self, target: pa.DataType, check_stop: CheckStop) -> bool:
-        """True if every value of these files can become `target`."""
+        """True if every value in these files can be converted to `target` without loss."""
         if self.is_key or is_exact(self.type, target):
             return True
         return all(converts(file, self.name, target, check_stop) for file in self.files)
@@ -55,7 +55,7 @@ def layouts(files: Sequence[PlannedFile]) -> Iterator[tuple[PlannedFile, ...]]:
 def column_uses(
     files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks
 ) -> dict[str, list[Use]]:
-    """Uses of each column that predictions have, by its name there."""
+    """Uses of each pass-through column, by its name in the predictions."""
     uses: dict[str, list[Use]] = {}
     for group in layouts(files):
         schema = group[0].schema
@@ -63,8 +63,8 @@ def column_uses(
             if options.keep_text or column.name != options.text_column:
                 use = Use(column.name, column.type, group)
                 uses.setdefault(tasks.output_name(column.name), []).append(use)
-        inside = set(schema.names)
+        file_columns = set(schema.names)
         for key, _ in group[0].source.partitions:
-            if key not in inside:
+            if key not in file_columns:
                 uses.setdefault(key, []).append(Use(key, pa.string(), group, is_key=True))
     return uses

@@ -1,4 +1,4 @@
-"""Names of columns that readers of predictions can tell apart; corpora of many columns."""
+"""Column names that are unique for readers of predictions; corpora of many columns."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Write = Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", ["Labels", "STATUS", "Source_File", "status"])
-def test_a_name_of_ours_in_other_case_is_refused(write: Write, name: str) -> None:
-    """Spark and DuckDB do not look at case."""
+def test_a_reserved_name_in_other_case_is_refused(write: Write, name: str) -> None:
+    """Spark and DuckDB ignore case."""
     with pytest.raises(CorpusError, match=f"predictions add themselves: '{name}'") as error:
         planned(write({"text": ["aid"], name: ["x"]}))
     assert f"rename them, for example '{name}' to 'input_{name}'" in str(error.value)
 
 
-def test_names_that_differ_in_case_only_are_refused(write: Write, tmp_path: Path) -> None:
-    """In one file, in two files, as a hive key beside a column, and as fields of a struct."""
+def test_names_that_differ_only_in_case_are_refused(write: Write, tmp_path: Path) -> None:
+    """In one file, in two files, as a hive key and a column, and as fields of a struct."""
     pair = write({"text": ["aid"], "domain": ["a"], "Domain": ["b"]}, "pair.parquet")
     one = write({"text": ["aid"], "Domain": ["a"]}, "one/a.parquet")
     other = write({"text": ["aid"], "domain": ["a"]}, "one/b.parquet")
@@ -37,14 +37,14 @@ def test_names_that_differ_in_case_only_are_refused(write: Write, tmp_path: Path
         (one.parent, f"{one}, {other}"),
         (tmp_path / "keys", key),
     ):
-        with pytest.raises(CorpusError, match=f"^{where}: .*differ in case only"):
+        with pytest.raises(CorpusError, match=f"^{where}: .*differ only in case"):
             planned(corpus)
     with pytest.raises(CorpusError, match="column 's' has the fields 'a' and 'A'"):
         planned(fields)
 
 
 def test_a_text_column_that_is_dropped_may_have_any_name(write: Write) -> None:
-    """`Status` as the text is not in the predictions, and takes nobody's name there."""
+    """A text column `Status` is not copied to predictions, so it causes no conflict."""
     corpus = write({"Status": ["aid"], "n": [1]})
 
     assert planned(corpus, text_column="Status").kept.names == ["n"]
@@ -60,7 +60,7 @@ def test_gold_called_labels_in_other_case_is_renamed(write: Write) -> None:
 
 
 def test_twenty_thousand_columns_take_seconds(write: Write) -> None:
-    """Time grows with the columns, not with their square."""
+    """Time grows linearly with the number of columns."""
     values = pa.array([1, None])
     wide = pa.table({"text": ["aid", "war"], **{f"column {n}": values for n in range(20_000)}})
     corpus = write(wide)
@@ -72,7 +72,7 @@ def test_twenty_thousand_columns_take_seconds(write: Write) -> None:
 
 
 def test_names_in_messages_are_escaped(write: Write) -> None:
-    """A column or a file cannot forge a line of the log."""
+    """The name of a column or a file cannot forge a log line."""
     corpus = write({"text": [1], "n": [1]}, "odd\x1b[2J.parquet")
 
     with pytest.raises(CorpusError) as error:

@@ -1,4 +1,4 @@
-"""What a task needs of a corpus: one bad row costs a row, and an unread column nothing."""
+"""Columns that a task needs: a bad value quarantines its row, unread columns are not checked."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Write = Callable[..., Path]
 NS = pa.timestamp("ns")
 
 
-def test_columns_that_nobody_writes_may_be_anything(write: Write) -> None:
-    """Calibration reads text and gold alone; no other column can refuse its corpus."""
+def test_columns_that_are_not_copied_may_have_any_type(write: Write) -> None:
+    """Calibration reads text and gold only, so no other column can cause a refusal."""
     columns = {"at": column([1], NS), "status": ["x"], "Text": ["y"]}
     tasks = RunTasks({"narrative": KIND}, {})
     corpus = write({"text": ["aid"], **columns})
@@ -34,8 +34,8 @@ def test_columns_that_nobody_writes_may_be_anything(write: Write) -> None:
     assert plan.kept.names == []
 
 
-def test_text_that_is_not_utf8_in_a_kept_column_costs_its_row(write: Write) -> None:
-    """polars could not read the part; nested strings count, bytes may hold anything."""
+def test_invalid_utf8_in_a_pass_through_column_quarantines_its_row(write: Write) -> None:
+    """polars could not read the part; nested strings are checked, bytes are not."""
     bad = pa.array([b"a", b"\xff", b"c"])
     nested = pa.ListArray.from_arrays(
         [0, 1, 2, 3], pa.array([b"a", b"b", b"\xff"]).view(pa.string())
@@ -55,7 +55,7 @@ def test_text_that_is_not_utf8_in_a_kept_column_costs_its_row(write: Write) -> N
 
 
 def test_a_title_that_is_not_read_may_be_of_any_type(write: Write) -> None:
-    """A task without titles takes no notice of them; one with titles says what is wrong."""
+    """A task without titles ignores the column; one with titles reports the type."""
     corpus = write({"text": ["aid"], "title": [1]})
 
     assert planned(corpus, spec=TextSpec(title=False)).kept.names == ["title"]
@@ -64,7 +64,7 @@ def test_a_title_that_is_not_read_may_be_of_any_type(write: Write) -> None:
 
 
 def test_text_and_title_without_a_value_may_have_any_type(write: Write) -> None:
-    """pandas makes doubles of a column that is missing in every row of a day."""
+    """pandas stores a column as doubles if it is missing in every row of a day."""
     empty = column([None, None], pa.float64())
     corpus = write({"text": empty, "title": empty})
 
@@ -83,7 +83,7 @@ GOLD_TYPES = [
 
 @pytest.mark.parametrize("kind", GOLD_TYPES, ids=str)
 def test_gold_of_every_list_type_is_read(write: Write, kind: pa.DataType) -> None:
-    """However the labels are stored, they are the same labels."""
+    """The labels do not depend on the Arrow type of the lists."""
     if "dictionary" in str(kind):
         gold: Any = pa.ListArray.from_arrays([0, 1, 2], pa.array(["a", "b"]).dictionary_encode())
     else:
@@ -99,8 +99,8 @@ def read_gold(*corpus: Path) -> list[list[str] | None]:
     return [names for chunk in plan.chunks for names in reader.read(chunk).gold["narrative"]]
 
 
-def test_a_day_whose_gold_has_no_type_does_not_refuse_the_others(write: Write) -> None:
-    """Empty lists, nulls and all-missing doubles, beside days with labels."""
+def test_files_whose_gold_has_no_type_are_accepted(write: Write) -> None:
+    """Empty lists, nulls and doubles that are all missing, beside files with labels."""
     columns = [[["a"], []], column([[], None], pa.list_(pa.null())), pa.nulls(2)]
     columns.append(column([None, None], pa.float64()))
     days = [
@@ -125,10 +125,10 @@ OFFSETS: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("starts", "reason"), OFFSETS, ids=str)
-def test_an_offset_that_is_no_whole_number_costs_its_row(
+def test_an_offset_that_is_not_an_integer_quarantines_its_row(
     write: Write, starts: Any, reason: str | None
 ) -> None:
-    """Doubles, decimals and digits are offsets where they are whole; the next row is scored."""
+    """Doubles, decimals and digits are accepted if they are integers; the next row is scored."""
     spec = TextSpec(title=False, entity_markers=True)
     end = [2e300 if starts[0] == 1e300 else 4.0, 4.0]
     corpus = write({"text": ["Hero saves"] * 2, "start": starts, "end": column(end, pa.float64())})

@@ -1,4 +1,4 @@
-"""Columns whose type differs between files: one type that keeps all values, or no run."""
+"""Columns with different types in two files: a type that preserves all values, or an error."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ PAIRS: list[tuple[list[Any], pa.DataType, list[Any], pa.DataType, pa.DataType | 
 
 @pytest.mark.parametrize(("ours", "kind", "theirs", "other", "expected"), PAIRS, ids=str)
 @pytest.mark.parametrize("swapped", [False, True], ids=["as listed", "swapped"])
-def test_two_types_of_a_column_give_one_that_keeps_the_values(
+def test_two_types_of_a_column_become_one_that_preserves_values(
     both: Taken,
     ours: list[Any],
     kind: pa.DataType,
@@ -112,7 +112,7 @@ def test_two_types_of_a_column_give_one_that_keeps_the_values(
 
 
 def plain(value: Any) -> Any:
-    """A value without what types add to it: bytes for text, an instant for a date or time."""
+    """A value normalized across types: bytes for text, a timestamp for a date or time."""
     if isinstance(value, bytes):
         return value.decode(errors="surrogateescape")
     if isinstance(value, dt.datetime):
@@ -123,7 +123,7 @@ def plain(value: Any) -> Any:
 
 
 def test_structs_get_the_fields_of_all_files(both: Taken) -> None:
-    """A field that a file lacks is null there, in structs within lists too."""
+    """A field that a file lacks is null, also in structs inside lists."""
     first = pa.array([[{"a": 1, "b": "x"}], None])
     second = pa.array([[{"c": 1.5, "a": 2}, None]])
 
@@ -135,7 +135,7 @@ def test_structs_get_the_fields_of_all_files(both: Taken) -> None:
 
 
 def test_a_category_and_a_string_are_one_column(both: Taken) -> None:
-    """Dictionaries of any index type, ordered or not, beside plain strings, nested too."""
+    """Dictionaries of any index type, ordered or not, nested or not, and plain strings."""
     small = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), ["a", "b"], ordered=True)
     scored = both(small, pa.array(["b", None]).dictionary_encode(), pa.array(["c"]))
     nested = pa.ListArray.from_arrays([0, 1], pa.array(["a"]).dictionary_encode())
@@ -146,7 +146,7 @@ def test_a_category_and_a_string_are_one_column(both: Taken) -> None:
 
 
 def test_many_categories_do_not_overflow_a_small_index(write: Write) -> None:
-    """Parts of a file may have dictionaries of their own, together larger than an int8 counts."""
+    """Row groups may have different dictionaries, together larger than the range of int8."""
     pieces = [pa.array([f"{part}-{n}" for n in range(100)]).dictionary_encode() for part in "abc"]
     narrow = pa.chunked_array([p.cast(pa.dictionary(pa.int8(), pa.string())) for p in pieces])
     corpus = write({"text": ["aid"] * 300, "c": narrow}, row_group_size=100)

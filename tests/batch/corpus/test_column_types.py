@@ -1,4 +1,4 @@
-"""Types that a reader of predictions lacks: values come through in another, or no run."""
+"""Types that a reader of predictions lacks: values are preserved in another type, or an error."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_types_that_a_reader_lacks_are_converted(both: Taken, name: str) -> None
     assert scored.to_pylist() == values
 
 
-def test_the_log_names_what_is_converted(write: Write) -> None:
-    """One line for the columns whose type in the predictions is another."""
+def test_the_log_names_converted_columns(write: Write) -> None:
+    """One line lists the columns that have another type in the predictions."""
     corpus = write({"text": ["aid"], "at": column([S], NS), "n": [1]})
 
     assert planned(corpus).notes == (
@@ -80,7 +80,7 @@ def test_the_log_names_what_is_converted(write: Write) -> None:
 @pytest.mark.parametrize("int96", [False, True], ids=["ns", "INT96"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_digits_below_a_microsecond_are_refused(write: Write, int96: bool, nested: bool) -> None:
-    """Spark cannot read them and cutting them off would be a loss; the message has the row."""
+    """Spark cannot read them, and truncating them would lose data; the message has the row."""
     times = column([1_000, None, 2_001], NS)
     values = column([[time] if time.is_valid else None for time in times], pa.list_(NS))
     columns = {"text": ["aid"] * 3, "at": values if nested else times}
@@ -90,8 +90,8 @@ def test_digits_below_a_microsecond_are_refused(write: Write, int96: bool, neste
         planned(corpus)
 
 
-def test_far_dates_of_int96_come_through(write: Write) -> None:
-    """What means never, at both ends, alone and in a list."""
+def test_extreme_int96_dates_are_preserved(write: Write) -> None:
+    """Dates that mean "never", at both ends of the range, as values and in lists."""
     far = [*map(dt.datetime.fromisoformat, ("9999-12-31", "0001-01-01")), None]
     columns = {"text": ["aid"] * 3, "at": column(far, US), "l": column([far] * 3, pa.list_(US))}
     scored = kept(write(columns, use_deprecated_int96_timestamps=True))
@@ -100,8 +100,8 @@ def test_far_dates_of_int96_come_through(write: Write) -> None:
     assert scored.column("l").to_pylist() == [far] * 3
 
 
-def test_nan_and_negative_zero_stay_what_they_are(both: Taken) -> None:
-    """NaN is not null, and -0.0 not 0.0, with integers beside them in another file."""
+def test_nan_and_negative_zero_are_preserved(both: Taken) -> None:
+    """NaN is not null, and -0.0 is not 0.0, even with integers in another file."""
     odd = [float("nan"), -0.0, None]
     scored = both(column([7], pa.int64()), column(odd, pa.float64())).to_pylist()
 
@@ -111,8 +111,8 @@ def test_nan_and_negative_zero_stay_what_they_are(both: Taken) -> None:
     assert scored[3] is None
 
 
-def test_ids_that_no_type_holds_are_told_with_row_and_value(write: Write) -> None:
-    """Ids above 2**53 beside fractions: the file, the row, the value and what to do."""
+def test_ids_without_a_common_type_are_reported_with_row_and_value(write: Write) -> None:
+    """Ids above 2**53 and fractions: the message has file, row, value and a hint."""
     first = write({"text": ["aid"] * 2, "id": [1, BIG]}, "1.parquet")
     second = write({"text": ["aid"], "id": [0.5]}, "2.parquet")
 
@@ -123,19 +123,19 @@ def test_ids_that_no_type_holds_are_told_with_row_and_value(write: Write) -> Non
     assert "pandas: Int64" in str(e.value)
 
 
-def test_a_map_with_a_key_twice_is_refused(write: Write) -> None:
-    """DuckDB cannot read such maps, and Spark keeps one of the two values; nested ones too."""
+def test_a_map_with_a_duplicate_key_is_refused(write: Write) -> None:
+    """DuckDB cannot read it, and Spark drops one of the two values; also in nested types."""
     kind = pa.map_(pa.string(), pa.int64())
     once, twice = [("a", 1)], [("a", 1), ("a", 2)]
     nested = pa.array([[once, None], [once, twice]], pa.list_(kind))
 
     for maps in (column([once, twice], kind), nested):
-        with pytest.raises(CorpusError, match=r"row 1: column 'm' .* key twice in one map"):
+        with pytest.raises(CorpusError, match=r"row 1: column 'm' .* duplicate key in one map"):
             planned(write({"text": ["aid"] * 2, "m": maps}))
 
 
 def test_reading_values_can_be_stopped(write: Write) -> None:
-    """Planning a corpus whose values must be read ends when it is asked to."""
+    """A stop during planning ends a scan of values."""
     corpus = write({"text": ["aid"], "at": column([S], NS)})
 
     def stop() -> None:
@@ -146,8 +146,8 @@ def test_reading_values_can_be_stopped(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY_TYPE)
-def test_a_slice_of_a_column_is_converted_like_the_whole(name: str) -> None:
-    """Where a batch begins does not matter, nested or not, nulls included."""
+def test_a_slice_is_converted_like_the_whole_column(name: str) -> None:
+    """The offset of a batch does not matter, for nested types and nulls, too."""
     column = pa.concat_arrays([EVERY_TYPE[name]] * 3)
     target = typed(readable_type(column.type))
     whole = convert(column, target)
@@ -160,7 +160,7 @@ def test_a_slice_of_a_column_is_converted_like_the_whole(name: str) -> None:
 
 
 def test_int96_columns_may_have_dots_in_their_names(write: Write) -> None:
-    """A dot separates the fields of a struct in a path, and may be in any name."""
+    """A dot separates struct fields in a column path, and may be part of a name."""
     at = column([S], US)
     columns = {"text": ["aid"], "a.b": at, "a": pa.array([{"c.d": S}], pa.struct({"c.d": US}))}
     scored = kept(write(columns, use_deprecated_int96_timestamps=True))

@@ -1,4 +1,4 @@
-"""What a corpus may be: files, folders, globs, partitions, URLs, text of every Arrow type."""
+"""Inputs of a corpus: files, folders, globs, partitions, URLs, text of every Arrow type."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOUND = ["labels", "probabilities", "tokens", "status"]
 
 @pytest.fixture
 def lake(write: Write, tmp_path: Path) -> Path:
-    """Two files in hive partitions, beside files that are no data."""
+    """Two files in hive partitions, beside files that are not data."""
     write({"text": TEXTS, "n": [0, 1, 2]}, "lake/dt=2026-01/a.parquet")
     write({"text": TEXTS, "n": [3, 4, 5]}, "lake/dt=2026-02/b.parquet")
     for name in ("_SUCCESS", ".hidden.parquet", "_tmp.parquet", "notes.txt"):
@@ -42,7 +42,7 @@ file://{} file://{}/dt=*/*.parquet"""
 def test_folders_and_globs_give_the_data_files_by_name(
     lake: Path, score: Score, entry: str
 ) -> None:
-    """A folder, a glob of files or of folders, and their URLs stand for the same rows."""
+    """A folder, a glob of files or of folders, and their URLs give the same rows."""
     scored = score(entry.format(lake))
 
     assert scored.column("n").to_pylist() == [0, 1, 2, 3, 4, 5]
@@ -58,7 +58,7 @@ def test_hive_partitions_become_columns(lake: Path, score: Score) -> None:
 
 
 def test_a_partition_can_be_the_domain(write: Write, score: Score, tmp_path: Path) -> None:
-    """The report is broken down by a hive key, escapes undone and Hive's null taken as none."""
+    """The report is broken down by a hive key, with escapes decoded and Hive's null as none."""
     for key in ("UA", "a%20b", "__HIVE_DEFAULT_PARTITION__"):
         write({"text": TEXTS}, f"lake/domain={key}/a.parquet")
     scored = score(tmp_path / "lake", output=tmp_path / "scored")
@@ -85,7 +85,7 @@ def test_a_partition_can_be_the_domain(write: Write, score: Score, tmp_path: Pat
 def test_a_domain_may_be_of_any_type(
     write: Write, score: Score, tmp_path: Path, column: Any, domains: set[str]
 ) -> None:
-    """The report breaks the corpus down by whatever the column holds."""
+    """The report is broken down by the column whatever its type."""
     score(write({"text": TEXTS, "domain": column}), output=tmp_path / "scored")
     report = json.loads((tmp_path / "scored" / "report.json").read_text(encoding="utf-8"))
 
@@ -93,7 +93,7 @@ def test_a_domain_may_be_of_any_type(
     assert sum(found["rows"] for found in report["domains"].values()) == 3
 
 
-def test_a_doubled_partition_key_with_one_value_gives_one_column(
+def test_a_repeated_partition_key_with_one_value_gives_one_column(
     write: Write, score: Score, tmp_path: Path
 ) -> None:
     """No column name is written twice; two values of one key are refused."""
@@ -126,7 +126,7 @@ def test_files_keep_the_order_in_which_they_are_named(lake: Path, score: Score) 
 def test_a_relative_path_is_named_as_given(
     lake: Path, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`source_file` and `run.json` do not say where on the machine a relative corpus lies."""
+    """`source_file` and `run.json` do not contain the absolute path of a relative corpus."""
     monkeypatch.chdir(lake.parent)
     scored = score("lake/dt=2026-01/a.parquet")
 
@@ -168,7 +168,7 @@ TEXT_TYPES = [
 def test_every_text_type_gives_the_same_scores(
     write: Write, score: Score, kind: pa.DataType, keep_text: bool
 ) -> None:
-    """How Arrow stores the text does not matter, null and empty rows included."""
+    """The Arrow type of the text does not matter, null and empty rows included."""
     texts = [*TEXTS, None, "", "Зерно і мир 🌾", TEXTS[0]]
     encoded = [None if text is None else text.encode() for text in texts]
     values = encoded if "binary" in str(kind) else texts
@@ -187,7 +187,7 @@ def test_every_text_type_gives_the_same_scores(
 def test_files_with_different_columns_are_unified_with_nulls(
     write: Write, score: Score, tmp_path: Path
 ) -> None:
-    """A column that a file lacks is null there, of the type it has elsewhere, nested or not."""
+    """A column that a file lacks is null there, with the type it has elsewhere, nested or not."""
     write({"text": TEXTS, "a": [1, 2, 3], "s": [{"x": 1}] * 3, "d": TEXTS}, "many/1.parquet")
     write({"text": TEXTS, "b": [[1.5]] * 3, "a": pa.array([1.5] * 3)}, "many/2.parquet")
     write({"text": pa.array(TEXTS, pa.large_string()), "s": [{"y": "z"}] * 3}, "many/3.parquet")
@@ -206,7 +206,7 @@ def test_files_with_different_columns_are_unified_with_nulls(
 def test_every_part_of_a_run_has_the_same_schema(
     write: Write, score: Score, tmp_path: Path
 ) -> None:
-    """Readers of `predictions/*.parquet` see one schema, whatever the files looked like."""
+    """Readers of `predictions/*.parquet` see one schema, even if the files differ."""
     write({"text": TEXTS, "a": [1, 2, 3]}, "many/1.parquet")
     write({"text": TEXTS, "title": pa.nulls(3)}, "many/2.parquet")
     write({"text": TEXTS, "title": TEXTS}, "many/3.parquet")
@@ -218,7 +218,7 @@ def test_every_part_of_a_run_has_the_same_schema(
 
 
 def test_a_corpus_of_text_alone_is_scored(write: Write, score: Score) -> None:
-    """No other column is needed, also where a row goes to quarantine."""
+    """No other column is needed, even if a row is quarantined."""
     scored = score(write({"text": pa.array([b"aid", b"\xff", b"war"])}), max_quarantined=1)
 
     assert scored.column_names[0] == "labels"
@@ -226,7 +226,7 @@ def test_a_corpus_of_text_alone_is_scored(write: Write, score: Score) -> None:
 
 
 def test_other_column_names_can_be_mapped(sample: pa.Table, write: Write, score: Score) -> None:
-    """--text-column and --title-column name the same columns differently, with the same scores."""
+    """--text-column and --title-column name the columns; the scores are the same."""
     renamed = sample.rename_columns({"text": "body", "title": "headline"})
     options = {"text_column": "body", "title_column": "headline"}
     scored = score(write(renamed, "renamed.parquet"), **options)
@@ -234,10 +234,10 @@ def test_other_column_names_can_be_mapped(sample: pa.Table, write: Write, score:
     assert scored.select(FOUND).equals(score(write(sample)).select(FOUND))
 
 
-def test_output_within_the_corpus_folder_is_not_scored(
+def test_output_inside_the_corpus_folder_is_not_scored(
     lake: Path, batch_classify: Command, read_parts: Callable[[Path], pa.Table]
 ) -> None:
-    """Predictions written below the corpus folder are no input of the same command run again."""
+    """Predictions below the corpus folder are not input when the command is run again."""
     first = batch_classify(lake, output=lake / "scored")
     again = batch_classify(lake, output=lake / "scored")
 
@@ -246,8 +246,8 @@ def test_output_within_the_corpus_folder_is_not_scored(
     assert len(read_parts(lake / "scored" / "predictions")) == 6
 
 
-def test_a_long_file_name_is_no_obstacle(write: Write, score: Score) -> None:
-    """A name of 255 bytes works."""
+def test_a_file_name_of_255_bytes_is_scored(write: Write, score: Score) -> None:
+    """A file system allows no longer name."""
     corpus = write({"text": TEXTS}, "n" * 247 + ".parquet")
 
     assert set(score(corpus).column("source_file").to_pylist()) == {str(corpus)}

@@ -1,4 +1,4 @@
-"""Footers that cannot be true, encrypted files, and what is said of them."""
+"""Invalid footers and encrypted files, and the messages about them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = 12_345
 
 
 def varint(value: int) -> bytes:
-    """A number as Thrift's compact protocol writes it."""
+    """A number in the encoding of Thrift's compact protocol."""
     value = value << 1 ^ value >> 63
     encoded = bytearray()
     while value > 0x7F:
@@ -59,11 +59,11 @@ def corpus(write: Write) -> Path:
 
 @pytest.mark.parametrize("rows", [2**40, 2**62, -1])
 def test_a_footer_that_claims_absurd_rows_is_refused(corpus: Path, rows: int) -> None:
-    """By name and at once, not by taking all memory."""
+    """The error names the file and comes before memory is allocated."""
     claim(corpus, rows)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
-        CorpusError, match=r"corpus.parquet: not a(?: sound| readable)? Parquet file"
+        CorpusError, match=r"corpus.parquet: not a(?: valid| readable)? Parquet file"
     ):
         plan(corpus)
 
@@ -71,14 +71,14 @@ def test_a_footer_that_claims_absurd_rows_is_refused(corpus: Path, rows: int) ->
 
 
 def test_a_footer_whose_row_groups_have_other_rows_is_refused(corpus: Path) -> None:
-    """Rows of the file and of its row groups must be the same."""
+    """The rows of the file must be the sum of the rows of its row groups."""
     claim(corpus, ROWS + 1, count=1)
     with pytest.raises(CorpusError, match=r"claims 12,34. rows, but its row groups 12,34."):
         read_footer(find_files([str(corpus)]).files[0])
 
 
-def test_more_chunks_than_can_be_kept_are_refused_before_they_are_made(write: Write) -> None:
-    """Millions of rows of one value are a sound file of a few kilobytes."""
+def test_too_many_chunks_are_refused_before_they_are_created(write: Write) -> None:
+    """Millions of rows of one value are a valid file of a few kilobytes."""
     corpus = write({"text": ["Aid is wasted."] * ROWS})
     claim(corpus, 2**28)
     with pytest.raises(CorpusError, match="chunks, more than 1,000,000") as error:
@@ -87,8 +87,8 @@ def test_more_chunks_than_can_be_kept_are_refused_before_they_are_made(write: Wr
     assert "--chunk-rows" in str(error.value.hint)
 
 
-def test_a_column_of_one_value_is_sound(write: Write) -> None:
-    """Many rows in few bytes are what dictionaries are for."""
+def test_a_column_of_one_value_is_valid(write: Write) -> None:
+    """Dictionary encoding stores many equal rows in few bytes."""
     text = pa.array(["Aid is wasted."]).take(pa.array([0] * 2_000_000, pa.int32()))
     corpus = write({"text": text}, row_group_size=2_000_000, max_rows_per_page=2**31 - 1)
     file = read_footer(find_files([str(corpus)]).files[0])
@@ -98,7 +98,7 @@ def test_a_column_of_one_value_is_sound(write: Write) -> None:
 
 
 class KeyService(encryption.KmsClient):  # type: ignore[misc]
-    """Wraps keys by writing them as text; who reads has none."""
+    """Wraps keys by writing them as text; the reader has no keys."""
 
     def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
         return base64.b64encode(key_bytes)
@@ -109,10 +109,10 @@ class KeyService(encryption.KmsClient):  # type: ignore[misc]
 
 @pytest.mark.parametrize("readable_footer", [False, True])
 @pytest.mark.parametrize("columns", ["all", "one"])
-def test_an_encrypted_file_is_called_encrypted(
+def test_an_encrypted_file_is_reported_as_encrypted(
     tmp_path: Path, readable_footer: bool, columns: str
 ) -> None:
-    """And not damaged, whether its footer can be read or not, and one column or all."""
+    """Not as damaged, with an encrypted or plaintext footer, with one or all columns encrypted."""
     table = pa.table({"text": ["Aid is wasted."], "n": [1]})
     if columns == "one":
         settings = encryption.EncryptionConfiguration(
@@ -134,7 +134,7 @@ def test_an_encrypted_file_is_called_encrypted(
 
 
 def test_messages_have_no_internals_of_arrow(write: Write) -> None:
-    """A footer of random bytes is damaged, not a TProtocolException."""
+    """A footer of random bytes is reported as damaged, without "TProtocolException"."""
     corpus = write({"text": ["Aid is wasted."]})
     content = corpus.read_bytes()
     corpus.write_bytes(content[:-200] + b"\xff" * 192 + content[-8:])

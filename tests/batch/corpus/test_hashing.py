@@ -1,4 +1,4 @@
-"""Fingerprints: equal to sha256 of small files, in pieces for large ones, and resumable."""
+"""Fingerprints: sha256 of small files, of pieces for large ones, and resumable."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def settled(tmp_path: Path) -> Callable[[bytes], SourceFile]:
-    """Writes a file, and waits until its times cannot hide another change."""
+    """Writes a file, and waits until its times would show another change."""
 
     def settled(content: bytes) -> SourceFile:
         path = tmp_path / "a.parquet"
@@ -62,7 +62,7 @@ def expected(content: bytes, piece: int) -> str:
 
 @pytest.mark.parametrize("size", [0, 1, 2**16])
 def test_a_small_file_has_the_sha256_of_its_content(tmp_path: Path, pieces: int, size: int) -> None:
-    """What `sha256sum` prints, up to one whole piece."""
+    """The fingerprint of a file of up to one piece is the output of `sha256sum`."""
     path = tmp_path / "a.parquet"
     path.write_bytes(os.urandom(size))
     (source,) = find_files([str(path)]).files
@@ -72,7 +72,7 @@ def test_a_small_file_has_the_sha256_of_its_content(tmp_path: Path, pieces: int,
 
 @pytest.mark.parametrize("size", [2**16 + 1, 2**17, 5 * 2**16 - 3])
 def test_a_large_file_is_hashed_in_pieces(tmp_path: Path, pieces: int, size: int) -> None:
-    """The sha256 over the digests of its pieces, the last one shorter."""
+    """Its fingerprint is the sha256 over the digests of its pieces, the last one shorter."""
     path = tmp_path / "a.parquet"
     path.write_bytes(os.urandom(size))
     (source,) = find_files([str(path)]).files
@@ -83,7 +83,7 @@ def test_a_large_file_is_hashed_in_pieces(tmp_path: Path, pieces: int, size: int
 
 
 def test_a_piece_is_256_mebibytes() -> None:
-    """The size is part of what a fingerprint means, and of its name."""
+    """The piece size is part of the definition of a fingerprint, and of its prefix."""
     assert PIECE_BYTES == 256 * 2**20
     assert READ_BYTES <= 4 * 2**20
 
@@ -91,7 +91,7 @@ def test_a_piece_is_256_mebibytes() -> None:
 def test_hashing_is_resumed_from_the_last_finished_piece(
     tmp_path: Path, pieces: int, settled: Callable[[bytes], SourceFile]
 ) -> None:
-    """Each attempt gets one piece further, however short it is, to the same fingerprint."""
+    """Even short attempts make progress by one piece each, to the same fingerprint."""
     content = os.urandom(5 * pieces)
     source = settled(content)
     attempts = 0
@@ -111,7 +111,7 @@ def test_hashing_is_resumed_from_the_last_finished_piece(
 def test_finished_files_are_not_read_again(
     tmp_path: Path, settled: Callable[[bytes], SourceFile]
 ) -> None:
-    """Ten thousand small files make progress too."""
+    """Hashing ten thousand small files makes progress, too."""
     source = settled(b"x" * 1000)
     with HashJournal(tmp_path / "journal") as journal:
         fingerprint = fingerprint_file(source, journal)
@@ -119,10 +119,10 @@ def test_finished_files_are_not_read_again(
         assert fingerprint_file(source, journal, stop_after(0)) == fingerprint
 
 
-def test_a_digest_counts_for_one_version_only(
+def test_a_digest_is_valid_for_one_version_only(
     tmp_path: Path, settled: Callable[[bytes], SourceFile]
 ) -> None:
-    """A file that was overwritten is hashed again, though name, size and time are as before."""
+    """A file that was overwritten is hashed again, even with the same name, size and mtime."""
     with HashJournal(tmp_path / "journal") as journal:
         before = fingerprint_file(settled(b"x" * 1000), journal)
     with HashJournal(tmp_path / "journal") as journal:
@@ -131,8 +131,8 @@ def test_a_digest_counts_for_one_version_only(
     assert before != after
 
 
-def test_a_file_that_was_just_written_is_not_remembered(tmp_path: Path) -> None:
-    """It may still change without its times changing."""
+def test_a_file_that_was_just_written_is_not_journaled(tmp_path: Path) -> None:
+    """It may still change without a change of its times."""
     path = tmp_path / "a.parquet"
     path.write_bytes(b"x")
     (source,) = find_files([str(path)]).files
@@ -155,10 +155,10 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_journal_costs_time_only(
+def test_a_damaged_journal_only_costs_time(
     tmp_path: Path, settled: Callable[[bytes], SourceFile], damage: str
 ) -> None:
-    """It is read as far as it makes sense, and what is added to it counts."""
+    """Valid lines are used, and new digests can be added."""
     content = DAMAGES[damage]
     path = tmp_path / "journal"
     if content is not None:
@@ -171,17 +171,17 @@ def test_a_damaged_journal_costs_time_only(
     assert fingerprint == "sha256:" + hashlib.sha256(b"x" * 1000).hexdigest()
 
 
-def test_a_journal_that_cannot_be_written_costs_time_only(
+def test_a_journal_that_cannot_be_written_only_costs_time(
     tmp_path: Path, settled: Callable[[bytes], SourceFile]
 ) -> None:
-    """A folder by its name, for example."""
+    """For example, if there is a folder of its name."""
     source = settled(b"x")
     with HashJournal(tmp_path) as journal:
         assert fingerprint_file(source, journal).startswith("sha256:")
 
 
 def test_the_journal_has_no_names(tmp_path: Path, settled: Callable[[bytes], SourceFile]) -> None:
-    """Versions stand there as digests, so that no path or URL is written down."""
+    """Versions are stored as digests, so that it contains no path or URL."""
     with HashJournal(tmp_path / "journal") as journal:
         fingerprint_file(settled(b"x"), journal)
     (line,) = (tmp_path / "journal").read_text(encoding="ascii").split()[:1]

@@ -1,4 +1,4 @@
-"""How a corpus is listed: links, partitions, odd names, table formats, and what is left out."""
+"""Listing of a corpus: links, partitions, unusual names, table formats, files left out."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def lake(write: Write) -> Path:
 
 @contextmanager
 def without_root() -> Iterator[None]:
-    """Run as a user whom permissions bind, also where tests run as root."""
+    """Run as a user without root permissions, even if tests run as root."""
     if os.geteuid() != 0:
         yield
         return
@@ -62,7 +62,7 @@ def without_root() -> Iterator[None]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, unlike pytest's own."""
+    """A folder that every user may enter, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -74,7 +74,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("entry", ["{}", "{}/", "{}/*", "{}/day=*/", "{}/*/*.parquet", "{}/**"])
 def test_a_linked_partition_is_followed(write: Write, lake: Path, entry: str) -> None:
-    """A folder that is a link is read like a folder, whether it is found by listing or by glob."""
+    """A link to a folder is read like a folder, in a folder and with a glob."""
     elsewhere = write(COLUMNS, "store/b.parquet").parent
     (lake / "day=2").symlink_to(elsewhere)
     listing = find_files([entry.format(lake)])
@@ -84,14 +84,14 @@ def test_a_linked_partition_is_followed(write: Write, lake: Path, entry: str) ->
 
 
 def test_a_linked_file_is_followed(write: Write, lake: Path) -> None:
-    """A file that is a link is read under the name of the link."""
+    """A link to a file is read under the name of the link."""
     (lake / "day=1" / "b.parquet").symlink_to(write(COLUMNS, "store/x"))
 
     assert names(find_files([str(lake)]), lake) == ["day=1/a.parquet", "day=1/b.parquet"]
 
 
 def test_a_loop_of_links_ends_and_is_noted(lake: Path) -> None:
-    """A link to a folder above itself is not followed for ever; its files are read once."""
+    """A link to a parent folder is not followed; its files are read once."""
     (lake / "day=1" / "up").symlink_to("..")
     listing = find_files([str(lake)])
 
@@ -99,8 +99,8 @@ def test_a_loop_of_links_ends_and_is_noted(lake: Path) -> None:
     assert "links back" in reasons(listing, lake)["day=1/up/"]
 
 
-def test_a_file_that_two_names_reach_is_read_once_and_noted(lake: Path) -> None:
-    """`current -> day=1` beside `day=1` doubles no row, and the partition keys win."""
+def test_a_file_with_two_paths_is_read_once_and_noted(lake: Path) -> None:
+    """`current -> day=1` beside `day=1` duplicates no row, and the partition keys are used."""
     (lake / "current").symlink_to("day=1")
     listing = find_files([str(lake)])
 
@@ -109,15 +109,15 @@ def test_a_file_that_two_names_reach_is_read_once_and_noted(lake: Path) -> None:
     assert "the same file as" in reasons(listing, lake)["current/a.parquet"]
 
 
-def test_one_file_under_two_values_of_a_key_is_read_twice(lake: Path) -> None:
-    """As other readers have it: the rows differ in the column that the key gives."""
+def test_one_file_with_two_values_of_a_key_is_read_twice(lake: Path) -> None:
+    """As by other readers, because the rows differ in the column of the key."""
     (lake / "day=2").symlink_to("day=1")
 
     assert keys(find_files([str(lake)])) == [{"day": "1"}, {"day": "2"}]
 
 
-def test_a_file_that_is_also_named_by_itself_has_the_keys_of_its_folder(lake: Path) -> None:
-    """Named twice it counts once, in the first place, with all that is known of it."""
+def test_a_file_named_twice_has_the_keys_of_its_folder(lake: Path) -> None:
+    """It is read once, at its first position, with all its partition keys."""
     listing = find_files([str(lake / "day=1" / "a.parquet"), str(lake)])
 
     assert names(listing, lake) == ["day=1/a.parquet"]
@@ -136,8 +136,8 @@ def test_a_partition_whose_key_starts_with_an_underscore_is_read(write: Write, l
     assert set(reasons(listing, lake)) == {"_tmp/", ".old=1/"}
 
 
-def test_files_by_unusual_names_are_read_or_noted(write: Write, tmp_path: Path) -> None:
-    """Nothing that may hold rows is left out without a word."""
+def test_files_with_unusual_names_are_read_or_noted(write: Write, tmp_path: Path) -> None:
+    """No file that may contain rows is left out silently."""
     read = ["a.PARQUET", "b.parq", "c.pq", "d.snappy.parquet", "part-0000"]
     for name in [*read, "e.parquet.gz", "f.parquet.tmp", "_g.parquet", ".h.parquet"]:
         write(COLUMNS, f"odd/{name}")
@@ -156,7 +156,7 @@ def test_files_by_unusual_names_are_read_or_noted(write: Write, tmp_path: Path) 
 
 
 def test_a_glob_that_names_the_suffix_reads_it(write: Write, tmp_path: Path) -> None:
-    """`*.data` asks for such files, `*` for the data among all, `_*` for hidden ones."""
+    """`*.data` matches such files, `*` matches data files only, `_*` matches hidden ones."""
     for name in ("a.data", "b.parquet", "_c.parquet"):
         write(COLUMNS, f"odd/{name}")
     top = tmp_path / "odd"
@@ -166,8 +166,8 @@ def test_a_glob_that_names_the_suffix_reads_it(write: Write, tmp_path: Path) -> 
     assert names(find_files([f"{top}/_*"]), top) == ["_c.parquet"]
 
 
-def test_what_is_left_out_is_named_up_to_a_limit_and_counted(write: Write, tmp_path: Path) -> None:
-    """A million stray files do not make a `run.json` of a gigabyte."""
+def test_files_left_out_are_listed_up_to_a_limit_and_counted(write: Write, tmp_path: Path) -> None:
+    """A million stray files do not produce a `run.json` of a gigabyte."""
     write(COLUMNS, "odd/a.parquet")
     for number in range(MAX_LEFT_OUT + 5):
         (tmp_path / "odd" / f"{number}.txt").touch()
@@ -189,7 +189,7 @@ def test_what_is_left_out_is_named_up_to_a_limit_and_counted(write: Write, tmp_p
 def test_a_table_of_a_table_format_is_refused(
     write: Write, tmp_path: Path, mark: str, table_format: str, entry: str
 ) -> None:
-    """Its folder holds files that do not count; named itself, above it, or inside it."""
+    """Its folder contains deleted files; the table, a parent or a folder in it may be named."""
     write(COLUMNS, "lake/table/data/a.parquet")
     marker = tmp_path / "lake" / "table" / mark
     marker.parent.mkdir()
@@ -201,7 +201,7 @@ def test_a_table_of_a_table_format_is_refused(
 
 
 def test_a_link_into_a_table_is_refused_too(write: Write, lake: Path, tmp_path: Path) -> None:
-    """A partition of a table is part of it, however one gets there."""
+    """A partition of a table is refused even if it is reached through a link."""
     partition = write(COLUMNS, "table/day=2/a.parquet").parent
     (tmp_path / "table" / "_delta_log").mkdir()
     (lake / "day=2").symlink_to(partition)
@@ -210,8 +210,8 @@ def test_a_link_into_a_table_is_refused_too(write: Write, lake: Path, tmp_path: 
             find_files([str(entry)])
 
 
-def test_files_of_a_table_can_be_named(write: Write, tmp_path: Path) -> None:
-    """Whoever names the current files one by one is not refused."""
+def test_files_of_a_table_can_be_named_one_by_one(write: Write, tmp_path: Path) -> None:
+    """The current files of a table are accepted if they are named explicitly."""
     file = write(COLUMNS, "table/a.parquet")
     (tmp_path / "table" / "_delta_log").mkdir()
 
@@ -219,7 +219,7 @@ def test_files_of_a_table_can_be_named(write: Write, tmp_path: Path) -> None:
 
 
 def test_a_dangling_link_is_an_error(lake: Path) -> None:
-    """What a link stands for cannot be seen, which is not the same as absent."""
+    """The target of the link may be missing data, so the link is not left out."""
     (lake / "day=2").symlink_to("nowhere")
     for entry in ("{}", "{}/day=2", "{}/*", "{}/*/*.parquet", "{}/**/*.parquet"):
         with pytest.raises(CorpusError, match="day=2: is a link to something that does not exist"):
@@ -228,7 +228,7 @@ def test_a_dangling_link_is_an_error(lake: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
 def test_a_folder_that_cannot_be_listed_is_an_error(open_folder: Path, mode: int) -> None:
-    """Neither by its own permissions nor by what lies in it is a folder left out silently."""
+    """No folder is left out silently because of missing permissions."""
     for day in (1, 2):
         (open_folder / f"day={day}").mkdir()
         (open_folder / f"day={day}" / "a.parquet").touch()
@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(open_folder: Path, mode: int
 
 
 def test_a_file_without_suffix_that_cannot_be_read_is_an_error(open_folder: Path) -> None:
-    """Whether it is Parquet cannot be seen, so it is not left out."""
+    """It may be Parquet, so it is not left out."""
     (open_folder / "part-0").touch(mode=0o000)
     with without_root(), pytest.raises(CorpusError, match=r"part-0.*Permission denied"):
         find_files([str(open_folder)])
@@ -249,7 +249,7 @@ def test_a_file_without_suffix_that_cannot_be_read_is_an_error(open_folder: Path
 def test_pipes_sockets_and_devices_are_refused_before_they_are_opened(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening a pipe would wait for ever, named or found in a folder; so would an archive."""
+    """Opening a pipe would block forever, if named, found in a folder, or used as an archive."""
     os.mkfifo(lake / "pipe.parquet")
     for entry in (lake, lake / "pipe.parquet", f"{lake}/*", f"zip://*::{lake}/pipe.parquet"):
         with pytest.raises(CorpusError, match=r"pipe.parquet: is a pipe .FIFO., not a regular"):
@@ -265,15 +265,15 @@ def test_pipes_sockets_and_devices_are_refused_before_they_are_opened(
             find_files([device])
 
 
-def test_a_pipe_that_is_no_data_is_left_out(lake: Path) -> None:
-    """A socket of a program beside the data does not refuse the corpus."""
+def test_a_socket_with_another_suffix_is_left_out(lake: Path) -> None:
+    """A socket of a program beside the data does not cause a refusal."""
     os.mkfifo(lake / "control.fifo")
 
     assert "not a regular file" in reasons(find_files([str(lake)]), lake)["control.fifo"]
 
 
-def test_folders_above_the_corpus_are_no_partitions(write: Write, tmp_path: Path) -> None:
-    """Keys come from below what was named: nothing for a file, for a glob what it leaves open."""
+def test_folders_above_the_corpus_are_not_partitions(write: Write, tmp_path: Path) -> None:
+    """Keys come from folders below the named path, and from those that a glob matches."""
     file = write(COLUMNS, "status=final/lake/dt=1/a.parquet")
     lake = file.parents[1]
 
@@ -302,14 +302,14 @@ def test_folders_above_the_corpus_are_no_partitions(write: Write, tmp_path: Path
 def test_partition_keys_may_have_any_characters(
     write: Write, tmp_path: Path, folder: str, expected: dict[str, str | None]
 ) -> None:
-    """No key is lost because it could not be a Python name; escapes are undone."""
+    """Keys need not be Python identifiers; escapes are decoded."""
     write(COLUMNS, f"lake/{folder}/a.parquet")
 
     assert keys(find_files([str(tmp_path / "lake")])) == [expected]
 
 
 def test_a_key_with_two_values_is_refused() -> None:
-    """One of them would be lost; the same value twice is one."""
+    """One value would be lost; the same value twice is accepted."""
     with pytest.raises(CorpusError, match="partition key 'k' has two values"):
         partitions_of(["k=1", "m", "k=2"], "a.parquet")
 
@@ -317,7 +317,7 @@ def test_a_key_with_two_values_is_refused() -> None:
 
 
 def test_archives_with_the_same_path_inside_do_not_collide(write: Write, tmp_path: Path) -> None:
-    """Two archives hold two files, under names that say which archive."""
+    """The names of the files include the archive."""
     file = write(COLUMNS, "a.parquet")
     for name in ("x.zip", "y.zip"):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
@@ -331,7 +331,7 @@ def test_archives_with_the_same_path_inside_do_not_collide(write: Write, tmp_pat
 
 
 def test_a_folder_of_a_store_is_read_like_a_local_one(write: Write) -> None:
-    """Hidden names, partitions and table formats mean the same in every store."""
+    """Hidden names, partitions and table formats have the same meaning in every store."""
     content = write(COLUMNS).read_bytes()
     store = fsspec.filesystem("memory")
     for name in ("d=1/a.parquet", "_k=1/b.parquet", "_tmp/c.parquet", "notes.txt", "part-0"):
@@ -356,8 +356,8 @@ def test_a_folder_of_a_store_is_read_like_a_local_one(write: Write) -> None:
     }
 
 
-def test_a_path_with_signs_of_a_url_is_a_path(write: Write) -> None:
-    """`#`, `?`, `::` and brackets in the name of a file that is there have no meaning."""
+def test_a_path_with_url_characters_is_a_path(write: Write) -> None:
+    """`#`, `?`, `::` and brackets have no meaning in the name of an existing file."""
     for name in ("a#b.parquet", "a?b=c.parquet", "a::b.parquet", "train[v1].parquet"):
         file = write(COLUMNS, name)
 
@@ -365,7 +365,7 @@ def test_a_path_with_signs_of_a_url_is_a_path(write: Write) -> None:
 
 
 def test_the_output_folder_is_left_out_through_links_too(write: Write, lake: Path) -> None:
-    """Without a note: it is there on purpose."""
+    """Without a note, because it is expected there."""
     write(COLUMNS, "lake/scored/predictions/part-00000.parquet")
     (lake / "last").symlink_to("scored")
     listing = find_files([str(lake)], leave_out=lake / "scored")
@@ -375,7 +375,7 @@ def test_the_output_folder_is_left_out_through_links_too(write: Write, lake: Pat
 
 
 def test_listing_can_be_stopped_at_every_name(write: Write, tmp_path: Path) -> None:
-    """A deadline or a signal ends the listing of a large folder, too."""
+    """A deadline or a signal ends the listing of a large folder."""
     for number in range(5):
         write(COLUMNS, f"many/{number}.parquet")
     looks = iter(range(3))
@@ -389,7 +389,7 @@ def test_listing_can_be_stopped_at_every_name(write: Write, tmp_path: Path) -> N
 
 
 def test_names_in_messages_cannot_forge_log_lines(tmp_path: Path) -> None:
-    """A line break or an escape sequence in a file name is written as an escape."""
+    """Line breaks and escape sequences in a file name are escaped."""
     folder = tmp_path / "a\x1b[31m\nError: b"
     folder.mkdir()
     with pytest.raises(CorpusError) as error:
@@ -399,16 +399,16 @@ def test_names_in_messages_cannot_forge_log_lines(tmp_path: Path) -> None:
     assert "\n" not in error.value.message
 
 
-def test_a_name_that_is_not_utf8_can_be_written_down(lake: Path) -> None:
-    """What is left out stands in `run.json`, whatever its name."""
+def test_a_name_that_is_not_utf8_can_be_recorded(lake: Path) -> None:
+    """Every file that is left out is listed in `run.json`, whatever its name."""
     (lake / "\udcff.txt").touch()
     (left_out,) = find_files([str(lake)]).left_out
 
     assert left_out.name.encode("utf-8").endswith(b"\\udcff.txt")
 
 
-def test_a_corpus_with_a_time_of_next_year_is_settled(lake: Path) -> None:
-    """A wrong clock elsewhere does not make every run hash its files twice."""
+def test_a_modification_time_in_the_future_is_settled(lake: Path) -> None:
+    """A wrong clock on another machine does not cause files to be hashed twice in every run."""
     file = lake / "day=1" / "a.parquet"
     later = time.time_ns() + 10**9 * 86_400 * 365
     os.utime(file, ns=(later, later))
@@ -426,8 +426,8 @@ def test_a_corpus_with_a_time_of_next_year_is_settled(lake: Path) -> None:
         ("dir://*::file://{}", "dir://a.parquet::file://{}"),
     ],
 )
-def test_a_chained_url_is_named_whole(write: Write, entry: str, name: str) -> None:
-    """The name can be given to the command again."""
+def test_a_chained_url_is_named_completely(write: Write, entry: str, name: str) -> None:
+    """The name can be used as an argument of the command again."""
     folder = write(COLUMNS, "only/a.parquet").parent
     (file,) = find_files([entry.format(folder)]).files
 
@@ -436,7 +436,7 @@ def test_a_chained_url_is_named_whole(write: Write, entry: str, name: str) -> No
 
 
 class Forbidding(LocalFileSystem):  # type: ignore[misc]
-    """A store that lists everything but one folder, for which it says what stores say."""
+    """A store that lists every folder except one, for which it raises a permission error."""
 
     protocol = "forbidding"
 
@@ -449,7 +449,7 @@ class Forbidding(LocalFileSystem):  # type: ignore[misc]
 def test_a_folder_of_a_store_that_cannot_be_listed_is_an_error(
     write: Write, lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """fsspec's own walk leaves it out; here it is named."""
+    """fsspec's own walk skips it silently; here the error names it."""
     monkeypatch.setitem(_registry, "forbidding", Forbidding)
     write(COLUMNS, "lake/day=2/b.parquet")
     for entry in ("", "/*", "/**/*.parquet"):
@@ -457,10 +457,10 @@ def test_a_folder_of_a_store_that_cannot_be_listed_is_an_error(
             find_files([f"forbidding://{lake}{entry}"])
 
 
-def test_links_and_pipes_of_a_store_are_as_locally(
+def test_links_and_pipes_of_a_store_are_treated_as_local_ones(
     write: Write, lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store may call links neither files nor folders; what they lead to counts."""
+    """A store may list links as neither files nor folders; their targets are used."""
     monkeypatch.setitem(_registry, "forbidding", Forbidding)
     (lake / "day=3").symlink_to(write(COLUMNS, "store/b.parquet").parent)
     listing = find_files([f"forbidding://{lake}"])
@@ -476,7 +476,7 @@ def test_links_and_pipes_of_a_store_are_as_locally(
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(open_folder: Path) -> None:
-    """With the reason; it is not called damaged."""
+    """The message has the reason, and does not call the file damaged."""
     (open_folder / "a.parquet").touch(mode=0o000)
     (file,) = find_files([str(open_folder)]).files
     with (

@@ -35,7 +35,7 @@ def spark() -> Iterator[Any]:
 
 
 def test_spark_reads_every_column(spark: Any, bundle: Path, tmp_path: Path) -> None:
-    """The folder at once, names and values; durations are numbers, instants are those of UTC."""
+    """All parts at once, names and values; durations are numbers, timestamps are in UTC."""
     corpus, output = write_every_type(tmp_path / "corpus"), tmp_path / "scored"
     words = [str(corpus), "--task", "narrative", "--bundle", str(bundle), "--device", "cpu"]
     result = CliRunner().invoke(main, [*words, "--output", str(output)])
@@ -50,7 +50,7 @@ def test_spark_reads_every_column(spark: Any, bundle: Path, tmp_path: Path) -> N
 
 
 def _value(name: str, value: Any) -> Any:
-    """Spark hands instants over in the zone of this process, without a name for it."""
+    """Spark returns timestamps in the time zone of this process, without its name."""
     if isinstance(value, dt.datetime) and name in INSTANTS:
         return value.astimezone(dt.UTC)
     return comparable(value)

@@ -1,4 +1,4 @@
-"""Secrets and library internals: what of a URL or an error may be written down."""
+"""Redaction of secrets and library internals in URLs and error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from schemas.errors import CorpusError, StoppedError
     ],
 )
 def test_user_password_query_and_fragment_are_left_out(url: str, expected: str) -> None:
-    """Of chained URLs in each link; what is no secret stays, so that names stay apart."""
+    """In each URL of a chain; other parts are unchanged, so that names stay unique."""
     assert redacted(url) == expected
 
 
@@ -48,7 +48,7 @@ def test_user_password_query_and_fragment_are_left_out(url: str, expected: str) 
     ],
 )
 def test_messages_of_libraries_are_redacted(message: str) -> None:
-    """They quote URLs whole, in parts, and decoded."""
+    """They contain URLs in full, in parts, and decoded."""
     url = "https://user:pa%40ss@host/a.parquet?X-Amz-Signature=abcdef&Expires=99999"
     redacted_message = without_secrets(message, url)
 
@@ -56,7 +56,7 @@ def test_messages_of_libraries_are_redacted(message: str) -> None:
 
 
 def test_reasons_have_no_internals_of_a_library() -> None:
-    """No source paths, no names of C++ classes; an error of the system is in the system's words."""
+    """No source paths or C++ class names; errors of the system have the system's message."""
     internals = ValueError("/arrow/cpp/src/parquet/types.cc:12: Check failed: rows >= 0\nmore")
 
     assert plain_reason(internals) == "rows >= 0"
@@ -69,10 +69,10 @@ def test_reasons_have_no_internals_of_a_library() -> None:
     ("protocol", "package"),
     [("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs"), ("lakefs", "lakefs-spec")],
 )
-def test_the_hint_names_the_package_that_is_missing(
+def test_the_hint_names_the_missing_package(
     monkeypatch: pytest.MonkeyPatch, protocol: str, package: str
 ) -> None:
-    """And no other, whichever of its own imports fails."""
+    """The package is found by the module that could not be imported."""
     module = known_implementations[protocol]["class"].split(".")[0]
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(CorpusError, match=f"needs the package {package}, which is not") as error:
@@ -82,8 +82,8 @@ def test_the_hint_names_the_package_that_is_missing(
     assert "secret" not in str(error.value)
 
 
-def test_an_unknown_protocol_gets_the_nearest() -> None:
-    """A typing error in a scheme is not a missing package."""
+def test_an_unknown_protocol_is_reported_with_the_nearest_name() -> None:
+    """A typing error in a scheme is not reported as a missing package."""
     with pytest.raises(CorpusError, match="unknown protocol 's33'") as error:
         find_files(["s33://bucket/a.parquet"])
 
@@ -91,10 +91,10 @@ def test_an_unknown_protocol_gets_the_nearest() -> None:
 
 
 def test_errors_of_stores_become_corpus_errors() -> None:
-    """Whatever class they have; our own pass as they are."""
+    """Errors of any class are converted; our own are not changed."""
 
     class StoreError(Exception):
-        """As botocore and paramiko raise."""
+        """An error with a class of its own, as in botocore and paramiko."""
 
     url = "s3://bucket/a.parquet?versionId=secret"
     with (
@@ -106,7 +106,7 @@ def test_errors_of_stores_become_corpus_errors() -> None:
         raise StoppedError("stopped")
 
 
-def test_inputs_whose_names_collide_without_their_secrets_are_refused() -> None:
+def test_inputs_with_the_same_redacted_name_are_refused() -> None:
     """Two versions of one key cannot both be `s3://bucket/a.parquet` in the predictions."""
     store = fsspec.filesystem("memory")
     for version in "12":

@@ -1,4 +1,4 @@
-"""A corpus that changes while it is read: every source says so, at once or at the end."""
+"""A corpus that changes while it is read: the change is detected at once or at the end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def replace_by_rename(path: Path) -> None:
 
 
 def overwrite_in_place(path: Path) -> None:
-    """Same size, and the time of the last change put back, as rsync and backups do."""
+    """Same size and restored modification time, as by rsync and backups."""
     before = path.stat()
     content = bytearray(path.read_bytes())
     content[10] ^= 1
@@ -100,17 +100,17 @@ def listed(path: Path | str) -> SourceFile:
 def test_a_local_file_that_changed_is_not_opened(
     corpus: Path, change: Change, use: Callable[[SourceFile], object]
 ) -> None:
-    """Footer, gold, hash and chunks are of the version that was listed, or an error."""
+    """Footer, gold, hash and chunks are of the version that was listed, or there is an error."""
     source = listed(corpus)
     use(source)
     change(corpus)
-    with pytest.raises(CorpusError, match=r"changed since the run|was there when the run began"):
+    with pytest.raises(CorpusError, match=r"changed since the run|existed when the run began"):
         use(source)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_changes_while_it_is_hashed_is_noticed(corpus: Path, change: Change) -> None:
-    """The hash would stand for no version at all."""
+def test_a_change_during_hashing_is_detected(corpus: Path, change: Change) -> None:
+    """The hash would not be that of any version."""
     source = listed(corpus)
     looks = iter(range(1))
 
@@ -118,39 +118,39 @@ def test_a_file_that_changes_while_it_is_hashed_is_noticed(corpus: Path, change:
         if next(looks, None) is not None:
             change(corpus)
 
-    with pytest.raises(CorpusError, match=r"changed since the run|was there when the run began"):
+    with pytest.raises(CorpusError, match=r"changed since the run|existed when the run began"):
         fingerprint_file(source, check_stop=check_stop)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_changes_between_two_chunks_is_noticed(
+def test_a_change_between_two_chunks_is_detected(
     corpus: Path, tmp_path: Path, change: Change
 ) -> None:
-    """Though the old file stays open, or its bytes are still in memory: no part has both."""
+    """Even if the old file is still open or cached; no part mixes both versions."""
     options = RunOptions((str(corpus),), "t", tmp_path, tmp_path / "out", chunk_rows=5)
     plan = make_plan(options, RunTasks({"t": KIND}, {}), TextSpec())
     reader = ChunkReader(plan, options, TextSpec(), max_tokens=8)
     reader.read(plan.chunks[0])
     change(corpus)
-    with pytest.raises(CorpusError, match=r"changed since the run|was there when the run began"):
+    with pytest.raises(CorpusError, match=r"changed since the run|existed when the run began"):
         reader.read(Chunk(1, 0, 5, 5))
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_noticed_at_the_end(corpus: Path, change: Change) -> None:
-    """Also of a file that was read to its end before."""
+def test_a_change_is_detected_at_the_end(corpus: Path, change: Change) -> None:
+    """Even of a file that was read completely before."""
     listing = find_files([str(corpus.parent)])
     fingerprints = {file.name: fingerprint_file(file) for file in listing.files}
     check_unchanged(listing, fingerprints)
     change(corpus)
-    with pytest.raises(CorpusError, match=r"changed since the run|is gone|no Parquet files"):
+    with pytest.raises(CorpusError, match=r"changed since the run|was removed|no Parquet files"):
         check_unchanged(listing, fingerprints)
 
 
-def test_a_change_within_one_tick_of_the_clock_is_noticed_at_the_end(
+def test_a_change_within_one_tick_is_detected_at_the_end(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that was just written is hashed again: its times may say nothing."""
+    """A file that was just written is hashed again, because its times may not change."""
     listing = find_files([str(corpus)])
     fingerprints = {file.name: fingerprint_file(file) for file in listing.files}
     coarse = listing.files[0].version
@@ -164,14 +164,14 @@ def test_a_change_within_one_tick_of_the_clock_is_noticed_at_the_end(
 
 
 def test_an_old_file_is_not_hashed_twice(corpus: Path) -> None:
-    """Its times must have changed if it has."""
+    """A change would be visible in its times."""
     time.sleep(2.1)  # the tick that a file system's clock may have; nothing can set this time back
 
     assert listed(corpus).version.is_settled
 
 
-def test_files_that_are_added_are_reported(corpus: Path, write: Write) -> None:
-    """They are not in the plan, so the run says that it did not score them."""
+def test_added_files_are_reported(corpus: Path, write: Write) -> None:
+    """They are not in the plan, so the run reports that it did not score them."""
     listing = find_files([str(corpus.parent)])
     fingerprints = {file.name: fingerprint_file(file) for file in listing.files}
     late = write({"text": TEXTS}, "corpus/b.parquet")
@@ -180,7 +180,7 @@ def test_files_that_are_added_are_reported(corpus: Path, write: Write) -> None:
 
 
 class SizeOnly(LocalFileSystem):  # type: ignore[misc]
-    """A store that says nothing of a file but its size."""
+    """A store that reports only the size of a file."""
 
     protocol = "sizeonly"
 
@@ -194,13 +194,13 @@ class SizeOnly(LocalFileSystem):  # type: ignore[misc]
 
 @pytest.fixture
 def size_only(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> SourceFile:
-    """The corpus behind such a store, as a file that is not local."""
+    """The corpus in such a store, as a file that is not local."""
     monkeypatch.setitem(_registry, "sizeonly", SizeOnly)
     return listed(f"sizeonly://{corpus}")
 
 
-def test_a_store_that_knows_only_sizes_is_hashed(corpus: Path, size_only: SourceFile) -> None:
-    """Its content is the only version that there is, and is compared at the end."""
+def test_a_file_in_a_store_without_versions_is_hashed(corpus: Path, size_only: SourceFile) -> None:
+    """Its content is the only version, and is compared at the end."""
     listing = find_files([f"sizeonly://{corpus}"])
     fingerprints = {file.name: fingerprint_file(file) for file in listing.files}
 
@@ -210,8 +210,8 @@ def test_a_store_that_knows_only_sizes_is_hashed(corpus: Path, size_only: Source
         check_unchanged(listing, fingerprints)
 
 
-def test_an_object_that_is_replaced_is_noticed(corpus: Path) -> None:
-    """By what the store says of it, also for the same size; when it is opened and at the end."""
+def test_a_replaced_object_is_detected(corpus: Path) -> None:
+    """By the facts of the store, even with the same size, when it is opened and at the end."""
     store = fsspec.filesystem("memory")
     content = corpus.read_bytes()
     store.pipe("/versions/a.parquet", content)
@@ -228,8 +228,8 @@ def test_an_object_that_is_replaced_is_noticed(corpus: Path) -> None:
         store.rm("/versions", recursive=True)
 
 
-def test_an_archive_that_is_replaced_is_noticed(corpus: Path) -> None:
-    """What an archive says of its files is read again, not remembered."""
+def test_a_replaced_archive_is_detected(corpus: Path) -> None:
+    """The index of an archive is read again, not cached."""
     import zipfile
 
     archive = corpus.with_name("x.zip")
@@ -248,7 +248,7 @@ def test_an_archive_that_is_replaced_is_noticed(corpus: Path) -> None:
 
 
 class FakeStore:
-    """What stores say of a version, under the names that each of them has."""
+    """Versions as reported by real stores, under the names that each of them uses."""
 
     def __init__(self, **info: object) -> None:
         self._info = info
@@ -288,14 +288,14 @@ STAMPS = {
 
 
 @pytest.mark.parametrize("name", STAMPS)
-def test_every_stamp_of_a_store_counts(name: str) -> None:
-    """Etag, version, generation, checksums and times, whatever a store calls them."""
+def test_every_version_fact_of_a_store_is_used(name: str) -> None:
+    """Etags, versions, generations, checksums and times, under any name."""
     before, after = STAMPS[name]
 
     assert FakeStore(**{name: before}).version() != FakeStore(**{name: after}).version()
 
 
-def test_what_is_no_stamp_does_not_count() -> None:
+def test_other_facts_of_a_store_are_ignored() -> None:
     """Access times, storage classes and signed URLs change without the content."""
     noise = {"accessed": 1, "last_accessed_on": 1, "StorageClass": "x", "url": "y", "lease": 1}
 
@@ -303,7 +303,7 @@ def test_what_is_no_stamp_does_not_count() -> None:
 
 
 class RangeHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, ranges of a file too, as web servers in front of data do."""
+    """Serves a folder with range requests, as web servers for data do."""
 
     protocol_version = "HTTP/1.1"
     requests: ClassVar[list[str]] = []
@@ -344,8 +344,8 @@ def web(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def test_a_file_of_the_web_is_read_and_named_without_its_signature(web: str) -> None:
-    """The query is needed to read it and is written nowhere."""
+def test_a_web_file_is_read_and_named_without_its_signature(web: str) -> None:
+    """The query is needed to read it and is not written anywhere."""
     source = listed(web)
     with open_parquet(source) as file:
         table = file.read()
@@ -357,8 +357,8 @@ def test_a_file_of_the_web_is_read_and_named_without_its_signature(web: str) -> 
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_of_the_web_that_changes_is_noticed(web: str, corpus: Path, change: Change) -> None:
-    """In the middle, when it is opened again, or at the end; the message has no signature."""
+def test_a_changed_web_file_is_detected(web: str, corpus: Path, change: Change) -> None:
+    """While it is read, when it is opened again, or at the end; the message has no signature."""
     listing = find_files([web])
     fingerprints = {file.name: fingerprint_file(file) for file in listing.files}
     check_unchanged(listing, fingerprints)
@@ -373,7 +373,7 @@ def test_a_file_of_the_web_that_changes_is_noticed(web: str, corpus: Path, chang
 
 
 class ChangeOnce(JsonProgress):
-    """Does something when the first rows are scored, as another program might at that moment."""
+    """Runs a function when the first rows are scored, like another program at that moment."""
 
     def __init__(self, change: Callable[[], None]) -> None:
         super().__init__()
@@ -394,7 +394,7 @@ def run_and_change(bundle: Path, corpus: str, output: Path, change: Callable[[],
 def test_a_run_whose_corpus_changes_is_not_published(
     bundle: Path, write: Write, tmp_path: Path, change: Change
 ) -> None:
-    """Whichever file changes, one that is read already, is being read, or comes later."""
+    """A change is detected in a file that was read, is being read, or comes later."""
     for changed in "ab":
         days, output = tmp_path / f"days-{changed}", tmp_path / f"scored-{changed}"
         for name in "ab":
@@ -406,10 +406,10 @@ def test_a_run_whose_corpus_changes_is_not_published(
         assert not (output / "run.json").exists()
 
 
-def test_a_file_that_is_added_while_a_run_works_is_named(
+def test_a_file_added_during_a_run_is_reported(
     bundle: Path, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is finished without it and says so."""
+    """The run finishes without it and reports that."""
     first = write({"text": TEXTS * 4}, "days/a.parquet")
     content = first.read_bytes()
     late = first.with_name("b.parquet")
@@ -423,10 +423,10 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_secrets_of_a_url_reach_no_file_of_the_output(
+def test_secrets_of_a_url_are_not_written_to_the_output(
     web: str, batch_classify: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """Neither `run.json`, the key, markers nor rows; nor the log."""
+    """Neither to `run.json`, the key, markers or rows, nor to the log."""
     url = web.replace("http://", "http://user:passw0rd@")
     result = batch_classify(url, output=tmp_path / "out", log_format="json")
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
@@ -439,10 +439,10 @@ def test_secrets_of_a_url_reach_no_file_of_the_output(
         assert b"X-Signature" not in content
 
 
-def test_what_is_left_out_stands_in_the_log_and_in_the_record(
+def test_files_left_out_are_in_the_log_and_the_record(
     write: Write, batch_classify: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """Whoever misses rows finds the file and the reason."""
+    """A user who misses rows finds the file and the reason."""
     write({"text": TEXTS}, "days/a.parquet")
     (tmp_path / "days" / "b.csv").touch()
     result = batch_classify(tmp_path / "days", output=tmp_path / "out")

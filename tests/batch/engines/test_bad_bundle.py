@@ -1,4 +1,4 @@
-"""Bundles, tasks, devices and gold labels that do not fit: a clear error before any row is read."""
+"""Invalid bundles, tasks, devices and gold labels: a clear error before any row is read."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def refused(batch_classify: Command, write: Write, tmp_path: Path) -> Refused:
     return refused
 
 
-def test_an_unknown_task_gets_the_nearest(refused: Refused, bundle: Path) -> None:
-    """Wrong usage, exit 2, with the tasks that the bundle has."""
+def test_an_unknown_task_is_reported_with_the_nearest_name(refused: Refused, bundle: Path) -> None:
+    """A usage error, exit 2, that lists the tasks of the bundle."""
     said = refused(task="narative", exit_code=2)
 
     assert f"unknown task 'narative': {bundle} has 'narrative', 'entity_framing'" in said
     assert "did you mean 'narrative'?" in said
 
 
-def test_a_missing_bundle_is_told_with_the_way_to_one(refused: Refused, tmp_path: Path) -> None:
+def test_a_missing_bundle_is_reported_with_a_hint(refused: Refused, tmp_path: Path) -> None:
     """The hint names export-classifier and --bundle."""
     said = refused(bundle=tmp_path / "nowhere")
 
@@ -71,10 +71,10 @@ def test_a_missing_bundle_is_told_with_the_way_to_one(refused: Refused, tmp_path
 
 @pytest.mark.parametrize("name", ["narrative.onnx", "tokenizer.json"])
 @pytest.mark.parametrize("damage", ["flipped", "longer", "missing"])
-def test_a_changed_bundle_file_is_told(
+def test_a_changed_bundle_file_is_refused(
     refused: Refused, copied: Path, name: str, damage: str
 ) -> None:
-    """One byte is enough, by sha256; the message names the file."""
+    """The sha256 detects a single changed byte; the message names the file."""
     path = copied / name
     raw = bytearray(path.read_bytes())
     if damage == "missing":
@@ -92,7 +92,7 @@ def test_a_changed_bundle_file_is_told(
 def test_a_token_beyond_int32_is_an_error_of_the_bundle(
     token: str, bundle: Path, edit_bundle: Callable[..., Path], refused: Refused
 ) -> None:
-    """Whether every text has the token or some."""
+    """Even if only some texts have the token."""
     tokenizer = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["model"]["vocab"][token] = 2**31
     tokenizer["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [2**31 if token < "a" else 2]
@@ -103,10 +103,10 @@ def test_a_token_beyond_int32_is_an_error_of_the_bundle(
     assert "its tokenizer numbers a token too high" in refused(bundle=edited, fails_late=True)
 
 
-def test_another_tokenizer_is_told_even_if_the_manifest_fits(
+def test_another_tokenizer_is_refused_even_if_the_manifest_matches(
     refused: Refused, edit_bundle: Callable[..., Path], bundle: Path
 ) -> None:
-    """The ONNX file itself knows which tokenizer it was exported with."""
+    """The ONNX file records the tokenizer that it was exported with."""
     tokenizer = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["normalizer"]["lowercase"] = False
     edited = edit_bundle(tokenizer_json=json.dumps(tokenizer).encode())
@@ -127,10 +127,10 @@ def test_another_tokenizer_is_told_even_if_the_manifest_fits(
     ],
     ids=["empty", "list", "no version", "newer", "wrong", "not text"],
 )
-def test_a_broken_manifest_is_told(
+def test_a_damaged_manifest_is_refused(
     refused: Refused, copied: Path, content: bytes, expected: str
 ) -> None:
-    """With the file and what is wrong in it."""
+    """The message has the file and the problem."""
     (copied / "bundle.json").write_bytes(content)
     said = refused(bundle=copied)
 
@@ -149,23 +149,23 @@ def test_a_broken_manifest_is_told(
     ],
     ids=str,
 )
-def test_metadata_that_does_not_fit_is_told(
+def test_invalid_metadata_is_refused(
     refused: Refused,
     edit_bundle: Callable[..., Path],
     props: dict[str, object],
     expected: str,
 ) -> None:
-    """What the ONNX file says of itself is checked before it is used."""
+    """The metadata of the ONNX file is checked before it is used."""
     said = refused(bundle=edit_bundle(props=props))
 
     assert "narrative.onnx: " in said
     assert expected in said
 
 
-def test_a_file_that_is_not_onnx_is_told(
+def test_a_file_that_is_not_onnx_is_refused(
     refused: Refused, edit_bundle: Callable[..., Path]
 ) -> None:
-    """Even where the manifest vouches for it."""
+    """Even if its hash is in the manifest."""
     assert "narrative.onnx: not an ONNX file" in refused(
         bundle=edit_bundle(narrative_onnx=b"not a graph")
     )
@@ -173,10 +173,10 @@ def test_a_file_that_is_not_onnx_is_told(
 
 @pytest.mark.parametrize("shape", [[], ["labels"], ["rows", "labels"]], ids=str)
 @pytest.mark.parametrize("engine", [OnnxruntimeSession, OpenvinoSession])
-def test_a_graph_may_leave_open_how_many_labels_it_has(
+def test_a_graph_may_have_a_dynamic_number_of_labels(
     tmp_path: Path, engine: Any, shape: list[str]
 ) -> None:
-    """A scalar, or an open number of labels: 0, which no metadata fits."""
+    """A scalar or dynamic output has 0 columns, which do not match any metadata."""
     float32 = onnx.TensorProto.FLOAT
     ends = [helper.make_tensor_value_info(name, float32, shape) for name in ("ids", "logits")]
     graph = helper.make_graph(
@@ -193,8 +193,8 @@ def test_a_graph_may_leave_open_how_many_labels_it_has(
 
 
 @pytest.mark.parametrize("engine", [OnnxruntimeSession, OpenvinoSession])
-def test_metadata_that_is_no_text_is_told(bundle: Path, tmp_path: Path, engine: Any) -> None:
-    """Bytes that are not UTF-8 among what the file says of itself, by either engine."""
+def test_metadata_that_is_not_utf8_is_refused(bundle: Path, tmp_path: Path, engine: Any) -> None:
+    """By both engines."""
     raw = (bundle / "narrative.onnx").read_bytes()
     path = tmp_path / "narrative.onnx"
     path.write_bytes(raw.replace(b'"multilabel"', b'"multi\xffabel"', 1))
@@ -211,7 +211,7 @@ def test_metadata_that_is_no_text_is_told(bundle: Path, tmp_path: Path, engine: 
         ("Reshape", np.array([17, -1], np.int64), "the graph has 0 outputs and its metadata 17"),
     ],
 )
-def test_logits_that_are_none_are_told(
+def test_invalid_logits_are_refused(
     refused: Refused,
     edit_bundle: Callable[..., Path],
     bundle: Path,
@@ -219,7 +219,7 @@ def test_logits_that_are_none_are_told(
     constant: Any,
     expected: str,
 ) -> None:
-    """A graph that makes something else than it says; the message names the file."""
+    """A graph whose output contradicts its metadata; the message names the file."""
     model = onnx.load(bundle / "narrative.onnx")
     for node in model.graph.node:
         node.output[:] = ["inner" if name == "logits" else name for name in node.output]
@@ -232,18 +232,16 @@ def test_logits_that_are_none_are_told(
 
 
 @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:-1", "cpu:0", "", "gpu"])
-def test_a_device_that_is_none_is_wrong_usage(refused: Refused, device: str) -> None:
-    """Exit 2, with the words that are known."""
+def test_an_unknown_device_is_a_usage_error(refused: Refused, device: str) -> None:
+    """Exit 2, with the valid values."""
     said = refused(device=device, exit_code=2)
 
     assert f"--device {device!r}: expected auto, cpu, cuda or cuda:N" in said
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7"])
-def test_cuda_that_cannot_be_had_is_an_error_that_names_what_is_missing(
-    refused: Refused, device: str
-) -> None:
-    """Never a silent CPU run. Device 7 is missing on every machine that runs these tests."""
+def test_missing_cuda_is_an_error_that_names_the_cause(refused: Refused, device: str) -> None:
+    """There is no silent fallback to the CPU. No test machine has a device 7."""
     if device == "cuda" and "onnxruntime-gpu" in installed_engines():
         device = "cuda:7"
     said = refused(device=device)
@@ -252,8 +250,8 @@ def test_cuda_that_cannot_be_had_is_an_error_that_names_what_is_missing(
     assert "onnxruntime-gpu" in said or "driver" in said or "library" in said
 
 
-def test_a_precision_that_the_bundle_lacks_is_wrong_usage(refused: Refused) -> None:
-    """Exit 2, with the precision that is there."""
+def test_a_precision_that_the_bundle_lacks_is_a_usage_error(refused: Refused) -> None:
+    """Exit 2, with the precisions of the bundle."""
     assert "has task 'narrative' in 'fp32' only" in refused(precision="int8", exit_code=2)
 
 
@@ -263,10 +261,8 @@ def test_a_precision_that_the_bundle_lacks_is_wrong_usage(refused: Refused) -> N
      {"deadline": "soon"}, {"deadline": "-1s"}, {"log_format": "xml"}, {"nonsense": True}],
     ids=str,
 )  # fmt: skip
-def test_options_that_cannot_be_right_are_wrong_usage(
-    refused: Refused, options: dict[str, Any]
-) -> None:
-    """Exit 2 for values out of range and for options that there are not."""
+def test_invalid_options_are_usage_errors(refused: Refused, options: dict[str, Any]) -> None:
+    """Exit 2 for values out of range and for unknown options."""
     (name,) = options
 
     assert "--" + name.replace("_", "-") in refused(exit_code=2, **options)
@@ -282,7 +278,7 @@ def test_options_that_cannot_be_right_are_wrong_usage(
     ],
     ids=["lists", "single", "bytes", "dictionary"],
 )
-def test_a_gold_label_that_the_model_does_not_know_is_told(refused: Refused, gold: Any) -> None:
+def test_an_unknown_gold_label_is_refused(refused: Refused, gold: Any) -> None:
     """Before anything is scored, with row, value and the nearest label."""
     said = refused({"text": TEXTS, "gold": gold}, gold_column="gold")
 
@@ -291,10 +287,8 @@ def test_a_gold_label_that_the_model_does_not_know_is_told(refused: Refused, gol
     assert "--ignore-unknown-gold" in said
 
 
-def test_unknown_gold_can_be_left_out(
-    batch_classify: Command, write: Write, tmp_path: Path
-) -> None:
-    """With --ignore-unknown-gold the run goes through."""
+def test_unknown_gold_can_be_ignored(batch_classify: Command, write: Write, tmp_path: Path) -> None:
+    """With --ignore-unknown-gold the run succeeds."""
     corpus = write({"text": TEXTS, "gold": [["Other"], ["Othr"], []]})
     result = batch_classify(
         corpus, gold_column="gold", ignore_unknown_gold=True, output=tmp_path / "scored"
@@ -304,7 +298,7 @@ def test_unknown_gold_can_be_left_out(
 
 
 @pytest.mark.parametrize("gold", [[1, 2, 3], [[1], [2], [3]], [{"a": 1}] * 3], ids=str)
-def test_gold_that_is_no_text_is_told(refused: Refused, gold: list[object]) -> None:
+def test_gold_that_is_not_text_is_refused(refused: Refused, gold: list[object]) -> None:
     """Numbers are not labels."""
     said = refused({"text": TEXTS, "gold": gold}, gold_column="gold")
 

@@ -1,4 +1,4 @@
-"""What bound buffers promise: the numbers of a plain run, in memory that is taken once."""
+"""Bound buffers: the same numbers as a plain run, with memory that is allocated once."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def batch(number: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("outputs", [OUTPUTS, OUTPUTS[2:], OUTPUTS[1::-1]], ids=len)
-def test_bound_buffers_give_the_bits_of_a_plain_run(graph: GraphFile, outputs: list[str]) -> None:
-    """With shapes that come and go, for all outputs, for one, and in another order."""
+def test_bound_buffers_give_bit_identical_outputs(graph: GraphFile, outputs: list[str]) -> None:
+    """With alternating shapes, for all outputs, for one, and in another order."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     plain = import_engine().InferenceSession(graph.content(), providers=[CPU_PROVIDER])
 
@@ -50,18 +50,18 @@ def test_bound_buffers_give_the_bits_of_a_plain_run(graph: GraphFile, outputs: l
             assert np.array_equal(one, other)
 
 
-def test_buffers_are_taken_once_for_each_shape(graph: GraphFile) -> None:
-    """Six batches of three shapes, three pairs of buffers."""
+def test_buffers_are_allocated_once_per_shape(graph: GraphFile) -> None:
+    """Six batches of three shapes have three pairs of buffers."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     for number, shape in enumerate(SHAPES):
         session.run(*batch(number, shape), OUTPUTS)
 
-    (buffers,) = session.buffers.free
+    (buffers,) = session.buffers.idle
     assert len(buffers) == len(set(SHAPES))
 
 
-def test_results_outlive_the_next_batch(graph: GraphFile) -> None:
-    """What was returned is a copy of the buffer, not a view of it."""
+def test_the_next_batch_does_not_change_results(graph: GraphFile) -> None:
+    """Results are copies of the buffer, not views."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     (first,) = session.run(*batch(0, (3, 16)), OUTPUTS[:1])
     kept = first.copy()
@@ -71,8 +71,8 @@ def test_results_outlive_the_next_batch(graph: GraphFile) -> None:
     assert not np.array_equal(first, second)
 
 
-def test_inputs_need_not_lie_in_one_piece(graph: GraphFile) -> None:
-    """Every second row of an array scores as those rows do."""
+def test_inputs_need_not_be_contiguous(graph: GraphFile) -> None:
+    """Every second row of an array has the scores of those rows."""
     session = OnnxruntimeSession(graph, CPU, threads=1)
     input_ids, attention_mask = batch(0, (6, 16))
     (apart,) = session.run(input_ids[::2], attention_mask[::2], OUTPUTS[:1])
@@ -82,7 +82,7 @@ def test_inputs_need_not_lie_in_one_piece(graph: GraphFile) -> None:
 
 
 def test_provider_options_are_those_of_the_device() -> None:
-    """CUDA keeps to fp32, to one way to convolve, to one stream and to the memory it may take."""
+    """CUDA uses fp32, one convolution algorithm, one stream and the memory limit."""
     always = {
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "DEFAULT",
@@ -99,8 +99,8 @@ def test_provider_options_are_those_of_the_device() -> None:
     }
 
 
-def test_the_limit_of_a_gpus_memory_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--gpu-memory-limit 8GB` is what CUDA is opened with; a CPU has no use for it."""
+def test_the_gpu_memory_limit_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA is opened with `--gpu-memory-limit 8GB`; a CPU ignores it."""
     monkeypatch.setattr("batch.machine.device.cuda_problem", lambda index=0: None)
     from batch.machine.device import choose_device
 

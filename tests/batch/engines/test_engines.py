@@ -1,4 +1,4 @@
-"""Engines run batches side by side, with the bits of one batch after the other."""
+"""Engines run batches concurrently, with bit-identical results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 
 from batch.engines import engine_problem, open_engine, open_fastest, usable_engines
 from batch.engines.graph_file import GraphFile
-from batch.engines.spares import Spares
-from batch.machine.cores import MOST_STREAMS, streams_of
+from batch.engines.pool import Pool
+from batch.machine.cores import MAX_STREAMS, streams_of
 from batch.machine.device import Device, choose_device
 from batch.scoring.runner import GraphRunner, load_tokenizer
 from schemas.bundle.folder import Bundle
@@ -69,8 +69,8 @@ def runner(bundle: Path, engine: EngineName, precision: Precision, threads: int)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_the_first_batches_may_come_at_the_same_time(bundle: Path, engine: str) -> None:
-    """Eight threads that begin together all get an answer, the same one."""
+def test_the_first_batches_may_run_concurrently(bundle: Path, engine: str) -> None:
+    """Eight threads that start at the same time all get the same result."""
     graph = bundle / "narrative.onnx"
     result = subprocess.run(
         [sys.executable, "-c", FIRST_BATCHES, str(graph), engine],
@@ -85,10 +85,10 @@ def test_the_first_batches_may_come_at_the_same_time(bundle: Path, engine: str) 
 
 @pytest.mark.parametrize(("engine", "precision"), HERE)
 @pytest.mark.parametrize("threads", [2, 3, 8])
-def test_streams_leave_every_bit(
+def test_streams_give_bit_identical_scores(
     bundle: Path, engine: EngineName, precision: Precision, threads: int
 ) -> None:
-    """One batch after the other by one thread, and several at a time, score alike."""
+    """One batch at a time on one thread, and several at the same time, have the same scores."""
     words = ["minister", "budget", "war", "and", "strike", "talks", "on", "the", "bank"]
     rng = np.random.default_rng(threads)
     texts = [
@@ -106,8 +106,8 @@ def test_streams_leave_every_bit(
         assert np.array_equal(logits_of(together, tokenized), expected)
 
 
-def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> None:
-    """What is raised between batches comes out as it is, and the scorer can be used again."""
+def test_a_stopped_run_starts_few_more_batches(bundle: Path) -> None:
+    """The error is raised unchanged, and the scorer can be used again."""
     used = runner(bundle, "onnxruntime", "fp32", 2)
     texts = used.tokenize([ModelText("war " * length, cut=False) for length in range(1, 60)])
     seen = []
@@ -123,39 +123,39 @@ def test_a_batch_after_which_a_run_stops_is_the_last_but_few(bundle: Path) -> No
     assert len(logits_of(used, texts)) == 59
 
 
-def test_what_failed_is_not_lent_again() -> None:
-    """One thing is used over and over, until a block that has it fails."""
-    spares = Spares(lambda: [0])
+def test_the_pool_drops_an_object_after_an_error() -> None:
+    """The same object is reused until a block that uses it fails."""
+    pool = Pool(lambda: [0])
     for _ in range(3):
-        with spares.borrowed() as thing:
-            thing[0] += 1
-    with pytest.raises(ValueError, match="broken"), spares.borrowed() as thing:
+        with pool.borrowed() as item:
+            item[0] += 1
+    with pytest.raises(ValueError, match="broken"), pool.borrowed() as item:
         raise ValueError("broken")
 
-    assert thing == [3]
-    with spares.borrowed() as another:
+    assert item == [3]
+    with pool.borrowed() as another:
         assert another == [0]
-    assert spares.free == ([0],)
+    assert pool.idle == ([0],)
 
 
 def test_many_threads_share_few_streams(bundle: Path) -> None:
-    """Where there are more cores than batches at a time, they help each other."""
+    """With more cores than streams, several threads compute one batch."""
     graph = GraphFile.of_bundle(Bundle.open(bundle), ("narrative",), "fp32")
-    session = open_engine(graph, CPU, "onnxruntime", precision="fp32", threads=MOST_STREAMS + 4)
+    session = open_engine(graph, CPU, "onnxruntime", precision="fp32", threads=MAX_STREAMS + 4)
     ones = np.ones((2, 16), np.int64)
     (expected,) = session.run(ones, ones, ["logits"])
-    with ThreadPoolExecutor(MOST_STREAMS) as threads:
+    with ThreadPoolExecutor(MAX_STREAMS) as threads:
         found = list(threads.map(lambda _: session.run(ones, ones, ["logits"])[0], range(64)))
 
-    assert session.streams == streams_of(MOST_STREAMS + 4) == MOST_STREAMS
+    assert session.streams == streams_of(MAX_STREAMS + 4) == MAX_STREAMS
     assert all(np.array_equal(one, expected) for one in found)
 
 
 @pytest.mark.parametrize(("engine", "precision"), WAYS)
-def test_an_engine_is_usable_where_nothing_speaks_against_it(
+def test_usable_engines_are_those_without_a_problem(
     engine: EngineName, precision: Precision
 ) -> None:
-    """In the order of their speed; on CUDA there is onnxruntime alone."""
+    """In the order of their speed; CUDA has onnxruntime only."""
     found = usable_engines(precision, CPU)
 
     assert (engine in found) == (engine_problem(engine, precision) is None)
@@ -163,8 +163,8 @@ def test_an_engine_is_usable_where_nothing_speaks_against_it(
     assert usable_engines(precision, Device("cuda", 0, "test")) == ("onnxruntime",)
 
 
-def test_a_graph_that_openvino_cannot_open_goes_to_onnxruntime(tmp_path: Path) -> None:
-    """It does not know every operation: here one of onnxruntime's own."""
+def test_onnxruntime_opens_a_graph_that_openvino_cannot_open(tmp_path: Path) -> None:
+    """OpenVINO does not support every operation: here one of onnxruntime's own."""
     names = ["input_ids", "attention_mask"]
     inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["r", "s"]) for n in names]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["r", 3])]
@@ -187,7 +187,7 @@ def test_a_graph_that_openvino_cannot_open_goes_to_onnxruntime(tmp_path: Path) -
 
 
 def test_without_openvino_onnxruntime_runs_fp32() -> None:
-    """It is an extra: nothing else changes where it is not installed."""
+    """OpenVINO is an optional extra."""
     code = (
         "import sys; sys.modules['openvino'] = None; "
         "from batch.machine.device import choose_device; "

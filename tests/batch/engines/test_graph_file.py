@@ -1,4 +1,4 @@
-"""Check and use are one: engines get the bytes that were checked, as ONNX, and never a path."""
+"""Engines get exactly the bytes that were checked, as ONNX, and never a path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SKIPPED = 0x43 | 0x29 << 7 | 0x20 << 14
 
 @pytest.fixture(scope="module")
 def ir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An OpenVINO IR with the inputs and the output of a graph of ours; its weights lie beside."""
+    """An OpenVINO IR with the inputs and the output of our graphs, beside its weights file."""
     ids, mask = (
         opset13.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask")
     )
@@ -56,7 +56,7 @@ def ir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_protobuf(xml: bytes, model: bytes = b"") -> bytes:
-    """An IR that is a protobuf message too: field 1 and field 15 hold what is not in `model`."""
+    """An IR that is also a protobuf message: fields 1 and 15 contain all bytes outside `model`."""
     comment = b"\n<!--".ljust(2 + ord("<"))
     skipped = b"-->" + xml.removeprefix(b'<?xml version="1.0"?>')
     return comment + model + b"z\xc3\xa9\x20" + skipped.ljust(SKIPPED, b"\n")
@@ -75,13 +75,13 @@ def plain_model() -> bytes:
 
 @pytest.mark.parametrize("start", [b"", b"\n", b"\xef\xbb\xbf"])
 def test_an_ir_is_not_onnx(ir: Path, start: bytes) -> None:
-    """XML is no protobuf message, whatever stands before it."""
+    """XML is not a protobuf message, whatever precedes it."""
     with pytest.raises(BundleError, match="not an ONNX file"):
         check_onnx(start + ir.read_bytes(), "narrative.onnx")
 
 
 def test_an_ir_that_is_protobuf_too_is_not_onnx(ir: Path, tmp_path: Path) -> None:
-    """OpenVINO opens it by its path, with the weights beside it; it has no graph of ONNX."""
+    """OpenVINO opens it by its path and loads the weights; it has no ONNX graph."""
     content = as_protobuf(ir.read_bytes())
     (tmp_path / "narrative.onnx").write_bytes(content)
     shutil.copyfile(ir.with_suffix(".bin"), tmp_path / "narrative.bin")
@@ -92,8 +92,8 @@ def test_an_ir_that_is_protobuf_too_is_not_onnx(ir: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("engine", usable_engines("fp32", CPU))
-def test_engines_read_the_onnx_of_a_file_of_two_formats(ir: Path, engine: EngineName) -> None:
-    """What was checked is what runs: the ONNX model, and not the IR around it."""
+def test_engines_run_the_onnx_model_of_a_file_in_two_formats(ir: Path, engine: EngineName) -> None:
+    """They run the ONNX model that was checked, not the IR around it."""
     content = as_protobuf(ir.read_bytes(), plain_model())
     graph = GraphFile("narrative.onnx", "narrative.onnx", lambda: content)
     session = open_engine(graph, CPU, engine, precision="fp32", threads=1)
@@ -101,14 +101,14 @@ def test_engines_read_the_onnx_of_a_file_of_two_formats(ir: Path, engine: Engine
     assert session.columns == {"logits": 1}
 
 
-def test_scoring_refuses_an_ir_and_loads_no_weights_beside_it(
+def test_scoring_refuses_an_ir_and_does_not_load_its_weights(
     ir: Path,
     edit_bundle: Callable[..., Path],
     batch_classify: Command,
     write: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    """Listed under its hash as `narrative.onnx`, with a `.bin` that nothing lists."""
+    """It is listed with its hash as `narrative.onnx`; its `.bin` is not listed."""
     edited = edit_bundle(narrative_onnx=as_protobuf(ir.read_bytes()))
     shutil.copyfile(ir.with_suffix(".bin"), edited / "narrative.bin")
     scored = batch_classify(write(TEXTS), bundle=edited, output=tmp_path / "scored")
@@ -122,7 +122,7 @@ def test_scoring_refuses_an_ir_and_loads_no_weights_beside_it(
 
 @pytest.mark.parametrize("engine", usable_engines("fp32", CPU))
 def test_engines_need_no_file(bundle: Path, engine: EngineName) -> None:
-    """Bytes are enough: nothing beside them can have a say."""
+    """Bytes are sufficient, so other files in the folder have no effect."""
     content = (bundle / "narrative.onnx").read_bytes()
     graph = GraphFile("narrative.onnx", "narrative.onnx", lambda: content)
     session = open_engine(graph, CPU, engine, precision="fp32", threads=1)
@@ -135,7 +135,7 @@ def test_engines_need_no_file(bundle: Path, engine: EngineName) -> None:
 def test_a_file_that_is_replaced_after_the_manifest_was_read_is_refused(
     bundle: Path, tmp_path: Path
 ) -> None:
-    """By a graph that is as good: the hash is taken of the bytes that are handed to the engine."""
+    """Even if it is a valid graph: the hash is that of the bytes passed to the engine."""
     ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
     opened = Bundle.open(ours)
     opened.check_all()
@@ -163,7 +163,7 @@ def test_a_task_that_is_mapped_to_the_file_of_another_is_refused(
     tmp_path: Path,
     command: str,
 ) -> None:
-    """The file says which task it is for; scoring, verify and inspect compare."""
+    """The file records its task; scoring, verify and inspect compare it."""
     swapped = swap_tasks(bundle, tmp_path / "swapped")
     scored = batch_classify(write(TEXTS), bundle=swapped, output=tmp_path / "scored")
     checked = export_classifier(command, swapped)
@@ -178,10 +178,10 @@ def test_a_task_that_is_mapped_to_the_file_of_another_is_refused(
 @pytest.mark.parametrize(
     ("name", "value"), [("pad_id", 7), ("max_tokens", 64), ("tokenizer_sha256", "0" * 64)]
 )
-def test_tasks_of_one_graph_agree_in_what_they_read(
+def test_tasks_of_one_graph_must_read_the_same_text(
     joint_bundle: Path, tmp_path: Path, name: str, value: object
 ) -> None:
-    """They are scored by the same batches, so that none may be padded or cut in another way."""
+    """They share batches, so they must be padded and truncated alike."""
     ours = Path(shutil.copytree(joint_bundle, tmp_path / "ours"))
     (shared,) = Bundle.open(ours).manifest.shared
     path = ours / shared.files["fp32"]

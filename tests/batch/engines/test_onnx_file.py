@@ -1,4 +1,4 @@
-"""No weights from elsewhere: a graph that names another file is refused before it is opened."""
+"""External data: a graph that refers to another file is refused before it is opened."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAYLOAD = 64 * b"\0"
 
 
 def outside(name: str = "weights") -> TensorProto:
-    """A tensor whose values lie in another file."""
+    """A tensor with external data."""
     tensor = numpy_helper.from_array(np.zeros(4, np.float32), name)
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -40,26 +40,26 @@ def graph(*nodes: onnx.NodeProto, initializer: tuple[TensorProto, ...] = ()) -> 
 
 
 def as_initializer() -> ModelProto:
-    """Where weights usually are."""
+    """As a weight."""
     return helper.make_model(
         graph(helper.make_node("Identity", ["weights"], ["out"]), initializer=(outside(),))
     )
 
 
 def as_attribute() -> ModelProto:
-    """The value of a Constant."""
+    """As the value of a Constant."""
     return helper.make_model(graph(helper.make_node("Constant", [], ["out"], value=outside())))
 
 
 def as_attribute_list() -> ModelProto:
-    """One of several tensors of an attribute."""
+    """As one of several tensors of an attribute."""
     node = helper.make_node("Custom", [], ["out"], values=[numpy_helper.from_array(np.ones(1))])
     node.attribute[0].tensors.append(outside())
     return helper.make_model(graph(node))
 
 
 def in_a_branch() -> ModelProto:
-    """The sub-graph of an If inside the sub-graph of another."""
+    """In the sub-graph of an If inside the sub-graph of another."""
     branch = graph(helper.make_node("Identity", ["w"], ["out"]), initializer=(outside("w"),))
     plain = graph(helper.make_node("Identity", ["c"], ["out"]))
     for _ in range(2):
@@ -69,7 +69,7 @@ def in_a_branch() -> ModelProto:
 
 
 def as_sparse_values() -> ModelProto:
-    """The values of a sparse initializer."""
+    """As the values of a sparse initializer."""
     model = helper.make_model(graph(helper.make_node("Identity", ["weights"], ["out"])))
     sparse = model.graph.sparse_initializer.add(dims=[8])
     sparse.values.CopyFrom(outside())
@@ -77,7 +77,7 @@ def as_sparse_values() -> ModelProto:
 
 
 def in_a_function() -> ModelProto:
-    """A node of a function of the model's own."""
+    """In a node of a function of the model."""
     model = helper.make_model(graph(helper.make_node("Ours", [], ["out"], domain="ours")))
     node = helper.make_node("Constant", [], ["y"], value=outside())
     model.functions.append(helper.make_function("ours", "Ours", [], ["y"], [node], []))
@@ -85,21 +85,21 @@ def in_a_function() -> ModelProto:
 
 
 def in_training() -> ModelProto:
-    """The graph that would initialise a training."""
+    """In the graph that initializes training."""
     model = helper.make_model(graph(helper.make_node("Identity", ["w"], ["out"])))
     model.training_info.add().initialization.CopyFrom(graph(initializer=(outside(),)))
     return model
 
 
 def without_location() -> ModelProto:
-    """Only said to be elsewhere, without a file name."""
+    """With the location "external", but without a file name."""
     model = as_initializer()
     del model.graph.initializer[0].external_data[:]
     return model
 
 
 def by_name_only() -> ModelProto:
-    """A file name on a tensor that is not said to be elsewhere."""
+    """With a file name, but without the location "external"."""
     model = as_initializer()
     model.graph.initializer[0].ClearField("data_location")
     return model
@@ -119,24 +119,24 @@ HIDING_PLACES = [
 
 
 @pytest.mark.parametrize("make", HIDING_PLACES, ids=lambda make: make.__name__)
-def test_external_data_is_found_wherever_a_tensor_can_be(make: Callable[[], ModelProto]) -> None:
+def test_external_data_is_detected_in_every_position(make: Callable[[], ModelProto]) -> None:
     """Initializers, attributes, sub-graphs, sparse tensors, functions and training graphs."""
-    with pytest.raises(BundleError, match=r"graph\.onnx: tensor .* lies in another file"):
+    with pytest.raises(BundleError, match=r"graph\.onnx: tensor .* is in another file"):
         check_onnx(make().SerializeToString(), "graph.onnx")
 
 
 @pytest.mark.parametrize("make", HIDING_PLACES, ids=lambda make: make.__name__)
-def test_a_part_that_is_merged_later_counts(make: Callable[[], ModelProto]) -> None:
-    """Protobuf merges what comes twice: a harmless graph behind another hides nothing."""
+def test_external_data_in_a_repeated_field_is_detected(make: Callable[[], ModelProto]) -> None:
+    """Protobuf merges repeated fields: a second, harmless graph does not hide the first."""
     harmless = helper.make_model(graph(helper.make_node("Identity", ["a"], ["b"])))
     content = make().SerializeToString() + harmless.SerializeToString()
 
-    with pytest.raises(BundleError, match="lies in another file"):
+    with pytest.raises(BundleError, match="is in another file"):
         check_onnx(content, "graph.onnx")
 
 
 def test_an_exported_graph_passes(bundle: Path) -> None:
-    """What export writes keeps its weights to itself."""
+    """Exported graphs have no external data."""
     check_onnx((bundle / "narrative.onnx").read_bytes(), "narrative.onnx")
 
 
@@ -147,7 +147,7 @@ def test_an_exported_graph_passes(bundle: Path) -> None:
 def test_damaged_bytes_never_pass_with_external_data(
     cut: int, changes: list[tuple[int, int]]
 ) -> None:
-    """Bytes that protobuf's own reader takes for external data are refused; no other error."""
+    """Files with external data by protobuf's own reader are refused, with BundleError only."""
     raw = bytearray(in_a_branch().SerializeToString()[: cut or None])
     for place, value in changes:
         raw[place % len(raw)] = value
@@ -188,38 +188,38 @@ def _tensors(message: Any) -> list[Any]:
         b"\x3a\x02\x0a\x00" * 3 + b"\x3a",
     ],
 )
-def test_what_is_not_onnx_is_refused(content: bytes) -> None:
-    """Cut, empty and foreign files give one clear error."""
+def test_a_file_that_is_not_onnx_is_refused(content: bytes) -> None:
+    """Truncated, empty and foreign files have a clear error."""
     with pytest.raises(BundleError, match=r"graph\.onnx: not an ONNX file"):
         check_onnx(content, "graph.onnx")
 
 
-def test_endless_nesting_is_refused() -> None:
-    """A graph in a graph in a graph, deeper than any reader goes."""
+def test_deep_nesting_is_refused() -> None:
+    """A graph in a graph in a graph, deeper than protobuf's own readers allow."""
     inner = b""
     for _ in range(60):  # Graph.node.attribute.g
         for number in (6, 5, 1):
             inner = bytes([number << 3 | 2]) + _length(inner) + inner
     model = b"\x08\x08\x42\x00\x3a" + _length(inner) + inner  # ir_version, opset_import, graph
 
-    with pytest.raises(BundleError, match="deeper than 100"):
+    with pytest.raises(BundleError, match="more than 100 levels deep"):
         check_onnx(model, "graph.onnx")
 
 
 def _length(content: bytes) -> bytes:
-    """The number of bytes as a varint of two bytes, or one."""
+    """A length as a varint of one or two bytes."""
     size = len(content)
     return bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
 
 
-def test_neither_scoring_nor_inspection_opens_such_a_file(
+def test_neither_scoring_nor_inspection_opens_external_data(
     edit_bundle: Callable[..., Path],
     bundle: Path,
     batch_classify: Command,
     write: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    """Even where the manifest vouches for the graph, and the other file is there."""
+    """Even if the hash of the graph is in the manifest and the other file exists."""
     model = onnx.load(bundle / "narrative.onnx")
     onnx.save_model(
         model,
@@ -235,5 +235,5 @@ def test_neither_scoring_nor_inspection_opens_such_a_file(
 
     for result in (scored, inspected):
         assert result.exit_code == 1
-        assert "lies in another file (external data)" in result.output
+        assert "is in another file (external data)" in result.output
         assert "Traceback" not in result.output

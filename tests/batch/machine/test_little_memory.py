@@ -1,4 +1,4 @@
-"""A chunk that is too large for the memory there is: halved, to the same bytes."""
+"""A chunk that does not fit into memory is halved, with the same output."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ main()
 
 
 class NarrowRunner(GraphRunner):
-    """Has memory for so many texts at once and no more."""
+    """Runs out of memory for more than so many texts at once."""
 
     most_texts = 5
 
@@ -74,7 +74,7 @@ def narrow(bundle: Path) -> Scorer:
 
 
 def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
-    """Score a corpus in chunks of 20 rows, all of it."""
+    """Score a whole corpus in chunks of 20 rows."""
     options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
     plan, progress = plan_run(options, scorer), _Quiet()
     folder = OutputFolder(output, chunks=len(plan.chunks))
@@ -94,7 +94,7 @@ class _Quiet(JsonProgress):
         """Say nothing."""
 
 
-def test_a_chunk_that_is_too_large_is_halved_to_the_same_bytes(
+def test_a_halved_chunk_has_the_same_output(
     sample: pa.Table,
     write: Write,
     score: Score,
@@ -103,7 +103,7 @@ def test_a_chunk_that_is_too_large_is_halved_to_the_same_bytes(
     tmp_path: Path,
     contents: Contents,
 ) -> None:
-    """Parts, quarantine and markers are those of a run with memory enough."""
+    """Parts, quarantine and markers are those of a run with sufficient memory."""
     texts = [text.encode() for text in sample.column("text").to_pylist()]
     texts[3], texts[9], texts[25] = b"\xff", b"", b"\xff"
     topics = pa.array([f"{row // 7}" for row in range(48)]).dictionary_encode()
@@ -119,10 +119,10 @@ def test_a_chunk_that_is_too_large_is_halved_to_the_same_bytes(
     assert (worker.rows, worker.finished) == (48, {0, 1, 2})
 
 
-def test_a_row_that_is_too_large_alone_ends_the_run(
+def test_a_single_row_that_is_too_large_ends_the_run(
     sample: pa.Table, write: Write, bundle: Path, narrow: Scorer, tmp_path: Path
 ) -> None:
-    """Its file and number are told."""
+    """The message has its file and number."""
     corpus = write(sample)
     NarrowRunner.most_texts = 0
     try:
@@ -136,10 +136,10 @@ def test_a_row_that_is_too_large_alone_ends_the_run(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
-def test_a_real_limit_is_survived(
+def test_a_real_memory_limit_is_handled(
     write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
 ) -> None:
-    """1,500 texts of a megabyte each, of which the file holds one: 1.5 GB where 1 is available."""
+    """1,500 texts of a megabyte each, encoded as one: 1.5 GB with a limit of 1 GB."""
     text = "Aid is wasted by officials. " * 37_000
     corpus = write({"text": pa.array([text] * 1500)})
     options: dict[str, Any] = {"chunk_rows": 1500, "threads": 1, "precision": "fp32"}
@@ -154,10 +154,10 @@ def test_a_real_limit_is_survived(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
-def test_an_engine_without_memory_for_one_batch_is_told(
+def test_an_engine_without_memory_for_one_batch_is_an_error(
     write: Write, words: Words, tmp_path: Path
 ) -> None:
-    """A batch has one shape, however few its rows: halving does not help, a smaller shape does."""
+    """Halving does not help, because a batch has a fixed shape; a smaller shape does."""
     corpus = write({"text": ["Aid is wasted by officials.", "Sanctions hurt us."]})
     command = words(corpus, max_tokens_per_batch=8_000_000, output=tmp_path / "scored")[1:]
     limited = [sys.executable, "-c", LIMITED.format(300 * 2**20), *command]

@@ -1,4 +1,4 @@
-"""What a process may use of its machine, read from the files of the kernel."""
+"""Resources that a process may use, read from files of the kernel."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ CORES = {
 
 
 @pytest.mark.parametrize(("files", "cores"), CORES.values(), ids=CORES)
-def test_the_quota_of_the_container_is_found(
+def test_the_quota_of_the_container_is_read(
     tmp_path: Path, files: dict[str, str], cores: float | None
 ) -> None:
-    """Under both versions of control groups; the tightest of the groups around it counts."""
+    """From both cgroup versions; the tightest limit of the enclosing groups applies."""
     root = tree(tmp_path, files)
     expected = allowed_cores() if cores is None else min(allowed_cores(), math.ceil(cores))
 
@@ -76,7 +76,7 @@ def test_the_quota_of_the_container_is_found(
 
 
 def test_cores_follow_the_affinity() -> None:
-    """A process that may run on one core uses one."""
+    """A process that may run on one core has one usable core."""
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
@@ -106,8 +106,8 @@ MEMORY = {
 
 
 @pytest.mark.parametrize("files", MEMORY.values(), ids=MEMORY)
-def test_the_memory_of_the_container_is_found(tmp_path: Path, files: dict[str, str]) -> None:
-    """Its limit, and what is left of it; file cache counts as available."""
+def test_the_memory_of_the_container_is_read(tmp_path: Path, files: dict[str, str]) -> None:
+    """The limit and the free memory below it; file cache counts as available."""
     meminfo = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {8 * GB // 1024} kB"}
     root = tree(tmp_path, {**files, **meminfo})
     limits = read_limits(root)
@@ -117,7 +117,7 @@ def test_the_memory_of_the_container_is_found(tmp_path: Path, files: dict[str, s
 
 
 def test_free_memory_without_a_container_is_that_of_the_machine(tmp_path: Path) -> None:
-    """And unknown where the kernel does not say."""
+    """It is unknown if the kernel does not report it."""
     assert free_memory_bytes(tmp_path) is None
 
     tree(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    4 kB"})
@@ -133,8 +133,8 @@ def test_free_memory_without_a_container_is_that_of_the_machine(tmp_path: Path) 
     ],
     ids=["x86", "ARM", "neither"],
 )
-def test_processor_features_are_named(tmp_path: Path, cpuinfo: str, expected: int) -> None:
-    """Those that engines have code of their own for, of x86 and of ARM."""
+def test_processor_features_are_listed(tmp_path: Path, cpuinfo: str, expected: int) -> None:
+    """Those that engines have code for, on x86 and ARM."""
     root = tree(tmp_path, {"proc/cpuinfo": cpuinfo})
 
     assert len(cpu_features(root)) == expected
@@ -164,7 +164,7 @@ CPU part : 0xd46
 
 
 def class_of(root: Path, cpuinfo: str, **environment: str) -> str:
-    """The class of a processor that the kernel describes so."""
+    """The class of a processor by its /proc/cpuinfo."""
     return processor_class(tree(root, {"proc/cpuinfo": cpuinfo}), environment)
 
 
@@ -180,10 +180,10 @@ def class_of(root: Path, cpuinfo: str, **environment: str) -> str:
     ],
     ids=str,
 )
-def test_a_processor_class_outlives_updates_and_names(
+def test_a_processor_class_ignores_updates_and_names(
     tmp_path: Path, change: tuple[str, str]
 ) -> None:
-    """Mitigations, microcode, clock and the name it is sold under choose no code."""
+    """Mitigations, microcode, clock and model name do not affect which code runs."""
     assert class_of(tmp_path, X86) == class_of(tmp_path, X86.replace(*change))
 
 
@@ -197,8 +197,8 @@ def test_another_design_is_another_class(tmp_path: Path, change: tuple[str, str]
     assert class_of(tmp_path, X86) != class_of(tmp_path, X86.replace(*change))
 
 
-def test_all_kinds_of_cores_make_an_arm_class(tmp_path: Path) -> None:
-    """A thread may run on either."""
+def test_an_arm_class_has_all_kinds_of_cores(tmp_path: Path) -> None:
+    """A thread may run on any of them."""
     found = class_of(tmp_path, ARM)
 
     assert "CPU part 0xd40,0xd46" in found
@@ -207,20 +207,20 @@ def test_all_kinds_of_cores_make_an_arm_class(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ENVIRONMENT)
 def test_variables_that_choose_code_are_part_of_the_class(tmp_path: Path, name: str) -> None:
-    """Set to nothing is not set; nothing else of the environment counts."""
+    """An empty variable is ignored, and so are all others."""
     plain = class_of(tmp_path, X86)
 
     assert class_of(tmp_path, X86, **{name: "AVX2"}) == f"{plain}; {name}=AVX2"
     assert class_of(tmp_path, X86, **{name: ""}, PATH="/bin", ONEDNN_VERBOSE="1") == plain
 
 
-def test_this_processor_has_a_class_where_the_kernel_tells_nothing(tmp_path: Path) -> None:
-    """Outside of Linux."""
+def test_this_processor_has_a_class_without_cpuinfo(tmp_path: Path) -> None:
+    """As outside of Linux."""
     assert processor_class(tmp_path, {})
 
 
 def test_a_gpu_has_a_model_and_a_cpu_has_none() -> None:
-    """Its name and compute capability, or an error that names what is missing."""
+    """Its name and compute capability, or an error that names the cause."""
     assert gpu_model(Device("cpu", 0, "test")) is None
     if cuda_problem() is None:
         assert "compute capability" in str(gpu_model(Device("cuda", 0, "test")))

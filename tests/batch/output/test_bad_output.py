@@ -314,8 +314,8 @@ def test_a_fault_of_the_disk_is_called_one(write: Write, words: Words, tmp_path:
 
     assert run.returncode == 1
     assert "Input/output error" in run.stderr
-    assert "reports a fault" in run.stderr
-    assert "make room" not in run.stderr
+    assert "reports an I/O error" in run.stderr
+    assert "free some disk space" not in run.stderr
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/out", "file:///tmp/out", "hdfs://host/out"])

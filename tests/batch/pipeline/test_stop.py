@@ -1,4 +1,4 @@
-"""Every stage of a command can be stopped: within two seconds, with exit 4, and resumably."""
+"""Every stage of a command can be stopped within two seconds, with exit 4, and resumed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ STAGES = {
 def stopped_while_stuck(
     program: str, command: list[str], flag: Path, number: signal.Signals
 ) -> tuple[int, float, str]:
-    """Signal a process that is stuck. Returns exit code, seconds until its end, and its stderr."""
+    """Signal a process that is stuck. Returns exit code, seconds until it ended, and its stderr."""
     environment = {**os.environ, "STUCK": str(flag)}
     with subprocess.Popen(
         [sys.executable, "-c", program, *command],
@@ -83,7 +83,7 @@ def stopped_while_stuck(
 def test_a_stage_that_never_returns_is_ended_and_can_be_resumed(
     write: Write, words: Words, score: Score, tmp_path: Path, contents: Contents, stage: str
 ) -> None:
-    """SIGTERM counts also where no handler of Python can run."""
+    """SIGTERM works even if no Python signal handler can run."""
     corpus = write({"text": TEXTS, "narratives": [["Other"]] * 3})
     options = {"chunk_rows": 1, "gold_column": "narratives", "output": tmp_path / "scored"}
     if stage == "finished parts":
@@ -105,7 +105,7 @@ def test_a_stage_that_never_returns_is_ended_and_can_be_resumed(
 
 
 def test_a_second_signal_ends_at_once(write: Write, words: Words, tmp_path: Path) -> None:
-    """Whoever presses Ctrl-C twice does not want to wait."""
+    """A second Ctrl-C does not wait for the grace period."""
     command = words(write({"text": TEXTS}), output=tmp_path / "scored")[1:]
     program = STUCK.format(module="batch.corpus.plan", name="find_files", wait=IN_PYTHON)
     program = program.replace("touch()\n", "touch(); import signal; signal.raise_signal(2)\n")
@@ -116,10 +116,10 @@ def test_a_second_signal_ends_at_once(write: Write, words: Words, tmp_path: Path
     assert "stopped by SIGINT" in said
 
 
-def test_a_deadline_counts_where_nothing_looks_at_it(
+def test_a_deadline_ends_a_stage_that_never_checks_it(
     write: Write, words: Words, tmp_path: Path
 ) -> None:
-    """As one JSON object where the log is JSON."""
+    """The message is one JSON object if the log is JSON."""
     command = words(
         write({"text": TEXTS}), output=tmp_path / "scored", deadline="5s", log_format="json"
     )[1:]
@@ -159,7 +159,7 @@ main()
 def test_a_signal_during_start_up_is_a_stop(
     write: Write, words: Words, tmp_path: Path, module: str
 ) -> None:
-    """While the first modules are imported, before any option is read."""
+    """While the first modules are imported, before any option is parsed."""
     command = words(write({"text": TEXTS}), output=tmp_path / "scored")[1:]
     run = subprocess.run(
         [sys.executable, "-c", EARLY.format(module), *command],
@@ -183,10 +183,10 @@ main()
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_signal_after_the_work_does_not_change_its_end(
+def test_a_signal_after_the_work_does_not_change_the_exit_code(
     write: Write, words: Words, tmp_path: Path, number: str
 ) -> None:
-    """While the interpreter shuts down, the run is finished and says so."""
+    """During interpreter shutdown, the run is finished and reports success."""
     command = words(write({"text": TEXTS}), output=tmp_path / "scored")[1:]
     run = subprocess.run(
         [sys.executable, "-c", LATE.format(number), *command],
@@ -203,7 +203,7 @@ def test_a_signal_after_the_work_does_not_change_its_end(
 def test_a_merge_can_be_stopped_and_resumed(
     write: Write, words: Words, score: Score, tmp_path: Path, contents: Contents
 ) -> None:
-    """Between two chunks, or in the middle of one that is copied from a slow disk."""
+    """Between two chunks, or while one is copied from a slow disk."""
     corpus = write({"text": TEXTS})
     shards = []
     for number in (1, 2):
@@ -224,7 +224,7 @@ def test_a_merge_can_be_stopped_and_resumed(
 
 
 def test_a_deadline_is_measured_from_the_start_of_the_process() -> None:
-    """Also if it becomes known later; a switch without one never stops by itself."""
+    """Even if it is set later; a switch without a deadline never stops by itself."""
     switch = StopSwitch()
     switch.check()
     switch.set_deadline(0.0)

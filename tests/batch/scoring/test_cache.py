@@ -1,4 +1,4 @@
-"""Texts that were scored before: the same bits, and no fault of the cache ends or changes a run."""
+"""Logit cache: bit-identical scores, and no error of the cache ends or changes a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODEL = b"m" * 32
 
 
 def text(number: int) -> Int32Array:
-    """Token ids of a text of its own."""
+    """Token ids of a unique text."""
     return np.array([101, number, 7, 102], dtype=np.int32)
 
 
@@ -49,7 +49,7 @@ def file_bytes(folder: Path) -> int:
 
 @pytest.fixture
 def notes() -> list[str]:
-    """What a cache said."""
+    """Notes of a cache."""
     return []
 
 
@@ -69,12 +69,12 @@ def opened(tmp_path: Path, notes: list[str]) -> Iterator[Callable[..., LogitCach
 
 
 def put(cache: LogitCache, numbers: range) -> None:
-    """Remember texts."""
+    """Add texts to the cache."""
     cache.put([text(number) for number in numbers], [logits(number) for number in numbers])
 
 
 def known(cache: LogitCache, numbers: range) -> list[int]:
-    """Which texts are known; their logits are checked."""
+    """Numbers of the texts that are cached; their logits are checked."""
     found = cache.get([text(number) for number in numbers])
     right = [
         number
@@ -102,9 +102,9 @@ def test_a_run_with_a_cache_writes_the_same_bytes(
     second = batch_classify(corpus, **OPTIONS, output=tmp_path / "full", cache=cache)
     third = batch_classify(corpus, **OPTIONS, output=tmp_path / "shared", cache=tmp_path / "other")
 
-    assert "cache: 0 of 48 texts were known" in first.stderr
-    assert "cache: 48 of 48 texts were known" in second.stderr
-    assert "cache: 48 of 48 texts were known" in third.stderr
+    assert "cache: 0 of 48 texts were cached" in first.stderr
+    assert "cache: 48 of 48 texts were cached" in second.stderr
+    assert "cache: 48 of 48 texts were cached" in third.stderr
     for name in ("empty", "full", "shared"):
         assert contents(tmp_path / name) == contents(tmp_path / "without")
 
@@ -112,7 +112,7 @@ def test_a_run_with_a_cache_writes_the_same_bytes(
 @pytest.mark.parametrize(
     "other", [{"max_tokens_per_batch": 2048}, {"task": "entity_framing"}, {"bundle": "edited"}]
 )
-def test_another_model_or_batch_shape_knows_nothing(
+def test_another_model_or_batch_shape_gets_no_hits(
     write: Write,
     batch_classify: Command,
     score: Score,
@@ -120,7 +120,7 @@ def test_another_model_or_batch_shape_knows_nothing(
     edit_bundle: Callable[..., Path],
     other: dict[str, Any],
 ) -> None:
-    """Its bits may differ, so nothing is taken over."""
+    """Its logits may differ, so no entry is shared."""
     corpus = write({"text": ["Aid is wasted by officials."], "start": [0], "end": [3]})
     if "bundle" in other:
         other = {"bundle": edit_bundle(props={"thresholds": [0.5] * 17})}
@@ -129,11 +129,11 @@ def test_another_model_or_batch_shape_knows_nothing(
     result = batch_classify(corpus, **options)
 
     assert result.exit_code == 0, result.output
-    assert "cache: 0 of 1 texts were known" in result.stderr
+    assert "cache: 0 of 1 texts were cached" in result.stderr
 
 
-def test_what_was_put_is_found_again(opened: Callable[..., LogitCache], notes: list[str]) -> None:
-    """By another cache object too, and by no other model."""
+def test_added_texts_are_cached(opened: Callable[..., LogitCache], notes: list[str]) -> None:
+    """Another cache object gets them, too, and another model does not."""
     put(opened(), range(10))
 
     assert known(opened(), range(12)) == list(range(10))
@@ -141,10 +141,10 @@ def test_what_was_put_is_found_again(opened: Callable[..., LogitCache], notes: l
     assert notes == []
 
 
-def test_its_size_is_bounded(
+def test_the_size_is_bounded(
     opened: Callable[..., LogitCache], tmp_path: Path, notes: list[str]
 ) -> None:
-    """Ten times as much as fits: the files stay as small as they were told, and are in use."""
+    """With ten times the entries that fit, the files stay below the limit and are used."""
     cache = opened(max_bytes=400_000)
     for first in range(0, 20_000, 500):
         put(cache, range(first, first + 500))
@@ -155,8 +155,8 @@ def test_its_size_is_bounded(
     assert notes == []
 
 
-def test_what_was_used_longest_ago_goes_first(opened: Callable[..., LogitCache]) -> None:
-    """A text that is asked for again and again stays."""
+def test_the_least_recently_used_entry_is_evicted(opened: Callable[..., LogitCache]) -> None:
+    """A text that is requested repeatedly stays."""
     cache = opened(max_bytes=400_000)
     for first in range(0, 20_000, 500):
         assert first == 0 or known(cache, range(100)) == list(range(100))
@@ -165,8 +165,8 @@ def test_what_was_used_longest_ago_goes_first(opened: Callable[..., LogitCache])
     assert known(cache, range(200)) == list(range(100))
 
 
-def test_a_smaller_size_is_kept_to_at_once(opened: Callable[..., LogitCache]) -> None:
-    """A folder that was allowed more is cut down by the next run."""
+def test_a_smaller_limit_is_applied_at_once(opened: Callable[..., LogitCache]) -> None:
+    """The next run shrinks a cache that was allowed to be larger."""
     put(opened(), range(5000))
     cache = opened(max_bytes=100_000)
     put(cache, range(5000, 5001))
@@ -174,10 +174,10 @@ def test_a_smaller_size_is_kept_to_at_once(opened: Callable[..., LogitCache]) ->
     assert 0 < len(known(cache, range(5001))) < 1000
 
 
-def test_runs_may_share_it_at_the_same_time(
+def test_concurrent_runs_may_share_a_cache(
     sample: pa.Table, write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
 ) -> None:
-    """Three processes over one corpus, each with its own output, all to the same bytes."""
+    """Three processes over one corpus, each with its own output, write the same bytes."""
     corpus = write(pa.concat_tables([sample] * 2))
     options = {**OPTIONS, "chunk_rows": 4}
     score(corpus, **options, output=tmp_path / "alone")
@@ -195,7 +195,7 @@ def test_runs_may_share_it_at_the_same_time(
     for number, (said, code) in enumerate(ended):
         assert code == 0, said
         assert "damaged" not in said
-        assert "not used any more" not in said
+        assert "disabled for" not in said
         assert contents(tmp_path / f"run-{number}") == contents(tmp_path / "alone")
 
 
@@ -228,10 +228,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cache_is_an_empty_one(
+def test_a_damaged_cache_is_replaced_by_an_empty_one(
     opened: Callable[..., LogitCache], tmp_path: Path, notes: list[str], damage: str
 ) -> None:
-    """It is told, no wrong logits come out, and what is put from then on is found again."""
+    """There is a note, no wrong logits, and new entries are cached."""
     first = opened()
     put(first, range(2000))
     first.close()
@@ -252,7 +252,7 @@ def test_a_damaged_cache_is_an_empty_one(
 def test_flipped_bytes_never_give_wrong_logits(
     opened: Callable[..., LogitCache], tmp_path: Path, seed: int
 ) -> None:
-    """Whatever byte of the file is changed, a text has its own logits or none."""
+    """Whichever byte of the file is changed, a text has its own logits or none."""
     first, rng = opened(), random.Random(seed)
     put(first, range(300))
     first.close()
@@ -265,10 +265,10 @@ def test_flipped_bytes_never_give_wrong_logits(
     known(cache, range(600))
 
 
-def test_a_changed_entry_is_put_right(
+def test_a_changed_entry_is_replaced(
     opened: Callable[..., LogitCache], tmp_path: Path, notes: list[str]
 ) -> None:
-    """Two texts with each other's logits, as after a fault of the disk, are run again."""
+    """Two texts whose logits were swapped, as by a disk error, are run again."""
     first = opened()
     put(first, range(2))
     first.close()
@@ -286,7 +286,7 @@ def test_a_changed_entry_is_put_right(
     assert notes == []
 
 
-def test_a_run_outlives_its_cache(
+def test_a_run_continues_without_its_cache(
     sample: pa.Table,
     write: Write,
     batch_classify: Command,
@@ -294,7 +294,7 @@ def test_a_run_outlives_its_cache(
     tmp_path: Path,
     contents: Contents,
 ) -> None:
-    """A damaged file, a folder that cannot be made: a note, and the same bytes."""
+    """A damaged file, or a folder that cannot be created: a note, and the same output."""
     corpus = write(sample)
     score(corpus, **OPTIONS, output=tmp_path / "without", cache=tmp_path / "cache")
     overwrite(only_file(tmp_path / "cache"), 0, b"garbage" * 3000)
@@ -307,7 +307,7 @@ def test_a_run_outlives_its_cache(
 
     assert (damaged.exit_code, missing.exit_code) == (0, 0)
     assert "is damaged and starts empty" in damaged.stderr
-    assert "not used any more in this run" in missing.stderr
+    assert "disabled for the rest of this run" in missing.stderr
     for name in ("damaged", "missing"):
         assert contents(tmp_path / name) == contents(tmp_path / "without")
 
@@ -315,7 +315,7 @@ def test_a_run_outlives_its_cache(
 def test_a_cache_that_is_removed_while_in_use_does_no_harm(
     opened: Callable[..., LogitCache], tmp_path: Path
 ) -> None:
-    """Its run goes on, with or without it, and the next run has a sound one."""
+    """The run continues with or without it, and the next run has a valid cache."""
     cache = opened()
     put(cache, range(100))
     shutil.rmtree(tmp_path / "cache")
@@ -328,7 +328,7 @@ def test_a_cache_that_is_removed_while_in_use_does_no_harm(
 
 
 @pytest.mark.parametrize("size", ["much", "-1", "-2GB", "2 parsecs"])
-def test_a_size_that_cannot_be_is_wrong_usage(
+def test_an_invalid_size_is_a_usage_error(
     write: Write, batch_classify: Command, tmp_path: Path, size: str
 ) -> None:
     """A number with a unit is expected."""
@@ -342,7 +342,7 @@ def test_a_size_that_cannot_be_is_wrong_usage(
 def strict(
     bundle: Path, write: Write, batch_classify: Command, tmp_path: Path
 ) -> Callable[..., Result]:
-    """Scores with a cache and a bundle that is signed, whose signature is required."""
+    """Scores with a cache and a signed bundle whose signature is required."""
     key = tmp_path / "key"
     signed = Path(shutil.copytree(bundle, tmp_path / "signed"))
     export_classifier("keygen", key)
@@ -363,10 +363,10 @@ def strict(
     return strict
 
 
-def test_a_new_cache_is_its_owners_alone(
+def test_a_new_cache_is_private(
     strict: Callable[..., Result], opened: Callable[..., LogitCache], tmp_path: Path
 ) -> None:
-    """Whatever the umask says, with a required signature and without; so are folders above."""
+    """Whatever the umask, with and without a required signature; so are its new parent folders."""
     before = os.umask(0)
     try:
         opened()
@@ -379,15 +379,15 @@ def test_a_new_cache_is_its_owners_alone(
         assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
     again = strict(tmp_path / "new" / "deep")
     assert again.exit_code == 0, again.output
-    assert "cache: 1 of 1 texts were known" in again.stderr
+    assert "cache: 1 of 1 texts were cached" in again.stderr
 
 
 @pytest.mark.parametrize("mode", [0o020, 0o002])
 @pytest.mark.parametrize("which", ["lock", "logits-0.sqlite", ".", ".."])
-def test_a_cache_that_others_may_change_decides_no_signed_score(
+def test_a_cache_that_others_can_change_is_refused(
     strict: Callable[..., Result], tmp_path: Path, which: str, mode: int
 ) -> None:
-    """The folder, a file in it, or the folder above; the hint takes the right away."""
+    """The folder, a file in it, or the folder above; the hint removes the permission."""
     cache = tmp_path / "above" / "cache"
     assert strict(cache).exit_code == 0
     shutil.rmtree(tmp_path / "scored")
@@ -396,15 +396,15 @@ def test_a_cache_that_others_may_change_decides_no_signed_score(
     refused = strict(cache)
 
     assert refused.exit_code == 2, refused.output
-    assert f"{path}: others may write to it" in refused.stderr
+    assert f"{path}: other users have write access" in refused.stderr
     assert f"hint: chmod go-w {path}" in refused.stderr
     assert not (tmp_path / "scored").exists()
     subprocess.run(["chmod", "go-w", str(path)], check=True)
     assert strict(cache).exit_code == 0
 
 
-def test_journals_of_a_cache_count_too(strict: Callable[..., Result], tmp_path: Path) -> None:
-    """What stands in one becomes part of the database."""
+def test_journals_of_a_cache_are_checked_too(strict: Callable[..., Result], tmp_path: Path) -> None:
+    """Their content becomes part of the database."""
     cache = tmp_path / "cache"
     assert strict(cache).exit_code == 0
     journal = cache / "logits-0.sqlite-wal"
@@ -413,11 +413,11 @@ def test_journals_of_a_cache_count_too(strict: Callable[..., Result], tmp_path: 
     result = strict(cache)
 
     assert result.exit_code == 2
-    assert f"{journal}: others may write to it" in result.stderr
+    assert f"{journal}: other users have write access" in result.stderr
 
 
 def test_links_in_a_cache_are_refused(strict: Callable[..., Result], tmp_path: Path) -> None:
-    """They may lead to what someone else writes."""
+    """They may point to a file that another user can change."""
     cache = tmp_path / "cache"
     assert strict(cache).exit_code == 0
     path = only_file(cache)
@@ -434,7 +434,7 @@ def test_links_in_a_cache_are_refused(strict: Callable[..., Result], tmp_path: P
 def test_a_cache_of_another_user_is_refused(
     strict: Callable[..., Result], tmp_path: Path, which: str
 ) -> None:
-    """Whatever its mode says: the owner may change that."""
+    """Whatever its mode, because the owner can change that."""
     cache = tmp_path / "cache"
     assert strict(cache).exit_code == 0
     os.chown(cache / which, 12345, -1)
@@ -447,7 +447,7 @@ def test_a_cache_of_another_user_is_refused(
 def test_a_link_to_a_private_cache_is_followed(
     strict: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """What it leads to is what is checked and used."""
+    """Its target is checked and used."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
 
@@ -456,11 +456,11 @@ def test_a_link_to_a_private_cache_is_followed(
 
 
 def test_a_cache_that_cannot_be_checked_is_refused(strict: Callable[..., Result]) -> None:
-    """Where a signature is required; else a run continues without it."""
+    """If a signature is required; else a run continues without the cache."""
     result = strict(Path("/proc/no/such/cache"))
 
     assert result.exit_code == 2
-    assert "cannot be checked, as --require-signature asks" in result.stderr
+    assert "its permissions cannot be checked, which --require-signature needs" in result.stderr
 
 
 def test_without_a_required_signature_a_shared_cache_is_used(
@@ -475,4 +475,4 @@ def test_without_a_required_signature_a_shared_cache_is_used(
         result = batch_classify(corpus, **OPTIONS, cache=cache, output=tmp_path / output)
         assert result.exit_code == 0, result.output
 
-    assert "cache: 1 of 1 texts were known" in result.stderr
+    assert "cache: 1 of 1 texts were cached" in result.stderr

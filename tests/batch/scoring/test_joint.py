@@ -390,5 +390,5 @@ def test_cached_logits_are_those_of_the_same_tasks(
     plain = batch_classify(corpus, **options, task=again, output=tmp_path / "plain")
 
     assert (cached.exit_code, plain.exit_code) == (0, 0), cached.output
-    assert f"cache: {known} of 48 texts were known" in cached.stderr
+    assert f"cache: {known} of 48 texts were cached" in cached.stderr
     assert contents(tmp_path / "cached") == contents(tmp_path / "plain")

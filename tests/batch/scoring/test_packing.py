@@ -1,4 +1,4 @@
-"""What the canonical batch shapes promise."""
+"""Canonical batch shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ shapes = st.builds(BatchShapes, st.integers(3, 700), st.integers(1, 5000))
 
 @st.composite
 def packings(draw: st.DrawFn) -> tuple[BatchShapes, list[Ids]]:
-    """Shapes and texts that fit them; every token id but the pad's is above 10."""
+    """Shapes and texts that fit them; every token id but the padding's is above 10."""
     found = draw(shapes)
     lengths = draw(st.lists(st.integers(1, found.max_tokens), max_size=40))
     rng = np.random.default_rng(len(lengths))
@@ -30,7 +30,7 @@ def packings(draw: st.DrawFn) -> tuple[BatchShapes, list[Ids]]:
 @MANY
 @given(shapes, st.data())
 def test_every_length_fits_its_bucket(found: BatchShapes, data: st.DataObject) -> None:
-    """A batch holds a text of the length and at least one row, and stays within its tokens."""
+    """A batch has room for a text of that length, at least one row, and at most its tokens."""
     length = data.draw(st.integers(1, found.max_tokens))
     shape = found.shape_of(length)
 
@@ -51,7 +51,7 @@ def test_padding_of_a_long_text_is_less_than_an_eighth(tokens: int, length: int)
 @MANY
 @given(st.integers(1, 5000))
 def test_a_longer_text_never_gets_a_shorter_bucket(tokens: int) -> None:
-    """Buckets ascend, and each has one shape."""
+    """Bucket lengths ascend, and each has one shape."""
     found = BatchShapes(512, tokens)
     all_shapes = [found.shape_of(length) for length in range(1, 513)]
 
@@ -62,7 +62,7 @@ def test_a_longer_text_never_gets_a_shorter_bucket(tokens: int) -> None:
 @MANY
 @given(packings())
 def test_every_text_is_packed_exactly_once(packing: tuple[BatchShapes, list[Ids]]) -> None:
-    """With its own ids, attended to in full, and padding nobody attends to."""
+    """With its own ids and full attention; padding has no attention."""
     found, texts = packing
     seen = []
     for batch in found.pack(texts, pad_id=PAD):
@@ -91,8 +91,8 @@ def test_a_bucket_depends_on_the_length_only(packing: tuple[BatchShapes, list[Id
 
 @MANY
 @given(packings())
-def test_dummy_rows_hold_nothing_of_any_text(packing: tuple[BatchShapes, list[Ids]]) -> None:
-    """They are padding that attends to one token, so that softmax never divides by nothing."""
+def test_dummy_rows_contain_no_text(packing: tuple[BatchShapes, list[Ids]]) -> None:
+    """They are padding that attends to one token, so that softmax never divides by zero."""
     found, texts = packing
     for batch in found.pack(texts, pad_id=PAD):
         dummies = slice(len(batch.rows), None)
@@ -104,7 +104,7 @@ def test_dummy_rows_hold_nothing_of_any_text(packing: tuple[BatchShapes, list[Id
 @MANY
 @given(packings())
 def test_few_batches_are_not_full(packing: tuple[BatchShapes, list[Ids]]) -> None:
-    """Of each bucket only the last batch has dummy rows."""
+    """Only the last batch of a bucket has dummy rows."""
     found, texts = packing
     partial = [
         batch.input_ids.shape

@@ -479,5 +479,7 @@ def test_locked_bundle_is_not_written(checkpoint: Path, tmp_path: Path) -> None:
         result = CliRunner().invoke(export_main, words)
 
     assert result.exit_code == 1
-    assert f"another process writes here: export, process {os.getpid()} on" in result.output
+    assert (
+        f"another process has locked this folder: export, process {os.getpid()} on" in result.output
+    )
     assert list(tmp_path.iterdir()) == []

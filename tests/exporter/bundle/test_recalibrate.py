@@ -290,4 +290,4 @@ def test_recalibration_takes_a_lock(bundle: Path, data: Path, tmp_path: Path) ->
         result = recalibrate(bundle, data, "--output", tmp_path / "new")
 
     assert result.exit_code == 1
-    assert "another process writes here: recalibration, process" in result.output
+    assert "another process has locked this folder: recalibration, process" in result.output

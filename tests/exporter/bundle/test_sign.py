@@ -84,8 +84,8 @@ def test_a_signed_bundle_is_taken(signed: Path, key: Path, tmp_path: Path) -> No
 
     assert [scored.exit_code, doctor.exit_code, verified.exit_code] == [0, 0, 0]
     for result in (doctor, verified):
-        assert "which is the one required" in result.output
-    assert "--require-signature would check that" in export_classifier("verify", signed).output
+        assert "by the required key" in result.output
+    assert "verify it with --require-signature" in export_classifier("verify", signed).output
 
 
 def test_an_unsigned_bundle_is_refused(

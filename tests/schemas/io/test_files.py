@@ -1,4 +1,4 @@
-"""What atomic files and folders promise."""
+"""Atomic files and folders."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from schemas.io.files import FileFacts, atomic_folder, atomic_path, write_atomic
 
 
 class DiskFullError(Exception):
-    """Stands for whatever stops the writing."""
+    """Any error that interrupts writing."""
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -22,14 +22,14 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def write_half(final: Path) -> None:
-    """Begin to write a file, and be stopped."""
+    """Begin to write a file, and fail."""
     with atomic_path(final) as temporary:
         temporary.write_text("half")
         raise DiskFullError
 
 
-def test_file_appears_whole(tmp_path: Path) -> None:
-    """Until the writing ends nothing stands under the final name; afterwards nothing else does."""
+def test_file_is_written_atomically(tmp_path: Path) -> None:
+    """The final name does not exist before the end, and no other name remains."""
     final = tmp_path / "report.json"
     with atomic_path(final) as temporary:
         temporary.write_text("half")
@@ -40,7 +40,7 @@ def test_file_appears_whole(tmp_path: Path) -> None:
 
 
 def test_failed_file_leaves_nothing(tmp_path: Path) -> None:
-    """An exception while writing leaves neither the file nor its temporary name."""
+    """After an error neither the file nor its temporary file exists."""
     with pytest.raises(DiskFullError):
         write_half(tmp_path / "report.json")
 
@@ -48,7 +48,7 @@ def test_failed_file_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
-    """A file that cannot be replaced stays as it was."""
+    """A file that cannot be replaced is unchanged."""
     write_atomic(tmp_path / "report.json", "old")
     with pytest.raises(DiskFullError):
         write_half(tmp_path / "report.json")
@@ -57,15 +57,15 @@ def test_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_file_is_replaced(tmp_path: Path) -> None:
-    """A second writing takes the place of the first."""
+    """A second write replaces the first file."""
     write_atomic(tmp_path / "report.json", "old")
     write_atomic(tmp_path / "report.json", "new ✓")
 
     assert contents(tmp_path) == {"report.json": "new ✓"}
 
 
-def test_scratch_folder_keeps_temporary_names_away(tmp_path: Path) -> None:
-    """With a scratch folder the final folder never shows a temporary file."""
+def test_scratch_folder_has_the_temporary_files(tmp_path: Path) -> None:
+    """With a scratch folder there is never a temporary file in the final folder."""
     (tmp_path / "scratch").mkdir()
     (tmp_path / "final").mkdir()
     final = tmp_path / "final" / "part.parquet"
@@ -77,7 +77,7 @@ def test_scratch_folder_keeps_temporary_names_away(tmp_path: Path) -> None:
 
 
 def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
-    """A block that forgets to write does not count as done."""
+    """A block that does not write the file is not a success."""
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "report.json"):
         pass
 
@@ -85,14 +85,14 @@ def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def fill(folder: Path, word: str) -> None:
-    """Write two files, one of them in a folder of its own."""
+    """Write two files, one of them in a subfolder."""
     (folder / "inner").mkdir()
     (folder / "a").write_text(word)
     (folder / "inner" / "b").write_text(word)
 
 
 def fill_half(final: Path) -> None:
-    """Begin to fill a folder, and be stopped."""
+    """Begin to fill a folder, and fail."""
     with atomic_folder(final) as folder:
         fill(folder, "new")
         raise DiskFullError
@@ -110,16 +110,16 @@ def final(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def test_folder_is_made_with_its_parents(tmp_path: Path) -> None:
-    """A folder may be published where no folder was."""
+def test_folder_is_created_with_its_parents(tmp_path: Path) -> None:
+    """The parents of a published folder need not exist."""
     with atomic_folder(tmp_path / "a" / "b" / "bundle") as folder:
         fill(folder, "new")
 
     assert contents(tmp_path / "a" / "b") == NEW
 
 
-def test_folder_is_replaced_whole(final: Path) -> None:
-    """Files of the old folder do not survive in the new one, and no other name is left."""
+def test_folder_is_replaced_completely(final: Path) -> None:
+    """The new folder has no files of the old one, and no other name remains."""
     (final / "stray").write_text("old")
     with atomic_folder(final) as folder:
         fill(folder, "new")
@@ -129,7 +129,7 @@ def test_folder_is_replaced_whole(final: Path) -> None:
 
 
 def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:
-    """An exception while filling leaves neither the folder nor its temporary name."""
+    """After an error neither the folder nor its temporary folder exists."""
     with pytest.raises(DiskFullError):
         fill_half(tmp_path / "bundle")
 
@@ -137,7 +137,7 @@ def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_failed_folder_leaves_the_old_one(final: Path) -> None:
-    """A folder that cannot be replaced stays as it was."""
+    """A folder that cannot be replaced is unchanged."""
     with pytest.raises(DiskFullError):
         fill_half(final)
 
@@ -145,15 +145,15 @@ def test_failed_folder_leaves_the_old_one(final: Path) -> None:
 
 
 def test_old_folder_survives_a_failed_renaming(final: Path) -> None:
-    """If the new folder is gone when its turn comes, the old one is put back."""
+    """If the new folder is missing when it is renamed, the old one is restored."""
     with pytest.raises(FileNotFoundError), atomic_folder(final) as folder:
         shutil.rmtree(folder)
 
     assert contents(final.parent) == OLD
 
 
-def test_remains_of_a_killed_run_are_cleared(final: Path) -> None:
-    """A kill after the new folder took its place, or before, does not stop the next run."""
+def test_remains_of_a_killed_run_are_removed(final: Path) -> None:
+    """A kill before or after the folder was replaced does not affect the next run."""
     for name in (".bundle.tmp", ".bundle.old"):
         (final.parent / name).mkdir()
         fill(final.parent / name, "killed")
@@ -164,7 +164,7 @@ def test_remains_of_a_killed_run_are_cleared(final: Path) -> None:
 
 
 def test_kill_between_two_renamings_loses_nothing(final: Path) -> None:
-    """Where only the retired folder is left, it survives a next run that fails."""
+    """If only the retired folder is left, it survives a next run that fails."""
     final.rename(final.parent / ".bundle.old")
     with pytest.raises(DiskFullError):
         fill_half(final)
@@ -173,7 +173,7 @@ def test_kill_between_two_renamings_loses_nothing(final: Path) -> None:
 
 
 def test_facts_change_with_the_content(tmp_path: Path) -> None:
-    """Size and sha256 tell two files apart, and equal files have equal facts."""
+    """Different files have different facts, and equal files have equal facts."""
     for name, text in (("a", "one"), ("b", "two"), ("c", "one")):
         (tmp_path / name).write_text(text)
     a, b, c = (FileFacts.of(tmp_path / name) for name in "abc")

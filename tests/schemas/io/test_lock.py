@@ -1,4 +1,4 @@
-"""Lock files: who is turned away, and what is left behind."""
+"""Lock files: mutual exclusion, and the files that are left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with getattr(lock, sys.argv[1])(Path(sys.argv[2]), "training"):
 
 @contextmanager
 def another_process(lock: Lock, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock until it is killed."""
+    """A process that has the lock until it is killed."""
     words = [sys.executable, "-c", HOLD, lock.__name__, str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -41,14 +41,14 @@ def another_process(lock: Lock, folder: Path) -> Iterator[subprocess.Popen[str]]
 
 
 def write_and_fail(folder: Path) -> None:
-    """Work that is stopped after its first file."""
+    """A run that is stopped after its first file."""
     (folder / "weights").touch()
     raise OSError("none")
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_second_process_is_refused_by_name(lock: Lock, tmp_path: Path) -> None:
-    """The error names the process that holds the lock."""
+def test_second_process_is_refused(lock: Lock, tmp_path: Path) -> None:
+    """The error names the process that has the lock."""
     folder = tmp_path / "out"
     with (
         another_process(lock, folder) as process,
@@ -60,7 +60,7 @@ def test_second_process_is_refused_by_name(lock: Lock, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_of_a_killed_process_does_not_block(lock: Lock, tmp_path: Path) -> None:
-    """The lock is the operating system's."""
+    """The operating system releases the lock."""
     folder = tmp_path / "out"
     with another_process(lock, folder) as process:
         process.send_signal(signal.SIGKILL)
@@ -71,7 +71,7 @@ def test_lock_of_a_killed_process_does_not_block(lock: Lock, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_is_released_at_the_end(lock: Lock, tmp_path: Path) -> None:
-    """Also after an error; it can be taken again, and nothing is left of an unused folder."""
+    """Even after an error; it can be locked again, and an unused folder is removed."""
     folder = tmp_path / "out"
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), lock(folder, "training"):
@@ -80,9 +80,9 @@ def test_lock_is_released_at_the_end(lock: Lock, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lock_inside_says_what_a_stopped_folder_is_for(tmp_path: Path) -> None:
-    """The file stays where work from the beginning was stopped, is gone where it is done or where
-    the folder had none before, and that of a stranger says nothing.
+def test_lock_inside_records_the_kind_of_a_stopped_run(tmp_path: Path) -> None:
+    """The file stays if a run that began in an empty folder was stopped. It is removed if the run
+    is finished or began in another folder, and a foreign file of that name records nothing.
     """
     for name in ("stopped", "older"):
         (tmp_path / "older").mkdir(exist_ok=True)
@@ -100,8 +100,8 @@ def test_lock_inside_says_what_a_stopped_folder_is_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_folder_that_cannot_be_made_is_an_output_error(lock: Lock, tmp_path: Path) -> None:
-    """A file where a folder has to be is named."""
+def test_folder_that_cannot_be_created_is_an_output_error(lock: Lock, tmp_path: Path) -> None:
+    """The message names a file that is in the way."""
     (tmp_path / "file").touch()
 
     with (
@@ -111,8 +111,8 @@ def test_folder_that_cannot_be_made_is_an_output_error(lock: Lock, tmp_path: Pat
         pass
 
 
-def test_many_processes_take_turns(tmp_path: Path) -> None:
-    """A file that its last owner removes is never locked by two at once."""
+def test_many_processes_lock_in_turn(tmp_path: Path) -> None:
+    """A lock file that is being removed is never locked by two processes."""
     code = (
         "import sys, os\nfrom pathlib import Path\n"
         "from schemas.errors import LockedError\nfrom schemas.io.lock import lock_beside\n"

@@ -1,4 +1,4 @@
-"""Paths that an option names: what is a local path, and what is refused."""
+"""Paths in options: local paths are accepted, URLs are refused."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def test_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "text", ["x", "a/b", "/tmp/a b", "./s3:/x", "a:b", "2026-11-27T10:00", "x[v1]", "%41", "a?b"]
 )
-def test_local_path_is_taken_as_it_is(text: str) -> None:
+def test_local_path_is_accepted_unchanged(text: str) -> None:
     """Every other name is a path, whatever characters it has."""
     assert require_local(text, "--output") == Path(text)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a\0b"])
 def test_name_that_is_not_a_path_is_refused(text: str) -> None:
-    """An empty name does not stand for the working folder, and a zero byte fits no path."""
+    """An empty name does not mean the working folder, and a path cannot contain a null byte."""
     with pytest.raises(UsageError):
         require_local(text, "--output")
 
 
 def test_message_does_not_show_secrets() -> None:
-    """User, password and query of a URL stay out of the message."""
+    """User, password and query of a URL are not in the message."""
     with pytest.raises(UsageError) as error:
         require_local("s3://me:secret@bucket/x?X-Amz-Signature=secret", "--output")
 
@@ -59,7 +59,7 @@ def test_message_does_not_show_secrets() -> None:
 
 
 def test_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~/x` is in the home folder, also where no shell has replaced it; `~x` is a name."""
+    """`~/x` is in the home folder, even if no shell expanded it; `~x` is a name."""
     monkeypatch.setenv("HOME", "/home/reader")
 
     assert expand_home(Path("~/x")) == Path("/home/reader/x")

@@ -1,4 +1,4 @@
-"""What reading files from outside promises: regular files only, whole, no more than allowed."""
+"""Reading of untrusted files: regular files only, in full, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.io.regular_file import open_regular_file, read_regular_file
 
 
 def make_socket(path: Path) -> None:
-    """A socket under a path; the name may be longer than sockets allow, so it is bound nearby."""
+    """A socket at a path; it is bound elsewhere, because paths of sockets must be short."""
     before = Path.cwd()
     os.chdir(path.parent)
     try:
@@ -36,7 +36,7 @@ ODD_FILES: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A bundle of one task whose files hold a few bytes."""
+    """A bundle of one task with files of a few bytes."""
     folder = tmp_path / "bundle"
     folder.mkdir()
     for name in ("topics.onnx", "tokenizer.json"):
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ODD_FILES)
 def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
-    """Pipes, devices, folders and sockets are refused by name, without waiting for them."""
+    """Pipes, devices, folders and sockets are refused without blocking on them."""
     path = tmp_path / "odd"
     ODD_FILES[kind](path)
 
@@ -61,8 +61,8 @@ def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ODD_FILES)
 @pytest.mark.parametrize("name", ["bundle.json", "tokenizer.json", "topics.onnx"])
-def test_no_file_of_a_bundle_may_be_anything_else(folder: Path, name: str, kind: str) -> None:
-    """Neither the manifest nor what it lists."""
+def test_files_of_a_bundle_must_be_regular_files(folder: Path, name: str, kind: str) -> None:
+    """The manifest and the files that it lists."""
     (folder / name).unlink()
     ODD_FILES[kind](folder / name)
 
@@ -74,7 +74,7 @@ def test_a_huge_manifest_is_not_read(folder: Path) -> None:
     """A sparse file of a terabyte is refused by its size."""
     os.truncate(folder / "bundle.json", 10**12)
 
-    with pytest.raises(BundleError, match=f"and {MAX_MANIFEST_BYTES:,} are allowed"):
+    with pytest.raises(BundleError, match=f"and at most {MAX_MANIFEST_BYTES:,} are allowed"):
         Bundle.open(folder)
 
 
@@ -86,8 +86,8 @@ def test_a_huge_file_is_not_read(folder: Path) -> None:
         Bundle.open(folder).read("topics.onnx")
 
 
-def test_a_manifest_cannot_ask_for_more_than_fits(folder: Path) -> None:
-    """Even where it lists the size of a sparse file that no reader of ONNX takes."""
+def test_a_manifest_cannot_raise_the_maximum_size(folder: Path) -> None:
+    """Even if it lists the size of a sparse file that no ONNX reader accepts."""
     os.truncate(folder / "topics.onnx", MAX_FILE_BYTES + 1)
     manifest = (folder / "bundle.json").read_text()
     listed = f'"bytes":{len("this is topics.onnx")}'
@@ -98,7 +98,7 @@ def test_a_manifest_cannot_ask_for_more_than_fits(folder: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
-    """Longer or shorter than when it was opened."""
+    """If it is longer or shorter than when it was opened."""
     path = tmp_path / "file"
     for size in (5, 3):
         path.write_bytes(b"1234")
@@ -109,7 +109,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
 
 
 def test_a_link_to_a_regular_file_is_read(folder: Path) -> None:
-    """Stores that share files link them; the content is held to its hash all the same."""
+    """Stores that share files use links; the hash of the content is checked all the same."""
     (folder / "topics.onnx").rename(folder.parent / "elsewhere")
     (folder / "topics.onnx").symlink_to(folder.parent / "elsewhere")
 
@@ -117,8 +117,8 @@ def test_a_link_to_a_regular_file_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"a", bytes(100_000)])
-def test_a_file_is_read_whole(tmp_path: Path, content: bytes) -> None:
-    """Up to the size that is allowed, and not a byte more."""
+def test_a_file_is_read_completely(tmp_path: Path, content: bytes) -> None:
+    """Up to the maximum size."""
     path = tmp_path / "file"
     path.write_bytes(content)
 

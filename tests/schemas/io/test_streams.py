@@ -1,4 +1,4 @@
-"""What the streams of a command promise."""
+"""Standard streams of a command: tolerant and escaping."""
 
 import fcntl
 import io
@@ -16,7 +16,7 @@ from schemas.io.streams import EscapingStream, TolerantStream, guard_streams, un
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[BinaryIO, TextIO]]:
-    """The end of a pipe to read from, without a buffer, and a text stream over the other."""
+    """The unbuffered read end of a pipe, and a text stream that writes to it."""
     ends = os.pipe()
     with (
         os.fdopen(ends[0], "rb", buffering=0) as reader,
@@ -26,7 +26,7 @@ def pipe() -> Iterator[tuple[BinaryIO, TextIO]]:
 
 
 def test_text_arrives_in_order(pipe: tuple[BinaryIO, TextIO]) -> None:
-    """What the target holds in its buffer comes before what is written afterwards."""
+    """Text in the buffer of the target precedes text that is written later."""
     reader, target = pipe
     target.write("first\n")
     stream = TolerantStream(target)
@@ -36,7 +36,7 @@ def test_text_arrives_in_order(pipe: tuple[BinaryIO, TextIO]) -> None:
 
 
 def test_pipe_without_reader_loses_text_and_raises_nothing(pipe: tuple[BinaryIO, TextIO]) -> None:
-    """Once the reader is gone, writing and flushing do nothing."""
+    """After the reader has closed the pipe, writing and flushing have no effect."""
     reader, target = pipe
     stream = TolerantStream(target)
     reader.close()
@@ -47,7 +47,7 @@ def test_pipe_without_reader_loses_text_and_raises_nothing(pipe: tuple[BinaryIO,
 
 
 def test_full_device_loses_text_and_raises_nothing() -> None:
-    """A disk without room is not an error of the work; nothing is left for a flush at exit."""
+    """A full disk is not an error of the run; nothing is left for a flush at exit."""
     with open("/dev/full", "w", encoding="utf-8") as target:  # noqa: PTH123
         stream = TolerantStream(target)
         stream.write("lost\n")
@@ -55,7 +55,7 @@ def test_full_device_loses_text_and_raises_nothing() -> None:
 
 
 def test_closed_and_missing_targets_lose_text() -> None:
-    """A stream that is closed, or that Python has set to None, takes text and discards it."""
+    """A stream that is closed, or that Python has set to None, discards text."""
     closed = io.StringIO()
     closed.close()
     for target in (closed, None):
@@ -67,7 +67,7 @@ def test_closed_and_missing_targets_lose_text() -> None:
 
 
 def test_letters_that_an_encoding_lacks_are_escaped() -> None:
-    """With an ASCII encoding, or for half a surrogate pair, an escape stands for the letter."""
+    """With an ASCII encoding, or for half a surrogate pair."""
     raw = io.BytesIO()
     target = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     TolerantStream(target).write("Überwachung\ud800\n")
@@ -76,7 +76,7 @@ def test_letters_that_an_encoding_lacks_are_escaped() -> None:
 
 
 def test_slow_reader_of_a_non_blocking_pipe_gets_everything(pipe: tuple[BinaryIO, TextIO]) -> None:
-    """A pipe that is full for a moment is waited for."""
+    """A write waits for a pipe that is full for a short time."""
     reader, target = pipe
     os.set_blocking(target.fileno(), False)
     stream = TolerantStream(target)
@@ -96,10 +96,10 @@ def test_slow_reader_of_a_non_blocking_pipe_gets_everything(pipe: tuple[BinaryIO
     assert received.getvalue().decode() == text
 
 
-def test_full_non_blocking_pipe_ends_the_line_that_it_began(
+def test_full_non_blocking_pipe_drops_whole_lines_only(
     pipe: tuple[BinaryIO, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Text is dropped by whole lines, so that every line that arrives is whole."""
+    """Every line that arrives is complete."""
     monkeypatch.setattr(streams, "PATIENCE_S", 0.01)
     reader, target = pipe
     fcntl.fcntl(target.fileno(), fcntl.F_SETPIPE_SZ, 4096)
@@ -116,7 +116,7 @@ def test_full_non_blocking_pipe_ends_the_line_that_it_began(
 
 
 def test_escape_sequences_do_not_reach_the_terminal(pipe: tuple[BinaryIO, TextIO]) -> None:
-    """Controls and text direction are escaped, line breaks and tabs stay, letters stay."""
+    """Controls and text direction are escaped; line breaks, tabs and letters are not."""
     reader, target = pipe
     EscapingStream(TolerantStream(target)).write("a\x1b[2Jb\r\u202e\tü قصص\n")
 
@@ -124,7 +124,7 @@ def test_escape_sequences_do_not_reach_the_terminal(pipe: tuple[BinaryIO, TextIO
 
 
 def test_guarding_twice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both streams are guarded once; a progress bar finds the one that is not escaped."""
+    """Both streams are replaced once; a progress bar gets the unescaped one."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     guard_streams()
@@ -136,7 +136,7 @@ def test_guarding_twice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_bytes_are_refused() -> None:
-    """Text streams take text: libraries find out what they have by this error."""
+    """Libraries detect text streams by this error."""
     for stream in (TolerantStream(io.StringIO()), EscapingStream(TolerantStream(io.StringIO()))):
         with pytest.raises(TypeError):
             stream.write(b"raw")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the plan of an epoch promises."""
+"""Epoch plan."""
 
 from collections import Counter
 from itertools import chain
@@ -32,7 +32,7 @@ def settings(
     power: float = 0.5,
     epochs: int = 8,
 ) -> TrainConfig:
-    """Optimisation settings of one mixing rule."""
+    """Training settings with one mixing rule."""
     return TrainConfig.model_validate(
         {
             "batch_rows": batch_rows,
@@ -76,7 +76,7 @@ def rows_of(plan: list[Batch], task: str) -> list[int]:
 def test_longest_task_sees_every_row_once(
     count: int, other: int, batch_rows: int, epoch: int
 ) -> None:
-    """In turn, an epoch is one pass over the longest task, and at least one over the others."""
+    """With round robin, an epoch has one pass over the longest task, and more over others."""
     longest, shortest = max(count, other), min(count, other)
     plan = plan_epoch(
         tasks(long=longest, short=shortest), settings(batch_rows=batch_rows), seed=1, epoch=epoch
@@ -87,14 +87,14 @@ def test_longest_task_sees_every_row_once(
     assert all(1 <= len(batch.rows) <= batch_rows for batch in plan)
 
 
-def test_turns_are_equal_and_alternate() -> None:
-    """Round robin gives each task as many batches as the longest has, one after the other."""
+def test_round_robin_steps_are_equal_and_alternate() -> None:
+    """Each task has as many batches as the longest, in alternation."""
     plan = plan_epoch(tasks(a=40, b=7, c=21), settings(), seed=0, epoch=0)
 
     assert [batch.task for batch in plan] == ["a", "b", "c"] * 10
 
 
-def test_shorter_task_starts_again_reshuffled() -> None:
+def test_shorter_task_is_repeated_reshuffled() -> None:
     """A second pass within an epoch has the same rows in another order."""
     plan = plan_epoch(tasks(a=80, b=8), settings(), seed=0, epoch=0)
     rows = rows_of(plan, "b")
@@ -109,7 +109,7 @@ def test_shorter_task_starts_again_reshuffled() -> None:
     [(1.0, {"a": 25, "b": 1}), (0.5, {"a": 22, "b": 4}), (0.0, {"a": 13, "b": 13})],
 )
 def test_proportional_steps_follow_the_power(power: float, expected: dict[str, int]) -> None:
-    """The epoch's 26 steps are shared in proportion to rows ** power."""
+    """The epoch's 26 steps are divided in proportion to rows ** power."""
     rule = settings(mixing="proportional", power=power)
 
     assert steps(plan_epoch(tasks(a=100, b=4), rule, seed=0, epoch=0)) == expected
@@ -122,7 +122,7 @@ def test_proportional_steps_follow_the_power(power: float, expected: dict[str, i
     batch_rows=st.integers(1, 32),
 )
 def test_no_task_is_left_out(sizes: list[int], power: float, batch_rows: int) -> None:
-    """However small, a task has a step in every epoch, under both rules."""
+    """However small, a task has a step in every epoch, with both rules."""
     given = tasks(sampling="none", **{f"t{number}": size for number, size in enumerate(sizes)})
     for mixing in ("round_robin", "proportional"):
         rule = settings(mixing=mixing, power=power, batch_rows=batch_rows)
@@ -132,7 +132,7 @@ def test_no_task_is_left_out(sizes: list[int], power: float, batch_rows: int) ->
 
 
 def test_steps_of_a_small_task_are_spread_over_the_epoch() -> None:
-    """A task with few steps does not take them all at the beginning or the end."""
+    """The few steps of a task are not all at the beginning or the end."""
     rule = settings(mixing="proportional", power=1.0)
     plan = plan_epoch(tasks(a=160, b=16), rule, seed=0, epoch=0)
     places = [at for at, batch in enumerate(plan) if batch.task == "b"]
@@ -143,7 +143,7 @@ def test_steps_of_a_small_task_are_spread_over_the_epoch() -> None:
 
 @pytest.mark.parametrize("mixing", ["round_robin", "proportional"])
 def test_plan_is_deterministic(mixing: str) -> None:
-    """Seed and epoch settle the plan; another of either gives another plan of the same length."""
+    """It depends on seed and epoch; other values give another plan of the same length."""
     given = tasks(a=50, b=20)
     rule = settings(mixing=mixing)
     plan = plan_epoch(given, rule, seed=3, epoch=1)
@@ -156,7 +156,7 @@ def test_plan_is_deterministic(mixing: str) -> None:
 
 
 def test_grouping_by_length_leaves_little_padding() -> None:
-    """Padded to the longest of its batch, a corpus of mixed lengths is nearly free of padding."""
+    """Padded to the longest of its batch, a corpus of mixed lengths has almost no padding."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(5, 250, size=2000).tolist()
     by_rows = length_grouped(tokens, settings(batch_rows=16))
@@ -174,7 +174,7 @@ def test_grouping_by_length_leaves_little_padding() -> None:
 
 @pytest.mark.parametrize("rows", [32, 500, 5000])
 def test_batches_differ_from_epoch_to_epoch(rows: int) -> None:
-    """Rows meet other rows in every epoch, in a small data set too."""
+    """Rows are combined differently in every epoch, in a small data set, too."""
     given = tasks(a=rows)
     first, second = (
         {frozenset(batch.rows) for batch in plan_epoch(given, settings(), seed=0, epoch=epoch)}
@@ -184,8 +184,8 @@ def test_batches_differ_from_epoch_to_epoch(rows: int) -> None:
     assert len(first & second) < 0.1 * len(first)
 
 
-def test_batches_do_not_come_in_order_of_length() -> None:
-    """Grouped batches are shuffled, or a model would see short texts first."""
+def test_batches_are_not_in_order_of_length() -> None:
+    """Grouped batches are shuffled, or a model would be trained on short texts first."""
     given = {"a": TaskRows(list(range(640)), np.ones((640, 1), dtype=np.bool_))}
     firsts = [batch.rows[0] for batch in plan_epoch(given, settings(), seed=0, epoch=0)]
 
@@ -202,7 +202,7 @@ def test_batches_do_not_come_in_order_of_length() -> None:
 def test_grouping_keeps_every_row(
     lengths: list[int], batch_rows: int, batch_tokens: int | None
 ) -> None:
-    """Every row is in one batch, over the borders of the shuffled pools too."""
+    """Every row is in one batch, at the boundaries of pools, too."""
     rule = settings(batch_rows=batch_rows, batch_tokens=batch_tokens)
     batches = length_grouped(lengths, rule)
 
@@ -215,15 +215,15 @@ def test_grouping_keeps_every_row(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=300),
     batch_tokens=st.integers(90, 1000),
 )
-def test_batches_keep_to_their_tokens(lengths: list[int], batch_tokens: int) -> None:
-    """With `batch_tokens` no batch is larger when it is padded, whatever the rows."""
+def test_batches_do_not_exceed_their_tokens(lengths: list[int], batch_tokens: int) -> None:
+    """With `batch_tokens` no padded batch is larger, whatever its rows."""
     batches = length_grouped(lengths, settings(batch_rows=1, batch_tokens=batch_tokens))
 
     assert max(len(batch) * max(lengths[row] for row in batch) for batch in batches) <= batch_tokens
 
 
 def test_batches_of_short_rows_have_more_rows() -> None:
-    """A budget of tokens is used: ten times shorter rows come ten times as many together."""
+    """The token budget is used: batches of rows a tenth as long have ten times as many rows."""
     short, long = (
         length_grouped([tokens] * 4000, settings(batch_tokens=1000)) for tokens in (10, 100)
     )
@@ -235,10 +235,10 @@ def test_batches_of_short_rows_have_more_rows() -> None:
 @pytest.mark.parametrize("batch_tokens", [None, 300])
 @pytest.mark.parametrize("mixing", ["round_robin", "proportional"])
 @pytest.mark.parametrize("sampling", ["none", "repeat_factor", "class_aware"])
-def test_steps_of_every_epoch_are_known_before(
+def test_steps_of_every_epoch_match_the_plans(
     sampling: Sampling, mixing: str, batch_tokens: int | None
 ) -> None:
-    """The steps that the schedule is made for are those of the plans, under every rule."""
+    """The schedule is made for the number of steps of all plans, with every rule."""
     given = tasks(a=150, b=40, sampling=sampling)
     rule = settings(mixing=mixing, batch_tokens=batch_tokens, epochs=5)
     planned = [len(plan_epoch(given, rule, seed=9, epoch=epoch)) for epoch in range(5)]
@@ -261,7 +261,7 @@ def test_repeat_factor_sees_every_row(epoch: int) -> None:
 
 
 def test_sampled_copies_of_a_row_are_in_different_batches() -> None:
-    """A row that comes up often is not its own neighbour, though batches are of one length."""
+    """A repeated row is not twice in a batch, though batches have rows of one length."""
     given = tasks(a=1600, sampling="class_aware")
     plan = plan_epoch(given, settings(batch_rows=8), seed=0, epoch=0)
     doubled = [batch for batch in plan if len(set(batch.rows)) < len(batch.rows)]
@@ -270,8 +270,8 @@ def test_sampled_copies_of_a_row_are_in_different_batches() -> None:
     assert len(doubled) < 0.1 * len(plan)
 
 
-def test_nothing_rare_gives_the_plan_without_sampling() -> None:
-    """Repeat-factor sampling of labels above its threshold is no sampling, to the last batch."""
+def test_sampling_without_rare_labels_does_not_change_the_plan() -> None:
+    """Repeat-factor sampling of labels above its threshold has no effect."""
     rows = tasks(a=200)["a"]
     sampled = TaskRows(rows.lengths, rows.labels, "repeat_factor", threshold=0.01)
 
@@ -281,7 +281,7 @@ def test_nothing_rare_gives_the_plan_without_sampling() -> None:
 
 
 def test_tasks_may_be_sampled_differently() -> None:
-    """Sampling one task leaves how often the rows of another come up as it was."""
+    """Sampling one task does not change how often rows of another are drawn."""
     given = {**tasks(a=96, sampling="class_aware"), **tasks(b=96)}
     plan = plan_epoch(given, settings(), seed=0, epoch=0)
 
@@ -290,7 +290,7 @@ def test_tasks_may_be_sampled_differently() -> None:
 
 
 def test_budget_below_the_longest_text_is_refused() -> None:
-    """A batch must take at least one text of the longest kind, or the budget could not be kept."""
+    """A batch must have room for the longest text, or the budget would be exceeded."""
     stored = {
         "encoder": {"max_tokens": 128},
         "train": {"batch_tokens": 127},
@@ -310,8 +310,8 @@ def test_few_padded_lengths_occur() -> None:
         assert longest <= length <= max(longest + 7, longest * 5 / 4)
 
 
-def test_passes_hold_every_row_once() -> None:
-    """On a CPU a pass takes a bounded number of tokens, or one row; elsewhere a batch is whole."""
+def test_passes_contain_every_row_once() -> None:
+    """On a CPU a pass has limited tokens, or one row; elsewhere it is the whole batch."""
     for lengths in ([256] * 16, [40, 256, 3], [8192] * 3, [1], [100] * 17):
         parts = passes(lengths, "cpu", max_tokens=8192)
 

@@ -1,4 +1,4 @@
-"""What reading Reuters-21578 promises; the stories here are our own, in the public format."""
+"""Reader of Reuters-21578; the stories here are our own, in the public format."""
 
 import gzip
 from pathlib import Path
@@ -20,7 +20,7 @@ def story(
     has_topics: str = "YES",
     kind: str = "",
 ) -> str:
-    """One story as the files have it."""
+    """One story in the format of the files."""
     listed = "".join(f"<D>{topic}</D>" for topic in topics)
     return (
         f'<REUTERS TOPICS="{has_topics}" LEWISSPLIT="{split}" CGISPLIT="TRAINING-SET" '
@@ -33,21 +33,21 @@ def story(
 
 
 def normal(title: str, body: str) -> str:
-    """The inside of a story with title and body."""
+    """The content of a story with title and body."""
     return (
         f"<TITLE>{title}</TITLE>\n<DATELINE>    OURTOWN, Jan 1 - </DATELINE><BODY>{body}\n Reuter\n"
     ).replace("Reuter\n", "</BODY>")
 
 
 def write(folder: Path, *stories: str, name: str = "reut2-000.sgm") -> Path:
-    """Write stories as one file, gzipped if its name says so."""
+    """Write stories to one file, gzipped if its name ends in .gz."""
     content = ('<!DOCTYPE lewis SYSTEM "lewis.dtd">\n' + "".join(stories)).encode("latin-1")
     (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     return folder
 
 
 def read(folder: Path, split: str = "TRAIN") -> list[Story]:
-    """The stories of one side."""
+    """The stories of one part."""
     return list(read_stories(folder, split))
 
 
@@ -60,8 +60,8 @@ def test_story_is_title_blank_line_and_body(tmp_path: Path) -> None:
     ]
 
 
-def test_sides_are_told_apart(tmp_path: Path) -> None:
-    """Training stories, test stories, and stories of neither."""
+def test_parts_are_distinguished(tmp_path: Path) -> None:
+    """Training stories, test stories, and stories of neither part."""
     write(
         tmp_path,
         story(1, normal("ONE", "First.")),
@@ -84,29 +84,29 @@ def test_brief_story_is_its_title(tmp_path: Path) -> None:
 
 
 def test_unprocessed_story_is_its_raw_text(tmp_path: Path) -> None:
-    """A story of type UNPROC has neither title nor body, and is taken whole."""
+    """A story of type UNPROC has neither title nor body, and is read as raw text."""
     raw = story(1, "TEA TABLE\n  lot 1   20.5\n  lot 2   19.0\n", kind=' TYPE="UNPROC"')
     write(tmp_path, raw)
 
     assert [found.text for found in read(tmp_path)] == ["TEA TABLE\n  lot 1   20.5\n  lot 2   19.0"]
 
 
-def test_doubled_topics_count_once(tmp_path: Path) -> None:
-    """Topics keep their order and lose their doubles; places are no topics."""
+def test_duplicate_topics_count_once(tmp_path: Path) -> None:
+    """Topics keep their order; places are not topics."""
     write(tmp_path, story(1, normal("T", "B."), topics=("tea", "cocoa", "tea")))
 
     assert read(tmp_path)[0].topics == ("tea", "cocoa")
 
 
-def test_entities_are_read(tmp_path: Path) -> None:
-    """Escaped characters become themselves, once, in title and body."""
+def test_entities_are_decoded(tmp_path: Path) -> None:
+    """Escaped characters are decoded once, in title and body."""
     write(tmp_path, story(1, normal("A &lt;ACME> &amp; CO", "Fell &lt;5 pct &amp;lt; more.")))
 
     assert read(tmp_path)[0].text == "A <ACME> & CO\n\nFell <5 pct &lt; more."
 
 
 def test_story_may_have_no_topics(tmp_path: Path) -> None:
-    """A story with an empty list is a story; one without any list too."""
+    """The list of topics may be empty or missing."""
     write(
         tmp_path,
         story(1, normal("T", "B."), topics=()),
@@ -117,7 +117,7 @@ def test_story_may_have_no_topics(tmp_path: Path) -> None:
 
 
 def test_gzipped_and_plain_files_read_alike(tmp_path: Path) -> None:
-    """The same stories, in either form, in the order of the files' names."""
+    """The same stories, in both forms, in the order of the file names."""
     for name in ("plain", "packed"):
         (tmp_path / name).mkdir()
     first, second = story(1, normal("ONE", "First.")), story(2, normal("TWO", "Café."))
@@ -131,8 +131,8 @@ def test_gzipped_and_plain_files_read_alike(tmp_path: Path) -> None:
     assert [found.identifier for found in plain] == ["training/1", "training/2"]
 
 
-def test_file_there_in_both_forms_is_read_once(tmp_path: Path) -> None:
-    """An unpacked file beside its archive does not double its stories."""
+def test_file_in_both_forms_is_read_once(tmp_path: Path) -> None:
+    """An unpacked file beside its archive does not duplicate its stories."""
     only = story(1, normal("ONE", "First."))
     write(tmp_path, only)
     write(tmp_path, only, name="reut2-000.sgm.gz")
@@ -140,24 +140,24 @@ def test_file_there_in_both_forms_is_read_once(tmp_path: Path) -> None:
     assert len(read(tmp_path)) == 1
 
 
-def test_folder_without_files_is_told(tmp_path: Path) -> None:
-    """An empty folder, and a missing one, are told with what is expected."""
+def test_folder_without_files_is_refused(tmp_path: Path) -> None:
+    """The error for an empty or missing folder names the expected files."""
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError, match=r"no reut2-\*\.sgm"):
             read(folder)
 
 
 @pytest.mark.parametrize("name", ["reut2-000.sgm", "reut2-000.sgm.gz"])
-def test_file_without_stories_is_told(tmp_path: Path, name: str) -> None:
-    """A file of something else is an error with its name."""
+def test_file_without_stories_is_refused(tmp_path: Path, name: str) -> None:
+    """The error names the file."""
     write(tmp_path, "nothing here", name=name)
 
-    with pytest.raises(DataError, match=rf"{name}: no <REUTERS> stories"):
+    with pytest.raises(DataError, match=rf"{name}: contains no <REUTERS> stories"):
         read(tmp_path)
 
 
-def test_damaged_archive_is_told(tmp_path: Path) -> None:
-    """An archive cut short, and one that is none, are errors with the file's name."""
+def test_damaged_archive_is_refused(tmp_path: Path) -> None:
+    """The error for a truncated archive, or a file that is not one, names the file."""
     path = tmp_path / "reut2-000.sgm.gz"
     for content in (gzip.compress(b"<REUTERS " * 999)[:-30], b"not an archive"):
         path.write_bytes(content)
@@ -166,7 +166,7 @@ def test_damaged_archive_is_told(tmp_path: Path) -> None:
 
 
 def test_training_rows_are_training_stories_with_topics(tmp_path: Path) -> None:
-    """Test stories and stories without topics are no training rows, and there is no title."""
+    """Test stories and stories without topics are not training rows, and there is no title."""
     write(
         tmp_path,
         story(1, normal("ONE", "First."), topics=("tea", "cocoa")),
@@ -182,7 +182,7 @@ def test_training_rows_are_training_stories_with_topics(tmp_path: Path) -> None:
 
 
 def test_there_is_no_validation_part(tmp_path: Path) -> None:
-    """Asking for one is an error that says what to do."""
+    """Requesting it is an error with a hint."""
     write(tmp_path, story(1, normal("ONE", "First.")))
     data = DataConfig(path=tmp_path, format="reuters21578", validation_value="dev")
 

@@ -1,4 +1,4 @@
-"""What the sampling of rare labels promises."""
+"""Sampling of rare labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EPOCHS = 600
 
 
 def long_tailed(rows: int = 200, *, seed: int = 0) -> BoolArray:
-    """Labels of 100, 50, 12 and 1 rows and a label of none, with rows that have no label."""
+    """Labels of 100, 50, 12, 1 and 0 rows, and rows without a label."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((rows, 5), dtype=np.bool_)
     for label, count in enumerate((100, 50, 12, 1)):
@@ -33,7 +33,7 @@ def long_tailed(rows: int = 200, *, seed: int = 0) -> BoolArray:
 
 
 def mean_counts(labels: BoolArray, sampling: Sampling, *, threshold: float = 0.25) -> list[float]:
-    """How often each row came up in an epoch, on average over many."""
+    """Mean number of times that each row was drawn, over many epochs."""
     counts = [
         row_counts(labels, sampling, threshold=threshold, rng=np.random.default_rng((7, epoch)))
         for epoch in range(EPOCHS)
@@ -51,14 +51,14 @@ def test_repeat_factor_of_a_row_is_that_of_its_rarest_label() -> None:
 
 
 def test_repeat_factor_grows_with_the_root_of_rarity() -> None:
-    """A label with 1/9 of the threshold's share comes up three times as often."""
+    """A label with 1/9 of the threshold's share is drawn three times as often."""
     labels = np.zeros((90, 1), dtype=np.bool_)
     labels[:1] = True
 
     assert repeat_factors(labels, threshold=0.1)[0] == pytest.approx(3.0)
 
 
-def test_rows_come_up_as_often_as_their_factor_on_average() -> None:
+def test_rows_are_drawn_as_often_as_their_factor_on_average() -> None:
     """Over many epochs a row's mean count is its repeat factor, whatever the fraction."""
     labels = long_tailed()
     expected = repeat_factors(labels, threshold=0.25)
@@ -72,8 +72,8 @@ def test_rows_come_up_as_often_as_their_factor_on_average() -> None:
     factors=st.lists(st.floats(1, 20), min_size=1, max_size=60),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_rounding_goes_to_a_neighbour_and_keeps_the_sum(factors: list[float], seed: int) -> None:
-    """Every row is seen, the epoch is as long as the factors say, and only one row is off."""
+def test_rounding_is_up_or_down_and_keeps_the_sum(factors: list[float], seed: int) -> None:
+    """Every row is drawn, the sum is that of the factors, and at most one row is off."""
     counts = round_stochastically(np.array(factors), np.random.default_rng(seed))
     above = counts - np.array(factors)
 
@@ -85,7 +85,7 @@ def test_rounding_goes_to_a_neighbour_and_keeps_the_sum(factors: list[float], se
 
 @pytest.mark.parametrize("sampling", ["none", "repeat_factor", "class_aware"])
 def test_every_epoch_is_equally_long(sampling: Sampling) -> None:
-    """The number of drawn rows depends on the labels alone."""
+    """The number of drawn rows depends on the labels only."""
     sizes = {
         int(row_counts(long_tailed(), sampling, threshold=0.3, rng=np.random.default_rng(e)).sum())
         for e in range(200)
@@ -96,8 +96,8 @@ def test_every_epoch_is_equally_long(sampling: Sampling) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["repeat_factor", "class_aware"])
-def test_sampling_follows_from_its_seed(sampling: Sampling) -> None:
-    """The same generator gives the same counts, another one others."""
+def test_sampling_is_deterministic(sampling: Sampling) -> None:
+    """The same generator gives the same counts, another one gives others."""
     first, again, other = (
         row_counts(long_tailed(), sampling, threshold=0.3, rng=np.random.default_rng(seed))
         for seed in (1, 1, 2)
@@ -107,16 +107,16 @@ def test_sampling_follows_from_its_seed(sampling: Sampling) -> None:
     assert first.tolist() != other.tolist()
 
 
-def test_without_rare_labels_every_row_comes_once() -> None:
-    """Where every label reaches the threshold, repeat-factor sampling changes nothing."""
+def test_without_rare_labels_every_row_is_drawn_once() -> None:
+    """If every label reaches the threshold, repeat-factor sampling has no effect."""
     labels = np.tile(np.eye(2, dtype=np.bool_), (50, 1))
     counts = row_counts(labels, "repeat_factor", threshold=0.5, rng=np.random.default_rng(0))
 
     assert counts.tolist() == [1] * 100
 
 
-def test_class_aware_labels_come_up_equally_often() -> None:
-    """Labels that no row shares differ by one draw at most, a label of one row too."""
+def test_class_aware_labels_are_drawn_equally_often() -> None:
+    """Labels without shared rows differ by one draw at most, even one with a single row."""
     labels = np.zeros((100, 4), dtype=np.bool_)
     labels[:70, 0] = labels[70:90, 1] = labels[90:99, 2] = labels[99, 3] = True
     counts = class_aware_counts(labels, np.random.default_rng(0))
@@ -125,8 +125,8 @@ def test_class_aware_labels_come_up_equally_often() -> None:
     assert counts[99] == 25
 
 
-def test_class_aware_rows_of_a_label_take_turns() -> None:
-    """Rows of one label come up equally often, but for the cycle under way."""
+def test_class_aware_rows_of_a_label_are_drawn_in_cycles() -> None:
+    """Rows of one label are drawn equally often, except in the current cycle."""
     labels = np.zeros((40, 2), dtype=np.bool_)
     labels[:33, 0] = labels[33:, 1] = True
     counts = class_aware_counts(labels, np.random.default_rng(3))
@@ -135,15 +135,15 @@ def test_class_aware_rows_of_a_label_take_turns() -> None:
     assert set(counts[33:].tolist()) == {2, 3}
 
 
-def test_class_aware_sampling_reaches_every_row_in_time() -> None:
-    """Rows of frequent labels are left out of an epoch, but none of every epoch."""
+def test_class_aware_sampling_draws_every_row_eventually() -> None:
+    """Rows of frequent labels are missing in some epochs, but none in all epochs."""
     means = np.array(mean_counts(long_tailed(), "class_aware"))
 
     assert means.min() > 0.1
 
 
 def test_rows_without_labels_keep_their_share() -> None:
-    """Both ways of sampling draw a row without labels about once an epoch."""
+    """Both methods draw a row without labels about once per epoch."""
     labels = long_tailed()
     bare = ~labels.any(axis=1)
     drawn = class_aware_counts(labels, np.random.default_rng(0))
@@ -154,7 +154,7 @@ def test_rows_without_labels_keep_their_share() -> None:
 
 
 @pytest.mark.parametrize("sampling", ["repeat_factor", "class_aware"])
-def test_rows_that_all_lack_labels_come_once(sampling: Sampling) -> None:
+def test_rows_are_drawn_once_if_none_has_a_label(sampling: Sampling) -> None:
     """Without a single label there is nothing to balance."""
     labels = np.zeros((9, 3), dtype=np.bool_)
     counts = row_counts(labels, sampling, threshold=0.5, rng=np.random.default_rng(0))
@@ -165,14 +165,14 @@ def test_rows_that_all_lack_labels_come_once(sampling: Sampling) -> None:
 @STEADY
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=50), seed=st.integers(0, 99))
 def test_shuffling_keeps_the_counts(counts: list[int], seed: int) -> None:
-    """Each row is in the order as often as it counts."""
+    """Each row is in the order as often as its count."""
     order = shuffled(np.array(counts), np.random.default_rng(seed))
 
     assert np.bincount(order, minlength=len(counts)).tolist() == counts
 
 
-def test_copies_of_a_row_are_evenly_apart() -> None:
-    """Cut into as many parts as it has copies, the order has about one of them in each."""
+def test_copies_of_a_row_are_evenly_spaced() -> None:
+    """Divided into as many parts as a row has copies, the order has about one in each."""
     counts = np.ones(1000, dtype=np.int64)
     counts[17] = 10
     places = np.flatnonzero(shuffled(counts, np.random.default_rng(0)) == 17)
@@ -182,8 +182,8 @@ def test_copies_of_a_row_are_evenly_apart() -> None:
     assert np.diff(places).max() < 112
 
 
-def test_single_copies_come_in_any_order() -> None:
-    """Without repeats the order is a random permutation: no place prefers a row."""
+def test_single_copies_are_in_random_order() -> None:
+    """Without repeats the order is a uniformly random permutation."""
     ones = np.ones(6, dtype=np.int64)
     orders = [shuffled(ones, np.random.default_rng(seed)).tolist() for seed in range(600)]
 

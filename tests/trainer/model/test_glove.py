@@ -1,4 +1,4 @@
-"""What reading word vectors promises, and how text is cut for them."""
+"""Reader of word vectors, and the tokenizer for them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def text_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def array_folder(tmp_path: Path) -> Path:
-    """The same vectors as an array beside a table of words."""
+    """The same vectors as an array with a table of words."""
     folder = tmp_path / "arrays"
     folder.mkdir()
     rows = [[number + 0.5, -number, 1e-2] for number in range(len(WORDS))]
@@ -39,14 +39,14 @@ def array_folder(tmp_path: Path) -> Path:
 
 
 def tokens(text: str, tokenizer: Tokenizer | None = None) -> list[str]:
-    """How a text is cut, without the special tokens around it."""
+    """Tokens of a text, without the special tokens."""
     found = tokenizer or make_tokenizer(WORDS)
     offsets = found.encode(text, add_special_tokens=False).offsets
     return [text[start:end] for start, end in offsets]
 
 
 def test_text_file_is_read(text_file: Path) -> None:
-    """A word and its numbers a line, in the order of the file."""
+    """A word and its numbers per line, in the order of the file."""
     found = read_vectors(text_file)
 
     assert found.words == WORDS
@@ -54,7 +54,7 @@ def test_text_file_is_read(text_file: Path) -> None:
     np.testing.assert_allclose(found.vectors[2], [2.5, -2, 0.01], rtol=1e-6)
 
 
-def test_every_form_holds_the_same(text_file: Path, array_folder: Path) -> None:
+def test_every_form_gives_the_same_vectors(text_file: Path, array_folder: Path) -> None:
     """A text file, its folder, and a folder with array and table give equal words and vectors."""
     forms = [read_vectors(path) for path in (text_file, text_file.parent, array_folder)]
 
@@ -62,8 +62,8 @@ def test_every_form_holds_the_same(text_file: Path, array_folder: Path) -> None:
     assert all(np.array_equal(form.vectors, forms[0].vectors) for form in forms)
 
 
-def test_most_frequent_words_are_kept(text_file: Path, array_folder: Path) -> None:
-    """A limit keeps the beginning, which GloVe sorts by frequency."""
+def test_the_limit_keeps_the_most_frequent_words(text_file: Path, array_folder: Path) -> None:
+    """GloVe files are sorted by frequency, so these are the first words."""
     for path in (text_file, array_folder):
         found = read_vectors(path, max_words=4)
         assert found.words == WORDS[:4]
@@ -71,22 +71,22 @@ def test_most_frequent_words_are_kept(text_file: Path, array_folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "expected"),
     [
-        ("", "expected lines"),
-        ("the 1 2\nof 1\n", "expected lines"),
+        ("", "expected a word"),
+        ("the 1 2\nof 1\n", "expected a word"),
         ("the 1 2\nof 1 two\n", "line 2"),
-        ("400000 50\nthe 1 2\n", "expected lines"),
-        ("the 1 2\nthe 3 4\n", "stands twice"),
+        ("400000 50\nthe 1 2\n", "expected a word"),
+        ("the 1 2\nthe 3 4\n", "a word is duplicate"),
         ("[PAD] 1 2\n", "is one of"),
         ("the nan 2\n", "not finite"),
     ],
 )
-def test_damaged_text_is_told(text_file: Path, lines: str, told: str) -> None:
-    """What is wrong with the file, and which file it is."""
+def test_damaged_text_is_refused(text_file: Path, lines: str, expected: str) -> None:
+    """The message has the file and the problem."""
     text_file.write_text(lines, encoding="utf-8")
 
-    with pytest.raises(EncoderError, match=told) as caught:
+    with pytest.raises(EncoderError, match=expected) as caught:
         load_encoder(f"glove:{text_file}", markers=False)
     assert str(text_file) in str(caught.value)
 
@@ -105,8 +105,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", DAMAGE)
-def test_damaged_folder_is_told(array_folder: Path, change: str) -> None:
-    """A folder that does not hold one array and as many words is refused."""
+def test_damaged_folder_is_refused(array_folder: Path, change: str) -> None:
+    """A folder must contain one array and the same number of words."""
     DAMAGE[change](array_folder)
 
     with pytest.raises(EncoderError, match="arrays"):
@@ -126,13 +126,13 @@ def test_damaged_folder_is_told(array_folder: Path, change: str) -> None:
         ("\u00e9\u00e9 \u6771\u4eac", ["\u00e9\u00e9", "\u6771\u4eac"]),
     ],
 )
-def test_text_is_cut_as_glove_counts_words(text: str, expected: list[str]) -> None:
-    """Abbreviations, numbers and clitics stay whole; marks and hyphens stand alone."""
+def test_text_is_split_by_the_rules_of_glove(text: str, expected: list[str]) -> None:
+    """Abbreviations, numbers and clitics are not split; punctuation marks and hyphens are."""
     assert tokens(text) == expected
 
 
-def test_known_words_are_found_whatever_their_case_and_form() -> None:
-    """Capitals, curly apostrophes and decomposed letters lead to the same ids; others to [UNK]."""
+def test_words_are_looked_up_whatever_their_case_and_form() -> None:
+    """Capitals, curly apostrophes and decomposed letters have the same ids; others are [UNK]."""
     tokenizer = make_tokenizer(WORDS)
     plain = tokenizer.encode("the u.s. didn't \u00e9")
     written = tokenizer.encode("THE U.S. Didn\u2019t e\u0301")
@@ -142,8 +142,8 @@ def test_known_words_are_found_whatever_their_case_and_form() -> None:
     assert tokenizer.encode("petroleum").tokens == ["[CLS]", "[UNK]"]
 
 
-def test_no_text_is_without_tokens() -> None:
-    """A text of nothing that counts still has its first token, and spelt tokens stay text."""
+def test_every_text_has_tokens() -> None:
+    """An empty text has the first special token, and spelled special tokens are plain text."""
     tokenizer = TextTokenizer(make_tokenizer(WORDS), max_tokens=8)
     empty, spelt = tokenizer.encode([ModelText("\u200b", cut=False), ModelText("[PAD]", cut=False)])
 
@@ -152,7 +152,7 @@ def test_no_text_is_without_tokens() -> None:
 
 
 def test_encoder_has_the_vectors(text_file: Path) -> None:
-    """Rows of the embeddings stand where the tokenizer points; unknown words are their mean."""
+    """Embedding rows match the ids of the tokenizer; the row of unknown words is the mean."""
     loaded = load_encoder(f"glove:{text_file}", markers=False)
     table = loaded.model.state_dict()["embeddings.weight"]
     vectors = torch.from_numpy(read_vectors(text_file).vectors)
@@ -164,8 +164,8 @@ def test_encoder_has_the_vectors(text_file: Path) -> None:
     assert not table[[SPECIAL.index("[PAD]"), SPECIAL.index("[CLS]")]].any()
 
 
-def test_seed_gives_the_encoder(text_file: Path) -> None:
-    """With equal random numbers the weights are equal, and others give other weights."""
+def test_weights_are_deterministic(text_file: Path) -> None:
+    """Equal random numbers give equal weights, and others give other weights."""
 
     def weights(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
@@ -176,7 +176,7 @@ def test_seed_gives_the_encoder(text_file: Path) -> None:
 
 
 def test_markers_are_added(text_file: Path) -> None:
-    """Entity markers are tokens with vectors of their own; those of the words stay."""
+    """Entity markers have their own ids and vectors; those of the words do not change."""
     loaded = load_encoder(f"glove:{text_file}", markers=True)
     table = loaded.model.state_dict()["embeddings.weight"]
     found = loaded.tokenizer.encode("the [ENTITY]oil[/ENTITY]").tokens
@@ -187,10 +187,10 @@ def test_markers_are_added(text_file: Path) -> None:
     assert torch.equal(table[len(SPECIAL)], torch.tensor([0.5, 0, 0.01]))
 
 
-def test_package_stands_for_its_data_folder(
+def test_package_means_its_data_folder(
     tmp_path: Path, array_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Vectors inside an installed package are found without running it."""
+    """Vectors inside an installed package are located without importing it."""
     package = tmp_path / "site" / "hostile_vectors"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('I was imported')")
@@ -204,7 +204,7 @@ def test_package_stands_for_its_data_folder(
 
 
 @pytest.mark.parametrize("place", ["", "/no/such/file", "package:no-such-vectors", "package:json"])
-def test_vectors_that_are_not_there_are_told(place: str) -> None:
-    """The source is named, with what can be done."""
+def test_missing_vectors_are_reported(place: str) -> None:
+    """The message has the source and a hint."""
     with pytest.raises(EncoderError, match=r"hint|cannot be read"):
         read_vectors(locate_vectors(f"glove:{place}"))

@@ -1,4 +1,4 @@
-"""What the search for hyper-parameters promises."""
+"""Hyperparameter search."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SPACE = (RATES, LOSSES)
 
 @pytest.fixture
 def config(config_file: Path, corpus: Path) -> Path:
-    """A config with its data beside it."""
+    """A config and its data."""
     assert corpus.parent == config_file.parent
     return config_file
 
 
 def run(config: Path, output: Path, **options: Any) -> SearchResult:
-    """Search two keys, with three trials unless told otherwise."""
+    """Search two keys, by default with three trials."""
     limits = Limits(options.pop("trials", 3), options.pop("budget_s", None))
     return search(config, options.pop("space", SPACE), output, limits=limits, **options)
 
@@ -66,28 +66,28 @@ def record(folder: str, *, a: str, state: Outcome, metric: float | None) -> Tria
 
 
 def untimed(result: SearchResult) -> list[TrialRecord]:
-    """The trials without what was timed."""
+    """The trials without their times."""
     return [trial.model_copy(update={"seconds": 0.0}) for trial in result.trials]
 
 
 def forget_end(output: Path, index: int) -> None:
-    """Cut the journal to where the last trial had not ended, as a kill leaves it."""
+    """Truncate the journal to the state before the last trial ended, as after a kill."""
     journal = output / "study.jsonl"
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     ends = [number for number, line in enumerate(lines) if '"op_code":6' in line]
     journal.write_text("".join(lines[: ends[index]]), encoding="utf-8")
 
 
-def test_ranges_and_choices_are_read() -> None:
-    """Whole ends make a range of whole numbers; `log:` and commas are what they say."""
+def test_ranges_and_choices_are_parsed() -> None:
+    """Two integers make a range of integers; `log:` and commas are supported."""
     space = parse_space(
         ["train.batch_rows=8..64", "a.b = log:1e-5..5e-4", "c=0.5..4.0", "d=bce, db,auto"]
     )
 
     assert space == (
-        Range("train.batch_rows", 8, 64, log=False, whole=True),
-        Range("a.b", 1e-5, 5e-4, log=True, whole=False),
-        Range("c", 0.5, 4.0, log=False, whole=False),
+        Range("train.batch_rows", 8, 64, log=False, is_integer=True),
+        Range("a.b", 1e-5, 5e-4, log=True, is_integer=False),
+        Range("c", 0.5, 4.0, log=False, is_integer=False),
         Choice("d", ("bce", "db", "auto")),
     )
 
@@ -100,18 +100,18 @@ def test_ranges_and_choices_are_read() -> None:
         ("train.epochs=3", "train.epochs: '3' is neither a range nor several choices"),
         ("train.epochs=1..", "train.epochs: '1..' is neither"),
         ("train.epochs=5..5", "train.epochs: 5 is not below 5"),
-        ("train.dropout=log:0..1", "train.dropout: 0 has no order of magnitude"),
+        ("train.dropout=log:0..1", "train.dropout: 0 is not positive"),
         (
             "train.dropout=0..1e400",
             "train.dropout: 0..1e400 has an end that is not a finite number",
         ),
         ("train.dropout=nan..1", "train.dropout: 'nan..1' is neither"),
-        ("train.dropout=log:a,b,", "blank or doubled"),
-        ("train.mixing=a,a", "blank or doubled"),
+        ("train.dropout=log:a,b,", "blank or duplicate"),
+        ("train.mixing=a,a", "blank or duplicate"),
     ],
 )
-def test_a_space_that_cannot_be_read_names_key_and_grammar(text: str, message: str) -> None:
-    """The error has the key, what is wrong, and how to write it."""
+def test_an_invalid_space_is_reported_with_key_and_grammar(text: str, message: str) -> None:
+    """The error has the key, the problem, and the syntax."""
     with pytest.raises(ConfigError) as caught:
         parse_space([text])
 
@@ -119,8 +119,8 @@ def test_a_space_that_cannot_be_read_names_key_and_grammar(text: str, message: s
     assert "KEY=log:LOW..HIGH" in str(caught.value)
 
 
-def test_problems_of_a_space_are_told_all_at_once() -> None:
-    """Two wrong options are two lines, and a key that is given twice is one more."""
+def test_problems_of_a_space_are_reported_all_at_once() -> None:
+    """Every wrong option is one line, and so is a key that is given twice."""
     with pytest.raises(ConfigError) as caught:
         parse_space(["a=1", "b=2..1", "c=1..2", "c=3..4"])
 
@@ -130,12 +130,12 @@ def test_problems_of_a_space_are_told_all_at_once() -> None:
 
 
 def test_values_are_written_short_and_within_the_range() -> None:
-    """Four digits are enough to repeat a trial, and rounding never leaves the range."""
-    narrow = Range("a", 0.123449, 0.123451, log=False, whole=False)
+    """Four digits are sufficient to repeat a trial, and rounding never leaves the range."""
+    narrow = Range("a", 0.123449, 0.123451, log=False, is_integer=False)
 
     assert narrow.write(0.12345) == "0.123451"
-    assert Range("a", 0.0, 1.0, log=False, whole=False).write(0.1234567) == "0.1235"
-    assert Range("a", 1, 9, log=False, whole=True).write(7) == "7"
+    assert Range("a", 0.0, 1.0, log=False, is_integer=False).write(0.1234567) == "0.1235"
+    assert Range("a", 1, 9, log=False, is_integer=True).write(7) == "7"
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_values_are_written_short_and_within_the_range() -> None:
         ("train=1,2", "train=1"),
     ],
 )
-def test_values_that_the_config_refuses_are_refused_before_any_trial(
+def test_invalid_values_are_refused_before_any_trial(
     config: Path, tmp_path: Path, text: str, message: str
 ) -> None:
-    """Unknown keys and ends out of range are found at once, and nothing is written."""
+    """Unknown keys and ends out of range are reported at once, and nothing is written."""
     with pytest.raises(ConfigError) as caught:
         run(config, tmp_path / "out", space=(RATES, text))
 
@@ -159,13 +159,13 @@ def test_values_that_the_config_refuses_are_refused_before_any_trial(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_valid_space_gives_the_config_as_it_is(config: Path) -> None:
-    """Checking leaves no value of the space behind."""
+def test_a_valid_space_does_not_change_the_config(config: Path) -> None:
+    """The config that is returned has no value of the space."""
     assert check_space(config, ("train.epochs=3",), parse_space(SPACE)).train.epochs == 3
 
 
 def test_search_trains_every_trial_and_reports(config: Path, tmp_path: Path) -> None:
-    """Each trial is a finished checkpoint; table, JSON and picture hold what they reached."""
+    """Each trial is a finished checkpoint; table, JSON and plot have its metric."""
     result = run(config, tmp_path / "out")
     out = tmp_path / "out"
     names = [trial.folder for trial in result.trials]
@@ -188,7 +188,7 @@ def test_search_trains_every_trial_and_reports(config: Path, tmp_path: Path) -> 
 
 
 def test_values_reach_the_training_run(config: Path, tmp_path: Path) -> None:
-    """A trial is the training run that its `--set` options give."""
+    """A trial equals the training run with its `--set` options."""
     result = run(config, tmp_path / "out", trials=1)
     options = set_options(result.trials[0]).split()
     again = CliRunner().invoke(main, [str(config), "--output", str(tmp_path / "again"), *options])
@@ -198,8 +198,8 @@ def test_values_reach_the_training_run(config: Path, tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_search_is_deterministic_and_goes_on(config: Path, tmp_path: Path) -> None:
-    """A session of two trials and one of a third find what one session of three does."""
+def test_search_is_deterministic_and_resumes(config: Path, tmp_path: Path) -> None:
+    """Sessions of two trials and one trial give the same results as one session of three."""
     whole = run(config, tmp_path / "whole", trials=3)
     run(config, tmp_path / "parts", trials=2)
     parts = run(config, tmp_path / "parts", trials=3)
@@ -208,8 +208,8 @@ def test_search_is_deterministic_and_goes_on(config: Path, tmp_path: Path) -> No
     assert len({trial.values["train.learning_rate"] for trial in whole.trials}) == 3
 
 
-def test_finished_search_is_left_as_it_is(config: Path, tmp_path: Path) -> None:
-    """The same command again trains nothing and tells the same."""
+def test_finished_search_is_not_repeated(config: Path, tmp_path: Path) -> None:
+    """The same command again trains nothing and reports the same."""
     first = run(config, tmp_path / "out", trials=2)
     stamp = (tmp_path / "out" / "trial-001" / "model.safetensors").stat().st_mtime_ns
     again = run(config, tmp_path / "out", trials=2)
@@ -218,8 +218,8 @@ def test_finished_search_is_left_as_it_is(config: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "trial-001" / "model.safetensors").stat().st_mtime_ns == stamp
 
 
-def test_trial_killed_before_its_end_was_noted_counts_once(config: Path, tmp_path: Path) -> None:
-    """A trial that the study thinks is running goes on in its folder, with all its epochs."""
+def test_trial_killed_before_its_end_was_recorded_counts_once(config: Path, tmp_path: Path) -> None:
+    """A trial that is still running in the study resumes in its folder, with all its epochs."""
     whole = run(config, tmp_path / "out", trials=2)
     forget_end(tmp_path / "out", -1)
     again = run(config, tmp_path / "out", trials=2)
@@ -227,8 +227,8 @@ def test_trial_killed_before_its_end_was_noted_counts_once(config: Path, tmp_pat
     assert untimed(again) == untimed(whole)
 
 
-def test_journal_that_a_crash_cut_off_is_mended(config: Path, tmp_path: Path) -> None:
-    """Half a last line costs what it would have said, not the search."""
+def test_journal_truncated_by_a_crash_is_repaired(config: Path, tmp_path: Path) -> None:
+    """Only the incomplete last line is lost, not the search."""
     whole = run(config, tmp_path / "out", trials=1)
     journal = tmp_path / "out" / "study.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"op_code":4,"wor')
@@ -238,7 +238,7 @@ def test_journal_that_a_crash_cut_off_is_mended(config: Path, tmp_path: Path) ->
 
 
 def kill_when(seen: Path, words: list[str], said: Path) -> None:
-    """Start `train-classifier` in a process of its own, and kill it when a file is there."""
+    """Start `train-classifier` in a new process, and kill it when a file exists."""
     code = "import sys; from trainer.cli import main; main(sys.argv[1:])"
     with said.open("w") as log:
         process = subprocess.Popen(
@@ -253,8 +253,8 @@ def kill_when(seen: Path, words: list[str], said: Path) -> None:
         assert process.wait() == -signal.SIGKILL, said.read_text()
 
 
-def test_killed_search_goes_on_to_the_same_end(config: Path, tmp_path: Path) -> None:
-    """Killed with SIGKILL in its second trial, a search ends as one that was not."""
+def test_killed_search_resumes_to_the_same_result(config: Path, tmp_path: Path) -> None:
+    """After SIGKILL in its second trial, a search gives the results of an uninterrupted one."""
     killed = tmp_path / "killed"
     whole = run(config, tmp_path / "whole", trials=2, overrides=("train.epochs=6",))
     options = ["--trials", "2", "--set", "train.epochs=6", "--space", RATES, "--space", LOSSES]
@@ -267,10 +267,10 @@ def test_killed_search_goes_on_to_the_same_end(config: Path, tmp_path: Path) -> 
     assert untimed(found) == untimed(whole)
 
 
-def test_trial_stops_at_an_epochs_end_when_the_budget_is_used_up(
+def test_trial_stops_after_an_epoch_when_the_budget_is_used_up(
     config: Path, tmp_path: Path
 ) -> None:
-    """One epoch is trained, its metric counts, and with more budget the trial goes on."""
+    """One epoch is trained and its metric counts; with a larger budget the trial resumes."""
     stopped = run(config, tmp_path / "out", trials=2, budget_s=1e-6)
     more = run(config, tmp_path / "out", trials=2, budget_s=600.0)
 
@@ -282,8 +282,8 @@ def test_trial_stops_at_an_epochs_end_when_the_budget_is_used_up(
     assert untimed(more) == untimed(run(config, tmp_path / "whole", trials=2))
 
 
-def test_no_trial_begins_that_would_end_after_the_budget(config: Path, tmp_path: Path) -> None:
-    """With less time left than a trial takes on average, the search is over."""
+def test_no_trial_begins_that_would_exceed_the_budget(config: Path, tmp_path: Path) -> None:
+    """If less time is left than a trial takes on average, the search ends."""
     first = run(config, tmp_path / "out", trials=1)
     budget_s = 1.5 * first.trials[0].seconds
     again = run(config, tmp_path / "out", trials=5, budget_s=budget_s)
@@ -292,7 +292,7 @@ def test_no_trial_begins_that_would_end_after_the_budget(config: Path, tmp_path:
 
 
 def test_trial_worse_than_the_median_is_pruned(config: Path, tmp_path: Path) -> None:
-    """After five trials that learned, one that cannot ends early and leaves no state behind."""
+    """After five trials that learned, one that cannot is pruned and leaves no saved state."""
     space = ("train.learning_rate=1e-9,5e-3",)
     result = run(config, tmp_path / "out", space=space, trials=10, overrides=("train.epochs=3",))
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
@@ -306,10 +306,8 @@ def test_trial_worse_than_the_median_is_pruned(config: Path, tmp_path: Path) -> 
     assert result.best.values == {"train.learning_rate": "5e-3"}
 
 
-def test_trial_that_cannot_train_is_noted_and_the_search_goes_on(
-    config: Path, tmp_path: Path
-) -> None:
-    """A run that diverges costs its trial alone."""
+def test_failed_trial_is_recorded_and_the_search_continues(config: Path, tmp_path: Path) -> None:
+    """Only the trial whose loss diverges fails."""
     result = run(config, tmp_path / "out", space=("train.learning_rate=0.005,1e30",), trials=4)
     states = {trial.values["train.learning_rate"]: trial for trial in result.trials}
 
@@ -320,7 +318,7 @@ def test_trial_that_cannot_train_is_noted_and_the_search_goes_on(
 
 
 def test_unknown_loss_is_refused_before_any_trial(config: Path, tmp_path: Path) -> None:
-    """A value that no run could train with is wrong from the start."""
+    """No run could train with such a value."""
     with pytest.raises(ConfigError, match="unknown loss 'no-such-loss'"):
         run(config, tmp_path / "out", space=("tasks.topics.loss.name=bce,no-such-loss",))
 
@@ -331,18 +329,18 @@ def test_unknown_loss_is_refused_before_any_trial(config: Path, tmp_path: Path) 
     ("changed", "what"),
     [({"space": (LOSSES,)}, "space"), ({"overrides": ("train.epochs=1",)}, "config")],
 )
-def test_another_search_is_not_mixed_in(
+def test_folder_of_another_search_is_refused(
     config: Path, tmp_path: Path, changed: dict[str, Any], what: str
 ) -> None:
-    """A folder keeps to one config and one space."""
+    """A folder belongs to one config and one space."""
     run(config, tmp_path / "out", trials=1)
 
     with pytest.raises(OutputError, match=f"another {what}"):
         run(config, tmp_path / "out", trials=2, **changed)
 
 
-def test_two_searches_do_not_share_a_folder(config: Path, tmp_path: Path) -> None:
-    """The second one says so at once."""
+def test_two_concurrent_searches_do_not_share_a_folder(config: Path, tmp_path: Path) -> None:
+    """The second one fails at once."""
     (tmp_path / "out").mkdir()
 
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(LockedError, match="another process"):
@@ -350,7 +348,7 @@ def test_two_searches_do_not_share_a_folder(config: Path, tmp_path: Path) -> Non
 
 
 def test_study_opens_in_optuna(config: Path, tmp_path: Path) -> None:
-    """What the search stores is an ordinary study, for optuna's own tools."""
+    """The stored study is an ordinary one, for optuna's own tools."""
     result = run(config, tmp_path / "out", trials=2)
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "out" / "study.jsonl")))
     study = optuna.load_study(study_name="search", storage=storage)
@@ -359,8 +357,8 @@ def test_study_opens_in_optuna(config: Path, tmp_path: Path) -> None:
     assert study.best_value == result.best.metric
 
 
-def test_table_ranks_trials_and_tells_of_failures(tmp_path: Path) -> None:
-    """The best trial comes first, one without an epoch last, with the reason below."""
+def test_table_ranks_trials_and_lists_failures(tmp_path: Path) -> None:
+    """The best trial comes first, one without an epoch last, with the error below."""
     trials = (
         record("t0", a="1", state="pruned", metric=0.4),
         record("t1", a="2", state="failed", metric=None),
@@ -382,7 +380,7 @@ def test_table_ranks_trials_and_tells_of_failures(tmp_path: Path) -> None:
 
 
 def test_command_prints_the_options_to_reuse(config: Path, tmp_path: Path) -> None:
-    """The last line can be pasted behind `train-classifier CONFIG`."""
+    """The last line can be appended to `train-classifier CONFIG`."""
     done = command(config, tmp_path / "out", "--space", RATES, "--trials", "1", "--budget", "5m")
 
     assert done.exit_code == 0, done.output
@@ -390,7 +388,7 @@ def test_command_prints_the_options_to_reuse(config: Path, tmp_path: Path) -> No
 
 
 def test_command_fails_without_a_result(config: Path, tmp_path: Path) -> None:
-    """A search in which nothing could be trained is a failure, and says where to look."""
+    """A search without any trained epoch is a failure, and names the report."""
     space = "train.learning_rate=1e30,2e30"
     done = command(config, tmp_path / "out", "--space", space, "--trials", "2")
 
@@ -400,9 +398,7 @@ def test_command_fails_without_a_result(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("budget", ["soon", "10 m", "m5"])
-def test_budget_that_is_no_duration_is_wrong_usage(
-    config: Path, tmp_path: Path, budget: str
-) -> None:
+def test_invalid_budget_is_a_usage_error(config: Path, tmp_path: Path, budget: str) -> None:
     """A budget has a number and a unit."""
     done = command(config, tmp_path / "out", "--space", RATES, "--budget", budget)
 
@@ -411,7 +407,7 @@ def test_budget_that_is_no_duration_is_wrong_usage(
 
 
 def test_durations_add_up() -> None:
-    """Units may be joined; a bare number is seconds."""
+    """Units may be combined; a number without unit is seconds."""
     assert [parse_duration(text) for text in ("90", "90s", "45m", "1h30m", "0.5d")] == [
         90.0,
         90.0,
@@ -422,7 +418,7 @@ def test_durations_add_up() -> None:
 
 
 def test_names_stay_text_in_the_table(tmp_path: Path) -> None:
-    """Values, folders and errors with markup make no cell, no HTML and no line of their own."""
+    """Markup in values, folders and errors cannot add cells, HTML or lines."""
     evil = "<b>|\n| forged |"
     failed = record("t0", a=evil, state="failed", metric=None)
     trials = (failed.model_copy(update={"folder": evil, "error": evil}),)

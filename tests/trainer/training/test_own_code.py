@@ -67,7 +67,7 @@ def test_code_of_an_encoder_is_not_run(
 
     assert not target.exists()
     assert result.returncode == 1
-    assert "brings code of its own (`auto_map` in a config), which is never run" in result.stderr
+    assert "needs its own code (`auto_map` in a config), which is never run" in result.stderr
     assert "y/N" not in result.stdout + result.stderr
     assert not (tmp_path / "out").exists()
 

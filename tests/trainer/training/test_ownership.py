@@ -1,4 +1,4 @@
-"""Output folders that training, cross-validation and search refuse, and leave as they are."""
+"""Output folders that training, cross-validation and search refuse and do not change."""
 
 from __future__ import annotations
 
@@ -63,22 +63,22 @@ def command(request: pytest.FixtureRequest, make_run: MakeRun, config_file: Path
     ],
     ids=" ".join,
 )
-def test_folder_with_other_files_is_left_alone(
+def test_folder_with_other_files_is_refused(
     command: Command, tmp_path: Path, names: list[str]
 ) -> None:
-    """Files that the command did not write keep it from starting, whatever their names are."""
+    """Files that the command did not write prevent its start, whatever their names."""
     output = tmp_path / "out"
     for name in names:
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_text("mine")
 
-    with pytest.raises(OutputError, match="holds files that are not of a"):
+    with pytest.raises(OutputError, match="contains files that are not of a"):
         command(output)
     assert contents(output) == dict.fromkeys(names, b"mine")
 
 
-def test_foreign_folder_of_a_fold_is_left_alone(make_run: MakeRun, tmp_path: Path) -> None:
-    """A fold beyond those of the new run is removed only if training made it."""
+def test_foreign_folder_of_a_fold_is_not_removed(make_run: MakeRun, tmp_path: Path) -> None:
+    """The folder of a fold beyond the new run is removed only if training created it."""
     output = tmp_path / "out"
     (output / "fold-7").mkdir(parents=True)
     (output / "fold-7" / "mine").write_text("mine")
@@ -96,10 +96,10 @@ def sources(encoder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("where", ["itself", "link", "child", "parent"])
-def test_encoder_is_not_written_into(
+def test_folder_of_the_encoder_is_refused(
     config_file: Path, corpus: Path, sources: Path, tmp_path: Path, where: str
 ) -> None:
-    """The source encoder's folder, a link to it, a folder in it and one around it are refused."""
+    """The encoder's folder, a link to it, a folder in it and one around it."""
     text = config_file.read_text()
     (tmp_path / "link").symlink_to(sources)
     output = {
@@ -117,10 +117,10 @@ def test_encoder_is_not_written_into(
     assert contents(sources) == before
 
 
-def test_data_folder_and_start_from_are_not_written_into(
+def test_folders_of_data_and_start_from_are_refused(
     make_run: MakeRun, corpus: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """A folder of data, or of the checkpoint that training starts from, is no output folder."""
+    """Training would overwrite its own inputs."""
     lake = tmp_path / "lake"
     lake.mkdir()
     shutil.copy(corpus, lake / "a.parquet")
@@ -134,8 +134,8 @@ def test_data_folder_and_start_from_are_not_written_into(
     assert contents(start) == before
 
 
-def test_hidden_files_do_not_matter(make_run: MakeRun, corpus: Path, tmp_path: Path) -> None:
-    """What a file browser leaves behind is neither in the way nor removed."""
+def test_hidden_files_are_ignored(make_run: MakeRun, corpus: Path, tmp_path: Path) -> None:
+    """Files of a file browser neither prevent a run nor are removed by it."""
     output = tmp_path / "out"
     output.mkdir()
     (output / ".DS_Store").write_text("mine")
@@ -145,8 +145,8 @@ def test_hidden_files_do_not_matter(make_run: MakeRun, corpus: Path, tmp_path: P
     assert (output / ".DS_Store").read_text() == "mine"
 
 
-def test_finished_checkpoint_is_its_own(make_run: MakeRun, corpus: Path, tmp_path: Path) -> None:
-    """A finished checkpoint has no lock file, and is known by `checkpoint.json`."""
+def test_finished_checkpoint_is_recognized(make_run: MakeRun, corpus: Path, tmp_path: Path) -> None:
+    """A finished checkpoint has no lock file, and is recognized by `checkpoint.json`."""
     output = tmp_path / "out"
     train(make_run(*BRIEF), output)
     before = contents(output)
@@ -157,7 +157,7 @@ def test_finished_checkpoint_is_its_own(make_run: MakeRun, corpus: Path, tmp_pat
 
 
 def test_locked_folder_is_not_written_to(command: Command, corpus: Path, tmp_path: Path) -> None:
-    """While another run is there, a second one ends with the process that holds the folder."""
+    """A second run fails with the process that has locked the folder."""
     output = tmp_path / "out"
     with lock_inside(output, "training"), pytest.raises(LockedError, match="process"):
         command(output)
@@ -165,7 +165,7 @@ def test_locked_folder_is_not_written_to(command: Command, corpus: Path, tmp_pat
 
 
 def test_failed_start_leaves_no_folder(command: Command, corpus: Path, tmp_path: Path) -> None:
-    """A run that cannot begin does not leave an empty folder behind."""
+    """A run that cannot begin leaves no empty folder."""
     corpus.unlink()
 
     with pytest.raises(Exception, match="no file or folder"):

@@ -1,4 +1,4 @@
-"""What hiding tokens promises."""
+"""Token dropout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def text(ids: list[int]) -> TokenizedText:
     return TokenizedText(np.array(ids, dtype=np.int32), truncated=False)
 
 
-def test_hides_about_the_share_and_changes_nothing_else() -> None:
+def test_masks_about_the_share_and_changes_nothing_else() -> None:
+    """Other tokens and the truncation flag stay the same."""
     before = text([1] + [4, 5, 6] * 2000 + [2])
     after = TokenDropout(make_tokenizer(), 0.15).hide(before, (7, 0, 0))
     hidden = after.ids == MASK
@@ -34,7 +35,8 @@ def test_hides_about_the_share_and_changes_nothing_else() -> None:
     assert after.ids.dtype == np.int32
 
 
-def test_special_tokens_and_entity_markers_stay() -> None:
+def test_special_tokens_and_entity_markers_are_never_masked() -> None:
+    """They are added tokens of the tokenizer."""
     tokenizer = make_tokenizer()
     markers = [tokenizer.token_to_id(marker) for marker in MARKERS]
     before = text([1, markers[0], 2, markers[1], 0] * 50)
@@ -42,25 +44,29 @@ def test_special_tokens_and_entity_markers_stay() -> None:
     assert (after.ids == before.ids).all()
 
 
-def test_the_same_seed_hides_the_same_tokens_and_another_one_others() -> None:
+def test_masked_tokens_depend_on_the_seed() -> None:
+    """The same seed masks the same tokens, another seed masks others."""
     dropout, before = TokenDropout(make_tokenizer(), 0.5), text([4, 5, 6] * 30)
     first, again, other = (dropout.hide(before, seed).ids for seed in ((1, 2), (1, 2), (1, 3)))
     assert (first == again).all()
     assert (first != other).any()
 
 
-def test_the_text_itself_is_left_as_it_is() -> None:
+def test_the_input_text_is_not_changed() -> None:
+    """A new text is returned."""
     before = text([4, 5, 6] * 30)
     TokenDropout(make_tokenizer(), 0.5).hide(before, (0,))
     assert MASK not in before.ids
 
 
-def test_a_share_of_nothing_changes_nothing() -> None:
+def test_a_share_of_zero_changes_nothing() -> None:
+    """No token is masked."""
     before = text([4, 5, 6])
     assert (TokenDropout(make_tokenizer(), 0.0).hide(before, (0,)).ids == before.ids).all()
 
 
-def test_the_unknown_token_stands_in_where_there_is_no_mask_token() -> None:
+def test_the_unknown_token_is_used_without_a_mask_token() -> None:
+    """As for tokenizers of word vectors."""
     words = ("[PAD]", "[UNK]", "bank")
     after = TokenDropout(make_tokenizer(words), 0.99).hide(text([2] * 100), (0,))
     assert set(after.ids.tolist()) == {1, 2}

@@ -1,4 +1,4 @@
-"""Readers: labelled files in, rows of articles with gold labels out."""
+"""Readers of labelled files: rows of articles with gold labels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Part = Literal["train", "validation"]
 
 
 def read_part(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
-    """Read the training or the validation rows of one data set; no other row is looked at.
+    """Read the training or the validation rows of one data set; texts of other rows are not read.
 
-    Raises DataError with the file, and the row where one is at fault.
+    Raises DataError with the file, and the row if a row is the cause.
     """
     if data.format == "reuters21578":
         from trainer.data.readers.reuters import read_training_part

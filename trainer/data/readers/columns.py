@@ -1,4 +1,4 @@
-"""Columns that a task reads of a Parquet file: which must be there, and of which types."""
+"""Columns that a task reads from a Parquet file: required columns and their types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.tables import END, ENTITY, START, is_text
 from trainer.data.readers.tables import OpenFile
 
 _FACETS = ("domain_column", "language_column")
-"""Settings of the columns that scores are split by."""
+"""Settings that name the columns by which scores are broken down."""
 
 
 def required_columns(data: DataConfig, task: TaskConfig) -> list[str]:
@@ -25,17 +25,17 @@ def required_columns(data: DataConfig, task: TaskConfig) -> list[str]:
         *(getattr(data, column) for column in _FACETS if column in data.model_fields_set),
     )
     markers = (ENTITY, START, END) if task.entity_markers else ()
-    named = (data.text_column, data.labels_column, *markers, *optional)
-    return [name for name in named if name is not None]
+    names = (data.text_column, data.labels_column, *markers, *optional)
+    return [name for name in names if name is not None]
 
 
 def used_columns(file: OpenFile, data: DataConfig, task: TaskConfig) -> list[str]:
-    """Columns to read of a file: required ones, and what else it has of use."""
+    """Columns to read from a file: the required ones, and the optional ones that it has."""
     facets = [getattr(data, column) for column in _FACETS]
     optional = [name for name in facets if is_text(file.columns.get(name, pa.null()))]
     optional += [data.title_column] * task.title + [data.split_column]
-    wanted = [*required_columns(data, task), *optional]
-    return [name for name in dict.fromkeys(wanted) if name in file.columns]
+    names = [*required_columns(data, task), *optional]
+    return [name for name in dict.fromkeys(names) if name in file.columns]
 
 
 def check_columns(
@@ -65,7 +65,7 @@ def check_columns(
     _check(file, data.labels_column, kind.GOLD_TYPES, is_gold)
     if data.group_column is not None:
         group = file.columns[data.group_column]
-        _check(file, data.group_column, "one value a row", not pa.types.is_nested(group))
+        _check(file, data.group_column, "one value per row", not pa.types.is_nested(group))
 
 
 def _require(file: OpenFile, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Parquet files that a path in a config stands for: one file, or the files of a folder."""
+"""Parquet files of a path in a config: one file, or the files of a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import DataError
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 TABLE_LOGS = ("_delta_log", ".hoodie", "metadata/version-hint.text")
-"""What a table of a table format keeps beside its files, some of which it no longer has."""
+"""Logs of table formats; the folder of such a table may contain files that were deleted from it."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class DataFile:
 def list_files(path: Path) -> list[DataFile]:
     """The file itself, or every `*.parquet` file below a folder, by name.
 
-    A path is never a pattern. Left out of a folder is what begins with `.` or `_`, unless it is a
-    partition such as `_day=1`. Links are followed.
-    Raises DataError if nothing is there, a folder cannot be listed, or it is a table of Delta,
-    Iceberg or Hudi.
+    A path is never a pattern. Names in a folder that begin with `.` or `_` are left out, except
+    partitions such as `_day=1`. Links are followed.
+    Raises DataError if the path does not exist, a folder cannot be listed, or it is a table of
+    Delta, Iceberg or Hudi.
     """
     if path.is_file():
         return [DataFile(path)]
@@ -47,7 +47,7 @@ def list_files(path: Path) -> list[DataFile]:
     if tables:
         raise DataError(
             f"{path}: is a table with a log ({tables[0]}), not a folder of files",
-            hint="export the rows of one version to Parquet files, and name those",
+            hint="export one version of the table to Parquet files, and name those",
         )
     files = sorted(_below(path, path, ancestors=()))
     if not files:
@@ -56,7 +56,7 @@ def list_files(path: Path) -> list[DataFile]:
 
 
 def _below(folder: Path, top: Path, ancestors: tuple[Path, ...]) -> list[Path]:
-    """Files below a folder; a link back to a folder that it lies in is not followed."""
+    """Files below a folder; a link back to a folder that contains it is not followed."""
     real = folder.resolve()
     if real in ancestors:
         return []

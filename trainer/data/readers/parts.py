@@ -1,4 +1,4 @@
-"""Rows of the training or the validation part, by the values of a split column."""
+"""Selection of the training or validation rows by the values of a split column."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SHOWN_VALUES = 8
 
 
 def split_rows(batch: pa.RecordBatch, file: OpenFile, data: DataConfig, part: str) -> Sequence[int]:
-    """Which rows of the batch belong to a part; all of them without a split column."""
+    """Rows of the batch that belong to a part; all rows if there is no split column."""
     if data.split_column not in file.columns:
         return range(batch.num_rows)
-    wanted = _wanted(data, part)
+    part_value = _part_value(data, part)
     values = _split_values(file, batch, data.split_column)
-    return [row for row, value in enumerate(values) if value == wanted]
+    return [row for row, value in enumerate(values) if value == part_value]
 
 
 def refuse_unmatched(files: Sequence[OpenFile], data: DataConfig, part: str) -> None:
-    """Raise DataError that shows the values that the split column has, the most frequent first."""
+    """Raise DataError that lists the values of the split column, the most frequent first."""
     name = data.split_column
     counts: Counter[str | None] = Counter()
     for file in files:
@@ -34,21 +34,21 @@ def refuse_unmatched(files: Sequence[OpenFile], data: DataConfig, part: str) -> 
             counts.update(_split_values(file, batch, name))
     shown = [f"{value!r} ({rows} rows)" for value, rows in counts.most_common(SHOWN_VALUES)]
     more = f" and {len(counts) - SHOWN_VALUES} more" if len(counts) > SHOWN_VALUES else ""
-    wanted, setting = _wanted(data, part), f"{part}_value"
-    close = nearest(wanted or "", (value for value in counts if value is not None))
+    part_value, setting = _part_value(data, part), f"{part}_value"
+    close = nearest(part_value or "", (value for value in counts if value is not None))
     raise DataError(
-        f"{data.path}: no row has {wanted!r} in column {name!r}; there are "
+        f"{data.path}: no row has {part_value!r} in column {name!r}; there are "
         f"{', '.join(shown) or 'no rows'}{more}",
         hint=f"did you mean {setting} = {close!r}?" if close else f"set {setting} in the config",
     )
 
 
-def _wanted(data: DataConfig, part: str) -> str | None:
+def _part_value(data: DataConfig, part: str) -> str | None:
     return data.train_value if part == "train" else data.validation_value
 
 
 def _split_values(file: OpenFile, batch: pa.RecordBatch, name: str) -> list[str | None]:
-    """Values as the config writes them: numbers in digits, `true` and `false`."""
+    """Values as text, as in the config: integers in digits, `true` and `false`."""
     column = file.array(batch, name)
     kind = column.type
     if is_text(kind) or pa.types.is_null(kind):

@@ -35,7 +35,7 @@ class Story:
     """One story of the ModApte split.
 
     identifier: `training/NEWID` or `test/NEWID`.
-    topics: every topic of the story, doubles removed.
+    topics: every topic of the story, without duplicates.
     """
 
     identifier: str
@@ -44,14 +44,14 @@ class Story:
 
 
 def read_stories(folder: Path, split: str) -> Iterator[Story]:
-    """Yield the stories of one side of the split, in the order of the files.
+    """Yield the stories of one part of the split, in the order of the files.
 
     split: `TRAIN` or `TEST`.
     Raises DataError if the folder has no Reuters files, or a file has no stories.
     """
-    found = {path for path in folder.glob("reut2-*.sgm*") if path.is_file()}
-    # A file that was unpacked beside its archive is read once.
-    paths = sorted(p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found)
+    files = {path for path in folder.glob("reut2-*.sgm*") if path.is_file()}
+    # Of an archive and its unpacked copy only the copy is read.
+    paths = sorted(p for p in files if p.suffix != ".gz" or p.with_suffix("") not in files)
     if not paths:
         raise DataError(
             f"{folder}: no reut2-*.sgm or reut2-*.sgm.gz files here",
@@ -65,7 +65,7 @@ def read_stories(folder: Path, split: str) -> Iterator[Story]:
             if attributes.get("LEWISSPLIT") == split and attributes.get("TOPICS") == "YES":
                 yield _story(attributes["NEWID"], split, match["content"])
         if not stories:
-            raise DataError(f"{path}: no <REUTERS> stories in it", hint="is the file whole?")
+            raise DataError(f"{path}: contains no <REUTERS> stories", hint="is the file complete?")
 
 
 def _read(path: Path) -> str:
@@ -73,13 +73,13 @@ def _read(path: Path) -> str:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("latin-1")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}", hint="is the file whole?") from error
+        raise DataError(f"{path}: cannot be read: {error}", hint="is the file complete?") from error
 
 
 def read_training_part(data: DataConfig, part: str) -> LabelledRows:
-    """Read the training stories that have a topic; Reuters has no validation part of its own.
+    """Read the training stories that have a topic; Reuters has no validation part.
 
-    Stories of the test side are skipped before their text is taken.
+    Stories of the test part are skipped before their text is parsed.
     """
     if part != "train":
         raise DataError(
@@ -98,8 +98,8 @@ def read_training_part(data: DataConfig, part: str) -> LabelledRows:
 def _story(identifier: str, split: str, content: str) -> Story:
     topics = _TOPICS.search(content)
     names = _ITEM.findall(topics[1]) if topics else []
-    side = "training" if split == "TRAIN" else "test"
-    return Story(f"{side}/{identifier}", _text(content), tuple(dict.fromkeys(names)))
+    part = "training" if split == "TRAIN" else "test"
+    return Story(f"{part}/{identifier}", _text(content), tuple(dict.fromkeys(names)))
 
 
 def _text(content: str) -> str:

@@ -1,4 +1,4 @@
-"""An open Parquet file: its columns, hive partitions included, and its rows in batches."""
+"""Parquet files with their columns, hive partitions included, and their rows in batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH_ROWS = 1024
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file whose footer was read. schema: of the file itself, without partitions."""
+    """A file whose footer was read. schema: of the file itself, without hive partitions."""
 
     file: DataFile
     schema: pa.Schema
@@ -47,7 +47,7 @@ class OpenFile:
                 row += batch.num_rows
 
     def array(self, batch: pa.RecordBatch, name: str) -> pa.Array:
-        """A column of one of the batches."""
+        """A column of a batch; for a hive partition, its value in every row."""
         if name in self.schema.names:
             return batch.column(name)
         return pa.array([self.file.partitions[name]] * batch.num_rows, pa.string())
@@ -61,7 +61,7 @@ def open_file(file: DataFile) -> OpenFile:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, opened by its name as it is: never as a URL or a pattern."""
+    """Open a file by its literal name, never as a URL or a pattern."""
     try:
         with pa.OSFile(os.fsencode(path)) as raw, pq.ParquetFile(raw) as parquet:
             yield parquet
@@ -83,4 +83,4 @@ def _unreadable(path: Path, error: Exception, row: int | None = None) -> DataErr
             f"{path}: is encrypted", hint="write a copy without encryption; keys are not supported"
         )
     where = "cannot be read as Parquet" if row is None else f"cannot be read from row {row} on"
-    return DataError(f"{path}: {where}: {reason}", hint="is the file whole?")
+    return DataError(f"{path}: {where}: {reason}", hint="is the file complete?")

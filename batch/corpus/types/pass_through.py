@@ -1,4 +1,4 @@
-"""Pass-through columns: which columns predictions take over, and the one type that each has."""
+"""Pass-through columns, which predictions copy from the input, with one type each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHOWN_COLUMNS = 12
 
 @dataclass(frozen=True)
 class KeptColumns:
-    """Columns that predictions take over. notes: for the log, what is written as another type."""
+    """Columns that predictions copy. notes: for the log, columns written as another type."""
 
     schema: pa.Schema
     notes: tuple[str, ...]
@@ -55,31 +55,31 @@ class _Checks:
 def kept_columns(
     files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks, check_stop: CheckStop
 ) -> KeptColumns:
-    """Choose the columns that predictions take over; a file that lacks one gets nulls.
+    """Choose the columns that predictions copy; rows of a file that lacks one get nulls.
 
-    Raises CorpusError for a column whose values or name the readers of predictions could not
-    have, before anything is scored.
+    Raises CorpusError for a column with values or a name that readers of predictions do not
+    support, before anything is scored.
     """
     uses = column_uses(files, options, tasks)
     check_names(uses, tasks)
     types: dict[str, pa.DataType] = {}
     checks = _Checks()
-    for name, of_column in uses.items():
-        types[name] = _choose(name, of_column, check_stop)
-        for use in of_column:
+    for name, uses_of_column in uses.items():
+        types[name] = _choose(name, uses_of_column, check_stop)
+        for use in uses_of_column:
             if not (use.is_key or is_exact(use.type, types[name])):
                 checks.add(use, types[name])
     checks.run(check_stop)
     for file in files:
-        dropped = set() if options.keep_text else {options.text_column}
-        if names := sorted(file.int96 - dropped):
+        not_copied = set() if options.keep_text else {options.text_column}
+        if names := sorted(file.int96 - not_copied):
             check_int96(file, names, check_stop)
     schema = pa.schema([pa.field(name, kind) for name, kind in types.items()])
     return KeptColumns(schema, tuple(_notes(uses, types)))
 
 
 def _choose(name: str, uses: Sequence[Use], check_stop: CheckStop) -> pa.DataType:
-    """The type of one column over all files."""
+    """The type of one column across all files."""
     try:
         candidates = _candidates(uses)
     except NoCommonTypeError:
@@ -95,10 +95,10 @@ def _choose(name: str, uses: Sequence[Use], check_stop: CheckStop) -> pa.DataTyp
 
 
 def _candidates(uses: Sequence[Use]) -> tuple[pa.DataType, pa.DataType]:
-    """Types for a column: the one that says most, and the one that holds more values."""
+    """Types for a column: the most specific one, and the one that can represent more values."""
     readable = dict.fromkeys(_readable(use) for use in uses)
     if any(is_uuid(use.type) for use in uses) and any(map(is_bytes, readable)):
-        raise NoCommonTypeError("UUIDs as text beside bytes")
+        raise NoCommonTypeError("UUIDs as text, and bytes")
     narrow = wide = pa.null()
     for kind in readable:
         narrow = common_type(narrow, kind, narrow=True)
@@ -124,15 +124,15 @@ def _no_common_type(name: str, uses: Sequence[Use]) -> CorpusError:
         types.setdefault("a hive key" if use.is_key else str(use.type), use.where)
     where = ", ".join(f"{kind} in {file}" for kind, file in list(types.items())[:3])
     return CorpusError(
-        f"column {name!r} has no type that keeps its values in all files: it is {where}",
-        hint="write the column with one type, or score such files in runs of their own",
+        f"column {name!r} has no type that fits its values in all files: it is {where}",
+        hint="write the column with one type, or score these files in separate runs",
     )
 
 
 def _notes(uses: Mapping[str, Sequence[Use]], types: Mapping[str, pa.DataType]) -> Iterator[str]:
     changed = []
-    for name, of_column in uses.items():
-        sources = {plain_type(use.type) for use in of_column}
+    for name, uses_of_column in uses.items():
+        sources = {plain_type(use.type) for use in uses_of_column}
         sources = {
             kind for kind in sources if typed(kind) != types[name] and not pa.types.is_null(kind)
         }
