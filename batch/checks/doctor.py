@@ -19,7 +19,7 @@ from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle, read_signature
 from schemas.bundle.folder import Bundle
-from schemas.bundle.variants import ENGINES, PRECISIONS
+from schemas.bundle.variants import PRECISION_SPECS, PRECISIONS
 from schemas.errors import NarrascanError, UsageError
 from schemas.text.model_text import ModelText
 
@@ -96,7 +96,9 @@ def _engine() -> Iterator[Finding]:
 
 def _openvino() -> Iterator[Finding]:
     """Precisions that OpenVINO, the faster engine on a CPU, can run here."""
-    precisions = [precision for precision in PRECISIONS if "openvino" in ENGINES[precision]]
+    precisions = [
+        precision for precision in PRECISIONS if "openvino" in PRECISION_SPECS[precision].engines
+    ]
     problems = {precision: openvino_problem(precision) for precision in precisions}
     supported = ", ".join(precision for precision in precisions if problems[precision] is None)
     if not supported:

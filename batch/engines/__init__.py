@@ -11,7 +11,7 @@ from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
 from batch.machine.memory import is_out_of_memory
 from schemas.arrays import Float32Array, Int64Array
-from schemas.bundle.variants import ENGINES, EngineName, Precision
+from schemas.bundle.variants import PRECISION_SPECS, EngineName, Precision
 from schemas.errors import BundleError
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,9 @@ def usable_engines(precision: Precision, device: Device) -> tuple[EngineName, ..
     if device.kind == "cuda":
         return ("onnxruntime",)
     return tuple(
-        engine for engine in ENGINES[precision] if engine_problem(engine, precision) is None
+        engine
+        for engine in PRECISION_SPECS[precision].engines
+        if engine_problem(engine, precision) is None
     )
 
 
@@ -73,7 +75,7 @@ def open_fastest(
     An engine may lack an operation of the graph; the next one is tried then. The choice is the same
     in every run of a file.
     """
-    *faster, slowest = usable_engines(precision, device) or ENGINES[precision]
+    *faster, slowest = usable_engines(precision, device) or PRECISION_SPECS[precision].engines
     for engine in faster:
         try:
             return engine, open_engine(graph, device, engine, precision=precision, threads=threads)

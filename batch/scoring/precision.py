@@ -5,7 +5,7 @@ from __future__ import annotations
 from batch.engines import engine_problem
 from batch.machine.device import Device
 from schemas.bundle.folder import Bundle
-from schemas.bundle.variants import ENGINES, ONLY_ON, PRECISIONS, Precision
+from schemas.bundle.variants import PRECISION_SPECS, PRECISIONS, Precision
 from schemas.errors import DeviceError, UsageError, listing
 
 
@@ -38,9 +38,13 @@ def choose_precision(
 
 def precision_problem(precision: Precision, device: Device) -> str | None:
     """Reason why a device cannot run a precision, or None if it can."""
-    only_on = ONLY_ON.get(precision, device.kind)
+    only_on = PRECISION_SPECS[precision].only_on or device.kind
     if device.kind != only_on:
         if only_on == "cuda":
             return "it is for CUDA; a CPU would compute in fp32 and be no faster"
         return f"it is for a CPU, not for {device.name}"
-    return None if device.kind == "cuda" else engine_problem(ENGINES[precision][-1], precision)
+    return (
+        None
+        if device.kind == "cuda"
+        else engine_problem(PRECISION_SPECS[precision].engines[-1], precision)
+    )

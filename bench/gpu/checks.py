@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from batch.engines.graph_file import GraphFile
 from bench.gpu.steps import Facts, Steps
 from exporter.bundle.inspection import metadata_of
-from exporter.precision.reduce import FP16_TOLERANCE
+from exporter.precision.recipes import FP16_TOLERANCE
 from schemas.arrays import BoolArray, Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind, Precision

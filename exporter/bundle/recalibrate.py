@@ -33,7 +33,7 @@ from exporter.precision.gate import Reference, fit_variant, gate
 from schemas.bundle.facts import Recalibration
 from schemas.bundle.folder import Bundle, BundleFiles, SharedGraph
 from schemas.bundle.metadata import ArtefactMetadata, VariantFacts, VariantMetadata
-from schemas.bundle.variants import ONLY_ON, OWN_FILE, Precision
+from schemas.bundle.variants import PRECISION_SPECS, Precision
 from schemas.errors import DataError, ExportError
 from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
@@ -183,13 +183,13 @@ def _variant(bundle: Bundle, precision: Precision, reference: Reference) -> Vari
     Raises DeviceError if this machine cannot run it, ExportError if it does not pass its gate.
     """
     task, device = reference.task, checking_device(precision)
-    if device.kind != ONLY_ON[precision]:
+    if device.kind != PRECISION_SPECS[precision].only_on:
         log.info("%s in %s: fitted to outputs of the CPU (%s)", task, precision, device.why)
     session, (before,) = open_session(bundle, (task,), device, precision=precision)
     assert before.cost is not None
     (outputs,) = reference.runner(session).outputs(reference.texts)
     facts = fit_variant(reference, outputs, kept_nodes=before.cost.kept_nodes, device=device.kind)
-    if precision in OWN_FILE:
+    if PRECISION_SPECS[precision].has_own_file:
         facts = facts.model_copy(update={"verification": before.metrics.verification})
     problem = gate(facts.cost)
     if problem is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch.machine.device import Device, choose_device
-from schemas.bundle.variants import ONLY_ON, Precision
+from schemas.bundle.variants import PRECISION_SPECS, Precision
 
 
 def checking_device(precision: Precision) -> Device:
@@ -12,4 +12,4 @@ def checking_device(precision: Precision) -> Device:
     Without CUDA a CPU checks that too: onnxruntime then computes in fp32 between roundings to fp16,
     which shows a wrong graph, weights that fp16 cannot hold, and most of what rounding costs.
     """
-    return choose_device("auto" if ONLY_ON.get(precision) == "cuda" else "cpu")
+    return choose_device("auto" if PRECISION_SPECS[precision].only_on == "cuda" else "cpu")

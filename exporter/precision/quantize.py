@@ -1,7 +1,7 @@
-"""Eight-bit graphs: static ranges from training texts, sensitive products left in bf16.
+"""Eight-bit graphs: static ranges from training texts, sensitive matmuls left in bf16.
 
 The ranges of activations are found once on training texts and stored in the graph, unlike dynamic
-quantization, whose one range a tensor gives a text other scores with other neighbours in its batch.
+quantization, whose one range a tensor makes the scores of a text depend on the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from schemas.errors import ExportError
 
 log = logging.getLogger(__name__)
 
-PRODUCTS = ("MatMul", "Gemm")
+MATMULS = ("MatMul", "Gemm")
 """Operations that 8 bits make faster."""
-QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 def quantize(graph: Path, output: Path, texts: Sequence[Int32Array]) -> None:
@@ -59,18 +59,18 @@ def quantize(graph: Path, output: Path, texts: Sequence[Int32Array]) -> None:
     onnx.save(quantized, output)
 
 
-def quantized_products(model: ModelProto) -> list[str]:
-    """Names of the matrix products with 8-bit activations, in the order of the graph."""
+def quantized_matmuls(model: ModelProto) -> list[str]:
+    """Names of the matrix matmuls with 8-bit activations, in the order of the graph."""
     makers = _makers(model)
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in PRODUCTS and any(_quantized_inputs(node, makers))
+        if node.op_type in MATMULS and any(_quantized_inputs(node, makers))
     ]
 
 
 def left_in_bf16(model: ModelProto, names: Sequence[str]) -> ModelProto:
-    """A copy whose named products read their activations as they come, not rounded to 8 bits.
+    """A copy whose named matmuls read their activations as they come, not rounded to 8 bits.
 
     Weights stay in 8 bits: a range a channel costs little, and the file stays small.
     """
@@ -86,11 +86,11 @@ def left_in_bf16(model: ModelProto, names: Sequence[str]) -> ModelProto:
 
 
 def sweep(model: ModelProto, drift: Callable[[ModelProto], float]) -> list[str]:
-    """Order the products by how much closer the scores come when each alone is left in bf16.
+    """Order the matmuls by how much closer the scores come when each alone is left in bf16.
 
     drift: distance of a graph's scores from those of fp32. Returns names, the most sensitive first.
     """
-    without = {name: drift(left_in_bf16(model, [name])) for name in quantized_products(model)}
+    without = {name: drift(left_in_bf16(model, [name])) for name in quantized_matmuls(model)}
     return sorted(without, key=without.__getitem__)
 
 
@@ -102,10 +102,10 @@ def _quantized_inputs(node: NodeProto, makers: dict[str, NodeProto]) -> Iterator
     """Inputs of a node that were rounded to 8 bits on the way: their places, and what they were."""
     for place, name in enumerate(node.input):
         widened = makers.get(name)
-        if widened is None or widened.op_type != DEQUANTISE:
+        if widened is None or widened.op_type != DEQUANTIZE:
             continue
         rounded = makers.get(widened.input[0])
-        if rounded is not None and rounded.op_type == QUANTISE:  # a weight has none: it is stored
+        if rounded is not None and rounded.op_type == QUANTIZE:  # a weight has none: it is stored
             yield place, rounded.input[0]
 
 
@@ -117,7 +117,7 @@ def _drop_unused(model: ModelProto) -> None:
         unused = [
             node
             for node in model.graph.node
-            if node.op_type in (QUANTISE, DEQUANTISE) and not read.intersection(node.output)
+            if node.op_type in (QUANTIZE, DEQUANTIZE) and not read.intersection(node.output)
         ]
         if not unused:
             return

@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.bundle.variants import OWN_FILE, Precision
+from schemas.bundle.variants import PRECISION_SPECS, Precision
 from schemas.errors import BundleError, UsageError, listing, nearest
 from schemas.io.files import FileFacts, content_facts
 from schemas.io.json_values import parse_json
@@ -123,7 +123,7 @@ class BundleFiles:
 
 
 def _suffix(precision: Precision) -> str:
-    return f".{precision}.onnx" if precision in OWN_FILE else ".onnx"
+    return f".{precision}.onnx" if PRECISION_SPECS[precision].has_own_file else ".onnx"
 
 
 ManifestCheck = Callable[[bytes, BundleFiles], None]

@@ -17,7 +17,7 @@ from schemas.bundle.facts import (
     VariantCost,
     Verification,
 )
-from schemas.bundle.variants import OWN_FILE, Precision
+from schemas.bundle.variants import PRECISION_SPECS, Precision
 from schemas.decision.metrics import Scores
 from schemas.errors import BundleError
 from schemas.kinds import KINDS, TaskKind
@@ -117,10 +117,12 @@ class ArtefactMetadata(BaseModel):
     def with_variants(self, variants: Mapping[Precision, VariantFacts]) -> VariantMetadata:
         """What each file of this task says of itself, given the variants that passed their gate."""
         whole = self.model_copy(update={"variants": dict(variants)})
-        inside = {one: facts for one, facts in variants.items() if one not in OWN_FILE}
+        inside = {
+            one: facts for one, facts in variants.items() if not PRECISION_SPECS[one].has_own_file
+        }
         return VariantMetadata(
             fp32=self.model_copy(update={"variants": inside}),
-            own_files={one: whole.at(one) for one in variants if one in OWN_FILE},
+            own_files={one: whole.at(one) for one in variants if PRECISION_SPECS[one].has_own_file},
         )
 
 

@@ -1,7 +1,10 @@
-"""Ways to run an exported model: in which precision, by which engine, on which kind of device."""
+"""Precisions of an exported model, with the engines and devices that run them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -15,16 +18,26 @@ EngineName = Literal["onnxruntime", "openvino"]
 
 DeviceKind = Literal["cpu", "cuda"]
 
-ENGINES: dict[Precision, tuple[EngineName, ...]] = {
-    "fp32": ("openvino", "onnxruntime"),
-    "fp16": ("onnxruntime",),
-    "bf16": ("openvino",),
-    "int8": ("openvino",),
-}
-"""Who can run a precision on a CPU, the fastest first; on CUDA all are onnxruntime's."""
 
-ONLY_ON: dict[Precision, DeviceKind] = {"fp16": "cuda", "bf16": "cpu", "int8": "cpu"}
-"""The kind of device that runs a precision, where only one does."""
+@dataclass(frozen=True)
+class PrecisionSpec:
+    """How a precision is run.
 
-OWN_FILE: tuple[Precision, ...] = ("fp16", "int8")
-"""Precisions that have a file of their own; the engine makes the others of the one of fp32."""
+    engines: those that run it on a CPU, the fastest first; on CUDA all are onnxruntime's.
+    only_on: the kind of device that runs it, None for any.
+    has_own_file: False where the engine makes it from the file of fp32.
+    """
+
+    engines: tuple[EngineName, ...]
+    only_on: DeviceKind | None
+    has_own_file: bool
+
+
+PRECISION_SPECS: Mapping[Precision, PrecisionSpec] = MappingProxyType(
+    {
+        "fp32": PrecisionSpec(("openvino", "onnxruntime"), only_on=None, has_own_file=False),
+        "fp16": PrecisionSpec(("onnxruntime",), only_on="cuda", has_own_file=True),
+        "bf16": PrecisionSpec(("openvino",), only_on="cpu", has_own_file=False),
+        "int8": PrecisionSpec(("openvino",), only_on="cpu", has_own_file=True),
+    }
+)

@@ -19,13 +19,15 @@ from batch.machine.cores import MAX_STREAMS, streams_of
 from batch.machine.device import Device, choose_device
 from batch.scoring.runner import GraphRunner, load_tokenizer
 from schemas.bundle.folder import Bundle
-from schemas.bundle.variants import ENGINES, EngineName, Precision
+from schemas.bundle.variants import PRECISION_SPECS, EngineName, Precision
 from schemas.text.model_text import ModelText
 from tests.label_tasks import logits_of, open_file
 
 CPU = choose_device("cpu")
 WAYS: list[tuple[EngineName, Precision]] = [
-    (engine, precision) for precision in ENGINES for engine in ENGINES[precision]
+    (engine, precision)
+    for precision in PRECISION_SPECS
+    for engine in PRECISION_SPECS[precision].engines
 ]
 HERE = [
     (engine, precision)
@@ -159,7 +161,7 @@ def test_usable_engines_are_those_without_a_problem(
     found = usable_engines(precision, CPU)
 
     assert (engine in found) == (engine_problem(engine, precision) is None)
-    assert list(found) == sorted(found, key=ENGINES[precision].index)
+    assert list(found) == sorted(found, key=PRECISION_SPECS[precision].engines.index)
     assert usable_engines(precision, Device("cuda", 0, "test")) == ("onnxruntime",)
 
 
