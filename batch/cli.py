@@ -104,6 +104,7 @@ def main() -> None:
 )
 @click.option(
     "--max-tokens-per-batch",
+    "tokens_per_batch",
     type=click.IntRange(1, MAX_TOKENS_PER_BATCH),
     help="Maximum size of a batch, rows times tokens.  [default: 512 on a CPU, 8192 on CUDA]",
 )
@@ -211,8 +212,6 @@ def run(
     /,
     dry_run: bool,
     log_format: Literal["text", "json"],
-    corpus: tuple[str, ...],
-    max_tokens_per_batch: int | None,
     deadline: float | None,
     **values: object,
 ) -> None:
@@ -245,12 +244,7 @@ def run(
 
     switch = _stop_switch(context, log_format)
     switch.set_deadline(deadline)
-    options = RunOptions(
-        corpus=corpus,
-        tokens_per_batch=max_tokens_per_batch,
-        named_columns=_named_columns(context),
-        **values,  # type: ignore[arg-type]  # click checked them against the options above
-    )
+    options = RunOptions.of({**values, "named_columns": _named_columns(context)})
     progress = make_progress(log_format)
     with switch.listening(), exit_codes(progress):
         if dry_run:
@@ -373,11 +367,12 @@ def _score(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> No
         quarantined=result.counts.quarantined,
         seconds=round(result.seconds, 3),
     )
-    if options.shard is None:
-        show_results(options.output)
+    output = options.output
+    if output.shard is None:
+        show_results(output.folder)
     else:
-        click.echo(f"shard {options.shard}:   {printable(str(options.output))}")
-    check_quarantine(result.counts, options.max_quarantined, options.output, progress)
+        click.echo(f"shard {output.shard}:   {printable(str(output.folder))}")
+    check_quarantine(result.counts, output.max_quarantined, output.folder, progress)
 
 
 def _dry_run(options: RunOptions, log_format: Literal["text", "json"], switch: StopSwitch) -> None:

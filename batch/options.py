@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -22,30 +24,36 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Everything `batch-classify` was told, checked and complete.
+class ModelOptions:
+    """What scores, and on what.
 
-    corpus: files, folders, globs or URLs. task: a task of the bundle, several with commas between
-    them, or "all". gold_columns: for one task COLUMN, for several TASK=COLUMN each.
-    tokens_per_batch: None takes the device's default.
-    threads: 0 lets the engine choose. max_quarantined: share of rows in [0, 1].
-    named_columns: columns that the user named, which must therefore be there; the defaults of
-    title, id and domain may be missing.
+    task: a task of the bundle, several with commas between them, or "all".
+    threads: 0 lets the engine choose. tokens_per_batch: None takes the device's default.
+    gpu_memory_bytes: memory of a GPU to take at most, or None.
     require_signature: file of the public key that must have signed the bundle, or None.
-    shard: do this part of the corpus only. cache: folder of logits that are known already.
-    cache_bytes: its size at most. gpu_memory_bytes: memory of a GPU to take at most, or None.
-    probabilities: the form in which predictions hold them.
     """
 
-    corpus: tuple[str, ...]
-    task: str
     bundle: Path
-    output: Path
+    task: str
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
-    chunk_rows: int = 4096
     tokens_per_batch: int | None = None
+    gpu_memory_bytes: int | None = None
+    require_signature: Path | None = None
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """What is read, and in which pieces.
+
+    corpus: files, folders, globs or URLs. gold_columns: for one task COLUMN, for several
+    TASK=COLUMN each. named_columns: columns that the user named, which must therefore be there; the
+    defaults of title, id and domain may be missing.
+    """
+
+    corpus: tuple[str, ...]
+    chunk_rows: int = 4096
     text_column: str = "text"
     title_column: str = "title"
     id_column: str = "article_id"
@@ -53,15 +61,7 @@ class RunOptions:
     gold_columns: tuple[str, ...] = ()
     ignore_unknown_gold: bool = False
     keep_text: bool = False
-    overwrite: bool = False
-    max_quarantined: float = 0.01
     named_columns: frozenset[str] = frozenset()
-    require_signature: Path | None = None
-    shard: Shard | None = None
-    cache: Path | None = None
-    cache_bytes: int = 2_000_000_000
-    gpu_memory_bytes: int | None = None
-    probabilities: ProbabilityFormat = "map"
 
     def shaping(self) -> dict[str, JsonValue]:
         """The options that shape the output; a resumed run must have the same."""
@@ -73,5 +73,55 @@ class RunOptions:
             "domain_column": self.domain_column,
             "ignore_unknown_gold": self.ignore_unknown_gold,
             "keep_text": self.keep_text,
-            "probabilities": self.probabilities,
         }
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results are written, and in which form.
+
+    shard: do this part of the corpus only. max_quarantined: share of rows in [0, 1].
+    probabilities: the form in which predictions hold them.
+    """
+
+    folder: Path
+    overwrite: bool = False
+    shard: Shard | None = None
+    probabilities: ProbabilityFormat = "map"
+    max_quarantined: float = 0.01
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Cache of outputs. max_bytes: of its files. is_private: nobody else may write to it."""
+
+    folder: Path
+    max_bytes: int
+    is_private: bool
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that `batch-classify` was asked for, checked and complete, by stage."""
+
+    model: ModelOptions
+    corpus: CorpusOptions
+    output: OutputOptions
+    cache: CacheOptions | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> RunOptions:
+        """Split flat values, named as the fields of the stages, but for `output` and `cache`."""
+        require_signature, cache = values.get("require_signature"), values.get("cache")
+        return cls(
+            model=ModelOptions(**_own(ModelOptions, values)),
+            corpus=CorpusOptions(**_own(CorpusOptions, values)),
+            output=OutputOptions(values["output"], **_own(OutputOptions, values)),
+            cache=None
+            if cache is None
+            else CacheOptions(cache, values["cache_bytes"], require_signature is not None),
+        )
+
+
+def _own(options: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(options) if field.name in values}

@@ -222,20 +222,17 @@ def recalibrate(
     """
     target = output or bundle
     with _reported_errors():
-        from batch.options import RunOptions
+        from batch.options import CorpusOptions
         from exporter.bundle.recalibrate import recalibrate as recalibrate_bundle
 
-        options = RunOptions(
+        corpus = CorpusOptions(
             corpus=data,
-            task=task,
-            bundle=bundle,
-            output=target,
             text_column=text_column,
             title_column=title_column,
             gold_columns=(labels_column,),
             ignore_unknown_gold=ignore_unknown_labels,
         )
-        recalibrate_bundle(options, settings)
+        recalibrate_bundle(bundle, task, corpus, target, settings)
     click.echo(f"bundle: {_name(target)} (task {printable(task)} recalibrated, not signed)")
 
 

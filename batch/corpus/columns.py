@@ -12,7 +12,7 @@ from batch.corpus.sources.versions import CheckStop
 from batch.corpus.tasks import RunTasks
 from batch.corpus.types.scan import only_nulls
 from batch.corpus.types.uses import layouts
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from schemas.errors import CorpusError, listing, nearest
 from schemas.kinds import AnyKind
 from schemas.printable import printable
@@ -22,7 +22,7 @@ from schemas.text.model_text import TextSpec
 
 def check_columns(
     files: Sequence[PlannedFile],
-    options: RunOptions,
+    options: CorpusOptions,
     tasks: RunTasks,
     spec: TextSpec,
     check_stop: CheckStop,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -13,7 +14,7 @@ from batch.corpus.sources.footers import PlannedFile, read_footer
 from batch.corpus.sources.versions import CheckStop, never_stop
 from batch.corpus.tasks import RunTasks
 from batch.corpus.types.pass_through import kept_columns
-from batch.options import RunOptions, Shard
+from batch.options import CorpusOptions, Shard
 from schemas.errors import CorpusError
 from schemas.text.model_text import TextSpec
 
@@ -58,21 +59,23 @@ class Plan:
 
 
 def make_plan(
-    options: RunOptions,
+    options: CorpusOptions,
     tasks: RunTasks,
     spec: TextSpec,
     check_stop: CheckStop = never_stop,
     *,
+    leave_out: Path | None = None,
     keep_columns: bool = True,
 ) -> Plan:
     """Read every footer, check the columns, and cut the corpus into chunks.
 
     spec: how the text of the tasks is built. check_stop: called for every file; it may raise.
+    leave_out: folder that is no part of the corpus, such as that of the output.
     keep_columns: predictions copy the columns of the corpus, which must then have types that the
     readers of predictions support.
     Raises CorpusError with the file, the column and the nearest name.
     """
-    listing = find_files(options.corpus, leave_out=options.output, check_stop=check_stop)
+    listing = find_files(options.corpus, leave_out=leave_out, check_stop=check_stop)
     files = []
     for source in listing.files:
         check_stop()

@@ -17,7 +17,7 @@ from batch.corpus.plan import Chunk, Plan
 from batch.corpus.sources.footers import PlannedFile, decode_error, open_parquet
 from batch.corpus.types.convert import LossError, convert
 from batch.corpus.types.output_types import holds_text
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from schemas.errors import CorpusError
 from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
@@ -51,7 +51,9 @@ class ChunkReader:
     A chunk that could not be read may be asked for again, whole or in parts.
     """
 
-    def __init__(self, plan: Plan, options: RunOptions, spec: TextSpec, *, max_tokens: int) -> None:
+    def __init__(
+        self, plan: Plan, options: CorpusOptions, spec: TextSpec, *, max_tokens: int
+    ) -> None:
         self._plan, self._options, self._spec = plan, options, spec
         self._max_tokens = max_tokens
         self._with_text = [field.name for field in plan.kept if holds_text(field.type)]

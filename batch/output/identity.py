@@ -135,7 +135,8 @@ class RunIdentity:
                 "task": ",".join(plan.tasks.names),
                 "bundle_sha256": bundle.sha256,
                 "options": {
-                    **options.shaping(),
+                    **options.corpus.shaping(),
+                    "probabilities": options.output.probabilities,
                     "gold_column": plan.tasks.recorded_gold(),
                     "precision": model.precision,
                     "max_tokens_per_batch": model.max_tokens_per_batch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from batch.kinds.sections import JointReport, Report
-from batch.output.folder import OutputFolder
+from batch.output.locked import LockedOutput
 from batch.output.record import Counts, RunFacts, Timings, run_record
 from batch.report.build import build_report
 from batch.report.page import write_report
@@ -15,7 +15,7 @@ from schemas.io.files import FileFacts, remedy
 
 
 def publish_run(
-    output: OutputFolder,
+    output: LockedOutput,
     facts: RunFacts,
     stats: MergedStats,
     outputs: dict[str, FileFacts],

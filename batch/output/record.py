@@ -141,15 +141,15 @@ class RunFacts(BaseModel):
                 for about in scorer.tasks
             ),
             key=key,
-            corpus=tuple(redacted(entry) for entry in options.corpus),
+            corpus=tuple(redacted(entry) for entry in options.corpus.corpus),
             left_out=tuple(
                 LeftOutFile(file=one.name, reason=one.reason) for one in plan.listing.left_out
             ),
             left_out_count=plan.listing.left_out_count,
-            bundle_path=str(options.bundle),
-            device_asked=options.device,
+            bundle_path=str(options.model.bundle),
+            device_asked=options.model.device,
             device=DeviceFacts(name=device.name, provider=device.provider, why=device.why),
-            max_quarantined=options.max_quarantined,
+            max_quarantined=options.output.max_quarantined,
         )
 
 

@@ -14,9 +14,9 @@ from batch.corpus.gold import gold_targets
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.reader import ChunkReader, Rows
 from batch.machine.memory import give_back_memory, is_out_of_memory
-from batch.options import RunOptions
-from batch.output.folder import OutputFolder
+from batch.options import CorpusOptions
 from batch.output.identity import RunIdentity
+from batch.output.locked import LockedOutput
 from batch.output.parts import PartFormat, TaskColumns, prediction_table, quarantine_table
 from batch.pipeline.progress import RunProgress
 from batch.pipeline.stop import StopSwitch
@@ -27,6 +27,7 @@ from batch.scoring.scorer import Scored, Scorer, concatenate
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.kinds import KINDS
+from schemas.tables import ProbabilityFormat
 from schemas.text.model_text import EMPTY, text_hash
 from schemas.text.tokens import TokenizedText
 
@@ -66,23 +67,24 @@ class ChunkWorker:
     def __init__(
         self,
         plan: Plan,
-        options: RunOptions,
+        corpus: CorpusOptions,
+        probabilities: ProbabilityFormat,
         scorer: Scorer,
-        output: OutputFolder,
+        output: LockedOutput,
         identity: RunIdentity,
         progress: RunProgress,
         switch: StopSwitch,
     ) -> None:
         self.finished: set[int] = set()
         self.rows = self.tokens = 0
-        self._plan, self._options, self._scorer = plan, options, scorer
+        self._plan, self._corpus, self._scorer = plan, corpus, scorer
         self._output, self._identity = output, identity
         self._progress, self._switch = progress, switch
         metadata = scorer.metadata
-        self._reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
+        self._reader = ChunkReader(plan, corpus, metadata.text, max_tokens=metadata.max_tokens)
         self._format = PartFormat(
             tuple(TaskColumns(about.task, about.kind, about.labels) for about in scorer.tasks),
-            options.probabilities,
+            probabilities,
             identity.model,
         )
         self._most_rows = max(chunk.rows for chunk in plan.chunks)
@@ -126,7 +128,7 @@ class ChunkWorker:
 
     def write(self, chunk: Chunk, found: ScoredChunk) -> None:
         """Count and write: part, quarantine, and then the marker."""
-        id_column = self._options.id_column
+        id_column = self._corpus.id_column
         source = self._plan.files[chunk.file].source.name
         part = prediction_table(
             found.rows,

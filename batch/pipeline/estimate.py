@@ -17,7 +17,7 @@ import numpy as np
 from batch.corpus.plan import Chunk, Plan, chunks_of
 from batch.corpus.reader import ChunkReader
 from batch.machine.cpu import free_memory_bytes
-from batch.options import RunOptions
+from batch.options import CorpusOptions, RunOptions
 from batch.pipeline.run import check_gold_labels, choose_model, open_model, plan_run
 from batch.pipeline.stop import StopSwitch
 from batch.scoring.packing import Shape, fill
@@ -121,13 +121,13 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
 
     Raises whatever a run would raise before it scores.
     """
-    model = choose_model(options)
-    scorer = open_model(options, model)
-    plan = plan_run(options, scorer, switch.check)
-    check_gold_labels(options, plan, scorer, switch.check)
-    chunks = chunks_of(plan, options.shard)
+    model = choose_model(options.model)
+    scorer = open_model(options.model, model)
+    plan = plan_run(options.corpus, scorer, switch.check, leave_out=options.output.folder)
+    check_gold_labels(options.corpus, plan, scorer, switch.check)
+    chunks = chunks_of(plan, options.output.shard)
     rows = sum(chunk.rows for chunk in chunks)
-    sample = _take_sample(plan, options, scorer)
+    sample = _take_sample(plan, options.corpus, scorer)
     share = rows / max(sample.rows, 1)
     sampled_tokens = sum(sample.tokens_by_place)
     tokens = round(sampled_tokens * share)
@@ -157,7 +157,7 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
     )
 
 
-def _take_sample(plan: Plan, options: RunOptions, scorer: Scorer) -> Sample:
+def _take_sample(plan: Plan, options: CorpusOptions, scorer: Scorer) -> Sample:
     metadata = scorer.metadata
     reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
     tokenized: list[TokenizedText] = []

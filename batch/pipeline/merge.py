@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from batch.output.coverage import Coverage
 from batch.output.folder import RUN_FILE, SHARD_FILE, OutputFolder
 from batch.output.identity import RunIdentity, differences
+from batch.output.locked import LockedOutput, lock_output
 from batch.output.publish import publish_run
 from batch.output.record import Counts, ShardRecord, Timings, merge_markers
 from batch.pipeline.progress import RunProgress
@@ -55,8 +56,7 @@ def merge(
     shards = _one_run([_open(folder) for folder in folders])
     first = shards[1].record
     shard_of = _shard_of_chunks(shards)
-    output = OutputFolder(target, chunks=first.chunks)
-    with output.held(overwrite=overwrite):
+    with lock_output(target, chunks=first.chunks, overwrite=overwrite) as output:
         output.claim(first.facts.key)
         output.refuse_strays(range(first.chunks))
         _adopt_all(shard_of, shards[1], output, switch)
@@ -73,7 +73,7 @@ def merge(
 def _adopt_all(
     shard_of: Mapping[int, FinishedShard],
     first: FinishedShard,
-    output: OutputFolder,
+    output: LockedOutput,
     switch: StopSwitch,
 ) -> None:
     """Copy every chunk that is not there yet, after a look at the rows that it stands for.

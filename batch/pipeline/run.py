@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from batch.corpus.gold import check_gold
 from batch.corpus.plan import Chunk, Plan, chunks_of, make_plan
@@ -14,9 +15,9 @@ from batch.corpus.sources.hashing import HashJournal, check_unchanged, fingerpri
 from batch.corpus.sources.versions import CheckStop, never_stop
 from batch.corpus.tasks import RunTasks
 from batch.machine.device import Device, choose_device
-from batch.options import RunOptions
-from batch.output.folder import OutputFolder
+from batch.options import CacheOptions, CorpusOptions, ModelOptions, OutputOptions, RunOptions
 from batch.output.identity import ModelIdentity, RunIdentity, RunKey
+from batch.output.locked import LockedOutput, lock_output
 from batch.output.publish import publish_run
 from batch.output.record import Counts, RunFacts, ShardRecord, Timings, merge_markers, now
 from batch.pipeline.chunks import ChunkWorker, do_chunks
@@ -66,39 +67,48 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
     started, clock = now(), time.monotonic()
     with ExitStack() as stack:
         switch.check()
-        model = choose_model(options)
+        model = choose_model(options.model)
         switch.check()
-        scorer = open_model(options, model)
+        scorer = open_model(options.model, model)
         model_identity = identify_model(model, scorer)
-        cache = _open_cache(options, model_identity, progress)
+        cache = _open_cache(options.cache, model_identity, progress)
         if cache is not None:
             scorer = scorer.with_cache(stack.enter_context(closing(cache)))
         progress.note("device", _device_line(scorer), device=scorer.runner.device.name)
-        plan = plan_run(options, scorer, switch.check)
+        plan = plan_run(options.corpus, scorer, switch.check, leave_out=options.output.folder)
         _report_plan(plan, progress)
-        check_gold_labels(options, plan, scorer, switch.check)
-        output = stack.enter_context(_locked_output(options, plan, progress))
-        shard: RunKey = {} if options.shard is None else {"shard": str(options.shard)}
+        check_gold_labels(options.corpus, plan, scorer, switch.check)
+        output = stack.enter_context(_locked_output(options.output, plan, progress))
+        shard: RunKey = {} if options.output.shard is None else {"shard": str(options.output.shard)}
         unhashed = RunIdentity.of(options, plan, model_identity, model.bundle, {})
         output.refuse_other_run({**unhashed.key, **shard})
         fingerprints = _hash_inputs(plan, output, progress, switch)
         identity = RunIdentity.of(options, plan, model_identity, model.bundle, fingerprints)
         output.claim({**identity.key, **shard})
-        chunks = chunks_of(plan, options.shard)
-        worker = ChunkWorker(plan, options, scorer, output, identity, progress, switch)
+        chunks = chunks_of(plan, options.output.shard)
+        worker = ChunkWorker(
+            plan,
+            options.corpus,
+            options.output.probabilities,
+            scorer,
+            output,
+            identity,
+            progress,
+            switch,
+        )
         _finish(chunks, worker, identity, output, progress, switch)
         _check_corpus(plan, fingerprints, progress, switch)
         seconds = time.monotonic() - clock
         timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
         facts = RunFacts.of(options, plan, identity.key, scorer)
-        counts = _publish(options, facts, plan, chunks, output, timings, progress)
+        counts = _publish(options.output, facts, plan, chunks, output, timings, progress)
         output.journal.unlink(missing_ok=True)  # a finished folder holds nothing of how it was made
         if cache is not None:
             progress.note("cache", cache.summary())
     return RunResult(counts, worker.rows, seconds, scorer.runner.device.name)
 
 
-def choose_model(options: RunOptions) -> Model:
+def choose_model(options: ModelOptions) -> Model:
     """Open the bundle, with the signature that is required of it, and choose what runs it.
 
     Raises UsageError, BundleError or DeviceError.
@@ -110,7 +120,7 @@ def choose_model(options: RunOptions) -> Model:
     return Model(bundle, tasks, device, precision)
 
 
-def open_model(options: RunOptions, model: Model) -> Scorer:
+def open_model(options: ModelOptions, model: Model) -> Scorer:
     """Open the tasks on the device. Raises UsageError, BundleError or DeviceError."""
     return open_scorer(
         model.bundle,
@@ -135,10 +145,11 @@ def identify_model(model: Model, scorer: Scorer) -> ModelIdentity:
 
 
 def plan_run(
-    options: RunOptions,
+    options: CorpusOptions,
     scorer: Scorer,
     check_stop: CheckStop = never_stop,
     *,
+    leave_out: Path | None = None,
     keep_columns: bool = True,
 ) -> Plan:
     """Plan the corpus for the tasks of a scorer. Raises UsageError or CorpusError.
@@ -147,11 +158,13 @@ def plan_run(
     """
     tasks = RunTasks.parse({about.task: about.kind for about in scorer.tasks}, options.gold_columns)
     text = scorer.metadata.text
-    return make_plan(options, tasks, text, check_stop, keep_columns=keep_columns)
+    return make_plan(
+        options, tasks, text, check_stop, leave_out=leave_out, keep_columns=keep_columns
+    )
 
 
 def check_gold_labels(
-    options: RunOptions, plan: Plan, scorer: Scorer, check_stop: CheckStop = never_stop
+    options: CorpusOptions, plan: Plan, scorer: Scorer, check_stop: CheckStop = never_stop
 ) -> None:
     """Read the gold labels of a whole corpus, and refuse those that the model does not know.
 
@@ -165,16 +178,16 @@ def check_gold_labels(
 
 
 def _open_cache(
-    options: RunOptions, identity: ModelIdentity, progress: RunProgress
+    options: CacheOptions | None, identity: ModelIdentity, progress: RunProgress
 ) -> LogitCache | None:
-    if options.cache is None:
+    if options is None:
         return None
     return LogitCache(
-        options.cache,
+        options.folder,
         identity.digest(),
-        max_bytes=options.cache_bytes,
+        max_bytes=options.max_bytes,
         note=partial(progress.note, "cache"),
-        is_private=options.require_signature is not None,
+        is_private=options.is_private,
     )
 
 
@@ -188,19 +201,24 @@ def _report_plan(plan: Plan, progress: RunProgress) -> None:
 
 @contextmanager
 def _locked_output(
-    options: RunOptions, plan: Plan, progress: RunProgress
-) -> Iterator[OutputFolder]:
-    """The output folder, locked; names the owner of the lock if that was killed."""
-    is_shard = options.shard is not None
-    output = OutputFolder(options.output, chunks=len(plan.chunks), is_shard=is_shard)
-    with output.held(overwrite=options.overwrite) as stale:
-        if stale is not None:
-            progress.note("stale", f"{options.output}: {stale}, exited without releasing the lock")
+    options: OutputOptions, plan: Plan, progress: RunProgress
+) -> Iterator[LockedOutput]:
+    """The output folder, locked; reports the owner of the lock if that was killed."""
+    with lock_output(
+        options.folder,
+        chunks=len(plan.chunks),
+        is_shard=options.shard is not None,
+        overwrite=options.overwrite,
+    ) as output:
+        if output.stale is not None:
+            progress.note(
+                "stale", f"{options.folder}: {output.stale}, exited without releasing the lock"
+            )
         yield output
 
 
 def _hash_inputs(
-    plan: Plan, output: OutputFolder, progress: RunProgress, switch: StopSwitch
+    plan: Plan, output: LockedOutput, progress: RunProgress, switch: StopSwitch
 ) -> Fingerprints:
     """Fingerprint of every input by name. A run that is stopped here resumes where it was."""
     known_bytes = sum(file.source.version.size or 0 for file in plan.files)
@@ -234,7 +252,7 @@ def _finish(
     chunks: Sequence[Chunk],
     worker: ChunkWorker,
     identity: RunIdentity,
-    output: OutputFolder,
+    output: LockedOutput,
     progress: RunProgress,
     switch: StopSwitch,
 ) -> None:
@@ -259,11 +277,11 @@ def _finish(
 
 
 def _publish(
-    options: RunOptions,
+    options: OutputOptions,
     facts: RunFacts,
     plan: Plan,
     chunks: Sequence[Chunk],
-    output: OutputFolder,
+    output: LockedOutput,
     timings: Timings,
     progress: RunProgress,
 ) -> Counts:
@@ -271,7 +289,7 @@ def _publish(
     stats, outputs = merge_markers(output, [chunk.index for chunk in chunks])
     output.refuse_other_outputs(outputs)
     if output.is_published():  # `_finish` takes the last file away where it scores anything
-        progress.note("complete", f"{options.output}: already complete, nothing to do")
+        progress.note("complete", f"{options.folder}: already complete, nothing to do")
     elif options.shard is None:
         publish_run(output, facts, stats, outputs, timings)
     else:

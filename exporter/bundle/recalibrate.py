@@ -17,7 +17,7 @@ from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
 from batch.corpus.sources.urls import label_of
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from batch.pipeline.run import check_gold_labels, plan_run
 from batch.scoring.scorer import Scorer, open_scorer
 from batch.scoring.session import open_session
@@ -58,53 +58,56 @@ class LabelledRows:
     left_out: int
 
 
-def recalibrate(options: RunOptions, settings: Sequence[str] = ()) -> Bundle:
-    """Write a bundle whose task decides by what the corpus teaches; all else stays.
+def recalibrate(
+    folder: Path, task: str, corpus: CorpusOptions, output: Path, settings: Sequence[str] = ()
+) -> Bundle:
+    """Write a bundle with calibration and thresholds of one task fitted to labelled rows.
 
-    options: bundle, task, labelled corpus, and its columns. The output may be the bundle itself;
-    it is replaced whole or not at all, and is not signed.
-    settings: "KEY=VALUE", changes to how the task decides; else it does as it did.
+    folder: of the bundle. corpus: labelled rows, and their columns. output: may be the bundle
+    itself; it is replaced whole or not at all, and is not signed.
+    settings: "KEY=VALUE", changes to how the task decides.
     Raises UsageError, BundleError, CorpusError, DataError, ExportError or LockedError.
     """
-    output = followed(options.output)
-    with lock_beside(output, "recalibration"):
-        return _recalibrate(options, output, settings)
+    target = followed(output)
+    with lock_beside(target, "recalibration"):
+        refuse_foreign(target)
+        bundle = Bundle.open(folder)
+        bundle.check_all()
+        return _recalibrate(bundle, task, corpus, target, settings)
 
 
-def _recalibrate(options: RunOptions, output: Path, settings: Sequence[str]) -> Bundle:
-    refuse_foreign(output)
-    bundle = Bundle.open(options.bundle)
-    bundle.check_all()
-    scorer = open_scorer(bundle, (options.task,), choose_device("cpu"), precision="fp32")
+def _recalibrate(
+    bundle: Bundle, task: str, corpus: CorpusOptions, output: Path, settings: Sequence[str]
+) -> Bundle:
+    scorer = open_scorer(bundle, (task,), choose_device("cpu"), precision="fp32")
     before = scorer.metadata
-    exporter = EXPORTER_KINDS[before.kind]
-    config = change_decision(exporter.config_of(before.evidence), settings)
-    rows = _read(options, scorer)
+    config = change_decision(EXPORTER_KINDS[before.kind].config_of(before.evidence), settings)
+    rows = _read(corpus, scorer, leave_out=output)
     log.info(
         "%s: %d labelled rows (%d left out: no text, or not labelled: null)",
-        options.task,
+        task,
         len(rows.texts),
         rows.left_out,
     )
     reference = _reference(scorer, rows, config, bundle)
     after = _recalibrated(bundle, before, reference, rows)
-    with atomic_folder(output) as made:
-        _write(bundle, BundleFiles(made), options.task, after, reference)
-        open_again(made)
+    with atomic_folder(output) as temporary:
+        _write(bundle, BundleFiles(temporary), task, after, reference)
+        open_again(temporary)
     scores = reference.fitted.cross_validated
     log.info(
         "%s: cross-validated micro-F1 %.3f, macro-F1 %.3f on these rows",
-        options.task,
+        task,
         scores.micro_f1,
         scores.macro_f1,
     )
     return Bundle.open(output)
 
 
-def _read(options: RunOptions, scorer: Scorer) -> LabelledRows:
+def _read(options: CorpusOptions, scorer: Scorer, *, leave_out: Path) -> LabelledRows:
     """Read the labelled rows as a run would read them."""
     metadata = scorer.metadata
-    plan = plan_run(options, scorer, keep_columns=False)
+    plan = plan_run(options, scorer, leave_out=leave_out, keep_columns=False)
     check_gold_labels(options, plan, scorer)
     if (left_out := plan.listing.summary()) is not None:
         log.warning("%s", left_out)

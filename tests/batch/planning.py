@@ -10,7 +10,7 @@ import pyarrow as pa
 from batch.corpus.plan import Plan, make_plan
 from batch.corpus.reader import ChunkReader
 from batch.corpus.tasks import RunTasks
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from schemas.text.model_text import TextSpec
 from tests.label_tasks import KIND
 
@@ -23,9 +23,9 @@ def planned(*corpus: Path, spec: TextSpec = SPEC, gold: str | None = None, **giv
     return make_plan(options(*corpus, **given), tasks, spec)
 
 
-def options(*corpus: Path, **given: Any) -> RunOptions:
+def options(*corpus: Path, **given: Any) -> CorpusOptions:
     """Options of a run over these files."""
-    return RunOptions(tuple(map(str, corpus)), "narrative", Path("b"), Path("o"), **given)
+    return CorpusOptions(tuple(map(str, corpus)), **given)
 
 
 def kept(*corpus: Path, **given: Any) -> pa.Table:

@@ -23,7 +23,7 @@ from batch.corpus.types.output_types import (
 )
 from batch.corpus.types.scan import check_int96, check_values
 from batch.corpus.types.uses import Use, column_uses
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from schemas.errors import CorpusError
 
 SHOWN_COLUMNS = 12
@@ -53,7 +53,7 @@ class _Checks:
 
 
 def kept_columns(
-    files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks, check_stop: CheckStop
+    files: Sequence[PlannedFile], options: CorpusOptions, tasks: RunTasks, check_stop: CheckStop
 ) -> KeptColumns:
     """Choose the columns that predictions copy; rows of a file that lacks one get nulls.
 

@@ -12,7 +12,7 @@ from batch.corpus.sources.versions import CheckStop
 from batch.corpus.tasks import RunTasks
 from batch.corpus.types.convert import is_exact
 from batch.corpus.types.scan import converts, only_nulls
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from schemas.printable import printable
 
 
@@ -53,7 +53,7 @@ def layouts(files: Sequence[PlannedFile]) -> Iterator[tuple[PlannedFile, ...]]:
 
 
 def column_uses(
-    files: Sequence[PlannedFile], options: RunOptions, tasks: RunTasks
+    files: Sequence[PlannedFile], options: CorpusOptions, tasks: RunTasks
 ) -> dict[str, list[Use]]:
     """Uses of each pass-through column, by its name in the predictions."""
     uses: dict[str, list[Use]] = {}

@@ -16,7 +16,7 @@ from batch.corpus.plan import make_plan
 from batch.corpus.sources.files import find_files
 from batch.corpus.sources.footers import read_footer
 from batch.corpus.tasks import RunTasks
-from batch.options import RunOptions
+from batch.options import CorpusOptions
 from schemas.errors import CorpusError, StoppedError
 from schemas.text.model_text import TextSpec
 from tests.label_tasks import KIND
@@ -47,7 +47,7 @@ def claim(path: Path, rows: int, *, count: int = -1) -> None:
 
 
 def plan(path: Path, chunk_rows: int = 4096) -> None:
-    options = RunOptions((str(path),), "t", path, path.parent / "out", chunk_rows=chunk_rows)
+    options = CorpusOptions((str(path),), chunk_rows=chunk_rows)
     make_plan(options, RunTasks({"t": KIND}, {}), TextSpec())
 
 
@@ -149,7 +149,7 @@ def test_planning_can_be_stopped_at_every_file(write: Write, tmp_path: Path) -> 
     """Reading ten thousand footers from a store takes a while."""
     for number in range(3):
         write({"text": ["Aid is wasted."]}, f"many/{number}.parquet")
-    options = RunOptions((str(tmp_path / "many"),), "t", tmp_path, tmp_path / "out")
+    options = CorpusOptions((str(tmp_path / "many"),))
     looks = 0
 
     def check_stop() -> None:

@@ -30,7 +30,7 @@ from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
 from batch.corpus.sources.source import SourceFile
 from batch.corpus.sources.versions import remote_version
 from batch.corpus.tasks import RunTasks
-from batch.options import RunOptions
+from batch.options import CorpusOptions, ModelOptions, OutputOptions, RunOptions
 from batch.pipeline.progress import JsonProgress
 from batch.pipeline.run import run
 from batch.pipeline.stop import StopSwitch
@@ -127,7 +127,7 @@ def test_a_change_between_two_chunks_is_detected(
     corpus: Path, tmp_path: Path, change: Change
 ) -> None:
     """Even if the old file is still open or cached; no part mixes both versions."""
-    options = RunOptions((str(corpus),), "t", tmp_path, tmp_path / "out", chunk_rows=5)
+    options = CorpusOptions((str(corpus),), chunk_rows=5)
     plan = make_plan(options, RunTasks({"t": KIND}, {}), TextSpec())
     reader = ChunkReader(plan, options, TextSpec(), max_tokens=8)
     reader.read(plan.chunks[0])
@@ -386,7 +386,11 @@ class ChangeOnce(JsonProgress):
 
 
 def run_and_change(bundle: Path, corpus: str, output: Path, change: Callable[[], None]) -> None:
-    options = RunOptions((corpus,), "narrative", bundle, output, device="cpu", chunk_rows=4)
+    options = RunOptions(
+        ModelOptions(bundle, "narrative", device="cpu"),
+        CorpusOptions((corpus,), chunk_rows=4),
+        OutputOptions(output),
+    )
     run(options, ChangeOnce(change), StopSwitch())
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from batch.corpus.sources.hashing import fingerprint_file
 from batch.machine.device import Device
-from batch.options import RunOptions
-from batch.output.folder import OutputFolder
+from batch.options import CorpusOptions, ModelOptions, OutputOptions, RunOptions
 from batch.output.identity import RunIdentity
+from batch.output.locked import lock_output
 from batch.pipeline.chunks import ChunkWorker, do_chunks
 from batch.pipeline.progress import JsonProgress
 from batch.pipeline.run import Model, identify_model, plan_run
@@ -75,16 +75,21 @@ def narrow(bundle: Path) -> Scorer:
 
 def do(corpus: Path, output: Path, bundle: Path, scorer: Scorer) -> ChunkWorker:
     """Score a whole corpus in chunks of 20 rows."""
-    options = RunOptions((str(corpus),), "narrative", bundle, output, chunk_rows=20)
-    plan, progress = plan_run(options, scorer), _Quiet()
-    folder = OutputFolder(output, chunks=len(plan.chunks))
+    options = RunOptions(
+        ModelOptions(bundle, "narrative"),
+        CorpusOptions((str(corpus),), chunk_rows=20),
+        OutputOptions(output),
+    )
+    plan, progress = plan_run(options.corpus, scorer), _Quiet()
     model = Model(Bundle.open(bundle), ("narrative",), scorer.runner.device, "fp32")
     fingerprints = {file.source.name: fingerprint_file(file.source) for file in plan.files}
     identity = RunIdentity.of(
         options, plan, identify_model(model, scorer), model.bundle, fingerprints
     )
-    with folder.held(overwrite=False):
-        worker = ChunkWorker(plan, options, scorer, folder, identity, progress, StopSwitch())
+    with lock_output(output, chunks=len(plan.chunks), overwrite=False) as writer:
+        worker = ChunkWorker(
+            plan, options.corpus, "map", scorer, writer, identity, progress, StopSwitch()
+        )
         do_chunks(worker, plan.chunks, progress)
     return worker
 

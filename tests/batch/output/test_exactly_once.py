@@ -210,7 +210,7 @@ def test_a_held_folder_turns_other_runs_away(corpus: Path, words: Words, tmp_pat
         second = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert second.returncode == 5
-    assert f"{tmp_path / 'scored'}: another run holds this folder" in second.stderr
+    assert f"{tmp_path / 'scored'}: another run has locked this folder" in second.stderr
     assert {path.name for path in work.iterdir()} <= {"lock"}
 
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from batch.cli import main
 from batch.corpus.plan import chunks_of, make_plan
 from batch.corpus.tasks import RunTasks
-from batch.options import RunOptions, Shard
+from batch.options import CorpusOptions, Shard
 from batch.output.marker import Marker
 from schemas.text.model_text import TextSpec
 from tests.label_tasks import KIND
@@ -335,7 +335,7 @@ def test_too_many_quarantined_rows_end_a_merge_with_exit_3(
 @pytest.mark.parametrize("of", [1, 2, 3, 7, 40])
 def test_each_chunk_is_done_by_exactly_one_shard(corpus: Path, tmp_path: Path, of: int) -> None:
     """However many shards, even more than chunks."""
-    options = RunOptions((str(corpus),), "narrative", tmp_path, tmp_path / "out", chunk_rows=5)
+    options = CorpusOptions((str(corpus),), chunk_rows=5)
     plan = make_plan(options, TASKS, TextSpec())
     given = [chunk for i in range(of) for chunk in chunks_of(plan, Shard(i + 1, of))]
 
@@ -350,7 +350,7 @@ def test_work_is_even_where_files_of_different_sizes_alternate(
         length = 4000 if number % 2 else 400
         texts = [f"{row} " * length for row in range(10)]
         write({"text": texts}, f"mixed/{number:02}.parquet", use_dictionary=False)
-    options = RunOptions((str(tmp_path / "mixed"),), "narrative", tmp_path, tmp_path / "out")
+    options = CorpusOptions((str(tmp_path / "mixed"),))
     plan = make_plan(options, TASKS, TextSpec())
     sizes = [
         sum(plan.files[chunk.file].row_bytes * chunk.rows for chunk in chunks_of(plan, Shard(i, 2)))
