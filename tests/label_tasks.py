@@ -16,11 +16,18 @@ from schemas.bundle.metadata import ArtefactMetadata, VariantFacts
 from schemas.bundle.variants import EngineName, Precision
 from schemas.decision.settings import DecisionEvidence
 from schemas.kinds import DEFAULT_KIND
-from schemas.kinds.multilabel import LabelSets, MultilabelDecision
+from schemas.kinds.multilabel import LabelSets, MultilabelDecision, MultilabelOptions
+from schemas.tasks.sections import TaskOptions
 from schemas.text.tokens import TokenizedText
 
 KIND = DEFAULT_KIND
 """Kind of the tasks of the samples."""
+
+
+def options_of(task: TaskOptions) -> MultilabelOptions:
+    """Options of a task, of its config or of a checkpoint."""
+    assert isinstance(task, MultilabelOptions)
+    return task
 
 
 def decision_of(facts: ArtefactMetadata | VariantFacts) -> MultilabelDecision:

@@ -35,4 +35,4 @@ class ByKind:
 def _kind_of(value: Any) -> object:
     if isinstance(value, Mapping):
         return value.get("kind", DEFAULT_KIND)
-    return getattr(value, "kind", None)
+    return getattr(value, "kind", DEFAULT_KIND)  # whose model then refuses what is not a section

