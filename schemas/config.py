@@ -132,7 +132,8 @@ def task_model(kind: str) -> type[TaskConfig]:
 
 if TYPE_CHECKING:
 
-    class AnyTask(TaskOptions, TaskConfig): ...
+    class AnyTask(TaskOptions, TaskConfig):
+        """A task of any kind."""
 else:
     AnyTask = Annotated[TaskConfig, ByKind(task_model)]
 

@@ -170,8 +170,9 @@ class Run:
     ) -> Tensor:
         """Run the rows through the model and back, in passes that memory has room for.
 
-        rows: of the training data, one a text. row_weight: weight of a row in the loss. Gradients are averaged
-        over processes, once for all passes: the weights make the average that over all rows.
+        rows: of the training data, one a text. row_weight: weight of a row in the loss. Gradients
+        are averaged over processes, once for all passes: the weights make the average that over all
+        rows.
         Returns the weighted loss, a scalar.
         """
         device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
