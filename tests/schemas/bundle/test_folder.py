@@ -43,7 +43,7 @@ def test_untouched_bundle_opens(folder: Path) -> None:
     bundle = Bundle.open(folder)
     bundle.check_all()
 
-    assert bundle.read(bundle.graph_name("topics", "fp32")) == b"this is topics.onnx"
+    assert bundle.read(bundle.graph_name(("topics",), "fp32")) == b"this is topics.onnx"
     assert bundle.read_tokenizer() == b"this is tokenizer.json"
 
 
@@ -99,7 +99,7 @@ def test_missing_file_is_found(folder: Path) -> None:
 def test_unknown_task_suggests_the_nearest(folder: Path) -> None:
     """A misspelt task is answered with the tasks there are and the nearest."""
     with pytest.raises(UsageError, match="unknown task 'topic'") as caught:
-        Bundle.open(folder).graph_name("topic", "fp32")
+        Bundle.open(folder).graph_name(("topic",), "fp32")
 
     assert "'narrative', 'topics'" in caught.value.message
     assert caught.value.hint == "did you mean 'topics'?"

@@ -12,26 +12,22 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from schemas.bundle.facts import EncoderFacts, Portability, TrainingFacts, Verification
-from schemas.bundle.metadata import (
-    ArtefactMetadata,
-    ArtefactMetrics,
-    shared_from_props,
-    shared_props,
-)
-from schemas.bundle.props import PREFIX
+from schemas.bundle.metadata import ArtefactMetadata, metadata_model
+from schemas.bundle.props import PREFIX, from_props, to_props
 from schemas.decision.decide import Calibration
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import LabelScores
 from schemas.decision.settings import CalibrationQuality, DecisionEvidence
 from schemas.decision.thresholds import ThresholdRule
 from schemas.errors import BundleError
 from schemas.text.model_text import TextSpec
+from tests.label_tasks import KIND, decision_of
 from tests.strategies import STEADY, calibrations, threshold_rules
 
 LABELS = ("crude oil", "grain, wheat", "Überblick “新闻”")
 
 
-def decision(labels: int = 3, rule: ThresholdRule | None = None) -> DecisionEvidence:
-    """How a task decides."""
+def evidence(labels: int = 3, rule: ThresholdRule | None = None) -> DecisionEvidence:
+    """How calibration and thresholds of a task were chosen."""
     quality = CalibrationQuality(ece=(1 / 3,) * labels, brier=(0.125,) * labels)
     return DecisionEvidence(
         calibration="auto",
@@ -44,7 +40,7 @@ def decision(labels: int = 3, rule: ThresholdRule | None = None) -> DecisionEvid
     )
 
 
-SCORES = Scores(
+SCORES = LabelScores(
     rows=4,
     micro_f1=1 / 3,
     macro_f1=0.1,
@@ -54,6 +50,7 @@ SCORES = Scores(
     recall=0.5,
     macro_precision=0.25,
     macro_recall=0.125,
+    weighted_f1=1 / 7,
 )
 
 
@@ -61,11 +58,11 @@ def metadata(**changes: Any) -> ArtefactMetadata:
     """The metadata of a task with three labels."""
     whole: dict[str, Any] = {
         "task": "topics",
-        "kind": "multilabel",
+        "kind": KIND,
         "labels": LABELS,
         "thresholds": (0.1, 0.30000001192092896, 1.0),
         "calibration": Calibration(method="platt", scale=(1.1,) * 3, bias=(-1e-7,) * 3),
-        "decision": decision(),
+        "evidence": evidence(),
         "max_tokens": 128,
         "pad_id": 0,
         "text": TextSpec(),
@@ -82,10 +79,10 @@ def metadata(**changes: Any) -> ArtefactMetadata:
             loss="db",
             versions={"torch": "2"},
         ),
-        "metrics": ArtefactMetrics(
-            validation=SCORES,
-            cross_validated=SCORES.model_copy(update={"micro_f1": 0.3}),
-            verification=Verification(
+        "metrics": {
+            "validation": SCORES,
+            "cross_validated": SCORES.model_copy(update={"micro_f1": 0.3}),
+            "verification": Verification(
                 texts=4,
                 shapes=2,
                 logit_tolerance=1e-4,
@@ -93,28 +90,39 @@ def metadata(**changes: Any) -> ArtefactMetadata:
                 max_differing_decisions=1e-3,
                 differing_decisions=0.0,
             ),
-            portability=Portability(
+            "portability": Portability(
                 texts=16, machine="x86_64", max_logit_difference=2e-7, bound=2e-6
             ),
-        ),
+        },
         "precision": "fp32",
         "cost": None,
         "variants": {},
         "recalibration": None,
     }
-    return ArtefactMetadata(**{**whole, **changes})
+    return metadata_model(KIND).model_validate({**whole, **changes})
+
+
+def props_of(*tasks: ArtefactMetadata) -> dict[str, str]:
+    """Props of the file of some tasks, by default of that of `metadata()`."""
+    return to_props(tasks or [metadata()])
+
+
+def read(props: dict[str, str]) -> ArtefactMetadata:
+    """Metadata of the only task of a file."""
+    (about,) = from_props(props, source="x").values()
+    return about
 
 
 def refusal(props: dict[str, str]) -> str:
     """The message that metadata is refused with."""
     with pytest.raises(BundleError) as caught:
-        ArtefactMetadata.from_props(props, source="topics.onnx")
+        from_props(props, source="topics.onnx")
     return str(caught.value)
 
 
 def test_props_give_the_same_metadata_back() -> None:
-    """Every field survives, to the last bit and letter."""
-    assert ArtefactMetadata.from_props(metadata().to_props(), source="x") == metadata()
+    """Every field survives, to the last bit and letter, under the name of the task."""
+    assert from_props(props_of(), source="x") == {"topics": metadata()}
 
 
 @STEADY
@@ -134,15 +142,15 @@ def test_any_labels_and_decisions_survive(labels: list[str], data: st.DataObject
         labels=tuple(labels),
         thresholds=data.draw(st.tuples(*[st.floats(0, 1, width=32)] * count)),
         calibration=data.draw(calibrations(count)),
-        decision=decision(count, data.draw(threshold_rules())),
+        evidence=evidence(count, data.draw(threshold_rules())),
     )
 
-    assert ArtefactMetadata.from_props(given.to_props(), source="x") == given
+    assert read(props_of(given)) == given
 
 
 def test_every_prop_is_json_under_the_prefix() -> None:
     """A reader in any language needs a JSON parser and nothing else."""
-    props = metadata().to_props()
+    props = props_of()
 
     assert all(key.startswith("narrascan.") for key in props)
     assert json.loads(props["narrascan.labels"]) == list(LABELS)
@@ -155,7 +163,7 @@ def test_onnx_file_carries_the_metadata(tmp_path: Path) -> None:
     result = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Identity", ["a"], ["b"])], "g", [value], [result])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, metadata().to_props())
+    helper.set_model_props(model, props_of())
     onnx.save(model, tmp_path / "topics.onnx")
 
     session = onnxruntime.InferenceSession(
@@ -163,12 +171,12 @@ def test_onnx_file_carries_the_metadata(tmp_path: Path) -> None:
     )
 
     props = session.get_modelmeta().custom_metadata_map
-    assert ArtefactMetadata.from_props(props, source="x") == metadata()
+    assert read(props) == metadata()
 
 
 def test_thresholds_are_an_array_in_label_order() -> None:
     """The array for `decide` is float32 and has one value a label."""
-    array = metadata().threshold_array
+    array = decision_of(metadata()).threshold_array
 
     assert str(array.dtype) == "float32"
     assert array.tolist() == pytest.approx([0.1, 0.3, 1.0])
@@ -176,7 +184,7 @@ def test_thresholds_are_an_array_in_label_order() -> None:
 
 def test_newer_version_is_refused() -> None:
     """A file of a later version is not half understood, even where it has keys unknown here."""
-    props = {**metadata().to_props(), "narrascan.schema_version": "2", "narrascan.new": "1"}
+    props = {**props_of(), "narrascan.schema_version": "2", "narrascan.new": "1"}
 
     message = refusal(props)
     assert "topics.onnx: schema_version 2 is newer than 1" in message
@@ -186,37 +194,35 @@ def test_newer_version_is_refused() -> None:
 @pytest.mark.parametrize("version", ['"1"', "1.0", "true", "null", "0", "-1", "[1]"])
 def test_strange_version_is_refused(version: str) -> None:
     """A version that is no whole number from 1 on is refused with its value."""
-    assert "schema_version is" in refusal(
-        {**metadata().to_props(), "narrascan.schema_version": version}
-    )
+    assert "schema_version is" in refusal({**props_of(), "narrascan.schema_version": version})
 
 
 def test_file_without_metadata_is_refused() -> None:
-    """An ONNX file of another maker is told as such."""
+    """An ONNX file of another maker is refused, with what it lacks."""
     assert "no narrascan.* metadata" in refusal({"author": "someone"})
 
 
 def test_props_of_others_are_left_alone() -> None:
     """Keys without the prefix do not matter, whatever they hold."""
-    props = {**metadata().to_props(), "author": "{not json"}
+    props = {**props_of(), "author": "{not json"}
 
-    assert ArtefactMetadata.from_props(props, source="x") == metadata()
+    assert read(props) == metadata()
 
 
-@pytest.mark.parametrize("key", [key for key in metadata().to_props() if "precision" not in key])
+@pytest.mark.parametrize("key", props_of())
 def test_missing_key_is_named(key: str) -> None:
     """Metadata that lacks a field is refused, and the field is named."""
-    props = metadata().to_props()
+    props = props_of()
     del props[key]
 
     assert key.removeprefix("narrascan.") in refusal(props)
 
 
-@pytest.mark.parametrize("key", metadata().to_props())
+@pytest.mark.parametrize("key", props_of())
 @pytest.mark.parametrize("value", ["{garbled", "", '{"a": 1}', "[[]]"])
 def test_garbled_key_is_named(key: str, value: str) -> None:
     """A value that is not JSON, or JSON of another kind, is refused with its key."""
-    assert key.removeprefix("narrascan.") in refusal({**metadata().to_props(), key: value})
+    assert key.removeprefix("narrascan.") in refusal({**props_of(), key: value})
 
 
 @pytest.mark.parametrize(
@@ -230,13 +236,13 @@ def test_garbled_key_is_named(key: str, value: str) -> None:
             "calibration",
             '{"method": "isotonic", "scale": [1, 1, 1], "bias": [0, 0, 0], "knots": [null]}',
         ),
-        ("decision", decision(2).model_dump_json()),
-        ("decision", decision(4).model_dump_json()),
+        ("evidence", evidence(2).model_dump_json()),
+        ("evidence", evidence(4).model_dump_json()),
     ],
 )
 def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
     """Thresholds and calibration have one value for each label, not fewer, not more."""
-    message = refusal({**metadata().to_props(), f"narrascan.{key}": value})
+    message = refusal({**props_of(), f"narrascan.{key}": value})
 
     assert key in message
     assert "for 3 labels" in message
@@ -251,8 +257,8 @@ def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
         ("calibration", '{"method": "platt", "scale": [1, NaN, 1], "bias": [0, 0, 0]}'),
         ("calibration", '{"method": "platt", "scale": [1, 1, 1], "bias": [0, Infinity, 0]}'),
         ("calibration", '{"method": "platt", "scale": [-1, -1, -1], "bias": [0, 0, 0]}'),
-        ("decision", decision().model_dump_json().replace('"f1"', '"macro_f1"')),
-        ("decision", decision().model_dump_json().replace("0.125", "1.125")),
+        ("evidence", evidence().model_dump_json().replace('"f1"', '"macro_f1"')),
+        ("evidence", evidence().model_dump_json().replace("0.125", "1.125")),
         ("metrics", metadata().metrics.model_dump_json().replace("2e-6", "Infinity")),
         ("metrics", metadata().metrics.model_dump_json().replace("3e-7", "NaN")),
         ("metrics", metadata().metrics.model_dump_json().replace("0.125", "NaN")),
@@ -267,26 +273,45 @@ def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
 )
 def test_impossible_value_is_refused(key: str, value: str) -> None:
     """A value that cannot be right is refused rather than served."""
-    assert key in refusal({**metadata().to_props(), f"narrascan.{key}": value})
+    assert key in refusal({**props_of(), f"narrascan.{key}": value})
 
 
 def test_shared_file_says_everything_of_every_task() -> None:
-    """What each task's own file says can be read back, by task; other keys mean nothing."""
+    """What each task's own file says can be read back, by task; keys of others mean nothing."""
     tasks = [metadata(), metadata(task="other")]
-    props = shared_props(tasks)
+    props = props_of(*tasks)
 
-    assert sorted(props) == sorted(f"{PREFIX}task.{about.task}" for about in tasks)
-    stored = shared_from_props({**props, "producer": "x"}, source="shared.onnx")
+    own = [key.removeprefix(PREFIX) for key in props_of()]
+    assert list(props) == [f"{PREFIX}{about.task}.{key}" for about in tasks for key in own]
+    stored = from_props({**props, "producer": "{not json"}, source="shared.onnx")
     assert stored == {about.task: about for about in tasks}
-    assert shared_from_props(metadata().to_props(), source="own.onnx") == {}
 
 
 def test_shared_metadata_that_is_not_valid_is_refused() -> None:
-    """The file and the key are named."""
-    (key, value), *_ = shared_props([metadata()]).items()
-    damaged = {key: value.replace('"schema_version":1', '"schema_version":99')}
+    """The file and the task are named, and the key where it is not JSON."""
+    props = props_of(metadata(), metadata(task="other"))
+    key = f"{PREFIX}other.schema_version"
 
-    with pytest.raises(BundleError, match=rf"shared\.onnx: {key}: schema_version 99 is newer"):
-        shared_from_props(damaged, source="shared.onnx")
-    with pytest.raises(BundleError, match=r"is not JSON"):
-        shared_from_props({key: value[:-1]}, source="shared.onnx")
+    newer = refusal({**props, key: "99"})
+    assert f"topics.onnx: {PREFIX}other: schema_version 99 is newer" in newer
+    assert f"metadata {key} is not JSON" in refusal({**props, key: "{"})
+
+
+@pytest.mark.parametrize("key", props_of())
+def test_missing_key_of_a_shared_file_is_named(key: str) -> None:
+    """Metadata that lacks a field of one task is refused, and task and field are named."""
+    props = props_of(metadata(), metadata(task="other"))
+    field = key.removeprefix(PREFIX)
+    del props[f"{PREFIX}other.{field}"]
+
+    message = refusal(props)
+    assert f"{PREFIX}other" in message
+    assert field in message
+
+
+def test_shared_metadata_of_another_task_is_refused() -> None:
+    """Metadata under the name of a task has to be that of this task."""
+    props = props_of(metadata(), metadata(task="other"))
+
+    message = refusal({**props, f"{PREFIX}other.task": '"topics"'})
+    assert "is listed for task 'other', and its metadata is that of task 'topics'" in message

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from schemas.decision.metrics import Hits, Scores
+from schemas.decision.metrics import Hits
 from tests.strategies import STEADY, Bools, decisions
 
 
@@ -105,10 +105,3 @@ def test_label_precision_recall_and_gold_rows_stand_in_label_order() -> None:
     assert hits.label_precision().tolist() == pytest.approx([2 / 3, 1 / 2, 0])
     assert hits.label_recall().tolist() == [1.0, 0.5, 0.0]
     assert hits.gold_rows().tolist() == [2, 2, 0]
-
-
-def test_scores_written_without_the_weighted_f1_can_be_read() -> None:
-    """Files of before it was counted stay readable, and say that it is not known."""
-    stored = Hits.zero(2).scores().model_dump(exclude={"weighted_f1"})
-
-    assert Scores.model_validate(stored).weighted_f1 is None

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import polars as pl
 import pytest
 from accelerate import Accelerator
@@ -20,7 +21,9 @@ from schemas.config import FoldConfig, TrainingRun
 from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError, ConfigError, DataError
+from schemas.kinds import KINDS
 from schemas.text.tokens import TextTokenizer
+from tests.label_tasks import KIND
 from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main
 from trainer.crossval import CrossValidation, CrossValidationFiles, cross_validate
@@ -123,18 +126,19 @@ def test_thresholds_come_from_the_held_out_rows_of_the_fold(
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
     fold = run.model_copy(update={"fold": FoldConfig(index=1, of=2)})
     heldout = load_task("topics", fold, tokenizer).validation
-    logits = predict(
+    labels = checkpoint.info.tasks["topics"].labels
+    outputs = predict(
         checkpoint.model,
         "topics",
+        KINDS[KIND].output(labels),
         heldout,
         pad_id=0,
         max_tokens=24,
         bf16=False,
         accelerator=Accelerator(),
     )
-    labels = checkpoint.info.tasks["topics"].labels
     order = [labels.index(label) for label in task.labels]
-    probabilities = calibrate(logits, Calibration.none(len(labels)))[:, order]
+    probabilities = calibrate(np.stack(outputs), Calibration.none(len(labels)))[:, order]
     gold = heldout.labels[:, order]
 
     expected = {

@@ -15,7 +15,7 @@ from tests.strategies import STEADY
 from tests.tiny import make_encoder
 from trainer.evaluation.held_out import to_batch
 from trainer.model.encoders import load_encoder
-from trainer.model.heads import mean_pool
+from trainer.model.heads import make_heads, mean_pool
 from trainer.model.multitask import MultiTaskModel
 from trainer.training.optim import make_optimizer, make_schedule
 
@@ -29,7 +29,7 @@ def model(encoder: Path) -> MultiTaskModel:
     """A bert with two heads."""
     torch.manual_seed(0)
     loaded = load_encoder(str(encoder), markers=False).model
-    return MultiTaskModel(loaded, {"topics": 3, "roles": 2}, dropout=0.5).eval()
+    return MultiTaskModel(loaded, make_heads(loaded, {"topics": 3, "roles": 2}, dropout=0.5)).eval()
 
 
 def test_joint_path_gives_every_task_its_own_logits(model: MultiTaskModel) -> None:
@@ -127,7 +127,7 @@ def test_path_shares_its_weights(model: MultiTaskModel) -> None:
 def test_task_may_be_called_anything(encoder: Path, task: str) -> None:
     """A task name that Python or torch uses for something else still gets its head."""
     loaded = load_encoder(str(encoder), markers=False).model
-    model = MultiTaskModel(loaded, {task: 2, "topics": 3})
+    model = MultiTaskModel(loaded, make_heads(loaded, {task: 2, "topics": 3}))
     ids = torch.tensor([[2, 9, 3]])
 
     assert model(ids, torch.ones_like(ids), task).shape == (1, 2)
@@ -140,7 +140,8 @@ def test_biases_and_norms_do_not_decay(
 ) -> None:
     """Weight decay acts on matrices, and on nothing called bias or norm; none is forgotten."""
     folder = make_encoder(tmp_path, model_type, tokenizer=tokenizer)
-    model = MultiTaskModel(load_encoder(str(folder), markers=False).model, {"topics": 3})
+    loaded = load_encoder(str(folder), markers=False).model
+    model = MultiTaskModel(loaded, make_heads(loaded, {"topics": 3}))
     groups = make_optimizer(model, TrainConfig(weight_decay=0.3)).param_groups
     decay = {id(one): group["weight_decay"] for group in groups for one in group["params"]}
 
@@ -156,7 +157,7 @@ def test_bias_without_a_gradient_stays(model: MultiTaskModel) -> None:
 
     The rate of a head is `head_rate` times that of the encoder.
     """
-    twin = MultiTaskModel(model.encoder, {"topics": 3})
+    twin = MultiTaskModel(model.encoder, make_heads(model.encoder, {"topics": 3}))
     before = {name: value.clone() for name, value in twin.state_dict().items()}
     train = TrainConfig(weight_decay=0.5, learning_rate=0.1, head_rate=2.0)
     optimizer = make_optimizer(twin, train)
@@ -182,7 +183,8 @@ def test_bias_without_a_gradient_stays(model: MultiTaskModel) -> None:
 def test_rate_warms_up_and_falls_to_zero(model: MultiTaskModel) -> None:
     """The rate rises linearly to its peak over the warm-up, then falls linearly to 0."""
     train = TrainConfig(learning_rate=1.0, warmup_share=0.2)
-    optimizer = make_optimizer(MultiTaskModel(model.encoder, {"topics": 1}), train)
+    twin = MultiTaskModel(model.encoder, make_heads(model.encoder, {"topics": 1}))
+    optimizer = make_optimizer(twin, train)
     schedule = make_schedule(optimizer, train, steps=10)
     rates = []
     for _ in range(11):

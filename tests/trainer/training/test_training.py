@@ -19,12 +19,16 @@ from tokenizers import Tokenizer
 
 from schemas.config import TrainingRun
 from schemas.errors import CheckpointError, ConfigError, TrainingError
+from schemas.kinds import KINDS
+from schemas.kinds.multilabel import MultilabelOptions
 from schemas.text.model_text import MARKERS
 from schemas.text.tokens import TextTokenizer
-from trainer.checkpoint.reader import HELDOUT_SCHEMA, Checkpoint, CheckpointFiles
+from tests.label_tasks import KIND, options_of
+from trainer.checkpoint.reader import Checkpoint, CheckpointFiles, heldout_schema
 from trainer.cli import main
 from trainer.data.dataset import load_task
-from trainer.evaluation.held_out import predict, score
+from trainer.evaluation.held_out import predict
+from trainer.kinds import TRAINER_KINDS
 from trainer.training.loop import train
 
 Row: TypeAlias = dict[str, Any]
@@ -84,9 +88,11 @@ def test_checkpoint_opens_again(make_run: MakeRun, tmp_path: Path) -> None:
     assert sorted(about.labels) == ["grain", "oil", "ships"]
     assert checkpoint.info.max_tokens == 24
     assert about.training.loss == "ntr-fl"
+    assert options_of(about.options) == MultilabelOptions()
     assert about.training.config_sha256 == checkpoint.info.config_sha256
     articles, gold = checkpoint.heldout("topics")
-    assert gold.shape == (len(articles), 3)
+    assert len(gold) == len(articles)
+    assert {label for row in gold for label in row} == set(about.labels)
     assert about.training.train_rows + len(articles) == 48
 
 
@@ -100,10 +106,10 @@ def test_held_out_rows_are_those_that_were_not_trained_on(
     text_tokenizer = TextTokenizer(Tokenizer.from_str(tokenizer.to_str()), max_tokens=24)
     expected = load_task("topics", run, text_tokenizer).heldout
 
-    assert table.schema.equals(HELDOUT_SCHEMA)
+    assert table.schema.equals(heldout_schema(KIND))
     assert table["text"].to_pylist() == [article.text for article in expected.articles]
     assert table["title"].to_pylist() == [article.title for article in expected.articles]
-    assert table["labels"].to_pylist() == list(expected.gold)
+    assert table["gold"].to_pylist() == list(expected.gold)
 
 
 def test_history_has_every_epoch(make_run: MakeRun, tmp_path: Path) -> None:
@@ -156,9 +162,10 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     text_tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=24)
     rows = load_task("topics", run, text_tokenizer).validation
     accelerator = Accelerator()
-    logits = predict(
+    outputs = predict(
         checkpoint.model,
         "topics",
+        KINDS[KIND].output(checkpoint.info.tasks["topics"].labels),
         rows,
         pad_id=0,
         max_tokens=24,
@@ -166,7 +173,8 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
         accelerator=accelerator,
     )
     assert checkpoint.info.best_epoch == best["epoch"]
-    assert score(logits, rows.labels).model_dump() == pytest.approx(best["validation"]["topics"])
+    scores = TRAINER_KINDS[KIND].score(outputs, rows.targets)
+    assert scores.model_dump() == pytest.approx(best["validation"]["topics"])
 
 
 def test_same_seed_gives_the_same_weights(make_run: MakeRun, tmp_path: Path) -> None:
