@@ -32,4 +32,4 @@ def scorer_of(
 ) -> Scorer:
     """A task in a precision, opened the way `batch-classify` does."""
     device = choose_device("cpu")
-    return open_scorer(Bundle.open(bundle), task, device, precision=precision, threads=threads)
+    return open_scorer(Bundle.open(bundle), (task,), device, precision=precision, threads=threads)

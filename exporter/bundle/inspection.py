@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
+from pydantic import BaseModel, ConfigDict
 
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
@@ -12,11 +13,17 @@ from batch.scoring.session import OpenGraph
 from batch.scoring.signature import Signature, read_signature
 from exporter.bundle.card import model_card
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.metadata import ArtefactMetadata, metadata_model
 from schemas.errors import BundleError, listing
 from schemas.io.files import FileFacts
+from schemas.kinds.by_kind import ByKind
 from schemas.markdown import markdown_table, markdown_text
 from schemas.tasks.task import TaskName
+
+if TYPE_CHECKING:
+    AnyMetadata = ArtefactMetadata
+else:
+    AnyMetadata = Annotated[ArtefactMetadata, ByKind(metadata_model)]
 
 
 class BundleReport(BaseModel):
@@ -29,7 +36,7 @@ class BundleReport(BaseModel):
     signature: Signature | None
     """As it stands there; `verify --require-signature` checks it."""
     files: dict[str, FileFacts]
-    tasks: dict[TaskName, SerializeAsAny[ArtefactMetadata]]
+    tasks: dict[TaskName, AnyMetadata]
 
     @classmethod
     def of(cls, folder: Path) -> BundleReport:

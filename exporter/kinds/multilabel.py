@@ -1,4 +1,7 @@
-"""Multilabel: calibration and thresholds, fitted to held-out rows."""
+"""Multilabel: calibration and thresholds, fitted to held-out rows.
+
+Fitting and drawing are imported late: `verify` and `inspect` work without the training stack.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
-from exporter.decision.fit import LabelDecision, choose_decision
-from exporter.decision.reliability import diagram_path, draw_reliability
 from exporter.kinds.base import CardParts, Fitted, LabelledOutputs
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
@@ -39,6 +40,8 @@ class MultilabelExporterKind:
 
     def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
         """Choose calibration and thresholds."""
+        from exporter.decision.fit import choose_decision
+
         assert isinstance(config, DecisionConfig)
         chosen = choose_decision(np.stack(rows.outputs), rows.targets, config)
         return Fitted(
@@ -118,10 +121,15 @@ class MultilabelExporterKind:
 
     def figure_path(self, folder: Path, task: str) -> Path:
         """Reliability diagram of a task."""
+        from exporter.decision.reliability import diagram_path
+
         return diagram_path(folder, task)
 
     def figure(self, path: Path, task: str, fitted: Fitted, rows: LabelledOutputs) -> None:
         """Draw a reliability diagram before and after calibration."""
+        from exporter.decision.fit import LabelDecision
+        from exporter.decision.reliability import draw_reliability
+
         chosen = fitted.figure_data
         assert isinstance(chosen, LabelDecision)
         draw_reliability(path, task, before=chosen.before, after=chosen.after, gold=rows.targets)

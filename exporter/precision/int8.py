@@ -106,7 +106,7 @@ class _Trial:
 
 
 def _selections(model: onnx.ModelProto, trial: _Trial) -> Iterator[tuple[str, ...]]:
-    """Which MatMul nodes may be left in bf16: none, then more and more, the most sensitive first."""
+    """MatMul nodes to leave in bf16: none, then more and more, the most sensitive first."""
     yield ()
     log.info("int8: looking for the MatMul nodes that 8 bits harm most")
     order = sweep(model, trial.output_error)

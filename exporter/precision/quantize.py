@@ -1,7 +1,7 @@
 """Eight-bit graphs: static ranges from training texts, sensitive matmuls left in bf16.
 
-The ranges of activations are found once on training texts and stored in the graph, unlike dynamic
-quantization, whose one range a tensor makes the scores of a text depend on the other rows of its batch.
+The ranges of activations are found once on training texts and stored in the graph. In dynamic
+quantization, a tensor has one range, so the scores of a text depend on the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def quantize(graph: Path, output: Path, texts: Sequence[Int32Array]) -> None:
 
 
 def quantized_matmuls(model: ModelProto) -> list[str]:
-    """Names of the matrix matmuls with 8-bit activations, in the order of the graph."""
+    """Names of the MatMul nodes with 8-bit activations, in the order of the graph."""
     makers = _makers(model)
     return [
         node.name
@@ -70,28 +70,28 @@ def quantized_matmuls(model: ModelProto) -> list[str]:
 
 
 def left_in_bf16(model: ModelProto, names: Sequence[str]) -> ModelProto:
-    """A copy whose named matmuls read their activations as they come, not rounded to 8 bits.
+    """A copy whose named nodes read activations that are not rounded to 8 bits.
 
     Weights stay in 8 bits: a range a channel costs little, and the file stays small.
     """
-    loosened = ModelProto()
-    loosened.CopyFrom(model)
-    makers = _makers(loosened)
-    for node in loosened.graph.node:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    makers = _makers(copy)
+    for node in copy.graph.node:
         if node.name in names:
-            for place, source in _quantized_inputs(node, makers):
-                node.input[place] = source
-    _drop_unused(loosened)
-    return loosened
+            for position, source in _quantized_inputs(node, makers):
+                node.input[position] = source
+    _drop_unused(copy)
+    return copy
 
 
-def sweep(model: ModelProto, drift: Callable[[ModelProto], float]) -> list[str]:
-    """Order the matmuls by how much closer the scores come when each alone is left in bf16.
+def sweep(model: ModelProto, output_error: Callable[[ModelProto], float]) -> list[str]:
+    """Order MatMul nodes by the output error that is left if only that node stays in bf16.
 
-    drift: distance of a graph's scores from those of fp32. Returns names, the most sensitive first.
+    output_error: of a graph against fp32. Returns names, the most sensitive node first.
     """
-    without = {name: drift(left_in_bf16(model, [name])) for name in quantized_matmuls(model)}
-    return sorted(without, key=without.__getitem__)
+    errors = {name: output_error(left_in_bf16(model, [name])) for name in quantized_matmuls(model)}
+    return sorted(errors, key=errors.__getitem__)
 
 
 def _makers(model: ModelProto) -> dict[str, NodeProto]:
@@ -99,18 +99,18 @@ def _makers(model: ModelProto) -> dict[str, NodeProto]:
 
 
 def _quantized_inputs(node: NodeProto, makers: dict[str, NodeProto]) -> Iterator[tuple[int, str]]:
-    """Inputs of a node that were rounded to 8 bits on the way: their places, and what they were."""
-    for place, name in enumerate(node.input):
-        widened = makers.get(name)
-        if widened is None or widened.op_type != DEQUANTIZE:
+    """Inputs of a node that are rounded to 8 bits: their positions and unrounded sources."""
+    for position, name in enumerate(node.input):
+        dequantize = makers.get(name)
+        if dequantize is None or dequantize.op_type != DEQUANTIZE:
             continue
-        rounded = makers.get(widened.input[0])
-        if rounded is not None and rounded.op_type == QUANTIZE:  # a weight has none: it is stored
-            yield place, rounded.input[0]
+        quantize_node = makers.get(dequantize.input[0])
+        if quantize_node is not None and quantize_node.op_type == QUANTIZE:  # not a stored weight
+            yield position, quantize_node.input[0]
 
 
 def _drop_unused(model: ModelProto) -> None:
-    """Remove rounding that nothing reads any more."""
+    """Remove quantization nodes whose output is not read."""
     while True:
         read = {name for node in model.graph.node for name in node.input}
         read |= {output.name for output in model.graph.output}

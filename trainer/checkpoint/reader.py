@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel
 
 from schemas.arrays import Int32Array
 from schemas.bundle.facts import EncoderFacts, TrainingFacts
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, listing
 from schemas.io.json_values import parse_json
 from schemas.kinds import KINDS, TaskKind
 from schemas.kinds.by_kind import ByKind
@@ -199,7 +199,25 @@ class Checkpoint:
         articles = [
             Article(row["text"], row["title"], row[ENTITY], row[START], row[END]) for row in rows
         ]
-        return articles, KINDS[kind].read_gold(table[GOLD].combine_chunks())
+        gold = KINDS[kind].read_gold(table[GOLD].combine_chunks())
+        self._check_gold(task, gold)
+        return articles, gold
+
+    def _check_gold(self, task: str, gold: Sequence[Any]) -> None:
+        """Refuse held-out rows without a gold value, or with a label that the task does not have.
+
+        Raises CheckpointError.
+        """
+        path, about = self.files.heldout(task), self.info.tasks[task]
+        for row, value in enumerate(gold):
+            if value is None:
+                raise CheckpointError(f"{path}, row {row}: no gold value")
+            for label in KINDS[about.kind].gold_labels(value):
+                if label not in about.labels:
+                    raise CheckpointError(
+                        f"{path}, row {row}: unknown label {label!r}",
+                        hint=f"task {task!r} has {listing(about.labels)}",
+                    )
 
     def sample(self, task: str) -> list[Int32Array]:
         """Token ids of some training texts of a task, each (seq,) int32."""

@@ -21,7 +21,7 @@ from batch.cli import main as batch_main
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.scorer import Scorer
-from batch.scoring.session import TaskSession
+from batch.scoring.session import OpenGraph
 from exporter.bundle.export import export_checkpoint
 from exporter.checks.torch_parity import LOGIT_TOLERANCE
 from exporter.cli import main as export_main
@@ -29,7 +29,7 @@ from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
 from exporter.graph.trace import OPSET
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.metadata import ArtefactMetadata, metadata_model
 from schemas.bundle.props import PREFIX
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
@@ -41,11 +41,13 @@ from schemas.decision.thresholds import (
 )
 from schemas.io.files import FileFacts
 from schemas.io.lock import lock_beside
+from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, ModelText, model_text
 from tests.exporting import export_classifier, folder_contents, scorer_of
+from tests.label_tasks import KIND, decision_of, evidence_of, label_sets, logits_of
 from tests.strategies import Bools, Floats
 from tests.tiny import sample_rows, write_config
-from trainer.checkpoint.reader import HELDOUT_SCHEMA, Checkpoint
+from trainer.checkpoint.reader import GOLD, Checkpoint, heldout_schema
 from trainer.cli import main as train_main
 
 TASKS = ["narrative", "entity_framing"]
@@ -77,7 +79,8 @@ def heldout_logits(checkpoint: Path, scorer: Scorer) -> tuple[Floats, Bools]:
     metadata = scorer.metadata
     articles, gold = Checkpoint.open(checkpoint).heldout(metadata.task)
     texts = [model_text(one, metadata.text, max_tokens=metadata.max_tokens) for one in articles]
-    return scorer.runner.logits(scorer.runner.tokenize(texts)), gold
+    logits = logits_of(scorer.runner, scorer.runner.tokenize(texts))
+    return logits, label_matrix(gold, metadata.labels, source="held-out rows")
 
 
 @EACH_TASK
@@ -88,7 +91,7 @@ def test_served_logits_and_decisions_are_those_of_torch(
     scorer = scorer_of(bundle, task)
     texts = sample_texts(scorer.metadata)
     tokenized = scorer.runner.tokenize(texts)
-    served = scorer.runner.logits(tokenized)
+    served = logits_of(scorer.runner, tokenized)
     model = Checkpoint.open(checkpoint).model
     with torch.inference_mode():
         expected = np.concatenate(
@@ -100,11 +103,10 @@ def test_served_logits_and_decisions_are_those_of_torch(
         )
 
     np.testing.assert_allclose(served, expected, rtol=0, atol=LOGIT_TOLERANCE)
-    probabilities = calibrate(expected, scorer.metadata.calibration)
-    decided = decide(probabilities, scorer.metadata.threshold_array)
-    found = scorer.score(texts).decided
-    assert (found == decided).all()
-    assert 0 < found.mean() < 1
+    decision = decision_of(scorer.metadata)
+    decided = decide(calibrate(expected, decision.calibration), decision.threshold_array)
+    assert (label_sets(scorer.score(texts), task).decided == decided).all()
+    assert 0 < decided.mean() < 1
 
 
 @EACH_TASK
@@ -130,15 +132,16 @@ def test_metadata_is_complete(checkpoint: Path, bundle: Path, task: str) -> None
     """Everything DESIGN.md lists is in the file, and agrees with the checkpoint."""
     props = {entry.key: entry.value for entry in onnx.load(bundle / f"{task}.onnx").metadata_props}
     info = Checkpoint.open(checkpoint).info
-    stored = {key.removeprefix(PREFIX): json.loads(value) for key, value in props.items()}
+    fields = {key.removeprefix(PREFIX): json.loads(value) for key, value in props.items()}
 
-    assert set(stored) >= {
+    assert set(fields) >= {
         "schema_version",
         "task",
+        "kind",
         "labels",
         "thresholds",
         "calibration",
-        "decision",
+        "evidence",
         "max_tokens",
         "text",
         "tokenizer_sha256",
@@ -147,30 +150,30 @@ def test_metadata_is_complete(checkpoint: Path, bundle: Path, task: str) -> None
         "metrics",
         "precision",
     }
-    assert stored["task"] == task
-    assert tuple(stored["labels"]) == info.tasks[task].labels
-    assert stored["training"] == info.tasks[task].training.model_dump(mode="json")
-    assert stored["encoder"] == info.encoder.model_dump()
-    assert stored["text"] == info.tasks[task].text.model_dump()
-    assert stored["tokenizer_sha256"] == FileFacts.of(bundle / "tokenizer.json").sha256
-    assert stored["max_tokens"] == info.max_tokens
-    assert stored["metrics"]["verification"]["texts"] > 0
+    assert (fields["task"], fields["kind"]) == (task, info.tasks[task].kind)
+    assert tuple(fields["labels"]) == info.tasks[task].labels
+    assert fields["training"] == info.tasks[task].training.model_dump(mode="json")
+    assert fields["encoder"] == info.encoder.model_dump()
+    assert fields["text"] == info.tasks[task].text.model_dump()
+    assert fields["tokenizer_sha256"] == FileFacts.of(bundle / "tokenizer.json").sha256
+    assert fields["max_tokens"] == info.max_tokens
+    assert fields["metrics"]["verification"]["texts"] > 0
 
 
 @EACH_TASK
 def test_thresholds_come_from_the_held_out_rows_alone(
     checkpoint: Path, bundle: Path, task: str
 ) -> None:
-    """Calibration, thresholds and metrics can be found again from the held-out file."""
+    """Calibration, thresholds and metrics follow from the held-out file."""
     scorer = scorer_of(bundle, task)
-    metadata = scorer.metadata
+    metadata, decision = scorer.metadata, decision_of(scorer.metadata)
     logits, gold = heldout_logits(checkpoint, scorer)
     calibration = fit_calibration(logits, gold, "platt")
     probabilities = calibrate(logits, calibration)
     thresholds = find_thresholds(probabilities, gold)
 
-    assert metadata.calibration == calibration
-    assert metadata.threshold_array.tolist() == thresholds.tolist()
+    assert decision.calibration == calibration
+    assert decision.threshold_array.tolist() == thresholds.tolist()
     scores = Hits.count(gold, decide(probabilities, thresholds)).scores()
     assert metadata.metrics.validation == scores
 
@@ -181,21 +184,22 @@ def test_what_the_decision_is_worth_comes_from_unseen_rows(
 ) -> None:
     """Score and calibration error are of rows that had no say; intervals are of resamples."""
     scorer = scorer_of(bundle, task)
-    metadata = scorer.metadata
+    metadata, evidence = scorer.metadata, evidence_of(scorer.metadata)
+    calibration = decision_of(metadata).calibration
     logits, gold = heldout_logits(checkpoint, scorer)
     rule = ThresholdRule()
-    unseen = cross_fitted(logits, gold, metadata.calibration.method)
-    probabilities = calibrate(logits, metadata.calibration)
+    unseen = cross_fitted(logits, gold, calibration.method)
+    probabilities = calibrate(logits, calibration)
     before = calibrate(logits, Calibration.none(len(metadata.labels)))
 
     decided = held_out_decisions(unseen, gold, rule)
     assert metadata.metrics.cross_validated == Hits.count(gold, decided).scores()
-    assert metadata.decision.after == calibration_error(unseen, gold)
-    assert metadata.decision.before == calibration_error(before, gold)
-    assert metadata.decision.positives == tuple(gold.sum(axis=0))
+    assert evidence.after == calibration_error(unseen, gold)
+    assert evidence.before == calibration_error(before, gold)
+    assert evidence.positives == tuple(gold.sum(axis=0))
     intervals = threshold_intervals(probabilities, gold, rule)
-    assert np.array_equal(np.array(metadata.decision.intervals, dtype=np.float32), intervals)
-    assert (metadata.decision.calibration, metadata.decision.thresholds) == ("platt", rule)
+    assert np.array_equal(np.array(evidence.intervals, dtype=np.float32), intervals)
+    assert (evidence.calibration, evidence.thresholds) == ("platt", rule)
 
 
 @EACH_TASK
@@ -221,9 +225,9 @@ def test_other_held_out_rows_give_other_thresholds(
     export_checkpoint(ours, tmp_path / "bundle", precisions=["fp32"])
     before, after = (scorer_of(folder, "narrative") for folder in (bundle, tmp_path / "bundle"))
 
-    assert before.metadata.thresholds != after.metadata.thresholds
+    assert decision_of(before.metadata).thresholds != decision_of(after.metadata).thresholds
     texts = before.runner.tokenize(sample_texts(before.metadata)[:20])
-    assert before.runner.logits(texts).tolist() == after.runner.logits(texts).tolist()
+    assert logits_of(before.runner, texts).tolist() == logits_of(after.runner, texts).tolist()
 
 
 def test_exporting_twice_gives_the_same_bytes(
@@ -269,14 +273,15 @@ def test_card_mentions_each_task_and_label(bundle: Path) -> None:
         assert f"](reliability-{task}.png)" in section
         assert f"micro-F1 {metadata.metrics.cross_validated.micro_f1:.3f}" in section
         assert f"micro-F1 {metadata.metrics.validation.micro_f1:.3f}" in section
-        decision = metadata.decision
-        for place, label in enumerate(metadata.labels):
-            low, high = decision.intervals[place]
+        thresholds, evidence = decision_of(metadata).thresholds, evidence_of(metadata)
+        for column, label in enumerate(metadata.labels):
+            trained, held = metadata.training.positives[column], evidence.positives[column]
+            low, high = evidence.intervals[column]
             assert (
-                f"| {label} | {metadata.training.positives[place]} | {decision.positives[place]} | "
-                f"{metadata.thresholds[place]:.3f} | {low:.3f} to {high:.3f} | "
-                f"{decision.before.ece[place]:.3f} | {decision.after.ece[place]:.3f} | "
-                f"{decision.after.brier[place]:.4f} |"
+                f"| {label} | {trained} | {held} | "
+                f"{thresholds[column]:.3f} | {low:.3f} to {high:.3f} | "
+                f"{evidence.before.ece[column]:.3f} | {evidence.after.ece[column]:.3f} | "
+                f"{evidence.after.brier[column]:.4f} |"
             ) in section
 
 
@@ -288,7 +293,8 @@ def test_inspect_shows_labels_and_thresholds(bundle: Path, task: str) -> None:
 
     assert result.exit_code == 0
     assert task in result.output
-    for label, threshold in zip(metadata.labels, metadata.thresholds, strict=True):
+    thresholds = decision_of(metadata).thresholds
+    for label, threshold in zip(metadata.labels, thresholds, strict=True):
         (line,) = [line for line in result.output.splitlines() if line.startswith(f"| {label} |")]
         assert f"{threshold:.3f}" in line
 
@@ -298,12 +304,13 @@ def test_inspect_prints_json(bundle: Path, task: str) -> None:
     """And by a program: nothing but one JSON object, with every field."""
     result = export_classifier("inspect", bundle / f"{task}.onnx", "--json")
 
-    assert ArtefactMetadata.model_validate_json(result.output) == scorer_of(bundle, task).metadata
+    read = metadata_model(KIND).model_validate_json(result.output)
+    assert read == scorer_of(bundle, task).metadata
     assert json.loads(result.output)["labels"]
 
 
 def test_inspect_refuses_other_files(ours: Path, tmp_path: Path) -> None:
-    """A file that is no ONNX, and an ONNX without metadata, are errors without a traceback."""
+    """A file that is not ONNX, and ONNX without metadata, are errors without a traceback."""
     stranger = tmp_path / "stranger.onnx"
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -324,7 +331,7 @@ def test_inspect_refuses_other_files(ours: Path, tmp_path: Path) -> None:
         assert "Traceback" not in result.output
 
 
-def test_command_tells_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
+def test_command_names_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
     """At its end the command, here in its long form, names the tasks and the next command."""
     result = export_classifier("export", checkpoint, "--output", tmp_path / "bundle")
 
@@ -336,11 +343,10 @@ def test_command_tells_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
 def test_file_scores_with_its_tokenizer_alone(bundle: Path, tmp_path: Path) -> None:
     """Without manifest and card, a file and its tokenizer are enough."""
     shutil.copy(bundle / "narrative.onnx", tmp_path)
-    metadata = TaskSession(
-        GraphFile.of_path(tmp_path / "narrative.onnx"), choose_device("cpu")
-    ).metadata()
+    graph = GraphFile.of_path(tmp_path / "narrative.onnx")
+    by_task = OpenGraph.open(graph, choose_device("cpu")).metadata()
 
-    assert metadata == scorer_of(bundle, "narrative").metadata
+    assert by_task == {"narrative": scorer_of(bundle, "narrative").metadata}
 
 
 def test_diagrams_are_pictures(bundle: Path) -> None:
@@ -375,11 +381,11 @@ def test_every_calibration_is_served_as_it_was_fitted(
     served = pq.read_table(tmp_path / "scored" / "predictions").to_pylist()
 
     assert method in (calibration.method, "auto")
-    assert scorer.metadata.calibration == calibration
-    assert scorer.metadata.decision.thresholds == rule
+    assert decision_of(scorer.metadata).calibration == calibration
+    assert evidence_of(scorer.metadata).thresholds == rule
     labels = scorer.metadata.labels
-    found = [[dict(row["probabilities"])[label] for label in labels] for row in served]
-    assert np.array(found, dtype=np.float32).tobytes() == expected.tobytes()
+    probabilities = [[dict(row["probabilities"])[label] for label in labels] for row in served]
+    assert np.array(probabilities, dtype=np.float32).tobytes() == expected.tobytes()
     assert [row["labels"] for row in served] == [
         [label for label, yes in zip(labels, row, strict=True) if yes]
         for row in decide(expected, thresholds)
@@ -395,10 +401,10 @@ def many_heldout_rows(checkpoint: Path) -> None:
         "text": samples["text"].to_list(),
         "title": samples["title"].to_list(),
         **{name: [None] * len(samples) for name in ("entity", "start", "end")},
-        "labels": [[label for label in row if label in known] for row in labels],
+        GOLD: [[label for label in row if label in known] for row in labels],
     }
     pq.write_table(
-        pa.table(rows, schema=HELDOUT_SCHEMA), checkpoint / "heldout" / "narrative.parquet"
+        pa.table(rows, schema=heldout_schema(KIND)), checkpoint / "heldout" / "narrative.parquet"
     )
 
 
@@ -414,7 +420,8 @@ def test_settings_change_thresholds_and_nothing_else(
     )
     assert result.exit_code == 0, result.output
     before, after = (
-        scorer_of(folder, "narrative").metadata for folder in (bundle, tmp_path / "bundle")
+        decision_of(scorer_of(folder, "narrative").metadata)
+        for folder in (bundle, tmp_path / "bundle")
     )
 
     assert len({*after.thresholds}) == 1 < len({*before.thresholds})
@@ -424,7 +431,7 @@ def test_settings_change_thresholds_and_nothing_else(
 
 
 def test_wrong_settings_are_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
-    """Every problem is told with what there is, and nothing is written."""
+    """Every problem is reported with what there is, and nothing is written."""
     result = export_classifier(
         *(checkpoint, "--output", tmp_path / "bundle"),
         *("--set", "narative.calibration=none"),
@@ -450,10 +457,11 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     export_checkpoint(tmp_path / "trained", tmp_path / "bundle", precisions=["fp32"])
     narrative, framing = (scorer_of(tmp_path / "bundle", task).metadata for task in TASKS)
 
-    assert {*narrative.thresholds} == {0.25}
-    assert narrative.calibration.method == narrative.decision.calibration == "temperature"
-    assert framing.decision.thresholds == ThresholdRule()
-    assert framing.decision.calibration == "platt"
+    assert {*decision_of(narrative).thresholds} == {0.25}
+    assert decision_of(narrative).calibration.method == "temperature"
+    assert evidence_of(narrative).calibration == "temperature"
+    assert evidence_of(framing).thresholds == ThresholdRule()
+    assert evidence_of(framing).calibration == "platt"
 
 
 def test_checkpoint_and_foreign_folders_are_not_replaced(checkpoint: Path, tmp_path: Path) -> None:

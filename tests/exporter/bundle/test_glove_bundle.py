@@ -89,10 +89,10 @@ def test_bundle_is_made_and_says_what_it_is(bundle: Path) -> None:
     assert "cnn-bilstm" in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_neighbours_and_padding_do_not_change_a_score(
+def test_other_rows_and_padding_do_not_change_a_score(
     articles: pl.DataFrame, score: Callable[..., Scored]
 ) -> None:
-    """Order, chunks and company leave every bit of a score as it is."""
+    """Order, chunks and other rows leave every bit of a score as it is."""
     alone = score(articles)
     shuffled = score(articles.sample(fraction=1.0, shuffle=True, seed=1), "--chunk-rows", 7)
     few = score(articles.head(5))
@@ -111,7 +111,7 @@ def test_number_of_threads_does_not_change_a_score(
 
 
 def test_trained_checkpoint_is_an_encoder_to_start_from(trained: Path, tmp_path: Path) -> None:
-    """A later run goes on with the weights of an earlier one over the same vectors."""
+    """A later run starts from the weights of an earlier one over the same vectors."""
     vectors = f"glove:{trained.parent / 'vectors.txt'}"
     config = write_config(tmp_path / "config.toml", Path(vectors), epochs=1)
     run(train_main, config, "--output", tmp_path / "on", "--set", f"encoder.start_from='{trained}'")

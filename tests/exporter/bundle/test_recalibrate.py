@@ -23,6 +23,7 @@ from schemas.io.lock import lock_beside
 from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, model_text
 from tests.exporting import scorer_of
+from tests.label_tasks import decision_of, evidence_of, logits_of
 from tests.tiny import sample_rows
 
 REDECIDED = {"narrative.onnx", "reliability-narrative.png", "MODEL_CARD.md", "bundle.json"}
@@ -69,14 +70,15 @@ def test_the_decision_is_that_of_an_export_on_these_rows(
         for row in rows
     ]
     gold = label_matrix([row["labels"] for row in rows], before.labels, source="rows")
-    asked = DecisionConfig(
-        calibration=before.decision.calibration, thresholds=before.decision.thresholds
+    config = DecisionConfig(
+        calibration=evidence_of(before).calibration, thresholds=evidence_of(before).thresholds
     )
-    expected = choose_decision(runner.logits(runner.tokenize(texts)), gold, asked)
+    expected = choose_decision(logits_of(runner, runner.tokenize(texts)), gold, config)
 
-    assert after.calibration == expected.calibration != before.calibration
-    assert after.threshold_array.tolist() == expected.thresholds.tolist()
-    assert after.decision == expected.facts
+    decision = decision_of(after)
+    assert decision.calibration == expected.calibration != decision_of(before).calibration
+    assert decision.threshold_array.tolist() == expected.thresholds.tolist()
+    assert evidence_of(after) == expected.evidence
     assert after.metrics.validation == expected.validation
     assert after.metrics.cross_validated == expected.cross_validated
 
@@ -109,13 +111,13 @@ def test_metadata_and_card_say_on_what(
 ) -> None:
     """Hash and number of the rows, and the bundle before; an export says nothing of the kind."""
     recalibrate(bundle, data, "--output", tmp_path / "new")
-    found = scorer_of(tmp_path / "new").metadata.recalibration
+    facts = scorer_of(tmp_path / "new").metadata.recalibration
     card = (tmp_path / "new" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
     assert scorer_of(bundle).metadata.recalibration is None
-    assert found is not None
-    assert (found.rows, found.bundle_sha256) == (len(rows), Bundle.open(bundle).sha256)
-    assert f"found again on {len(rows)} labelled rows (data {found.data_sha256[:12]})" in card
+    assert facts is not None
+    assert (facts.rows, facts.bundle_sha256) == (len(rows), Bundle.open(bundle).sha256)
+    assert f"found again on {len(rows)} labelled rows (data {facts.data_sha256[:12]})" in card
 
 
 def test_a_bundle_can_be_replaced_by_itself(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_a_bundle_can_be_replaced_by_itself(bundle: Path, data: Path, tmp_path: 
     ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
     results = [recalibrate(ours, data), recalibrate(ours, data)]
     recalibrate(bundle, data, "--output", tmp_path / "new")
-    here, there = (scorer_of(folder).metadata for folder in (ours, tmp_path / "new"))
+    here, there = (decision_of(scorer_of(folder).metadata) for folder in (ours, tmp_path / "new"))
 
     assert [result.exit_code for result in results] == [0, 0]
     assert here.calibration == there.calibration
@@ -152,8 +154,9 @@ def test_settings_decide_otherwise(bundle: Path, data: Path, tmp_path: Path) -> 
     recalibrate(bundle, data, "--output", tmp_path / "new", *words)
     after = scorer_of(tmp_path / "new").metadata
 
-    assert after.calibration.method == after.decision.calibration == "temperature"
-    assert len({*after.thresholds}) == 1
+    assert decision_of(after).calibration.method == "temperature"
+    assert evidence_of(after).calibration == "temperature"
+    assert len({*decision_of(after).thresholds}) == 1
 
 
 def test_rows_without_text_or_labels_have_no_say(
@@ -166,8 +169,8 @@ def test_rows_without_text_or_labels_have_no_say(
     recalibrate(bundle, tmp_path / "more.parquet", "--output", tmp_path / "more")
     plain, more = (scorer_of(tmp_path / name).metadata for name in ("plain", "more"))
 
-    assert plain.thresholds == more.thresholds
-    assert plain.calibration == more.calibration
+    assert decision_of(plain).thresholds == decision_of(more).thresholds
+    assert decision_of(plain).calibration == decision_of(more).calibration
     assert more.recalibration is not None
     assert more.recalibration.rows == len(rows)
 
@@ -182,9 +185,8 @@ def test_columns_can_be_named(
     words = ["--text-column", "b", "--title-column", "t", "--labels-column", "gold"]
     recalibrate(bundle, tmp_path / "renamed.parquet", "--output", tmp_path / "new", *words)
 
-    assert scorer_of(tmp_path / "new").metadata.thresholds == (
-        scorer_of(tmp_path / "plain").metadata.thresholds
-    )
+    plain, named = (scorer_of(tmp_path / name).metadata for name in ("plain", "new"))
+    assert decision_of(named).thresholds == decision_of(plain).thresholds
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_the_manifest_fits_the_new_files(bundle: Path, data: Path, tmp_path: Pat
     assert set(manifest["files"]) == set(Bundle.open(bundle).manifest.files)
     for name, facts in manifest["files"].items():
         assert FileFacts.of(tmp_path / "new" / name).model_dump() == facts
-    assert np.isfinite(scorer_of(tmp_path / "new").metadata.thresholds).all()
+    assert np.isfinite(decision_of(scorer_of(tmp_path / "new").metadata).thresholds).all()
 
 
 def test_rows_with_null_labels_are_left_out(
@@ -259,12 +261,12 @@ def test_rows_with_null_labels_are_left_out(
     recalibrate(bundle, data, "--output", tmp_path / "without")
     result = recalibrate(bundle, unlabelled, "--output", tmp_path / "with")
     assert result.exit_code == 0, result.output
-    facts = [scorer_of(tmp_path / name).metadata for name in ("without", "with")]
+    without, among = (scorer_of(tmp_path / name).metadata for name in ("without", "with"))
 
-    assert facts[0].threshold_array.tolist() == facts[1].threshold_array.tolist()
-    assert facts[0].recalibration is not None
-    assert facts[1].recalibration is not None
-    assert facts[0].recalibration.rows == facts[1].recalibration.rows
+    assert decision_of(without).thresholds == decision_of(among).thresholds
+    assert without.recalibration is not None
+    assert among.recalibration is not None
+    assert without.recalibration.rows == among.recalibration.rows
 
 
 @pytest.mark.parametrize("words", [(), ("--ignore-unknown-labels",)])

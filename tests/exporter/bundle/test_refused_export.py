@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from exporter.bundle.export import export_checkpoint
 from schemas.errors import CheckpointError, ExportError
 from tests.exporting import export_classifier, folder_contents
+from trainer.checkpoint.reader import GOLD
 
 
 def test_folder_with_other_files_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -85,11 +86,21 @@ def foreign_heldout(checkpoint: Path) -> None:
 
 def unknown_label(checkpoint: Path) -> None:
     """Give a held-out row a label that the task does not have."""
+    replace_first_gold(checkpoint, ["nobody"])
+
+
+def no_gold(checkpoint: Path) -> None:
+    """Take the gold value of a held-out row away."""
+    replace_first_gold(checkpoint, None)
+
+
+def replace_first_gold(checkpoint: Path, labels: list[str] | None) -> None:
+    """Give the second task's first held-out row other labels."""
     path = checkpoint / "heldout" / "entity_framing.parquet"
     table = pq.read_table(path)
-    labels = [["nobody"], *table["labels"].to_pylist()[1:]]
-    column = pa.array(labels, pa.list_(pa.string()))
-    pq.write_table(table.set_column(table.column_names.index("labels"), "labels", column), path)
+    gold = [labels, *table[GOLD].to_pylist()[1:]]
+    column = pa.array(gold, pa.list_(pa.string()))
+    pq.write_table(table.set_column(table.column_names.index(GOLD), GOLD, column), path)
 
 
 def wrong_span(checkpoint: Path) -> None:
@@ -130,6 +141,7 @@ def unfinished(checkpoint: Path) -> None:
         empty_heldout,
         foreign_heldout,
         unknown_label,
+        no_gold,
         wrong_span,
         cut_weights,
         nan_weights,

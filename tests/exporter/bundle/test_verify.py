@@ -19,18 +19,17 @@ from onnx import helper, numpy_helper
 from batch.engines import usable_engines
 from batch.engines.versions import engine_and_cpu
 from batch.machine.device import choose_device
-from batch.scoring.scorer import LogitRunner, open_scorer
 from exporter.bundle.inspection import BundleReport
 from exporter.checks.invariance import rearranged
 from exporter.checks.probes import MARGIN, PROBES
 from exporter.graph.trace import embed_metadata
 from schemas.bundle.folder import Bundle
-from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.probes import MAX_PROBES, PROBE_SCHEMA, Probes, read_probes, write_probes
 from schemas.errors import BundleError
 from schemas.io.files import FileFacts
 from schemas.text.model_text import ENTITY_START
-from tests.exporting import export_classifier
+from tests.exporting import export_classifier, scorer_of
+from tests.label_tasks import logits_of
 from tests.tiny import sample_rows
 
 TASKS = ["narrative", "entity_framing"]
@@ -53,7 +52,7 @@ def vouch(folder: Path) -> None:
 
 
 def problems(folder: Path) -> list[str]:
-    """What `verify` finds wrong; it must find something."""
+    """Problems that `verify` reports; there must be one."""
     result = export_classifier("verify", folder)
     assert result.exit_code == 1, result.output
     assert "Traceback" not in result.output
@@ -68,12 +67,14 @@ def test_an_untouched_bundle_passes(bundle: Path) -> None:
     assert result.exit_code == 0
     assert {row.split()[0] for row in rows} == {"ok", "note"}
     for task in TASKS:
-        said = "\n".join(row for row in rows if row.split()[1] == task)
-        assert "without external data" in said
-        assert "metadata is valid" in said
-        assert f"{PROBES} probe texts become the tokens of the export" in said
-        assert "those of the export on the same kind of machine, to the last bit" in said
-        assert "alone, in another order, among other neighbours, with " in said
+        findings = "\n".join(row for row in rows if row.split()[1] == task)
+        assert "without external data" in findings
+        assert "metadata is valid" in findings
+        assert f"{PROBES} probe texts become the tokens of the export" in findings
+        assert "those of the export on the same kind of machine, to the last bit" in findings
+        assert "the same to the last bit alone, in another order, among other rows, with " in (
+            findings
+        )
 
 
 def test_checks_can_be_read_by_a_program(bundle: Path) -> None:
@@ -89,7 +90,7 @@ ALONE = """
 import sys
 from exporter.cli import main
 try:
-    main(["verify", sys.argv[1]])
+    main(sys.argv[1:])
 except SystemExit as ended:
     print("exit", ended.code)
 heavy = {"torch", "transformers", "optimum", "onnx", "sklearn", "trainer"}
@@ -97,11 +98,11 @@ print(*sorted(heavy & set(sys.modules)))
 """
 
 
-def test_a_bundle_is_checked_without_the_training_stack(ours: Path) -> None:
-    """No torch, no onnx package, no checkpoint: whatever can score can check."""
-    result = subprocess.run(
-        [sys.executable, "-c", ALONE, str(ours)], capture_output=True, text=True, check=True
-    )
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_bundle_is_checked_without_the_training_stack(ours: Path, command: str) -> None:
+    """No torch, no onnx package, no checkpoint: whatever can score can check and inspect."""
+    words = [sys.executable, "-c", ALONE, command, str(ours)]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
 
     assert result.stdout.splitlines()[-2:] == ["exit 0", ""]
 
@@ -110,9 +111,8 @@ def test_a_bundle_is_checked_without_the_training_stack(ours: Path) -> None:
 def test_a_changed_file_is_a_problem(ours: Path, name: str) -> None:
     """And does not keep the other checks from being made."""
     (ours / name).write_bytes((ours / name).read_bytes() + b"\n")
-    found = problems(ours)
 
-    assert f"{name}: changed since the bundle was written" in found[0]
+    assert f"{name}: changed since the bundle was written" in problems(ours)[0]
 
 
 def test_a_file_of_someone_elses_is_noted(ours: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_file_of_someone_elses_is_noted(ours: Path) -> None:
 
 
 def test_a_folder_without_a_bundle_is_a_problem(tmp_path: Path) -> None:
-    """Told like any other."""
+    """Reported like any other."""
     assert "no bundle here" in problems(tmp_path)[0]
 
 
@@ -138,22 +138,25 @@ def edit_weights(path: Path, change: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
-    [(1e-3, "logits differ by 1.0e-03"), (np.float32(np.nan), "logits are not numbers")],
+    ("change", "message"),
+    [
+        (1e-3, "outputs differ by 1.0e-03"),
+        (np.float32(np.nan), "outputs are not finite numbers"),
+    ],
     ids=["a little", "not a number"],
 )
-def test_another_graph_is_told_by_its_logits(ours: Path, change: Any, said: str) -> None:
-    """Where the manifest fits and metadata is valid, what was recorded at export still tells."""
+def test_another_graph_is_detected_by_its_outputs(ours: Path, change: Any, message: str) -> None:
+    """Where the manifest fits and metadata is valid, outputs differ from those at export."""
     edit_weights(ours / "narrative.onnx", change)
     vouch(ours)
-    found = problems(ours)
+    lines = problems(ours)
 
-    assert found
-    assert all(said in one for one in found)  # by every engine
+    assert lines
+    assert all(message in line for line in lines)  # by every engine
 
 
-def test_a_score_that_depends_on_its_neighbours_is_a_problem(ours: Path) -> None:
-    """A graph that adds a mean over the batch gives a row other scores in other company."""
+def test_a_score_that_depends_on_other_rows_is_a_problem(ours: Path) -> None:
+    """With a mean over the batch added, a row's scores depend on the other rows."""
     path = ours / "narrative.onnx"
     model = onnx.load(path)
     for node in model.graph.node:
@@ -169,14 +172,14 @@ def test_a_score_that_depends_on_its_neighbours_is_a_problem(ours: Path) -> None
     onnx.save(model, path)
     vouch(ours)
 
-    assert any("a row has other scores alone, " in found for found in problems(ours))
+    assert any("scores of a row differ alone, " in line for line in problems(ours))
 
 
 def test_other_tokens_are_a_problem(ours: Path) -> None:
     """As another version of the tokenizers library might make them."""
-    kept = probes_of(ours)
-    kept[0].tokenized[3].ids[1] += 1
-    write_probes(ours / "probes.parquet", kept)
+    probes = probes_of(ours)
+    probes[0].tokenized[3].ids[1] += 1
+    write_probes(ours / "probes.parquet", probes)
     vouch(ours)
 
     assert f"1 of {PROBES} probe texts become other tokens" in problems(ours)[0]
@@ -188,10 +191,10 @@ def test_another_tokenizer_is_a_problem(ours: Path) -> None:
     tokenizer["normalizer"]["lowercase"] = False
     (ours / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     vouch(ours)
-    found = problems(ours)
+    lines = problems(ours)
 
-    assert len(found) == len(TASKS)
-    assert all("is not the tokenizer that task" in text for text in found)
+    assert len(lines) == len(TASKS)
+    assert all("is not the tokenizer that task" in line for line in lines)
 
 
 def probes_of(bundle: Path) -> list[Probes]:
@@ -207,41 +210,39 @@ def triples(text: str) -> set[tuple[str, ...]]:
 
 def test_probes_are_no_ones_texts(bundle: Path, checkpoint: Path) -> None:
     """Random pieces of the vocabulary, short to too long; an entity is marked where one must be."""
-    kept = {one.task: one for one in probes_of(bundle)}
+    probes = {one.task: one for one in probes_of(bundle)}
     known = {words for text in sample_rows("train")["text"] for words in triples(text)}
 
-    for one in kept.values():
+    for one in probes.values():
         lengths = [len(text.ids) for text in one.tokenized]
         assert (min(lengths) <= 4, max(lengths)) == (True, 128) or one.task == "entity_framing"
         for text in one.texts:
             assert not known & triples(text.text)
-    assert all(ENTITY_START in text.text for text in kept["entity_framing"].texts)
+    assert all(ENTITY_START in text.text for text in probes["entity_framing"].texts)
 
 
 def test_the_bound_for_other_machines_is_measured(bundle: Path) -> None:
     """From ways to compute the same here; the metadata says where that was."""
     for task in TASKS:
-        metadata = open_scorer(
-            Bundle.open(bundle), task, choose_device("cpu"), precision="fp32"
-        ).metadata
-        found = metadata.metrics.portability
+        portability = scorer_of(bundle, task).metadata.metrics.portability
+        fastest = usable_engines("fp32", choose_device("cpu"))[0]
 
-        assert found.machine == engine_and_cpu(usable_engines("fp32", choose_device("cpu"))[0])
-        assert 0 < found.max_logit_difference < 1e-5
-        assert found.bound == pytest.approx(MARGIN * found.max_logit_difference)
+        assert portability.machine == engine_and_cpu(fastest)
+        assert 0 < portability.max_logit_difference < 1e-5
+        assert portability.bound == pytest.approx(MARGIN * portability.max_logit_difference)
 
 
-def test_rearranged_rows_keep_their_places(bundle: Path) -> None:
-    """Whatever stands around a row, its logits come back under its own number."""
-    runner: LogitRunner = open_scorer(
-        Bundle.open(bundle), TASKS[0], choose_device("cpu"), precision="fp32"
-    ).runner
+def test_rearranged_rows_come_back_in_their_order(bundle: Path) -> None:
+    """Whatever the other rows of the batch, a row's outputs come back under its own number."""
+    runner = scorer_of(bundle, TASKS[0]).runner
     texts = probes_of(bundle)[0].tokenized
-    expected = runner.logits(texts)
+    expected = logits_of(runner, texts)
 
     assert len({row.tobytes() for row in expected}) == len(expected)
-    for found in rearranged(runner, texts).values():
-        assert found.tobytes() == expected.tobytes()
+    arranged = rearranged(runner, texts)
+    assert list(arranged) == ["alone", "in another order", "among other rows"]
+    for outputs in arranged.values():
+        assert np.stack(outputs).tobytes() == expected.tobytes()
 
 
 def test_inspect_shows_a_whole_bundle(bundle: Path) -> None:
@@ -264,25 +265,19 @@ def test_inspect_prints_a_bundle_as_json(bundle: Path) -> None:
 
     assert (report.sha256, report.files) == (opened.sha256, opened.manifest.files)
     for task in TASKS:
-        assert (
-            report.tasks[task]
-            == open_scorer(opened, task, choose_device("cpu"), precision="fp32").metadata
-        )
+        assert report.tasks[task] == scorer_of(bundle, task).metadata
 
 
-def test_metadata_of_an_older_kind_is_told(ours: Path) -> None:
+def test_metadata_of_an_older_version_is_a_problem(ours: Path) -> None:
     """A file that does not say what it may differ by is not valid."""
     path = ours / "narrative.onnx"
-    metadata: ArtefactMetadata = open_scorer(
-        Bundle.open(ours), "narrative", choose_device("cpu"), precision="fp32"
-    ).metadata
-    embed_metadata(path, metadata)
+    embed_metadata(path, [scorer_of(ours).metadata])
     model = onnx.load(path)
     for prop in model.metadata_props:
         if prop.key == "narrascan.metrics":
-            stored = json.loads(prop.value)
-            del stored["portability"]
-            prop.value = json.dumps(stored)
+            metrics = json.loads(prop.value)
+            del metrics["portability"]
+            prop.value = json.dumps(metrics)
     onnx.save(model, path)
     vouch(ours)
 

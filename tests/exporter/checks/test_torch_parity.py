@@ -12,15 +12,18 @@ import torch
 
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
-from batch.scoring.scorer import LogitRunner, load_tokenizer
-from batch.scoring.session import TaskSession
+from batch.scoring.runner import GraphRunner, load_tokenizer
+from batch.scoring.session import OpenGraph, TaskSession
 from exporter.checks.torch_parity import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
 from exporter.graph.trace import trace_graph
 from schemas.bundle.facts import Verification
 from schemas.decision.decide import Calibration
 from schemas.errors import ExportError
+from schemas.kinds import KINDS
+from schemas.kinds.multilabel import MultilabelDecision
 from schemas.text.model_text import ModelText, model_text
 from schemas.text.tokens import TokenizedText
+from tests.label_tasks import KIND
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.multitask import MultiTaskModel, TaskPath
 
@@ -37,9 +40,9 @@ class Exported:
     model: MultiTaskModel
     path_model: TaskPath
     session: TaskSession
-    runner: LogitRunner
+    runner: GraphRunner
     texts: list[TokenizedText]
-    labels: int
+    labels: tuple[str, ...]
 
     @property
     def embeddings(self) -> torch.nn.Parameter:
@@ -50,19 +53,24 @@ class Exported:
         self, texts: list[TokenizedText] | None = None, *, threshold: float = 0.5
     ) -> Verification:
         """Compare at one threshold for all labels."""
+        decision = MultilabelDecision(
+            thresholds=(threshold,) * len(self.labels),
+            calibration=Calibration.none(len(self.labels)),
+        )
         return verify(
             self.session,
             self.path_model,
             self.runner,
             self.texts if texts is None else texts,
-            calibration=Calibration.none(self.labels),
-            thresholds=np.full(self.labels, threshold, dtype=np.float32),
+            lambda outputs, texts: KINDS[KIND].decide(outputs, self.labels, decision, texts),
         )
 
 
-def write_narrative(model: MultiTaskModel, path: Path) -> None:
-    """Write the graph of one task as it is now."""
-    onnx.save(trace_graph(model.joint(["narrative"])).cut("narrative"), path)
+def write_narrative(model: MultiTaskModel, labels: tuple[str, ...], path: Path) -> TaskSession:
+    """Write the graph of the narrative task as it is now, and open it."""
+    outputs = {"narrative": KINDS[KIND].output(labels)}
+    onnx.save(trace_graph(model.joint(["narrative"]), outputs).cut("narrative"), path)
+    return TaskSession(OpenGraph.open(GraphFile.of_path(path), choose_device("cpu")), outputs)
 
 
 @pytest.fixture
@@ -71,9 +79,8 @@ def exported(checkpoint: Path, tmp_path: Path) -> Exported:
     opened = Checkpoint.open(checkpoint)
     about = opened.info.tasks["narrative"]
     path_model = opened.model.path("narrative")
-    write_narrative(opened.model, tmp_path / "narrative.onnx")
-    session = TaskSession(GraphFile.of_path(tmp_path / "narrative.onnx"), choose_device("cpu"))
-    runner = LogitRunner(
+    session = write_narrative(opened.model, about.labels, tmp_path / "narrative.onnx")
+    runner = GraphRunner(
         session,
         load_tokenizer(opened.files.tokenizer.read_bytes(), "tokenizer.json"),
         max_tokens=opened.info.max_tokens,
@@ -83,9 +90,7 @@ def exported(checkpoint: Path, tmp_path: Path) -> Exported:
     texts = [
         model_text(article, about.text, max_tokens=opened.info.max_tokens) for article in articles
     ]
-    return Exported(
-        opened.model, path_model, session, runner, runner.tokenize(texts), len(about.labels)
-    )
+    return Exported(opened.model, path_model, session, runner, runner.tokenize(texts), about.labels)
 
 
 def with_one_rare_token(place: int, count: int = 12) -> list[TokenizedText]:
@@ -101,38 +106,38 @@ def with_one_rare_token(place: int, count: int = 12) -> list[TokenizedText]:
 
 
 def test_faithful_file_passes(exported: Exported) -> None:
-    """What was compared and what was found is recorded."""
-    found = exported.verify()
+    """What was compared, the largest difference and the bounds are recorded."""
+    verification = exported.verify()
 
-    assert found.texts == min(MAX_TEXTS, len(exported.texts))
-    assert found.shapes >= 5
-    assert 0 <= found.max_logit_difference <= 1e-5
-    assert found.differing_decisions == 0
-    assert found.logit_tolerance == LOGIT_TOLERANCE
-    assert found.max_differing_decisions == MAX_DIFFERING_DECISIONS
+    assert verification.texts == min(MAX_TEXTS, len(exported.texts))
+    assert verification.shapes >= 5
+    assert 0 <= verification.max_logit_difference <= 1e-5
+    assert verification.differing_decisions == 0
+    assert verification.logit_tolerance == LOGIT_TOLERANCE
+    assert verification.max_differing_decisions == MAX_DIFFERING_DECISIONS
 
 
 @pytest.mark.parametrize(
     "part", ["head.linear.weight", "head.linear.bias", "head.value.weight", "encoder"]
 )
 def test_other_weights_do_not_pass(exported: Exported, part: str) -> None:
-    """A model that differs in its head, its bias or one matrix of its encoder is told apart."""
+    """A model that differs in its head, its bias or one matrix of its encoder is refused."""
     with torch.no_grad():
         for name, parameter in exported.path_model.named_parameters():
             if name == part or (part == "encoder" and name.endswith("output.dense.weight")):
                 parameter.add_(torch.randn_like(parameter), alpha=3e-3)
 
-    with pytest.raises(ExportError, match=r"narrative\.onnx: a logit differs from torch by"):
+    with pytest.raises(ExportError, match=r"narrative\.onnx: an output differs from torch by"):
         exported.verify()
 
 
-def test_one_token_that_differs_is_found(exported: Exported) -> None:
+def test_one_token_that_differs_does_not_pass(exported: Exported) -> None:
     """A difference that one text of many shows is enough, wherever that text stands."""
     with torch.no_grad():
         exported.embeddings[RARE].normal_()
 
     for place in PLACES:
-        with pytest.raises(ExportError, match="a logit differs"):
+        with pytest.raises(ExportError, match="an output differs"):
             exported.verify(with_one_rare_token(place))
 
 
@@ -143,7 +148,7 @@ def test_no_number_does_not_pass(exported: Exported, value: float) -> None:
         exported.embeddings[RARE] = value
 
     for place in PLACES:
-        with pytest.raises(ExportError, match="a logit differs"):
+        with pytest.raises(ExportError, match="an output differs"):
             exported.verify(with_one_rare_token(place))
 
 
@@ -151,23 +156,21 @@ def test_nan_on_both_sides_does_not_pass(exported: Exported, tmp_path: Path) -> 
     """A model that gives no numbers is not published, though the file agrees with it."""
     with torch.no_grad():
         exported.embeddings[RARE] = float("nan")
-    write_narrative(exported.model, tmp_path / "broken.onnx")
-    exported.session = TaskSession(
-        GraphFile.of_path(tmp_path / "broken.onnx"), choose_device("cpu")
-    )
+    path = tmp_path / "broken.onnx"
+    exported.session = write_narrative(exported.model, exported.labels, path)
 
     for place in PLACES:
-        with pytest.raises(ExportError, match="a logit differs"):
+        with pytest.raises(ExportError, match="an output differs"):
             exported.verify(with_one_rare_token(place))
 
 
 def test_differing_decisions_are_counted(exported: Exported, tmp_path: Path) -> None:
-    """Differences below the tolerance of logits can still fail by the decisions they turn."""
+    """Differences below the tolerance of logits can still fail by the decisions they change."""
     with torch.no_grad():  # every row then has a logit of about its bias
         for name in ("linear.weight", "linear.bias", "value.weight"):
             exported.path_model.get_parameter(f"head.{name}").zero_()
-    write_narrative(exported.model, tmp_path / "narrative.onnx")
-    exported.session = TaskSession(exported.session.graph, choose_device("cpu"))
+    path = tmp_path / "narrative.onnx"
+    exported.session = write_narrative(exported.model, exported.labels, path)
     with torch.no_grad():
         exported.path_model.get_parameter("head.linear.bias").fill_(-5e-5)
 
@@ -178,10 +181,10 @@ def test_differing_decisions_are_counted(exported: Exported, tmp_path: Path) -> 
 
 def test_one_text_is_enough(exported: Exported) -> None:
     """A task with a single held-out row is compared too, in several shapes."""
-    found = exported.verify(exported.texts[:1])
+    verification = exported.verify(exported.texts[:1])
 
-    assert found.texts == 1
-    assert found.shapes >= 3
+    assert verification.texts == 1
+    assert verification.shapes >= 3
 
 
 def test_many_texts_are_thinned_over_their_lengths(exported: Exported) -> None:
@@ -203,7 +206,7 @@ def test_many_texts_are_thinned_over_their_lengths(exported: Exported) -> None:
             before = weights[token].clone()
             weights[token].normal_()
         only_here = [t for t in many if token not in t.ids] + edges
-        with pytest.raises(ExportError, match="a logit differs"):
+        with pytest.raises(ExportError, match="an output differs"):
             exported.verify(only_here)
         with torch.no_grad():
             weights[token] = before

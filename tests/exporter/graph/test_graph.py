@@ -1,5 +1,6 @@
 """What a graph promises, for every encoder type that export is promised for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,18 @@ from tokenizers import Tokenizer
 from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
-from batch.scoring.session import TaskSession
+from batch.scoring.session import OpenGraph, TaskSession, graph_output
 from exporter.graph.trace import OPSET, trace_graph
+from schemas.arrays import Float32Array
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
 from schemas.errors import ExportError
+from schemas.kinds import KINDS
+from schemas.kinds.base import OutputSpec
+from tests.label_tasks import KIND
 from tests.tiny import SIZES, make_encoder
 from trainer.model.encoders import load_encoder
+from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel, TaskPath
 
 # transformers compiles parts of some encoders with a function that torch is about to retire.
@@ -27,7 +33,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 TOLERANCE = 1e-5
 SHAPES = [(1, 1), (1, 2), (2, 7), (3, 33), (5, 64), (2, 100), (1, 128)]
-LABELS = 3
+LABELS = {"other": tuple("abcdefg"), "topics": ("x", "y", "z")}
+"""Labels of two tasks that read the same text."""
+TOPICS = len(LABELS["topics"])
+
+
+def outputs_of(*tasks: str) -> dict[str, OutputSpec]:
+    """Output of each task, as the file of this task alone has it."""
+    return {task: KINDS[KIND].output(LABELS[task]) for task in tasks}
 
 
 @pytest.fixture(scope="module", params=sorted(SIZES))
@@ -40,14 +53,16 @@ def exported(
     folder = tmp_path_factory.mktemp(request.param)
     encoder = make_encoder(folder, request.param, tokenizer=tokenizer)
     torch.manual_seed(1)
-    model = MultiTaskModel(
-        load_encoder(str(encoder), markers=True).model,
-        {"other": 7, "topics": LABELS},
+    loaded = load_encoder(str(encoder), markers=True).model
+    heads = make_heads(
+        loaded,
+        {task: len(labels) for task, labels in LABELS.items()},
         heads={"topics": "label_attention"},
         dropout=0.5,
-    ).eval()
+    )
+    model = MultiTaskModel(loaded, heads).eval()
     files = BundleFiles(tmp_path_factory.mktemp(f"{request.param}-graph"))
-    trace_graph(model.joint(["other", "topics"])).write(files)
+    trace_graph(model.joint(["other", "topics"]), outputs_of("other", "topics")).write(files)
     return model.path("topics"), files.onnx("topics")
 
 
@@ -75,18 +90,18 @@ def test_graph_equals_torch(exported: tuple[TaskPath, Path]) -> None:
 
     for shape in SHAPES:
         feeds = padded(*shape)
-        (found,) = session.run(["logits"], feeds)
+        (logits,) = session.run(["logits"], feeds)
         with torch.inference_mode():
             expected = path_model(*(torch.from_numpy(array) for array in feeds.values())).numpy()
-        assert found.shape == (shape[0], LABELS)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE, err_msg=str(shape))
+        assert logits.shape == (shape[0], TOPICS)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=TOLERANCE, err_msg=str(shape))
 
 
-def test_logits_tell_texts_apart(exported: tuple[TaskPath, Path]) -> None:
+def test_logits_of_different_texts_differ(exported: tuple[TaskPath, Path]) -> None:
     """The comparison means something: different rows have clearly different logits."""
-    (found,) = open_graph(exported[1]).run(["logits"], padded(5, 64))
+    (logits,) = open_graph(exported[1]).run(["logits"], padded(5, 64))
 
-    assert np.abs(np.diff(found, axis=0)).max() > 100 * TOLERANCE
+    assert np.abs(np.diff(logits, axis=0)).max() > 100 * TOLERANCE
 
 
 def test_inputs_and_output_are_those_of_the_contract(exported: tuple[TaskPath, Path]) -> None:
@@ -99,7 +114,7 @@ def test_inputs_and_output_are_those_of_the_contract(exported: tuple[TaskPath, P
         ("input_ids", "tensor(int64)", ["rows", "seq"]),
         ("attention_mask", "tensor(int64)", ["rows", "seq"]),
     ]
-    assert outputs == [("logits", "tensor(float)", ["rows", LABELS])]
+    assert outputs == [("logits", "tensor(float)", ["rows", TOPICS])]
 
 
 def test_opset_is_new_enough(exported: tuple[TaskPath, Path]) -> None:
@@ -129,8 +144,9 @@ def test_other_heads_are_left_out(exported: tuple[TaskPath, Path]) -> None:
     shapes = {tuple(tensor.dims) for tensor in onnx.load(exported[1]).graph.initializer}
     hidden = exported[0].config.hidden_size
 
-    assert {(LABELS,)} <= shapes
-    assert not {(7,), (7, hidden), (hidden, 7)} & shapes
+    other = len(LABELS["other"])
+    assert {(TOPICS,)} <= shapes
+    assert not {(other,), (other, hidden), (hidden, other)} & shapes
 
 
 def precisions_here(model_type: str) -> list[Precision]:
@@ -141,33 +157,47 @@ def precisions_here(model_type: str) -> list[Precision]:
     return ["fp32", "bf16"] if reduced else ["fp32"]
 
 
+def open_in(graph: Path, precision: Precision) -> OpenGraph:
+    """Open a graph on the CPU with one thread."""
+    cpu = Device("cpu", 0, "test")
+    return OpenGraph.open(GraphFile.of_path(graph), cpu, precision=precision, threads=1)
+
+
+def bits(arrays: Sequence[Float32Array]) -> list[bytes]:
+    """Content of each array."""
+    return [array.tobytes() for array in arrays]
+
+
 def test_shared_graph_gives_the_same_bits(exported: tuple[TaskPath, Path]) -> None:
     """A task's logits do not depend on whether other heads run over the same encoder."""
     path_model, graph = exported
-    cpu, names, labels = Device("cpu", 0, "test"), ("other", "topics"), {"other": 7, "topics": 3}
+    of_shared = {task: graph_output(task, KIND, LABELS[task], tasks=2) for task in LABELS}
 
     for precision in precisions_here(path_model.config.model_type):
-        shared = GraphFile.of_path(graph.with_name("shared-other.onnx"))
-        together = TaskSession(shared, cpu, threads=1, precision=precision, tasks=names)
+        shared = open_in(graph.with_name("shared-other.onnx"), precision)
+        together = TaskSession(shared, of_shared)
+        picked = TaskSession(shared, {"topics": of_shared["topics"]})
         alone = [
-            TaskSession(GraphFile.of_path(path), cpu, threads=1, precision=precision)
-            for path in (graph.with_name(f"{task}.onnx") for task in names)
+            TaskSession(open_in(graph.with_name(f"{task}.onnx"), precision), outputs_of(task))
+            for task in LABELS
         ]
-        picked = TaskSession(shared, cpu, threads=1, precision=precision, tasks=("topics",))
         for shape in [(64, 32), (31, 64), (16, 128)]:
             feeds = padded(*shape).values()
-            found = np.concatenate([session.run(*feeds) for session in alone], axis=1)
-            assert found.shape == (shape[0], sum(labels.values()))
-            assert together.run(*feeds).tobytes() == found.tobytes()
-            assert picked.run(*feeds).tobytes() == alone[1].run(*feeds).tobytes()
+            expected = [array for session in alone for array in session.run(*feeds)]
+            assert [array.shape for array in expected] == [
+                (shape[0], len(labels)) for labels in LABELS.values()
+            ]
+            assert bits(together.run(*feeds)) == bits(expected)
+            assert bits(picked.run(*feeds)) == bits(expected[1:])
 
 
 def test_group_of_one_has_no_shared_file(encoder: Path, tmp_path: Path) -> None:
     """A task that reads a text of its own has its file and nothing beside it."""
-    model = MultiTaskModel(load_encoder(str(encoder), markers=False).model, {"a": 2}).eval()
-    trace_graph(model.joint(["a"])).write(BundleFiles(tmp_path))
+    loaded = load_encoder(str(encoder), markers=False).model
+    model = MultiTaskModel(loaded, make_heads(loaded, {"topics": TOPICS})).eval()
+    trace_graph(model.joint(["topics"]), outputs_of("topics")).write(BundleFiles(tmp_path))
 
-    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["topics.onnx"]
 
 
 def test_padding_does_not_change_a_row(exported: tuple[TaskPath, Path]) -> None:
@@ -181,12 +211,11 @@ def test_padding_does_not_change_a_row(exported: tuple[TaskPath, Path]) -> None:
 
 
 def test_unknown_type_is_refused(encoder: Path) -> None:
-    """A type without an ONNX configuration is told, with the types that are known to work."""
-    path_model = MultiTaskModel(load_encoder(str(encoder), markers=False).model, {"a": 1}).joint(
-        ["a"]
-    )
+    """The message names a type without an ONNX configuration, and those that are known to work."""
+    loaded = load_encoder(str(encoder), markers=False).model
+    path_model = MultiTaskModel(loaded, make_heads(loaded, {"topics": TOPICS})).joint(["topics"])
     path_model.config.model_type = "funnel-of-tomorrow"
 
     with pytest.raises(ExportError, match="'funnel-of-tomorrow' cannot be exported") as caught:
-        trace_graph(path_model)
+        trace_graph(path_model, outputs_of("topics"))
     assert all(name in str(caught.value) for name in SIZES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +18,28 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device, choose_device
 from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
-from batch.scoring.session import TaskSession, open_session
+from batch.scoring.session import OpenGraph, TaskSession, graph_output, open_session
 from exporter.checks.invariance import rearranged
 from exporter.cli import main
-from exporter.graph.trace import trace_graph
-from exporter.precision import reduce
+from exporter.graph.trace import GroupGraph, trace_graph
+from exporter.precision import reduce, reducer
 from exporter.precision.devices import checking_device
 from exporter.precision.fp16 import ATTENTION, HEADS, fuse
 from exporter.precision.gate import gate
-from exporter.precision.reduce import FP16_TOLERANCE, available_precisions
+from exporter.precision.recipes import FP16_TOLERANCE, RECIPES, Ingredients, ReducedGraph
+from exporter.precision.reduce import available_precisions
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.variants import Precision
 from schemas.errors import DeviceError, ExportError
+from schemas.kinds import KINDS
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TokenizedText
+from tests.label_tasks import KIND, decision_of, logits_of
 from tests.tiny import make_encoder
 from trainer.checkpoint.reader import Checkpoint
 from trainer.model.encoders import load_encoder
+from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
 
 # transformers compiles parts of some encoders with a function that torch is about to retire.
@@ -50,7 +55,7 @@ FIXED = [
     for task in (*GROUP, "entity_framing")
     for word in ("--set", f"{task}.thresholds.strategy=fixed")
 ]
-"""Thresholds of its own choice would let the tiny model, which hardly tells texts apart, flip too
+"""With fitted thresholds the tiny model, whose scores hardly differ between texts, would change too
 many labels to pass the gate."""
 
 
@@ -75,48 +80,68 @@ def halved(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def model_of(folder: Path, kind: str, tokenizer: Tokenizer) -> MultiTaskModel:
+PAIR = {"a": ("a 1", "a 2", "a 3"), "b": ("b 1", "b 2")}
+"""Labels of two tasks that read the same text."""
+
+
+def model_of(folder: Path, model_type: str, tokenizer: Tokenizer) -> MultiTaskModel:
     """A tiny encoder of a type, with two heads of random weights."""
-    make_encoder(folder, kind, tokenizer=tokenizer)
-    encoder = load_encoder(str(folder), markers=False)
-    return MultiTaskModel(encoder.model, {"a": 3, "b": 2}, heads={"a": "label_attention"}).eval()
+    make_encoder(folder, model_type, tokenizer=tokenizer)
+    encoder = load_encoder(str(folder), markers=False).model
+    widths = {task: len(labels) for task, labels in PAIR.items()}
+    return MultiTaskModel(
+        encoder, make_heads(encoder, widths, heads={"a": "label_attention"})
+    ).eval()
 
 
-@pytest.mark.parametrize("kind", FUSED)
+def graph_of_pair(model: MultiTaskModel) -> GroupGraph:
+    """The traced graph of both tasks of `model_of`."""
+    outputs = {task: KINDS[KIND].output(labels) for task, labels in PAIR.items()}
+    return trace_graph(model.joint(tuple(PAIR)), outputs)
+
+
+def graph_of_group(checkpoint: Path) -> GroupGraph:
+    """The traced graph of the three tasks of a checkpoint that read the same text."""
+    opened = Checkpoint.open(checkpoint)
+    outputs = {task: KINDS[KIND].output(opened.info.tasks[task].labels) for task in GROUP}
+    return trace_graph(opened.model.joint(GROUP), outputs)
+
+
+@pytest.mark.parametrize("model_type", FUSED)
 def test_every_layer_is_fused_and_close_to_torch(
-    kind: str, tmp_path: Path, tokenizer: Tokenizer
+    model_type: str, tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     """One operation a layer for attention; inputs and outputs as they were."""
-    model = model_of(tmp_path, kind, tokenizer)
-    joint = model.joint(("a", "b"))
-    fused = fuse(trace_graph(joint), layers=LAYERS)
+    model = model_of(tmp_path, model_type, tokenizer)
+    fused = fuse(graph_of_pair(model), layers=LAYERS)
     onnx.save(fused.model, tmp_path / "fp16.onnx")
     input_ids = np.random.default_rng(0).integers(5, 700, (4, 24))
     attention_mask = np.ones_like(input_ids)
     for row, length in ((1, 10), (2, 1)):
         input_ids[row, length:], attention_mask[row, length:] = 0, 0
-    session = TaskSession(
-        GraphFile.of_path(tmp_path / "fp16.onnx"), choose_device("cpu"), tasks=("a", "b")
-    )
-    found = session.run(input_ids, attention_mask)
+    opened = OpenGraph.open(GraphFile.of_path(tmp_path / "fp16.onnx"), choose_device("cpu"))
+    outputs = {task: graph_output(task, KIND, labels, tasks=2) for task, labels in PAIR.items()}
+    logits = TaskSession(opened, outputs).run(input_ids, attention_mask)
     with torch.inference_mode():
-        expected = joint(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        expected = model.joint(tuple(PAIR))(
+            torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
+        )
     graph = fused.model.graph
     types = [one.type.tensor_type.elem_type for one in (*graph.input, *graph.output)]
 
     assert sum(node.op_type == ATTENTION for node in graph.node) == LAYERS
     assert types == [TensorProto.INT64] * 2 + [TensorProto.FLOAT] * 2
-    assert found.dtype == np.float32
-    difference = np.abs(found - torch.cat(expected, dim=1).numpy()).max()
-    assert 0 < difference < FP16_TOLERANCE
+    assert [array.dtype for array in logits] == [np.float32] * 2
+    for of_onnx, of_torch in zip(logits, expected, strict=True):
+        assert 0 < np.abs(of_onnx - of_torch.numpy()).max() < FP16_TOLERANCE
 
 
-@pytest.mark.parametrize("kind", NOT_FUSED)
+@pytest.mark.parametrize("model_type", NOT_FUSED)
 def test_an_encoder_that_is_not_recognised_is_refused(
-    kind: str, tmp_path: Path, tokenizer: Tokenizer
+    model_type: str, tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     """Half a fusion would be slow on CUDA, so there is none."""
-    graph = trace_graph(model_of(tmp_path, kind, tokenizer).joint(("a", "b")))
+    graph = graph_of_pair(model_of(tmp_path, model_type, tokenizer))
 
     with pytest.raises(ExportError, match="attention was fused in 0 of 2 layers"):
         fuse(graph, layers=LAYERS)
@@ -124,7 +149,7 @@ def test_an_encoder_that_is_not_recognised_is_refused(
 
 def test_one_layer_that_is_not_fused_is_refused(trained: Path) -> None:
     """The count must be that of the encoder."""
-    graph = trace_graph(Checkpoint.open(trained).model.joint(GROUP))
+    graph = graph_of_group(trained)
 
     with pytest.raises(ExportError, match="attention was fused in 2 of 3 layers"):
         fuse(graph, layers=3)
@@ -132,7 +157,7 @@ def test_one_layer_that_is_not_fused_is_refused(trained: Path) -> None:
 
 def test_the_encoder_is_in_fp16_and_the_heads_are_not(trained: Path) -> None:
     """Weights of heads are as they were trained; fusing again gives the same bytes."""
-    graph = trace_graph(Checkpoint.open(trained).model.joint(GROUP))
+    graph = graph_of_group(trained)
     fused = fuse(graph, layers=LAYERS).model
     kinds = {one.name: one.data_type for one in fused.graph.initializer}
     heads = [node for node in fused.graph.node if node.name.startswith(HEADS)]
@@ -149,11 +174,11 @@ def test_files_of_fp16_are_listed_first_and_describe_themselves(halved: Path) ->
     """What passed, against what, and on which device it was measured."""
     bundle = Bundle.open(halved)
     for task in (*GROUP, "entity_framing"):
-        assert dict(bundle.precisions(task)) == {
+        assert dict(bundle.precisions((task,))) == {
             "fp16": f"{task}.fp16.onnx",
             "fp32": f"{task}.onnx",
         }
-        assert next(iter(bundle.precisions(task))) == "fp16"
+        assert next(iter(bundle.precisions((task,)))) == "fp16"
         about = metadata_of(bundle, task)
         assert about.precision == "fp16"
         assert about.cost is not None
@@ -164,7 +189,7 @@ def test_files_of_fp16_are_listed_first_and_describe_themselves(halved: Path) ->
     assert dict(bundle.precisions(GROUP))["fp16"] == "shared-roles.fp16.onnx"
 
 
-def test_a_reader_of_the_file_is_told_where_it_was_measured(halved: Path) -> None:
+def test_inspect_reports_where_fp16_was_measured(halved: Path) -> None:
     """`inspect` shows the precision, its tolerance, and the kind of device."""
     result = CliRunner().invoke(main, ["inspect", str(halved / "narrative.fp16.onnx")])
 
@@ -176,7 +201,7 @@ def test_a_reader_of_the_file_is_told_where_it_was_measured(halved: Path) -> Non
 def metadata_of(bundle: Bundle, task: str) -> ArtefactMetadata:
     """What the fp16 file of a task says of itself."""
     cpu = choose_device("cpu")
-    _, (metadata,) = open_session(bundle, task, cpu, precision="fp16")
+    _, (metadata,) = open_session(bundle, (task,), cpu, precision="fp16")
     return metadata
 
 
@@ -185,11 +210,11 @@ def test_joint_and_cut_files_have_the_same_bits(halved: Path) -> None:
     bundle, device = Bundle.open(halved), choose_device("cpu")
     texts = [ModelText(text, cut=False) for text in ("Aid is wasted.", "Talks now, or war. " * 9)]
     joint = open_scorer(bundle, GROUP, device, precision="fp16")
-    alone = [open_scorer(bundle, task, device, precision="fp16") for task in GROUP]
-    together = joint.runner.logits(joint.runner.tokenize(texts))
-    apart = [scorer.runner.logits(scorer.runner.tokenize(texts)) for scorer in alone]
+    alone = [open_scorer(bundle, (task,), device, precision="fp16").runner for task in GROUP]
+    together = [np.stack(rows) for rows in joint.runner.outputs(joint.runner.tokenize(texts))]
+    apart = [logits_of(runner, runner.tokenize(texts)) for runner in alone]
 
-    assert np.array_equal(together, np.concatenate(apart, axis=1))
+    assert [array.tobytes() for array in together] == [array.tobytes() for array in apart]
 
 
 def test_a_cpu_is_refused_and_auto_passes_over_fp16(halved: Path) -> None:
@@ -200,11 +225,11 @@ def test_a_cpu_is_refused_and_auto_passes_over_fp16(halved: Path) -> None:
         choose_precision(bundle, GROUP, cpu, "fp16")
     assert choose_precision(bundle, GROUP, cpu, "auto") == "fp32"
     assert choose_precision(bundle, GROUP, CUDA, "auto") == "fp16"
-    assert choose_precision(bundle, "narrative", CUDA, "fp16") == "fp16"
+    assert choose_precision(bundle, ("narrative",), CUDA, "fp16") == "fp16"
 
 
 def test_verify_says_what_cannot_be_checked_here(halved: Path) -> None:
-    """Hash, metadata and external data are checked; that scores are not is told."""
+    """Hash, metadata and external data are checked; a note says that scores are not."""
     result = CliRunner().invoke(main, ["verify", str(halved)])
     (line,) = [row for row in result.output.splitlines() if "narrative.fp16.onnx" in row]
 
@@ -214,7 +239,7 @@ def test_verify_says_what_cannot_be_checked_here(halved: Path) -> None:
 
 
 def test_recalibrating_without_cuda_fits_fp16_on_the_cpu(halved: Path, tmp_path: Path) -> None:
-    """It says so, and what torch said at the export is kept."""
+    """It says so, and the comparison with torch at export stays."""
     rows = Path(__file__).parents[3] / "samples" / "articles.parquet"
     words = ["recalibrate", str(halved), "--task", "narrative", "--data", str(rows)]
     words += ["--labels-column", "narratives", "--output", str(tmp_path / "new")]
@@ -225,7 +250,7 @@ def test_recalibrating_without_cuda_fits_fp16_on_the_cpu(halved: Path, tmp_path:
     )
 
     assert after.recalibration is not None
-    assert after.calibration != before.calibration
+    assert decision_of(after).calibration != decision_of(before).calibration
     assert after.metrics.verification == before.metrics.verification
     assert after.cost is not None
     assert after.cost.device == "cpu"
@@ -245,23 +270,26 @@ def test_what_does_not_hold_is_left_out(
     layers: int,
     message: str,
 ) -> None:
-    """The export goes on in fp32, says why, and leaves no file behind."""
-    monkeypatch.setattr(reduce, "FP16_TOLERANCE", tolerance)
-    monkeypatch.setattr(
-        reduce, "fuse", lambda graph, layers, found=layers: fuse(graph, layers=found)
-    )
+    """The export continues in fp32, says why, and leaves no file behind."""
+
+    def make(ingredients: Ingredients) -> ReducedGraph:
+        assert RECIPES["fp16"].make
+        return RECIPES["fp16"].make(replace(ingredients, layers=layers))
+
+    recipe = replace(RECIPES["fp16"], make=make, torch_tolerance=tolerance)
+    monkeypatch.setattr(reducer, "RECIPES", {**RECIPES, "fp16": recipe})
     with caplog.at_level(logging.INFO):
         result = export(checkpoint, tmp_path / "bundle")
 
     assert result.exit_code == 0, result.output
-    assert list(Bundle.open(tmp_path / "bundle").precisions("narrative")) == ["fp32"]
+    assert list(Bundle.open(tmp_path / "bundle").precisions(("narrative",))) == ["fp32"]
     assert not list((tmp_path / "bundle").glob("*.fp16.onnx"))
     assert "fp16: left out: " in caplog.text
     assert message in caplog.text
 
 
-def test_fp16_is_made_unasked_where_cuda_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And checked there; elsewhere only on request, and by the CPU."""
+def test_fp16_is_made_by_default_where_cuda_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is checked there; without CUDA it is made on request only, and checked by the CPU."""
     assert "fp16" not in available_precisions()
     assert checking_device("fp16").kind == "cpu"
 
@@ -285,16 +313,16 @@ def test_cuda_scores_like_a_cpu_and_the_same_every_time(
     bundle = Bundle.open(halved)
     ids = Checkpoint.open(trained).sample("narrative")
     texts = [TokenizedText(text, truncated=False) for text in ids]
-    plain = open_scorer(bundle, "narrative", choose_device("cpu"), precision="fp32").runner
+    plain = open_scorer(bundle, ("narrative",), choose_device("cpu"), precision="fp32").runner
     cuda = choose_device("cuda")
     # Batches of few texts, so that there are many of them one after the other.
     runner = open_scorer(
-        bundle, "narrative", cuda, precision=precision, tokens_per_batch=512
+        bundle, ("narrative",), cuda, precision=precision, tokens_per_batch=512
     ).runner
-    found = runner.logits(texts)
+    logits = logits_of(runner, texts)
 
-    assert 0 < np.abs(found - plain.logits(texts)).max() < tolerance
+    assert 0 < np.abs(logits - logits_of(plain, texts)).max() < tolerance
     for _ in range(5):
-        assert np.array_equal(runner.logits(texts), found)
-    for way, logits in rearranged(runner, texts).items():
-        assert np.array_equal(logits, found), way
+        assert np.array_equal(logits_of(runner, texts), logits)
+    for arrangement, outputs in rearranged(runner, texts).items():
+        assert np.array_equal(np.stack(outputs), logits), arrangement

@@ -8,20 +8,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.decision.fit import choose_decision
+from exporter.kinds import EXPORTER_KINDS
+from exporter.kinds.base import LabelledOutputs
 from exporter.precision.gate import Reference, fit_variant
 from schemas.arrays import BoolArray, Float32Array
+from schemas.bundle.metadata import VariantFacts
 from schemas.decision.decide import calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule
+from schemas.kinds.multilabel import MultilabelDecision
+from tests.label_tasks import KIND, decision_of
 
 
 def reference(logits: Float32Array, gold: BoolArray, **rule: Any) -> Reference:
     """Held-out texts of which only logits and gold labels matter."""
     config = DecisionConfig(thresholds=ThresholdRule(**rule))
-    decision = choose_decision(logits, gold, config)
-    return Reference([], gold, logits, config, decision, b"", max_tokens=8, pad_id=0)
+    labels = tuple(f"label {number}" for number in range(gold.shape[1]))
+    rows = LabelledOutputs(labels, [], list(logits), gold)
+    fitted = EXPORTER_KINDS[KIND].fit(rows, config)
+    return Reference("topics", KIND, rows, config, fitted, b"", max_tokens=8, pad_id=0)
+
+
+def fp32_decision(reference: Reference) -> MultilabelDecision:
+    """Thresholds and calibration of fp32."""
+    assert isinstance(reference.fitted.decision, MultilabelDecision)
+    return reference.fitted.decision
+
+
+def variant_of(reference: Reference, logits: Float32Array) -> tuple[VariantFacts, Float32Array]:
+    """Facts of a variant with these logits, and its calibrated probabilities, (rows, labels)."""
+    facts = fit_variant(reference, list(logits))
+    return facts, calibrate(logits, decision_of(facts).calibration)
 
 
 def some_logits() -> tuple[Float32Array, BoolArray]:
@@ -38,16 +56,16 @@ def test_thresholds_of_a_variant_move_only_where_that_gains(strategy: Any) -> No
     plain = reference(logits, gold, strategy=strategy)
     noise = np.random.default_rng(4).normal(scale=0.05, size=logits.shape)
     noisy = (logits + noise).astype(np.float32)
-    found = fit_variant(plain, noisy)
+    variant, probabilities = variant_of(plain, noisy)
 
-    probabilities = calibrate(noisy, found.calibration)
-    kept, moved = (
-        Hits.count(gold, decide(probabilities, np.asarray(each, np.float32))).label_f1()
-        for each in (plain.decision.thresholds, found.thresholds)
+    before, after = (one.threshold_array for one in (fp32_decision(plain), decision_of(variant)))
+    f1_before, f1_after = (
+        Hits.count(gold, decide(probabilities, thresholds)).label_f1()
+        for thresholds in (before, after)
     )
-    same = np.asarray(found.thresholds, np.float32) == plain.decision.thresholds
-    assert (same | (moved > kept)).all()
-    assert fit_variant(plain, logits).thresholds == tuple(plain.decision.thresholds.tolist())
+    assert ((after == before) | (f1_after > f1_before)).all()
+    unchanged, _ = variant_of(plain, logits)
+    assert decision_of(unchanged).thresholds == fp32_decision(plain).thresholds
 
 
 @pytest.mark.parametrize(("objective", "measure"), [("f1", "micro_f1"), ("macro_f1", "macro_f1")])
@@ -59,25 +77,30 @@ def test_the_one_threshold_of_a_task_moves_only_where_that_gains(
     plain = reference(logits, gold, strategy="global", objective=objective)
     noise = np.random.default_rng(4).normal(scale=0.3, size=logits.shape)
     noisy = (logits + noise).astype(np.float32)
-    found = fit_variant(plain, noisy)
-    before = plain.decision.thresholds
+    variant, probabilities = variant_of(plain, noisy)
+    before, after = fp32_decision(plain), decision_of(variant)
 
-    decided = decide(calibrate(noisy, found.calibration), before)
-    kept = getattr(Hits.count(gold, decided).scores(), measure)
-    gained = getattr(found.validation, measure) > kept
-    assert len(set(found.thresholds)) == 1
-    assert gained or found.thresholds == tuple(before.tolist())
+    decided = decide(probabilities, before.threshold_array)
+    score_before = getattr(Hits.count(gold, decided).scores(), measure)
+    assert len(set(after.thresholds)) == 1
+    assert (
+        getattr(variant.validation, measure) > score_before or after.thresholds == before.thresholds
+    )
 
 
 def test_thresholds_of_a_variant_follow_logits_that_lie_elsewhere() -> None:
     """Those of fp32 would refuse everything."""
     logits, gold = some_logits()
     plain = reference(logits, gold, strategy="per_label")
-    uncalibrated = DecisionConfig(calibration="none", thresholds=plain.config.thresholds)
-    found = fit_variant(replace(plain, config=uncalibrated), logits - 5.0)
+    uncalibrated = DecisionConfig(
+        calibration="none", thresholds=ThresholdRule(strategy="per_label")
+    )
+    lower = (logits - 5.0).astype(np.float32)
+    variant, _ = variant_of(replace(plain, config=uncalibrated), lower)
 
-    assert (np.asarray(found.thresholds) < plain.decision.thresholds).all()
-    assert found.validation.macro_f1 == pytest.approx(plain.decision.validation.macro_f1)
+    before, after = fp32_decision(plain), decision_of(variant)
+    assert (np.asarray(after.thresholds) < before.threshold_array).all()
+    assert variant.validation.macro_f1 == pytest.approx(plain.fitted.validation.macro_f1)
 
 
 def test_a_rule_that_asks_for_something_else_has_the_last_word() -> None:
@@ -86,7 +109,7 @@ def test_a_rule_that_asks_for_something_else_has_the_last_word() -> None:
     plain = reference(logits, gold, strategy="per_label", objective="recall_floor", floor=0.9)
     noise = np.random.default_rng(4).normal(scale=0.3, size=logits.shape)
     noisy = (logits + noise).astype(np.float32)
-    found = fit_variant(plain, noisy)
-    decided = decide(calibrate(noisy, found.calibration), np.asarray(found.thresholds, np.float32))
+    variant, probabilities = variant_of(plain, noisy)
+    decided = decide(probabilities, decision_of(variant).threshold_array)
 
     assert (Hits.count(gold, decided).label_recall() >= 0.9).all()

@@ -11,14 +11,16 @@ import onnx
 
 from batch.machine.device import choose_device
 from batch.scoring.scorer import open_scorer
-from exporter.decision.fit import choose_decision
+from exporter.kinds import EXPORTER_KINDS
+from exporter.kinds.base import LabelledOutputs
 from exporter.precision.gate import Reference
-from exporter.precision.shared_graph import other_bits
+from exporter.precision.shared_graph import shared_mismatch
 from schemas.bundle.folder import Bundle, BundleFiles
-from schemas.bundle.metadata import ArtefactMetadata
+from schemas.bundle.metadata import metadata_model
 from schemas.decision.settings import DecisionConfig
 from schemas.text.model_text import ModelText
 from tests.exporting import export_classifier, scorer_of
+from tests.label_tasks import KIND
 
 
 def test_tasks_that_read_the_same_text_share_a_file(joint_bundle: Path) -> None:
@@ -46,15 +48,14 @@ def test_shared_file_has_the_encoder_once(joint_bundle: Path) -> None:
 
 def test_inspect_shows_every_task_of_a_shared_file(joint_bundle: Path) -> None:
     """As a page, and as JSON by task."""
-    shown = export_classifier("inspect", joint_bundle / "shared-roles.onnx")
-    stored = export_classifier("inspect", joint_bundle / "shared-roles.onnx", "--json")
+    page = export_classifier("inspect", joint_bundle / "shared-roles.onnx")
+    printed = export_classifier("inspect", joint_bundle / "shared-roles.onnx", "--json")
 
-    assert all(f"## {task}" in shown.output for task in ("roles", "site", "narrative"))
-    found = {
-        task: ArtefactMetadata.model_validate(about)
-        for task, about in json.loads(stored.output).items()
-    }
-    assert found["site"] == scorer_of(joint_bundle, "site").metadata
+    assert all(f"## {task}" in page.output for task in ("roles", "site", "narrative"))
+    by_task = json.loads(printed.output)
+    assert set(by_task) == {"roles", "site", "narrative"}
+    for task, about in by_task.items():
+        assert metadata_model(KIND).model_validate(about) == scorer_of(joint_bundle, task).metadata
 
 
 def reference_of(bundle: Path, task: str) -> Reference:
@@ -63,26 +64,28 @@ def reference_of(bundle: Path, task: str) -> Reference:
     texts = scorer.runner.tokenize(
         [ModelText(f"Article {number} of some.", cut=False) for number in range(30)]
     )
-    logits = scorer.runner.logits(texts)
-    gold = np.random.default_rng(0).random(logits.shape) < 0.5
+    (outputs,) = scorer.runner.outputs(texts)
+    labels = scorer.metadata.labels
+    gold = np.random.default_rng(0).random((len(texts), len(labels))) < 0.5
+    rows = LabelledOutputs(labels, texts, outputs, gold)
     config = DecisionConfig()
     return Reference(
-        texts=texts,
-        gold=gold,
-        logits=logits,
+        task=task,
+        kind=KIND,
+        rows=rows,
         config=config,
-        decision=choose_decision(logits, gold, config),
+        fitted=EXPORTER_KINDS[KIND].fit(rows, config),
         tokenizer_json=(bundle / "tokenizer.json").read_bytes(),
         max_tokens=scorer.metadata.max_tokens,
         pad_id=scorer.metadata.pad_id,
     )
 
 
-def test_shared_file_that_differs_is_told(joint_bundle: Path, tmp_path: Path) -> None:
-    """One weight of one head that is another in the shared file is told, with the task."""
+def test_shared_file_that_differs_is_reported(joint_bundle: Path, tmp_path: Path) -> None:
+    """One head with other weights in the shared file is reported with its task."""
     files = BundleFiles(Path(shutil.copytree(joint_bundle, tmp_path / "bundle")))
     references = {task: reference_of(joint_bundle, task) for task in ("roles", "site", "narrative")}
-    assert other_bits(files, references, "fp32") is None
+    assert shared_mismatch(files, references, "fp32") is None
     path = files.shared("roles")
     model = onnx.load(path)
     weights = next(one for one in model.graph.initializer if list(one.dims) == [2])  # site's bias
@@ -91,6 +94,6 @@ def test_shared_file_that_differs_is_told(joint_bundle: Path, tmp_path: Path) ->
     )
     onnx.save(model, path)
 
-    problem = other_bits(files, references, "fp32")
+    problem = shared_mismatch(files, references, "fp32")
     assert problem is not None
-    assert "logits of task 'site' differ from those of site.onnx" in problem
+    assert "outputs of task 'site' differ from those of site.onnx" in problem
