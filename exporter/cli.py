@@ -36,7 +36,7 @@ def main() -> None:
     `export-classifier CHECKPOINT --output DIR` is short for `export-classifier export ...`.
     """
     set_up_logging()
-    logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # tells of every graph it cuts
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)  # it logs every graph it cuts
 
 
 @main.command()

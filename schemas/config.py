@@ -176,7 +176,7 @@ class TrainConfig(Section):
     """Validation metric that picks the best epoch, averaged over tasks; `mean_f1` is the mean of
     micro and macro. Measured at the thresholds that suit the validation rows best."""
     save_every_s: float = Field(default=120.0, ge=0.0)
-    """Seconds of training after which the state is saved, so that a killed run can go on."""
+    """Seconds of training after which the state is saved, so that a killed run can resume."""
 
 
 class FoldConfig(Section):

@@ -65,7 +65,7 @@ class ChunkReader:
         Raises CorpusError if the file's pages cannot be decoded, or it changed since it was listed.
         """
         file = self._plan.files[chunk.file]
-        cursor, self._cursor = self._cursor, None  # one that fails on its way is not used again
+        cursor, self._cursor = self._cursor, None  # not used again if it fails
         if cursor is None or not cursor.leads_to(chunk):
             cursor = _Cursor(file, chunk)
         cursor.skip_to(chunk.first_row)

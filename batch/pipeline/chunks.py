@@ -207,7 +207,7 @@ def do_chunks(worker: ChunkWorker, chunks: Sequence[Chunk], progress: RunProgres
         return
     progress.note(
         "memory",
-        f"out of memory ({reason}); going on with one chunk at a time, in smaller pieces",
+        f"out of memory ({reason}); continuing with one chunk at a time, in smaller pieces",
     )
     for chunk in chunks:
         if chunk.index not in worker.finished:

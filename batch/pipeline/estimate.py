@@ -61,7 +61,7 @@ class Estimate:
     """What a run would do.
 
     files: of the whole corpus. rows, chunks: of the shard, where there are shards.
-    tokens: of those rows, special ones included, as far as a sample of the whole corpus tells.
+    tokens: of those rows, special ones included, estimated from a sample of the whole corpus.
     tokens_error: standard error of that, as a share of it. scorable, truncated: shares of the rows.
     seconds: of scoring, nothing of it done yet. peak_memory_bytes: of the process.
     free_memory_bytes: what is available now; None where that is not known.

@@ -155,7 +155,7 @@ def _page() -> Template:
 
 
 def _heat(share: float, scale: float) -> int:
-    """Shade of a heat cell; by the square root, so that rare labels can be told apart."""
+    """Shade of a heat cell; by the square root, so that rare labels differ visibly."""
     return round(HEAT_STEPS * sqrt(share / scale)) if scale else 0
 
 

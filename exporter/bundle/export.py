@@ -150,7 +150,7 @@ def _write_bundle(files: BundleFiles, tasks: list[str], groups: list[ExportedGro
 
 
 def open_again(folder: Path) -> None:
-    """Open the finished files the way production will, and score a text with each.
+    """Open the finished files as `batch-classify` does, and score a text with each.
 
     fp16 without CUDA is run by the CPU, as it was checked.
     """

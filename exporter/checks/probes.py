@@ -1,4 +1,4 @@
-"""Making probes, and measuring how far apart logits are when they are computed in other ways."""
+"""Recording of probes, and how much their logits differ between engines and batch shapes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trainer.model.multitask import TaskPath
 
 PROBES = 16
 MARGIN = 10.0
-"""Times the measured difference that another kind of machine is granted: the ways tried here differ
-in libraries and batch shapes, not in processors."""
+"""Factor between the measured difference and the one allowed on other machines: measured are
+different libraries and batch shapes, not different processors."""
 LEAST_BOUND = 1e-6
 """About what a float32 logit of 10 can be off by in its last bit."""
 
@@ -53,9 +53,8 @@ def record_probes(
 ) -> tuple[Probes, Portability]:
     """Run the probes in canonical batches, one by one by every engine, and one by one by torch.
 
-    sessions: of the same file, the first of them that of the runner. The first way is what the
-    bundle keeps; the largest difference to the others bounds what another kind of machine may
-    differ by.
+    sessions: of the same file, the first of them that of the runner. The bundle keeps the outputs
+    of the canonical batches; the largest difference to the others gives the bound for other machines.
     """
     tokenized = tuple(runner.tokenize(texts))
     (recorded,) = runner.outputs(tokenized)

@@ -56,7 +56,7 @@ class GroupGraph:
     def cut(self, task: str) -> onnx.ModelProto:
         """The nodes that one task needs, unchanged, with its output under its own name.
 
-        Because nothing else is changed, the outputs of a task have the same bits either way.
+        Because nothing else is changed, the outputs of a task have the same bits in both files.
         """
         model = onnx_ir.from_proto(self.model)
         name = traced_name(self.outputs[task], task)

@@ -200,7 +200,7 @@ def _rule_text(rule: ThresholdRule) -> str:
     strategies = {
         "global": "one for the task",
         "per_label": "one a label",
-        "shrunk": "one a label, half way to the task's at "
+        "shrunk": "one a label, pulled halfway to the task's at "
         f"{rule.shrinkage_rows:g} positive held-out rows",
     }
     folds = f", median over {rule.folds} folds" if rule.folds else ""

@@ -74,7 +74,7 @@ def _drop_repeated_casts(model: ModelProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the optimiser tells of every fusion, and warns of every tiny weight."""
+    """Silence the log lines and warnings of the optimizer."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -71,8 +71,8 @@ def fit_variant(
 ) -> VariantFacts:
     """Fit the decision of a variant to its own outputs, and measure its cost.
 
-    The decision of fp32 stays where it decides as well. The cross-validated score is that of a fit
-    made afresh in each fold.
+    The decision of fp32 is kept unless the variant's own scores better. Cross-validated scores
+    are of decisions fitted within each fold.
     outputs: of the reference's texts. kept_nodes: left in a higher precision. device: that ran it.
     """
     exporter, kind, before = EXPORTER_KINDS[reference.kind], KINDS[reference.kind], reference.fitted

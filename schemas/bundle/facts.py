@@ -59,14 +59,13 @@ class Portability(BaseModel):
     machine: str
     """Processor and engine of the export."""
     max_logit_difference: float
-    """Between ways to compute the same on that machine: canonical batches, one by one, by
-    torch, by other engines."""
+    """Among canonical batches, single texts, torch and other engines on that machine."""
     bound: float = Field(gt=0.0)
     """Largest difference of a logit that `export-classifier verify` accepts anywhere."""
 
 
 class Recalibration(BaseModel):
-    """On what calibration and thresholds were found again, after the export.
+    """Rows to which calibration and thresholds were fitted after the export.
 
     What was measured against torch stays as it was; the graph is the same.
     """

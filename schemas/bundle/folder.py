@@ -106,7 +106,7 @@ class BundleFiles:
 
     @property
     def probes(self) -> Path:
-        """Texts of no one's with the logits that they had at export."""
+        """Synthetic texts with their logits at export."""
         return self.folder / "probes.parquet"
 
     @property

@@ -1,4 +1,4 @@
-"""Probes: texts of no one's, kept in a bundle with the logits that they had at export."""
+"""Probes: synthetic texts in a bundle with their logits at export."""
 
 from __future__ import annotations
 

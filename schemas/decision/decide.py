@@ -18,7 +18,7 @@ CalibrationChoice = Literal["auto", CalibrationMethod]
 
 
 class Knots(BaseModel):
-    """A label's piecewise linear way from logit to probability, constant outside its ends."""
+    """Piecewise linear map of a label from logit to probability, constant outside its ends."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

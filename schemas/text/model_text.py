@@ -63,7 +63,7 @@ class Article:
 
 @dataclass(frozen=True, slots=True)
 class ModelText:
-    """Text ready for the tokenizer; `cut` tells that characters were dropped."""
+    """Text ready for the tokenizer; `cut`: whether characters were dropped."""
 
     text: str
     cut: bool

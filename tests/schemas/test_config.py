@@ -248,7 +248,7 @@ def test_validation_value_differs_from_the_training_value(tmp_path: Path) -> Non
 
 
 def test_not_toml_is_told_with_the_line(tmp_path: Path) -> None:
-    """A syntax error is told with its file and place."""
+    """A syntax error is reported with its file and place."""
     message = problems(tmp_path, "seed = 1\nepochs = many\n")
 
     assert "config.toml: not TOML" in message

@@ -96,7 +96,7 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
 
 
 def _reference(data: Mapping[str, TaskData]) -> dict[str, dict[str, object]]:
-    """What the training rows looked like: the ground that a later drift check compares with."""
+    """Distributions of the training rows, with which a later check of data drift compares."""
     return {name: _distributions(task) for name, task in data.items()}
 
 

@@ -79,7 +79,7 @@ class FoldScores(_Record):
 
 
 class RuleResult(_Record):
-    """One way to choose thresholds. pooled: the test rows of all folds together."""
+    """One rule to choose thresholds. pooled: the test rows of all folds together."""
 
     name: RuleName
     rule: ThresholdRule

@@ -36,8 +36,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Train `folds` times, each time without one fold of the training rows, and test on that fold.
 
-    Each fold has its own checkpoint folder inside `output`. A call that was killed goes on where
-    it was: finished folds are kept, and the one under way goes on from its saved state. No test
+    Each fold has its own checkpoint folder inside `output`. A call that was killed resumes:
+    finished folds are kept, and the current one continues from its saved state. No test
     row is read before every fold is trained. Writes `cross-validation.json`,
     `cross-validation.md` and `curves.png`.
 

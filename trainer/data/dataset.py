@@ -137,7 +137,7 @@ def load_fold_test(
 ) -> FoldTest:
     """Read and tokenize the rows of the fold that the config leaves out, to be tested on.
 
-    The one way to these rows; training never calls it. labels: names in column order.
+    Nothing else reads these rows; training never calls it. labels: names in column order.
     Raises DataError.
     """
     task = config.tasks[name]

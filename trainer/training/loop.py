@@ -35,12 +35,12 @@ def train(
 ) -> CheckpointFiles:
     """Train until the last epoch or until nothing improves, and write the checkpoint folder.
 
-    A run that was killed goes on where it last saved its state. A folder that already holds the
+    A run that was killed resumes from its last saved state. A folder that already holds the
     finished checkpoint of this config is left as it is. Started by `accelerate launch`, every
     process takes its share of each batch.
 
     on_epoch: called after each epoch, when its state is saved; what it raises ends the run, which
-        goes on with the next epoch when it is started again.
+        resumes with the next epoch when it is started again.
 
     The output folder must be new, empty, or of an earlier training run; it is locked until the end.
 
@@ -105,7 +105,7 @@ def attention_for(device_type: str) -> str | None:
 def _accelerator(config: TrainingRun) -> Accelerator:
     # A step trains one task, which leaves the heads of the others without a gradient.
     several = DistributedDataParallelKwargs(find_unused_parameters=len(config.tasks) > 1)
-    # Without being told, accelerate joins CPU processes to nothing: each would train alone.
+    # Unless asked for CPU, accelerate does not connect CPU processes: each would train alone.
     on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=on_cpu, step_scheduler_with_optimizer=False, kwargs_handlers=[several]

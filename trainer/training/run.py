@@ -91,10 +91,10 @@ class Run:
         )
 
     def fit(self, on_epoch: EpochCallback | None = None) -> None:
-        """Train epoch by epoch; `on_epoch` hears of each when it is saved, and ends by raising."""
+        """Train epoch by epoch; `on_epoch` is called after each is saved, and may end training by raising."""
         done = sum(self.steps[: self.state.epoch]) + self.state.step
         if done:
-            log.info("going on at step %d of %d", done, self.total_steps)
+            log.info("resuming at step %d of %d", done, self.total_steps)
         main = self.accelerator.is_main_process
         with TrainingProgress(self.total_steps, done, enabled=main) as progress:
             while self.state.epoch < self.train.epochs and not self._stale():
@@ -137,7 +137,7 @@ class Run:
                 saved_at = clock = time.monotonic()
 
     def _step(self, batch: Batch, *, save: bool) -> tuple[float, bool]:
-        """Train on one batch; every process takes each of its rows that falls to it.
+        """Train on one batch; every process takes its share of the rows.
 
         save: whether this process would save the state now; clocks differ, so the first decides.
         Returns the mean loss of the whole batch, and whether all are to save.

@@ -147,7 +147,7 @@ def test_cuda_is_refused_with_both_engines_side_by_side(
 def test_json_logs_are_one_object_a_line(
     sample: pa.Table, write: Write, batch_classify: Command, tmp_path: Path
 ) -> None:
-    """Every line on stderr parses, with time, event and message; start and end are told."""
+    """Every line on stderr parses, with time, event and message; start and end are reported."""
     options = {"log_format": "json", "output": tmp_path / "scored", "chunk_rows": 20}
     result = batch_classify(write(sample), **options)
     lines = [json.loads(line) for line in result.stderr.splitlines()]
@@ -204,7 +204,7 @@ def test_a_run_is_quiet_where_there_is_no_terminal(
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     sample: pa.Table, write: Write, batch_classify: Command, tmp_path: Path
 ) -> None:
-    """Files, rows and chunks are told, with --log-format json as one object on stdout."""
+    """Files, rows and chunks are reported, with --log-format json as one object on stdout."""
     options = {"output": tmp_path / "scored", "chunk_rows": 20, "log_format": "json"}
     result = batch_classify(write(sample), dry_run=True, **options)
     plan = json.loads(result.stdout)
@@ -217,7 +217,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
 def test_a_dry_run_finds_what_a_run_would(
     write: Write, batch_classify: Command, tmp_path: Path
 ) -> None:
-    """Unknown gold labels, for instance, are told without scoring."""
+    """Unknown gold labels, for instance, are reported without scoring."""
     corpus = write({"text": TEXTS, "gold": ["Othr"] * 3})
     result = batch_classify(corpus, output=tmp_path / "scored", gold_column="gold", dry_run=True)
 

@@ -24,7 +24,7 @@ Contents = Callable[[Path], dict[str, bytes]]
 
 PROMISED_S = 2.0
 SLACK_S = 3.0
-"""For a busy machine: what is told apart is two seconds and forever."""
+"""For a busy machine: what is reported apart is two seconds and forever."""
 
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 

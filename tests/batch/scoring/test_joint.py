@@ -260,7 +260,7 @@ def test_gold_that_is_called_like_decided_labels_is_renamed(
 def test_gold_of_every_task_is_checked(
     sample: pa.Table, write: Write, batch_classify: Command, joint_bundle: Path, tmp_path: Path
 ) -> None:
-    """A column that is another task's is told before anything is scored."""
+    """A column that is another task's is reported before anything is scored."""
     refused = batch_classify(
         write(sample),
         task="site,narrative",

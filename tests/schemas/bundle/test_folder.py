@@ -117,7 +117,7 @@ def test_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"not json"])
 def test_manifest_that_is_not_json_is_refused(folder: Path, content: bytes) -> None:
-    """A manifest cut short or overwritten is told as such."""
+    """A manifest cut short or overwritten is reported as such."""
     (folder / "bundle.json").write_bytes(content)
 
     with pytest.raises(BundleError, match=r"bundle\.json: not JSON"):

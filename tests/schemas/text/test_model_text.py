@@ -109,7 +109,7 @@ def test_title_stands_before_a_marked_body() -> None:
 def test_span_that_does_not_fit_is_refused(
     start: int | None, end: int | None, entity: str | None, reason: str
 ) -> None:
-    """A span that is missing, inverted, outside, or not the entity is told with the reason."""
+    """A span that is missing, inverted, outside, or not the entity is reported with the reason."""
     article = Article("Acme fell", entity=entity, start=start, end=end)
 
     with pytest.raises(ValueError, match=reason):

@@ -114,7 +114,7 @@ def test_label_seen_in_validation_only_is_an_error(
 
 
 def test_unknown_label_is_an_error(make_run: MakeRun, corpus: Path, ours: Tokenizer) -> None:
-    """A label that the task does not list is told with its row and the nearest label."""
+    """A label that the task does not list is reported with its row and the nearest label."""
     run = make_run('tasks.topics.labels=["grain", "oil", "ship"]')
 
     with pytest.raises(DataError, match=r"row 2: unknown label 'ships'") as caught:

@@ -309,7 +309,7 @@ def test_split_of_lists_is_refused(tmp_path: Path) -> None:
 def test_missing_column_suggests_the_nearest(
     tmp_path: Path, given: dict[str, str], wanted: str
 ) -> None:
-    """A missing column is told with the columns there are and the nearest of them."""
+    """A missing column is reported with the columns there are and the nearest of them."""
     path = write(tmp_path, {given.get(name, name): values for name, values in ALL.items()})
     message = refusal(path, entity_markers=True)
 
@@ -331,7 +331,7 @@ def test_missing_column_suggests_the_nearest(
     ],
 )
 def test_column_of_another_type_is_refused(tmp_path: Path, name: str, values: list[Any]) -> None:
-    """A column of the wrong type is told with its name and its type, before any row is used."""
+    """A column of the wrong type is reported with its name and its type, before any row is used."""
     path = write(tmp_path, {**ALL, name: values})
 
     assert f"column {name!r} is" in refusal(path, entity_markers=True)
@@ -409,7 +409,7 @@ def test_file_that_is_not_parquet_is_told(tmp_path: Path, content: bytes) -> Non
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:
-    """A path that leads nowhere is told with how paths are meant."""
+    """A path that leads nowhere is reported with how paths are meant."""
     assert "relative to the config file" in refusal(tmp_path / "none.parquet")
 
 

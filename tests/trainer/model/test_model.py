@@ -92,7 +92,7 @@ def test_padding_does_not_change_logits(model: MultiTaskModel) -> None:
 
 
 def test_batch_is_filled_to_one_of_few_lengths() -> None:
-    """Ids are filled with the pad id up to one of few lengths, and the mask tells which are real,
+    """Ids are filled with the pad id up to one of few lengths, and the mask marks the real ones,
     both int64.
     """
     texts = [TokenizedText(np.array(ids, np.int32), False) for ids in ([2, 3], [2, 9, 9, 3])]

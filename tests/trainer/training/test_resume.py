@@ -103,7 +103,7 @@ def test_killed_run_goes_on_to_the_same_end(
 
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "going on at step" in again.stderr
+    assert "resuming at step" in again.stderr
     assert contents(output) == contents(tmp_path / "whole")
     assert numbers(output) == numbers(tmp_path / "whole")
     assert not list(output.rglob(".*"))
@@ -146,7 +146,7 @@ def test_kill_between_two_renamings_of_the_state_loses_no_step(
     with caplog.at_level(logging.INFO):
         train(make_run(*EVERY_STEP), tmp_path / "out")
 
-    assert "going on at step" in caplog.text
+    assert "resuming at step" in caplog.text
 
 
 def test_state_of_another_config_is_refused(make_run: MakeRun, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_killed_processes_go_on_to_the_same_end(
     assert not (killed / "checkpoint.json").exists()
 
     printed = run(config_file, killed, processes=PROCESSES)
-    assert "going on at step" in printed
+    assert "resuming at step" in printed
     assert "2 processes" in printed
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert not (killed / "state").exists()

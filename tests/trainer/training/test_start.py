@@ -77,7 +77,7 @@ def test_another_encoder_is_refused(make_run: MakeRun, earlier: Path, tmp_path: 
 
 
 def test_unfinished_checkpoint_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    """A folder without a finished run is told by its name."""
+    """A folder without a finished run is reported by its name."""
     with pytest.raises(CheckpointError, match=r"nowhere: no finished checkpoint"):
         train(make_run(f"encoder.start_from={tmp_path / 'nowhere'}"), tmp_path / "later")
 

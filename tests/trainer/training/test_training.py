@@ -211,7 +211,7 @@ def test_training_stops_when_nothing_improves(make_run: MakeRun, tmp_path: Path)
 
 
 def test_divergence_ends_the_run(make_run: MakeRun, tmp_path: Path) -> None:
-    """A loss that is no number is told with its task and step; nothing is published."""
+    """A loss that is no number is reported with its task and step; nothing is published."""
     with pytest.raises(TrainingError, match=r"task 'topics': .* the loss is nan in epoch 1, step"):
         train(make_run("train.learning_rate=1e30", "train.warmup_share=0"), tmp_path / "out")
 
@@ -292,7 +292,7 @@ def test_failed_overwrite_keeps_the_old_checkpoint(
 
 
 def test_wrong_losses_are_told_before_data_is_read(config_file: Path, tmp_path: Path) -> None:
-    """An unknown loss and an unknown parameter are both told, though the data is missing too."""
+    """An unknown loss and an unknown parameter are both reported, though the data is missing too."""
     with config_file.open("a") as file:
         file.write("[tasks.roles.loss]\nname = 'db'\nparameters = {gama = 1.0}\n")
         file.write("[[tasks.roles.data]]\npath = 'missing.parquet'\n")
@@ -305,7 +305,7 @@ def test_wrong_losses_are_told_before_data_is_read(config_file: Path, tmp_path: 
 
 
 def test_more_tokens_than_positions_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    """A limit that the encoder cannot take is told before training; its own limit is taken."""
+    """A limit that the encoder cannot take is reported before training; its own limit is taken."""
     with pytest.raises(ConfigError, match=r"encoder\.max_tokens: 131 is more than the 130"):
         train(make_run("encoder.max_tokens=131"), tmp_path / "out")
     train(make_run("encoder.max_tokens=130", "train.epochs=1"), tmp_path / "out")
