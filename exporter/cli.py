@@ -297,7 +297,7 @@ def _as_json(tasks: Mapping[str, ArtefactMetadata]) -> str:
     """One object of a file of one task; of one that tasks share, an object by task."""
     if len(tasks) == 1:
         return next(iter(tasks.values())).model_dump_json(indent=1)
-    stored = {task: about.model_dump(mode="json") for task, about in tasks.items()}
+    stored = {task: metadata.model_dump(mode="json") for task, metadata in tasks.items()}
     return json.dumps(stored, indent=1, ensure_ascii=False)
 
 

@@ -212,14 +212,14 @@ class TrainingRun(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _not_newer(cls, stored: object) -> object:
-        version = stored.get("schema_version", 1) if isinstance(stored, dict) else 1
+    def _not_newer(cls, values: object) -> object:
+        version = values.get("schema_version", 1) if isinstance(values, dict) else 1
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ValueError(
                 f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest that this "
                 "installation can read; upgrade narrascan"
             )
-        return stored
+        return values
 
     @model_validator(mode="after")
     def _longest_text_fits_a_batch(self) -> Self:
@@ -243,15 +243,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingRun:
     Raises ConfigError that lists every problem, each with its key.
     """
     try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for override in overrides:
-        apply_override(stored, override)
+        apply_override(values, override)
     try:
-        config = TrainingRun.model_validate(stored)
+        config = TrainingRun.model_validate(values)
     except ValidationError as error:
         raise ConfigError(
             _problems(path, error), hint="every key is described in docs/config.md"
@@ -259,7 +259,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingRun:
     return _resolve_paths(config, path.parent)
 
 
-def apply_override(stored: dict[str, object], override: str) -> None:
+def apply_override(values: dict[str, object], override: str) -> None:
     """Set one value of a config that is not checked yet, "train.epochs=3", in place.
 
     Raises ConfigError if the key leads through something that is no section.
@@ -272,7 +272,7 @@ def apply_override(stored: dict[str, object], override: str) -> None:
     except tomllib.TOMLDecodeError:
         parsed = {}
     value: object = parsed["value"] if len(parsed) == 1 else text  # a bare word is a string
-    here: object = stored
+    here: object = values
     steps = key.split(".")
     for step in steps[:-1]:
         here = _enter(here, step, override)
@@ -284,21 +284,21 @@ def apply_override(stored: dict[str, object], override: str) -> None:
 
 def _enter(here: object, step: str, override: str) -> object:
     if isinstance(here, dict):
-        found: object = here.setdefault(step, {})
+        item: object = here.setdefault(step, {})
     elif isinstance(here, list) and step.isdecimal() and int(step) < len(here):
-        found = here[int(step)]
+        item = here[int(step)]
     else:
         raise ConfigError(f"--set {override!r}: no {step!r} in the config")
-    if not isinstance(found, dict | list):
+    if not isinstance(item, dict | list):
         raise ConfigError(f"--set {override!r}: {step!r} is a value, not a section")
-    return found
+    return item
 
 
 def _problems(path: Path, error: ValidationError) -> str:
     lines = []
-    found = error.errors()
-    for problem in found:
-        if problem["type"] == "too_short" and any(_inside(other, problem) for other in found):
+    errors = error.errors()
+    for problem in errors:
+        if problem["type"] == "too_short" and any(_inside(other, problem) for other in errors):
             continue  # pydantic counts items that are wrong as missing
         key = ".".join(_key(problem["loc"])) or "(whole file)"
         if problem["type"] == "extra_forbidden":

@@ -87,14 +87,14 @@ def _check_label(name: str, known: Collection[str], where: str, *, ignore_unknow
     where: file, row and column. Raises CorpusError.
     """
     mistake = mistaken_label(name, known)
-    reason = f"{where} has {name!r}, which the model does not know"
+    reason = f"{where} has {name!r}, which is not a label of the model"
     if mistake is not None:
         raise CorpusError(f"{reason}; {mistake}", hint="write the labels as the model spells them")
     if not ignore_unknown:
         close = nearest(name, known)
         guess = f"did you mean {close!r}? " if close else ""
         raise CorpusError(
-            f"{reason}; it knows {listing(sorted(known), 6)}",
+            f"{reason}; it has {listing(sorted(known), 6)}",
             hint=f"{guess}--ignore-unknown-gold leaves such labels out of the scores",
         )
 

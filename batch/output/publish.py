@@ -39,5 +39,5 @@ def publish_run(
 
 def _report(facts: RunFacts, stats: MergedStats) -> Report | JointReport:
     """The report of the one task, or those of several in one."""
-    reports = {about.task: build_report(stats.tasks[about.task], about) for about in facts.tasks}
+    reports = {task.task: build_report(stats.tasks[task.task], task) for task in facts.tasks}
     return JointReport(tasks=reports) if len(reports) > 1 else reports[facts.tasks[0].task]

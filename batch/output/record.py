@@ -132,13 +132,13 @@ class RunFacts(BaseModel):
         return cls(
             tasks=tuple(
                 TaskFacts(
-                    task=about.task,
-                    kind=about.kind,
-                    labels=about.labels,
-                    decision=_decision(about),
-                    gold_column=plan.tasks.gold.get(about.task),
+                    task=metadata.task,
+                    kind=metadata.kind,
+                    labels=metadata.labels,
+                    decision=_decision(metadata),
+                    gold_column=plan.tasks.gold.get(metadata.task),
                 )
-                for about in scorer.tasks
+                for metadata in scorer.tasks
             ),
             key=key,
             corpus=tuple(redacted(entry) for entry in options.corpus.corpus),

@@ -28,7 +28,7 @@ from schemas.bundle.metadata import ArtefactMetadata
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.kinds import KINDS
 from schemas.tables import ProbabilityFormat
-from schemas.text.model_text import EMPTY, text_hash
+from schemas.text.model_text import EMPTY, ModelText, text_hash
 from schemas.text.tokens import TokenizedText
 
 
@@ -37,12 +37,12 @@ class ReadChunk:
     """A chunk, or a part of one, that is ready to be scored.
 
     rows: without their texts, of which only the tokens are needed from here on.
-    places: the row of each of `tokenized`. statuses: what became of every row.
+    scorable_rows: the row of each of `tokenized`. statuses: what became of every row.
     text_hashes: hash of the model text of every row that has one.
     """
 
     rows: Rows
-    places: Sequence[int]
+    scorable_rows: Sequence[int]
     tokenized: Sequence[TokenizedText]
     statuses: Sequence[str]
     text_hashes: Sequence[str | None]
@@ -83,7 +83,7 @@ class ChunkWorker:
         metadata = scorer.metadata
         self._reader = ChunkReader(plan, corpus, metadata.text, max_tokens=metadata.max_tokens)
         self._format = PartFormat(
-            tuple(TaskColumns(about.task, about.kind, about.labels) for about in scorer.tasks),
+            tuple(TaskColumns(task.task, task.kind, task.labels) for task in scorer.tasks),
             probabilities,
             identity.model,
         )
@@ -92,16 +92,16 @@ class ChunkWorker:
     def read(self, chunk: Chunk) -> ReadChunk:
         """Read and tokenize. Raises CorpusError if the file's pages cannot be decoded."""
         rows = self._reader.read(chunk)
-        places = [row for row, text in enumerate(rows.texts) if text is not None and text != EMPTY]
-        texts = [text for text in rows.texts if text is not None and text != EMPTY]
+        scorable_rows = [row for row, text in enumerate(rows.texts) if _is_scorable(text)]
+        texts = [text for text in rows.texts if text is not None and _is_scorable(text)]
         tokenized = self._scorer.runner.tokenize(texts)
         statuses = ["empty" if reason is None else "quarantined" for reason in rows.reasons]
-        for row, text in zip(places, tokenized, strict=True):
+        for row, text in zip(scorable_rows, tokenized, strict=True):
             statuses[row] = "truncated" if text.truncated else "ok"
         hashes: list[str | None] = [None] * len(statuses)
-        for row, read in zip(places, texts, strict=True):
+        for row, read in zip(scorable_rows, texts, strict=True):
             hashes[row] = text_hash(read)
-        return ReadChunk(replace(rows, texts=()), places, tokenized, statuses, hashes)
+        return ReadChunk(replace(rows, texts=()), scorable_rows, tokenized, statuses, hashes)
 
     def score(self, chunk: ReadChunk) -> ScoredChunk:
         """Score what has text. Raises StoppedError between batches if the run should end."""
@@ -120,28 +120,28 @@ class ChunkWorker:
             self._progress.advance(-seen_rows, -seen_tokens)  # they may be scored again
             raise
         self.tokens += seen_tokens
-        self._progress.advance(len(chunk.statuses) - len(chunk.places), 0)
+        self._progress.advance(len(chunk.statuses) - len(chunk.scorable_rows), 0)
         result_of_row = np.full(len(chunk.statuses), -1, np.int64)
-        result_of_row[chunk.places] = np.arange(len(chunk.places))
+        result_of_row[chunk.scorable_rows] = np.arange(len(chunk.scorable_rows))
         by_row = scored.take(result_of_row)
         return ScoredChunk(chunk.rows, by_row, chunk.statuses, chunk.text_hashes)
 
-    def write(self, chunk: Chunk, found: ScoredChunk) -> None:
+    def write(self, chunk: Chunk, scored: ScoredChunk) -> None:
         """Count and write: part, quarantine, and then the marker."""
         id_column = self._corpus.id_column
         source = self._plan.files[chunk.file].source.name
         part = prediction_table(
-            found.rows,
-            found.scored,
-            found.statuses,
-            found.text_hashes,
+            scored.rows,
+            scored.scored,
+            scored.statuses,
+            scored.text_hashes,
             self._format,
             chunk=chunk,
             source=source,
         )
-        bad = quarantine_table(found.rows, chunk=chunk, source=source, id_column=id_column)
+        bad = quarantine_table(scored.rows, chunk=chunk, source=source, id_column=id_column)
         self._output.publish_chunk(
-            self._identity.address(chunk), part, bad, _count(found, self._scorer.tasks)
+            self._identity.address(chunk), part, bad, _count(scored, self._scorer.tasks)
         )
         self.finished.add(chunk.index)
         self.rows += chunk.rows
@@ -229,29 +229,33 @@ def _do_side_by_side(worker: ChunkWorker, chunks: Sequence[Chunk]) -> str | None
     return None
 
 
-def _count(found: ScoredChunk, tasks: Sequence[ArtefactMetadata]) -> RunStats:
+def _is_scorable(text: ModelText | None) -> bool:
+    return text is not None and text != EMPTY
+
+
+def _count(scored: ScoredChunk, tasks: Sequence[ArtefactMetadata]) -> RunStats:
     """Count the rows of a chunk for each task."""
     return RunStats(
         {
-            about.task: count_rows(
-                kind=about.kind,
-                labels=len(about.labels),
-                domains=found.rows.domains,
-                statuses=found.statuses,
-                tokens=found.scored.tokens,
-                decided=found.scored.tasks[about.task],
-                gold=_gold(found.rows, about),
+            metadata.task: count_rows(
+                kind=metadata.kind,
+                labels=len(metadata.labels),
+                domains=scored.rows.domains,
+                statuses=scored.statuses,
+                tokens=scored.scored.tokens,
+                decided=scored.scored.tasks[metadata.task],
+                gold=_gold(scored.rows, metadata),
             )
-            for about in tasks
+            for metadata in tasks
         }
     )
 
 
-def _gold(rows: Rows, about: ArtefactMetadata) -> TaskGold | None:
+def _gold(rows: Rows, metadata: ArtefactMetadata) -> TaskGold | None:
     """Gold values of a task, None if the run has none; those of this chunk may all be null."""
-    if about.task not in rows.gold:
+    if metadata.task not in rows.gold:
         return None
-    return TaskGold(*gold_targets(KINDS[about.kind], rows.gold[about.task], about.labels))
+    return TaskGold(*gold_targets(KINDS[metadata.kind], rows.gold[metadata.task], metadata.labels))
 
 
 def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:

@@ -156,7 +156,9 @@ def plan_run(
 
     keep_columns: predictions will be written, and take over the columns of the corpus.
     """
-    tasks = RunTasks.parse({about.task: about.kind for about in scorer.tasks}, options.gold_columns)
+    tasks = RunTasks.parse(
+        {metadata.task: metadata.kind for metadata in scorer.tasks}, options.gold_columns
+    )
     text = scorer.metadata.text
     return make_plan(
         options, tasks, text, check_stop, leave_out=leave_out, keep_columns=keep_columns
@@ -171,10 +173,10 @@ def check_gold_labels(
     Raises CorpusError.
     """
     ignored = options.ignore_unknown_gold
-    for about in scorer.tasks:
-        column, kind = plan.tasks.gold.get(about.task), plan.tasks.kind(about.task)
+    for metadata in scorer.tasks:
+        column, kind = plan.tasks.gold.get(metadata.task), plan.tasks.kind(metadata.task)
         if column is not None:
-            check_gold(plan, kind, column, about.labels, check_stop, ignore_unknown=ignored)
+            check_gold(plan, kind, column, metadata.labels, check_stop, ignore_unknown=ignored)
 
 
 def _open_cache(

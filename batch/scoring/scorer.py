@@ -75,7 +75,7 @@ class Scorer:
     @property
     def number_of_labels(self) -> int:
         """Labels of all tasks."""
-        return sum(len(about.labels) for about in self.tasks)
+        return sum(len(metadata.labels) for metadata in self.tasks)
 
     def with_cache(self, cache: LogitCache) -> Scorer:
         """The same scorer with a cache, see `GraphRunner.with_cache`."""
@@ -94,10 +94,10 @@ class Scorer:
         """
         outputs = self.runner.outputs(texts, on_batch=on_batch)
         tasks = {}
-        for about, of_texts in zip(self.tasks, outputs, strict=True):
-            self._check_finite(about.task, of_texts)
-            kind = KINDS[about.kind]
-            tasks[about.task] = kind.decide(of_texts, about.labels, about, texts)
+        for metadata, of_texts in zip(self.tasks, outputs, strict=True):
+            self._check_finite(metadata.task, of_texts)
+            kind = KINDS[metadata.kind]
+            tasks[metadata.task] = kind.decide(of_texts, metadata.labels, metadata, texts)
         return Scored(
             tasks,
             tokens=np.array([len(text.ids) for text in texts], dtype=np.int32),

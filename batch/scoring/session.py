@@ -64,8 +64,8 @@ class OpenGraph:
         Raises BundleError if it is missing, not valid, or does not fit the graph.
         """
         tasks = from_props(self.session.props, source=self.graph.label)
-        for about in tasks.values():
-            self._check_width(about, task_output(about, tasks=len(tasks)))
+        for metadata in tasks.values():
+            self._check_width(metadata, task_output(metadata, tasks=len(tasks)))
         return tasks
 
     def in_this_precision(self, metadata: ArtefactMetadata) -> ArtefactMetadata:
@@ -170,5 +170,5 @@ def open_session(
         )
     wanted = tuple(opened.in_this_precision(by_task[task]) for task in tasks)
     check_shared(wanted, source=graph.label)
-    outputs = {about.task: task_output(about, tasks=len(by_task)) for about in wanted}
+    outputs = {metadata.task: task_output(metadata, tasks=len(by_task)) for metadata in wanted}
     return TaskSession(opened, outputs), wanted

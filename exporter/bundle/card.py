@@ -45,22 +45,22 @@ def model_card(
         ]
     sections = [
         line
-        for name, about in tasks.items()
-        for line in (*_facts(about), *_picture(name, diagrams), *_parts(about).table)
+        for name, metadata in tasks.items()
+        for line in (*_facts(metadata), *_picture(name, diagrams), *_parts(metadata).table)
     ]
     return "\n".join(intro + sections)
 
 
-def _facts(about: ArtefactMetadata) -> list[str]:
-    check, training, parts = about.metrics.verification, about.training, _parts(about)
-    reads = ["title and body" if about.text.title else "body"]
-    if about.text.entity_markers:
+def _facts(metadata: ArtefactMetadata) -> list[str]:
+    check, training, parts = metadata.metrics.verification, metadata.training, _parts(metadata)
+    reads = ["title and body" if metadata.text.title else "body"]
+    if metadata.text.entity_markers:
         reads.append("one entity marked in it")
     return [
-        f"## {markdown_text(about.task)}",
+        f"## {markdown_text(metadata.task)}",
         "",
-        f"- kind: {markdown_text(about.kind)}, {len(about.labels)} labels",
-        f"- reads: {', '.join(reads)}, up to {about.max_tokens} tokens",
+        f"- kind: {markdown_text(metadata.kind)}, {len(metadata.labels)} labels",
+        f"- reads: {', '.join(reads)}, up to {metadata.max_tokens} tokens",
         f"- trained on {training.train_rows} rows with loss {markdown_code(training.loss)} "
         f"(config {_short(training.config_sha256)}, data {_short(training.data_sha256)}, "
         f"commit {_short(training.git_commit or 'unknown')})",
@@ -68,21 +68,21 @@ def _facts(about: ArtefactMetadata) -> list[str]:
         f"- against torch on {check.texts} texts in {check.shapes} batch shapes: logits within "
         f"{check.max_logit_difference:.1e} (tolerance {check.logit_tolerance:.0e}), "
         f"{check.differing_decisions:.3%} of decisions differ",
-        f"- on {markdown_text(about.metrics.portability.machine)}, logits of "
-        f"{about.metrics.portability.texts} probe texts are within "
-        f"{about.metrics.portability.max_logit_difference:.1e} however they are computed; on "
-        f"another kind of machine {about.metrics.portability.bound:.1e} is allowed "
+        f"- on {markdown_text(metadata.metrics.portability.machine)}, logits of "
+        f"{metadata.metrics.portability.texts} probe texts are within "
+        f"{metadata.metrics.portability.max_logit_difference:.1e} however they are computed; on "
+        f"another kind of machine {metadata.metrics.portability.bound:.1e} is allowed "
         "(`export-classifier verify`)",
-        f"- precision: {about.precision}",
+        f"- precision: {metadata.precision}",
         *parts.decision,
-        *_cost(about),
-        *_recalibrated(about),
+        *_cost(metadata),
+        *_recalibrated(metadata),
         "",
     ]
 
 
-def _cost(about: ArtefactMetadata) -> list[str]:
-    cost = about.cost
+def _cost(metadata: ArtefactMetadata) -> list[str]:
+    cost = metadata.cost
     if cost is None:
         return []
     where = "CUDA" if cost.device == "cuda" else "a CPU"
@@ -93,8 +93,8 @@ def _cost(about: ArtefactMetadata) -> list[str]:
     ]
 
 
-def _recalibrated(about: ArtefactMetadata) -> list[str]:
-    again = about.recalibration
+def _recalibrated(metadata: ArtefactMetadata) -> list[str]:
+    again = metadata.recalibration
     if again is None:
         return []
     return [
@@ -111,8 +111,8 @@ def _picture(task: str, diagrams: Mapping[str, str]) -> list[str]:
     return [f"![{words}]({quote(diagrams[task])})", ""]
 
 
-def _parts(about: ArtefactMetadata) -> CardParts:
-    return EXPORTER_KINDS[about.kind].card(about)
+def _parts(metadata: ArtefactMetadata) -> CardParts:
+    return EXPORTER_KINDS[metadata.kind].card(metadata)
 
 
 def _short(digest: str) -> str:

@@ -59,13 +59,14 @@ def _export(
 ) -> Bundle:
     refuse_foreign(output)
     checkpoint = Checkpoint.open(checkpoint_folder)
-    trained = {task: about.options.decision for task, about in checkpoint.info.tasks.items()}
+    infos = checkpoint.info.tasks
+    trained = {task: info.options.decision for task, info in infos.items()}
     configs = apply_settings(trained, settings)
     wanted = available_precisions() if precisions is None else precisions
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
-        groups = text_groups({task: about.text for task, about in checkpoint.info.tasks.items()})
+        groups = text_groups({task: info.text for task, info in infos.items()})
         exported = [_export_group(checkpoint, group, configs, files, wanted) for group in groups]
         _write_bundle(files, list(configs), exported)
         open_again(folder)
@@ -115,18 +116,18 @@ def _export_group(
 
 def _output(checkpoint: Checkpoint, task: str) -> OutputSpec:
     """Output of a task in the file of this task alone."""
-    about = checkpoint.info.tasks[task]
-    return KINDS[about.kind].output(about.labels)
+    task_info = checkpoint.info.tasks[task]
+    return KINDS[task_info.kind].output(task_info.labels)
 
 
 def _write_bundle(files: BundleFiles, tasks: list[str], groups: list[ExportedGroup]) -> None:
     """Write probes, model card and, last, the manifest."""
-    exported = {task: about for group in groups for task, about in group.tasks.items()}
+    exported = {task: one for group in groups for task, one in group.tasks.items()}
     published = {task: exported[task].metadata.fp32 for task in tasks}
     write_probes(files.probes, [exported[task].probes for task in tasks])
     figures = {
-        task: EXPORTER_KINDS[about.kind].figure_path(files.folder, task).name
-        for task, about in published.items()
+        task: EXPORTER_KINDS[metadata.kind].figure_path(files.folder, task).name
+        for task, metadata in published.items()
     }
     shared_graphs = tuple(group.shared for group in groups if group.shared is not None)
     shared = {graph.files["fp32"]: graph.tasks for graph in shared_graphs}

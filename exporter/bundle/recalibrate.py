@@ -139,21 +139,21 @@ def _read(options: CorpusOptions, scorer: Scorer, *, leave_out: Path) -> Labelle
 
 def _reference(scorer: Scorer, rows: LabelledRows, config: BaseModel, bundle: Bundle) -> Reference:
     """Outputs of fp32 for the rows, and the decision fitted to them."""
-    about = scorer.metadata
+    metadata = scorer.metadata
     texts = scorer.runner.tokenize(rows.texts)
     (outputs,) = scorer.runner.outputs(texts)
     if not all(np.isfinite(output).all() for output in outputs):
         raise DataError("the model gives outputs that are not numbers", hint="train it again")
-    labelled = LabelledOutputs(about.labels, texts, outputs, rows.targets)
+    labelled = LabelledOutputs(metadata.labels, texts, outputs, rows.targets)
     return Reference(
-        task=about.task,
-        kind=about.kind,
+        task=metadata.task,
+        kind=metadata.kind,
         rows=labelled,
         config=config,
-        fitted=EXPORTER_KINDS[about.kind].fit(labelled, config),
+        fitted=EXPORTER_KINDS[metadata.kind].fit(labelled, config),
         tokenizer_json=bundle.read_tokenizer(),
-        max_tokens=about.max_tokens,
-        pad_id=about.pad_id,
+        max_tokens=metadata.max_tokens,
+        pad_id=metadata.pad_id,
     )
 
 
@@ -228,8 +228,8 @@ def _write(
         for name in bundle.manifest.tasks
     }
     figures = {
-        name: EXPORTER_KINDS[about.kind].figure_path(files.folder, name).name
-        for name, about in tasks.items()
+        name: EXPORTER_KINDS[metadata.kind].figure_path(files.folder, name).name
+        for name, metadata in tasks.items()
     }
     shared = {graph.files["fp32"]: graph.tasks for graph in bundle.manifest.shared}
     files.card.write_text(model_card(tasks, figures, shared), encoding="utf-8")

@@ -141,20 +141,20 @@ class TaskExport:
         self, fitted: Fitted, verification: Verification, portability: Portability
     ) -> ArtefactMetadata:
         """Metadata of the fp32 file."""
-        about, info = self._about, self._checkpoint.info
-        return metadata_model(about.kind).model_validate(
+        task_info, info = self._about, self._checkpoint.info
+        return metadata_model(task_info.kind).model_validate(
             {
                 **dict(fitted.decision),
                 "task": self._task,
-                "kind": about.kind,
-                "labels": about.labels,
+                "kind": task_info.kind,
+                "labels": task_info.labels,
                 "evidence": fitted.evidence,
                 "max_tokens": info.max_tokens,
                 "pad_id": info.pad_id,
-                "text": about.text,
+                "text": task_info.text,
                 "tokenizer_sha256": content_facts(self._tokenizer_json).sha256,
                 "encoder": info.encoder,
-                "training": about.training,
+                "training": task_info.training,
                 "metrics": {
                     "validation": fitted.validation,
                     "cross_validated": fitted.cross_validated,

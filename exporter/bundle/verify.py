@@ -117,8 +117,8 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
 def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
     """A reduced precision of the task: its file, and its scores where this machine can run it."""
     task, graph = probes.task, GraphFile.of_bundle(bundle, (probes.task,), precision)
-    about = metadata_of(graph, task)
-    if precision not in (about.precision, *about.variants):
+    metadata = metadata_of(graph, task)
+    if precision not in (metadata.precision, *metadata.variants):
         text = f"{precision}: {graph.name} says nothing of it"
         return Finding("problem", task, text, "export the checkpoint again")
     device = checking_device(precision)

@@ -54,7 +54,8 @@ def record_probes(
     """Run the probes in canonical batches, one by one by every engine, and one by one by torch.
 
     sessions: of the same file, the first of them that of the runner. The bundle keeps the outputs
-    of the canonical batches; the largest difference to the others gives the bound for other machines.
+    of the canonical batches; the largest difference to the others gives the bound for other
+    machines.
     """
     tokenized = tuple(runner.tokenize(texts))
     (recorded,) = runner.outputs(tokenized)

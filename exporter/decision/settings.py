@@ -19,20 +19,20 @@ def apply_settings(decisions: Mapping[str, Section], settings: Sequence[str]) ->
 
     Raises UsageError that lists every problem, and the tasks or keys there are.
     """
-    stored: dict[str, dict[str, object]] = {
-        task: about.model_dump() for task, about in decisions.items()
+    by_task: dict[str, dict[str, object]] = {
+        task: decision.model_dump() for task, decision in decisions.items()
     }
     models = {task: type(decision) for task, decision in decisions.items()}
     problems = [
-        problem for setting in settings if (problem := _apply_to_task(stored, models, setting))
+        problem for setting in settings if (problem := _apply_to_task(by_task, models, setting))
     ]
     problems += [
         f"{task}.{problem}"
-        for task, values in stored.items()
+        for task, values in by_task.items()
         for problem in _invalid(models[task], values)
     ]
     _refuse(problems, example="topics.calibration=isotonic")
-    return {task: models[task].model_validate(values) for task, values in stored.items()}
+    return {task: models[task].model_validate(values) for task, values in by_task.items()}
 
 
 def change_decision(decision: SectionT, settings: Sequence[str]) -> SectionT:
@@ -40,41 +40,41 @@ def change_decision(decision: SectionT, settings: Sequence[str]) -> SectionT:
 
     Raises UsageError that lists every problem, and the keys there are.
     """
-    stored: dict[str, object] = decision.model_dump()
+    values: dict[str, object] = decision.model_dump()
     problems = []
     for setting in settings:
         key, equals, _ = setting.partition("=")
         if not (equals and key):
             problems.append(f"{setting!r}: expected KEY=VALUE")
-        elif problem := _apply(stored, type(decision), setting, key, shown=setting):
+        elif problem := _apply(values, type(decision), setting, key, shown=setting):
             problems.append(problem)
-    problems += _invalid(type(decision), stored)
+    problems += _invalid(type(decision), values)
     _refuse(problems, example="calibration=isotonic")
-    return type(decision).model_validate(stored)
+    return type(decision).model_validate(values)
 
 
 def _apply_to_task(
-    stored: dict[str, dict[str, object]], models: Mapping[str, type[BaseModel]], setting: str
+    by_task: dict[str, dict[str, object]], models: Mapping[str, type[BaseModel]], setting: str
 ) -> str | None:
     """Apply one TASK.KEY=VALUE, or say what is wrong with it."""
     key, equals, value = setting.partition("=")
     task, dot, rest = key.partition(".")
     if not (equals and dot and rest):
         return f"{setting!r}: expected TASK.KEY=VALUE"
-    if task not in stored:
-        return _unknown(setting, "task", task, list(stored))
-    return _apply(stored[task], models[task], f"{rest}={value}", rest, shown=setting)
+    if task not in by_task:
+        return _unknown(setting, "task", task, list(by_task))
+    return _apply(by_task[task], models[task], f"{rest}={value}", rest, shown=setting)
 
 
 def _apply(
-    stored: dict[str, object], model: type[BaseModel], setting: str, key: str, *, shown: str
+    values: dict[str, object], model: type[BaseModel], setting: str, key: str, *, shown: str
 ) -> str | None:
     """Apply one KEY=VALUE, or say what is wrong with it."""
     keys = list(_keys(model))
     if key not in keys:
         return _unknown(shown, "key", key, keys)
     try:
-        apply_override(stored, setting)
+        apply_override(values, setting)
     except ConfigError as error:
         return error.message
     return None

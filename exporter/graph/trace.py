@@ -104,7 +104,7 @@ def embed_metadata(graph: Path, tasks: Sequence[ArtefactMetadata]) -> None:
     """Put the metadata of its tasks into a file, in place of any that it had."""
     model = onnx.load(graph, load_external_data=False)
     onnx.helper.set_model_props(model, to_props(tasks))
-    model.doc_string = f"narrascan: {', '.join(about.task for about in tasks)}"
+    model.doc_string = f"narrascan: {', '.join(metadata.task for metadata in tasks)}"
     onnx.checker.check_model(model)
     onnx.save(model, graph)
 

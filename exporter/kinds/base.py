@@ -90,7 +90,7 @@ class ExporterKind(Protocol):
         """Distance of every output from that of fp32, on the scale that the kind decides by."""
         ...
 
-    def card(self, about: ArtefactMetadata) -> CardParts:
+    def card(self, metadata: ArtefactMetadata) -> CardParts:
         """Lines of the model card."""
         ...
 

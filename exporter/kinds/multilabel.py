@@ -94,12 +94,13 @@ class MultilabelExporterKind:
         )
         return np.asarray(np.abs(ours - theirs), dtype=np.float32)
 
-    def card(self, about: ArtefactMetadata) -> CardParts:
+    def card(self, metadata: ArtefactMetadata) -> CardParts:
         """Scores, calibration, thresholds, and a table of the labels."""
-        seen, unseen, evidence = about.metrics.validation, about.metrics.cross_validated, _of(about)
+        seen, unseen = metadata.metrics.validation, metadata.metrics.cross_validated
+        evidence = _of(metadata)
         assert isinstance(seen, LabelScores)
         assert isinstance(unseen, LabelScores)
-        assert isinstance(about, MultilabelDecision)
+        assert isinstance(metadata, MultilabelDecision)
         return CardParts(
             scores=[
                 f"- on {unseen.rows} held-out texts, each decided with calibration and thresholds "
@@ -110,13 +111,13 @@ class MultilabelExporterKind:
                 f"{seen.exact_match:.3f}",
             ],
             decision=[
-                f"- calibration: {about.calibration.method} (asked for: "
+                f"- calibration: {metadata.calibration.method} (asked for: "
                 f"{markdown_text(evidence.calibration)})",
                 f"- thresholds: {_rule_text(evidence.thresholds)}",
                 f"- calibration error (ECE, mean of the labels) {_mean_change(evidence, 'ece')}, "
                 f"Brier score {_mean_change(evidence, 'brier')}",
             ],
-            table=_label_table(about, about.thresholds, evidence),
+            table=_label_table(metadata, metadata.thresholds, evidence),
         )
 
     def figure_path(self, folder: Path, task: str) -> Path:
@@ -140,9 +141,9 @@ def _decision(fitted: Fitted) -> MultilabelDecision:
     return fitted.decision
 
 
-def _of(about: ArtefactMetadata) -> DecisionEvidence:
-    assert isinstance(about.evidence, DecisionEvidence)
-    return about.evidence
+def _of(metadata: ArtefactMetadata) -> DecisionEvidence:
+    assert isinstance(metadata.evidence, DecisionEvidence)
+    return metadata.evidence
 
 
 def _rule(config: BaseModel) -> ThresholdRule:
@@ -151,7 +152,7 @@ def _rule(config: BaseModel) -> ThresholdRule:
 
 
 def _label_table(
-    about: ArtefactMetadata, thresholds: Sequence[float], evidence: DecisionEvidence
+    metadata: ArtefactMetadata, thresholds: Sequence[float], evidence: DecisionEvidence
 ) -> list[str]:
     rows = [
         [
@@ -165,8 +166,8 @@ def _label_table(
             f"{brier:.4f}",
         ]
         for label, trained, held, threshold, (low, high), ece_before, ece_after, brier in zip(
-            about.labels,
-            about.training.positives,
+            metadata.labels,
+            metadata.training.positives,
             evidence.positives,
             thresholds,
             evidence.intervals,
@@ -200,7 +201,7 @@ def _rule_text(rule: ThresholdRule) -> str:
     strategies = {
         "global": "one for the task",
         "per_label": "one a label",
-        "shrunk": "one a label, pulled halfway to the task's at "
+        "shrunk": "one a label, shrunk halfway to the task's at "
         f"{rule.shrinkage_rows:g} positive held-out rows",
     }
     folds = f", median over {rule.folds} folds" if rule.folds else ""

@@ -144,13 +144,13 @@ class VariantMetadata:
 @cache
 def variant_model(kind: str) -> type[VariantFacts]:
     """Facts of a variant of a task of a kind."""
-    about = KINDS[kind]
+    task_kind = KINDS[kind]
     model: type[VariantFacts] = create_model(
         f"{kind.title()}Variant",
         __base__=VariantFacts,
         __module__=__name__,
-        decision=(about.Decision, ...),
-        evidence=(about.Evidence, ...),
+        decision=(task_kind.Decision, ...),
+        evidence=(task_kind.Evidence, ...),
         **_scores(kind),
     )
     return model
@@ -159,16 +159,16 @@ def variant_model(kind: str) -> type[VariantFacts]:
 @cache
 def metadata_model(kind: str) -> type[ArtefactMetadata]:
     """Metadata of a task of a kind: decision, evidence and scores are those of the kind."""
-    about, named, variant = KINDS[kind], kind.title(), variant_model(kind)
+    task_kind, named, variant = KINDS[kind], kind.title(), variant_model(kind)
     metrics = create_model(
         f"{named}Metrics", __base__=ArtefactMetrics, __module__=__name__, **_scores(kind)
     )
-    bases: Any = (about.Decision, ArtefactMetadata)
+    bases: Any = (task_kind.Decision, ArtefactMetadata)
     model: type[ArtefactMetadata] = create_model(
         f"{named}Metadata",
         __base__=bases,
         __module__=__name__,
-        evidence=(about.Evidence, ...),
+        evidence=(task_kind.Evidence, ...),
         metrics=(metrics, ...),
         variants=(dict[Precision, variant], ...),  # type: ignore[valid-type]  # made just above
     )

@@ -33,9 +33,9 @@ def output_name(output: OutputSpec, task: str, *, tasks: int) -> str:
 def to_props(tasks: Sequence[ArtefactMetadata]) -> dict[str, str]:
     """Metadata of the tasks of a graph, as its file has it."""
     return {
-        _prefix(about.task, tasks=len(tasks)) + field: json.dumps(value, ensure_ascii=False)
-        for about in tasks
-        for field, value in about.model_dump(mode="json").items()
+        _prefix(metadata.task, tasks=len(tasks)) + field: json.dumps(value, ensure_ascii=False)
+        for metadata in tasks
+        for field, value in metadata.model_dump(mode="json").items()
     }
 
 
@@ -54,8 +54,8 @@ def from_props(props: Mapping[str, str], *, source: str) -> dict[str, ArtefactMe
         else:
             alone[key] = value
     if alone:
-        about = _parse(alone, source)
-        return {about.task: about}
+        metadata = _parse(alone, source)
+        return {metadata.task: metadata}
     tasks = {}
     for task, fields in shared.items():
         label = f"{source}: {printable(PREFIX + task)}"

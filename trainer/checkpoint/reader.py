@@ -169,10 +169,10 @@ class Checkpoint:
             drop_pooler(encoder)
             hidden = encoder.config.hidden_size
             heads = {
-                task: TRAINER_KINDS[about.kind].head(
-                    about.options, hidden=hidden, labels=len(about.labels), dropout=0.0
+                task: TRAINER_KINDS[task_info.kind].head(
+                    task_info.options, hidden=hidden, labels=len(task_info.labels), dropout=0.0
                 )
-                for task, about in info.tasks.items()
+                for task, task_info in info.tasks.items()
             }
             model = MultiTaskModel(encoder, heads)
             model.load_state_dict(load_file(files.weights))
@@ -208,15 +208,15 @@ class Checkpoint:
 
         Raises CheckpointError.
         """
-        path, about = self.files.heldout(task), self.info.tasks[task]
+        path, task_info = self.files.heldout(task), self.info.tasks[task]
         for row, value in enumerate(gold):
             if value is None:
                 raise CheckpointError(f"{path}, row {row}: no gold value")
-            for label in KINDS[about.kind].gold_labels(value):
-                if label not in about.labels:
+            for label in KINDS[task_info.kind].gold_labels(value):
+                if label not in task_info.labels:
                     raise CheckpointError(
                         f"{path}, row {row}: unknown label {label!r}",
-                        hint=f"task {task!r} has {listing(about.labels)}",
+                        hint=f"task {task!r} has {listing(task_info.labels)}",
                     )
 
     def sample(self, task: str) -> list[Int32Array]:

@@ -91,7 +91,7 @@ class Run:
         )
 
     def fit(self, on_epoch: EpochCallback | None = None) -> None:
-        """Train epoch by epoch; `on_epoch` is called after each is saved, and may end training by raising."""
+        """Train epoch by epoch; `on_epoch` is called after each is saved, and may raise to stop."""
         done = sum(self.steps[: self.state.epoch]) + self.state.step
         if done:
             log.info("resuming at step %d of %d", done, self.total_steps)

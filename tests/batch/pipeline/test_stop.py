@@ -24,7 +24,7 @@ Contents = Callable[[Path], dict[str, bytes]]
 
 PROMISED_S = 2.0
 SLACK_S = 3.0
-"""For a busy machine: what is reported apart is two seconds and forever."""
+"""Long enough for a busy machine: the tests separate two seconds from forever."""
 
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 

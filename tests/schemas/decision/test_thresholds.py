@@ -447,7 +447,7 @@ def test_every_row_is_in_one_fold(rows: int, folds: int) -> None:
     ],
 )
 def test_rule_that_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
-    """Settings that contradict each other, or have no effect, are reported with the way out."""
+    """Settings that contradict each other, or have no effect, are reported with a hint."""
     with pytest.raises(ValidationError) as caught:
         ThresholdRule(**values)
 

@@ -17,7 +17,7 @@ def test_columns_follow_the_label_order() -> None:
 
 
 def test_unknown_label_names_file_row_and_neighbour() -> None:
-    """A label that the task does not have is reported with its file, its row and the nearest label."""
+    """An unknown label is reported with its file, its row and the nearest label."""
     with pytest.raises(DataError, match=r"a\.parquet, row 1: unknown label 'whaet'") as caught:
         label_matrix([["oil"], ["whaet"]], LABELS, source="a.parquet")
 

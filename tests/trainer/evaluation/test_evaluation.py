@@ -160,7 +160,7 @@ def test_groups_of_rows_and_labels_add_up(both: tuple[Bools, Bools], data: st.Da
 
 
 def test_rows_are_grouped_by_their_gold_labels() -> None:
-    """Rows with none, one and several gold labels are reported apart; kinds without rows are absent."""
+    """Rows with no, one and several gold labels are separate groups; empty groups are absent."""
     gold = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) > 0
     decided = np.array([[0, 0], [1, 0], [1, 0], [1, 1]]) > 0
 

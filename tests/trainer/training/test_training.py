@@ -292,7 +292,7 @@ def test_failed_overwrite_keeps_the_old_checkpoint(
 
 
 def test_wrong_losses_are_told_before_data_is_read(config_file: Path, tmp_path: Path) -> None:
-    """An unknown loss and an unknown parameter are both reported, though the data is missing too."""
+    """An unknown loss and an unknown parameter are both reported before missing data."""
     with config_file.open("a") as file:
         file.write("[tasks.roles.loss]\nname = 'db'\nparameters = {gama = 1.0}\n")
         file.write("[[tasks.roles.data]]\npath = 'missing.parquet'\n")
