@@ -81,6 +81,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/typos
+	@! git grep -nwEf .vocabulary -- . ':!.vocabulary' ':!samples/phrases' || \
+	  { echo "say it in plainer words (listed in .vocabulary)"; exit 1; }
 
 unit: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

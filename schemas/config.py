@@ -139,14 +139,14 @@ else:
 
 
 class TrainConfig(Section):
-    """Optimisation."""
+    """Optimization."""
 
     epochs: int = Field(default=8, ge=1)
     """Passes over the data at most; early stopping may end sooner."""
     batch_rows: int = Field(default=16, ge=1)
-    """Rows of one optimiser step."""
+    """Rows of one optimizer step."""
     batch_tokens: int | None = Field(default=None, ge=8)
-    """Tokens of one optimiser step at most, padding included, in place of `batch_rows`: batches of
+    """Tokens of one optimizer step at most, padding included, in place of `batch_rows`: batches of
     short texts then have more rows."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
     """Peak rate of AdamW, after the warm-up."""
@@ -162,7 +162,7 @@ class TrainConfig(Section):
     """Dropout before each head."""
     token_dropout: float = Field(default=0.15, ge=0.0, lt=1.0)
     """Share of a text's tokens that are hidden behind the mask token while training, others in each
-    epoch: costs nothing, and keeps a small data set from being learnt by heart."""
+    epoch: costs nothing, and reduces overfitting on small data sets."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` computes in bf16 where the device has instructions for it."""
     mixing: Literal["round_robin", "proportional"] = "round_robin"
@@ -204,7 +204,7 @@ class TrainingRun(Section):
     encoder: EncoderConfig = EncoderConfig()
     """The shared encoder."""
     train: TrainConfig = TrainConfig()
-    """Optimisation."""
+    """Optimization."""
     tasks: dict[TaskName, AnyTask] = Field(min_length=1)
     """Tasks by name."""
     fold: FoldConfig | None = None

@@ -64,11 +64,11 @@ def marked_articles(draw: st.DrawFn) -> Article:
 
 @st.composite
 def scored_rows(draw: st.DrawFn, *, max_labels: int = 4) -> tuple[Floats, Bools]:
-    """Probabilities with many ties and neighbours, and gold labels, both (rows, labels)."""
+    """Probabilities with many ties and adjacent floats, and gold labels, both (rows, labels)."""
     shape = (draw(st.integers(1, 12)), draw(st.integers(1, max_labels)))
     grid = [np.float32(step / 8) for step in range(9)]
-    neighbours = [np.nextafter(value, np.float32(0.4)) for value in grid]
-    values = st.sampled_from([float(value) for value in grid + neighbours])
+    adjacent = [np.nextafter(value, np.float32(0.4)) for value in grid]
+    values = st.sampled_from([float(value) for value in grid + adjacent])
     anything = st.floats(0.0, 1.0, width=32)
     probabilities = draw(hnp.arrays(np.float32, shape, elements=values | anything))
     return probabilities, draw(hnp.arrays(np.bool_, shape))

@@ -1,6 +1,6 @@
 """Counts of decided labels and their probabilities by domain, and of hits against gold labels.
 
-Everything is an integer, so that the sum does not depend on how rows fell into chunks; the one
+Everything is an integer, so that the sum does not depend on how rows are split into chunks; the one
 exception is `samples_f1_sum`, a float: add chunks in corpus order.
 """
 

@@ -63,7 +63,7 @@ class Estimate:
     files: of the whole corpus. rows, chunks: of the shard, where there are shards.
     tokens: of those rows, special ones included, estimated from a sample of the whole corpus.
     tokens_error: standard error of that, as a share of it. scorable, truncated: shares of the rows.
-    seconds: of scoring, nothing of it done yet. peak_memory_bytes: of the process.
+    seconds: of scoring from the start. peak_memory_bytes: of the process.
     free_memory_bytes: what is available now; None where that is not known.
     left_out: which files of the corpus are not read; None if all are.
     """

@@ -141,7 +141,7 @@ def _others(others: OtherDomains, kind: str, labels: Sequence[str]) -> OthersRep
 
 
 def percent(share: float) -> str:
-    """A share as people write it; what is not quite nothing or everything says so."""
+    """A share in percent; values close to 0 or 100 are marked as such."""
     if 0 < share < 0.001:
         return "<0.1%"
     if 0.9995 <= share < 1:

@@ -31,7 +31,7 @@ HEAT_DOMAINS = 40
 
 HEAT_STEPS = 20
 """Shades of the heat table, the classes h1 to h20 of the style sheet; text stays readable on the
-strongest in both colour schemes."""
+strongest in both color schemes."""
 
 BARS_HEIGHT = 22
 

@@ -169,8 +169,8 @@ def _draw(results: Results, path: Path) -> None:
     for axes, (corpus, backends) in zip(grid, results.corpora.items(), strict=True):
         names = list(backends)[::-1]
         ratios = [backends[name].ratio_pipeline for name in names]
-        colours = ["0.6" if name in ("pipeline", "torch-sorted") else "C0" for name in names]
-        bars = axes.barh([NAMES.get(name, name) for name in names], ratios, color=colours)
+        colors = ["0.6" if name in ("pipeline", "torch-sorted") else "C0" for name in names]
+        bars = axes.barh([NAMES.get(name, name) for name in names], ratios, color=colors)
         axes.bar_label(bars, [f"{ratio:.1f}" for ratio in ratios], padding=3)
         axes.set(
             title=f"{corpus}, {results.mean_tokens[corpus]} tokens on average",

@@ -245,9 +245,9 @@ def _draw(results: Results, path: Path) -> None:
     rows = sorted(rows, key=lambda row: row.macro)
     figure, axes = pyplot.subplots(figsize=(9, 0.32 * len(rows) + 1.4), layout="constrained")
     positions = range(len(rows))
-    for band, colour in (("head", "C0"), ("medium", "C1"), ("tail", "C3")):
+    for band, color in (("head", "C0"), ("medium", "C1"), ("tail", "C3")):
         values = [100 * getattr(row, band) for row in rows]
-        axes.plot(values, positions, "o", color=colour, label=f"{band} labels")
+        axes.plot(values, positions, "o", color=color, label=f"{band} labels")
     axes.plot(
         [100 * row.macro for row in rows], positions, "|", color="0.2", ms=14, label="all labels"
     )

@@ -119,7 +119,7 @@ def _variant(bundle: Bundle, probes: Probes, precision: Precision) -> Finding:
     task, graph = probes.task, GraphFile.of_bundle(bundle, (probes.task,), precision)
     metadata = metadata_of(graph, task)
     if precision not in (metadata.precision, *metadata.variants):
-        text = f"{precision}: {graph.name} says nothing of it"
+        text = f"{precision}: {graph.name} has no variant of this precision"
         return Finding("problem", task, text, "export the checkpoint again")
     device = checking_device(precision)
     problem = precision_problem(precision, device)

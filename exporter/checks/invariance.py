@@ -32,7 +32,7 @@ def rearranged(runner: GraphRunner, texts: Sequence[TokenizedText]) -> Mapping[s
 
 
 def mismatches(expected: Outputs, arranged: Mapping[str, Outputs]) -> list[str]:
-    """Arrangements in which an output has other bits than expected."""
+    """Arrangements in which an output differs from the expected bits."""
     return [
         name
         for name, outputs in arranged.items()

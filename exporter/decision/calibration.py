@@ -119,7 +119,7 @@ def _fit_line(
 
 
 def _fit_knots(logits: npt.NDArray[np.float32], gold: BoolArray) -> Knots | None:
-    """Centred isotonic regression (Oron and Flournoy, 2017) of one label; both arrays (rows,).
+    """Centered isotonic regression (Oron and Flournoy, 2017) of one label; both arrays (rows,).
 
     Each flat piece of an isotonic fit becomes one knot at its mean logit, so that within the knots
     a higher logit is a higher probability. Ends are kept off 0 and 1 by one row in all, because no
@@ -131,8 +131,8 @@ def _fit_knots(logits: npt.NDArray[np.float32], gold: BoolArray) -> Knots | None
     levels, piece = np.unique(model.fit_transform(exact, gold), return_inverse=True)
     if len(levels) < 2:
         return None
-    centres = np.bincount(piece, exact) / np.bincount(piece)
-    return Knots(logits=tuple(centres.tolist()), probabilities=tuple(levels.tolist()))
+    centers = np.bincount(piece, exact) / np.bincount(piece)
+    return Knots(logits=tuple(centers.tolist()), probabilities=tuple(levels.tolist()))
 
 
 def _rarer(gold: BoolArray) -> list[int]:

@@ -52,10 +52,10 @@ class Bins:
     def interval(self, z: float = 1.96) -> tuple[Float64Array, Float64Array]:
         """Bounds of each observed share at `z` standard errors (Wilson, 1927, score interval)."""
         spread = z**2 / self.counts
-        centre = (self.observed + spread / 2) / (1 + spread)
+        center = (self.observed + spread / 2) / (1 + spread)
         width = self.observed * (1 - self.observed) / self.counts + (z / (2 * self.counts)) ** 2
         half = z / (1 + spread) * np.sqrt(width)
-        return centre - half, centre + half
+        return center - half, center + half
 
 
 def calibration_error(
@@ -144,11 +144,11 @@ def _draw_shares(axes: Axes, bins: Bins) -> None:
 def _draw_counts(
     axes: Axes, probabilities: Float32Array, gold: BoolArray, edges: Float64Array
 ) -> None:
-    for name, values, colour in (
+    for name, values, color in (
         ("all", probabilities.ravel(), "0.8"),
         ("positive", probabilities[gold], "C0"),
     ):
-        axes.hist(values, bins=edges.tolist(), color=colour, label=name, rwidth=0.92)
+        axes.hist(values, bins=edges.tolist(), color=color, label=name, rwidth=0.92)
     axes.set(yscale="log", xlabel="probability")
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)

@@ -35,7 +35,7 @@ AXES = {0: "rows", 1: "seq"}
 
 @TasksManager.create_register("onnx")(CnnBilstmConfig.model_type, "feature-extraction")
 class CnnBilstmOnnxConfig(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum has no types
-    """Tells optimum where an encoder type of our own keeps its sizes."""
+    """Field names of the CNN-BiLSTM config, for optimum."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
 

@@ -1,7 +1,7 @@
 """Graphs for CUDA: attention as one operation a layer, and the encoder in fp16.
 
 onnxruntime fuses most of a graph when it opens it, but not into what its CUDA kernels for attention
-are fastest with, and it never changes precision: its own optimiser for transformers does both.
+are fastest with, and it never changes precision: its own optimizer for transformers does both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def fuse(graph: GroupGraph, *, layers: int) -> GroupGraph:
 
     layers: of the encoder. The heads stay in fp32: they are a small part of the work, and their
     sums over a whole text are where fp16 would be short of digits.
-    Raises ExportError if not every layer's attention was recognised: the rest would be slow.
+    Raises ExportError if not every layer's attention was recognized: the rest would be slow.
     """
     # Imported late: its package puts a folder of its own on the path for modules.
     from onnxruntime.transformers.fusion_options import FusionOptions

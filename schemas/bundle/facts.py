@@ -75,7 +75,7 @@ class Recalibration(BaseModel):
     data_sha256: str
     """Over the hashes of the files, in their order."""
     rows: int
-    """Labelled rows that had a say."""
+    """Labelled rows that were used."""
     bundle_sha256: str
     """Of the bundle that it was done with."""
 

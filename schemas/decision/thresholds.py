@@ -15,7 +15,7 @@ from schemas.decision.cuts import NOTHING, Counts, Ranking
 from schemas.decision.decide import decide
 
 FOLDS = 5
-"""Parts that rows are cut into, so that each can be decided without having had a say."""
+"""Parts that rows are cut into, so that each is decided by a rule fitted to the others."""
 
 _USED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "fixed": ("strategy", ("fixed",)),

@@ -155,7 +155,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
         ...
 
     def only_known(self, gold: GoldT, known: Collection[str]) -> GoldT | None:
-        """The gold value without labels that are not known; None if that leaves nothing of it."""
+        """The gold value without labels that are not known; None if no label is left."""
         ...
 
     def encode(self, gold: Sequence[GoldT], labels: tuple[str, ...]) -> TargetsT:

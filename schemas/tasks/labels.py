@@ -72,7 +72,7 @@ def refuse_unusable_labels(uses: Mapping[str, LabelUse], listed: Sequence[str] =
     Raises DataError with examples, each with its first row.
     """
     refuse_lists_as_text(uses, listed)
-    refuse_look_alikes(uses, listed)
+    refuse_lookalikes(uses, listed)
 
 
 def refuse_lists_as_text(uses: Mapping[str, LabelUse], listed: Sequence[str] = ()) -> None:
@@ -92,7 +92,7 @@ def refuse_lists_as_text(uses: Mapping[str, LabelUse], listed: Sequence[str] = (
         )
 
 
-def refuse_look_alikes(uses: Mapping[str, LabelUse], listed: Sequence[str] = ()) -> None:
+def refuse_lookalikes(uses: Mapping[str, LabelUse], listed: Sequence[str] = ()) -> None:
     """Refuse different labels that look alike, because training makes two outputs of them.
 
     listed: labels that the config names; two of those may differ in case alone.

@@ -134,8 +134,8 @@ class TextTokenizer:
         markers = np.flatnonzero(ids == self._marker_id)
         if not len(markers):
             return 0
-        centred = int(markers[0]) - self._room // 2
-        return max(0, min(centred, len(ids) - self._room))
+        centered = int(markers[0]) - self._room // 2
+        return max(0, min(centered, len(ids) - self._room))
 
 
 def pad(

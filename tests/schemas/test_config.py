@@ -38,7 +38,7 @@ def test_short_config_takes_the_defaults(tmp_path: Path) -> None:
     assert config.tasks["topics"].labels is None
 
 
-def test_all_problems_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_each_with_its_key(tmp_path: Path) -> None:
     """One message lists every problem, with the key it stands under."""
     message = problems(
         tmp_path,
@@ -184,7 +184,7 @@ def test_override_adds_a_loss_parameter(tmp_path: Path) -> None:
         ("tasks.topics.data.0.path.x=b.parquet", "'path' is a value, not a section"),
     ],
 )
-def test_bad_override_is_told_as_it_was_written(
+def test_bad_override_is_reported_as_it_was_written(
     tmp_path: Path, override: str, message: str
 ) -> None:
     """An override that cannot be applied is quoted with the reason."""
@@ -247,7 +247,7 @@ def test_validation_value_differs_from_the_training_value(tmp_path: Path) -> Non
     assert "\n  tasks.topics.data.0: validation_value and train_value must differ" in message
 
 
-def test_not_toml_is_told_with_the_line(tmp_path: Path) -> None:
+def test_not_toml_is_reported_with_the_line(tmp_path: Path) -> None:
     """A syntax error is reported with its file and place."""
     message = problems(tmp_path, "seed = 1\nepochs = many\n")
 

@@ -52,7 +52,7 @@ def corpus(tmp_path: Path, rows: list[Row]) -> Path:
 
 @pytest.fixture
 def config_file(tmp_path: Path, encoder: Path) -> Path:
-    """A config for one task over `corpus.parquet` beside it: ten optimiser steps."""
+    """A config for one task over `corpus.parquet` beside it: ten optimizer steps."""
     path = tmp_path / "config.toml"
     path.write_text(
         f"""

@@ -237,7 +237,7 @@ def read_info(files: CheckpointFiles) -> CheckpointInfo:
         unfinished = files.state.exists()
         raise CheckpointError(
             f"{files.folder}: no finished checkpoint here",
-            hint="training stopped early; run the same train-classifier command to go on"
+            hint="training stopped early; run the same train-classifier command to resume"
             if unfinished
             else "make one with `train-classifier CONFIG.toml --output DIR`",
         ) from error

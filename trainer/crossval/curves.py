@@ -45,14 +45,14 @@ def draw_fold_curves(histories: Sequence[History], path: Path) -> None:
     save_picture(figure, path)
 
 
-def _line(axes: Axes, history: History, values: Sequence[float], colour: str) -> None:
+def _line(axes: Axes, history: History, values: Sequence[float], color: str) -> None:
     epochs = [record.epoch for record in history.epochs]
-    axes.plot(epochs, values, colour, linewidth=0.9, alpha=0.8)
+    axes.plot(epochs, values, color, linewidth=0.9, alpha=0.8)
     if history.best is not None:
         best = history.epochs.index(history.best)
-        axes.plot(epochs[best], values[best], colour, marker="o", markersize=4)
+        axes.plot(epochs[best], values[best], color, marker="o", markersize=4)
 
 
-def _legend(axes: Axes, colours: dict[str, str]) -> None:
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+def _legend(axes: Axes, colors: dict[str, str]) -> None:
+    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
     axes.legend(handles=handles, frameon=False)

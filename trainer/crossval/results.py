@@ -58,7 +58,7 @@ class Spread(_Record):
 class FoldFacts(_Record):
     """How one fold was trained, and what of its test rows no threshold enters.
 
-    fold: from 1. training_s: seconds of optimiser steps.
+    fold: from 1. training_s: seconds of optimizer steps.
     """
 
     fold: int

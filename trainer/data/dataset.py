@@ -22,7 +22,7 @@ from schemas.tasks.labels import (
     LabelUse,
     count_labels,
     label_warnings,
-    refuse_look_alikes,
+    refuse_lookalikes,
     refuse_unusable_labels,
 )
 from schemas.tasks.task import label_matrix
@@ -152,7 +152,7 @@ def _read_parts(task: TaskConfig, config: TrainingRun) -> list[tuple[LabelledRow
     """Training and held-out rows of each data set; labels look alike in none and between none."""
     parts = [_train_and_heldout(data, task, config) for data in task.data]
     rows = [rows for both in parts for rows in both]
-    refuse_look_alikes(_uses(rows, KINDS[task.kind]), task.labels or ())
+    refuse_lookalikes(_uses(rows, KINDS[task.kind]), task.labels or ())
     return parts
 
 

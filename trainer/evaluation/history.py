@@ -69,7 +69,7 @@ def read_history(path: Path) -> History:
 
 
 def draw_curves(history: History, path: Path) -> None:
-    """Draw loss and validation scores by epoch, one colour a task."""
+    """Draw loss and validation scores by epoch, one color a task."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -78,8 +78,8 @@ def draw_curves(history: History, path: Path) -> None:
 
     figure, (losses, scores) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     epochs = [record.epoch for record in history.epochs]
-    for colour, task in enumerate(history.epochs[0].loss):
-        style = f"C{colour}"
+    for color, task in enumerate(history.epochs[0].loss):
+        style = f"C{color}"
         for kind, dash in (("loss", "-"), ("validation_loss", "--")):
             values = [getattr(record, kind)[task] for record in history.epochs]
             label = f"{picture_text(task)}, {'training' if kind == 'loss' else 'held out'}"

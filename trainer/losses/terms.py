@@ -11,7 +11,7 @@ Sources:
     Cui, Jia, Lin, Song, Belongie (2019), Class-Balanced Loss Based on Effective Number of Samples,
     CVPR, eq. 3.
     Wu, Huang, Liu, Wang, Lin (2020), Distribution-Balanced Loss for Multi-Label Classification in
-    Long-Tailed Datasets, ECCV, sections 3.1 (weights) and 3.2 (negative-tolerant regularisation).
+    Long-Tailed Datasets, ECCV, sections 3.1 (weights) and 3.2 (negative-tolerant regularization).
     Huang, Giledereli, Koksal, Ozgur, Ozkirimli (2021), Balancing Methods for Multi-label Text
     Classification with Long-Tailed Class Distribution, EMNLP: the focal forms and their defaults.
     Ridnik, Ben-Baruch, Zamir, Noy, Friedman, Protter, Zelnik-Manor (2021), Asymmetric Loss For
@@ -173,7 +173,7 @@ def logit_shift(positives: Tensor, rows: int, *, kappa: float) -> Tensor:
     rows: number of training rows.
     Returns (labels,): positive for labels below p = 1/2, negative above.
 
-    Source: Wu et al. 2020, section 3.2 (negative-tolerant regularisation).
+    Source: Wu et al. 2020, section 3.2 (negative-tolerant regularization).
     """
     return -kappa * log_odds(positives, rows)
 

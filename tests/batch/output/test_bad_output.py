@@ -28,7 +28,7 @@ Contents = Callable[[Path], dict[str, bytes]]
 TEXTS = ["Aid is wasted by officials.", "Sanctions hurt us.", "Talks now, or war for ever."]
 
 
-def test_an_output_path_that_is_a_file_is_told(
+def test_an_output_path_that_is_a_file_is_reported(
     write: Write, batch_classify: Command, tmp_path: Path
 ) -> None:
     """The file is left as it is."""
@@ -42,7 +42,7 @@ def test_an_output_path_that_is_a_file_is_told(
 
 
 @pytest.mark.parametrize("output", ["corpus.parquet/below", "n" * 300, "/proc/scored"])
-def test_an_output_folder_that_cannot_be_made_is_told(
+def test_an_output_folder_that_cannot_be_made_is_reported(
     write: Write, batch_classify: Command, tmp_path: Path, output: str
 ) -> None:
     """Below a file, with a name too long, or where nobody may write: exit 1, no traceback."""
@@ -168,7 +168,7 @@ def test_options_that_shape_nothing_make_no_other_run(
 
 
 @pytest.mark.parametrize("damage", ["{", '{"a": ' * 400 + "0" + "}" * 400], ids=["cut", "deep"])
-def test_a_damaged_record_of_the_run_is_told(
+def test_a_damaged_record_of_the_run_is_reported(
     damage: str, write: Write, batch_classify: Command, score: Score, tmp_path: Path
 ) -> None:
     """Without it nobody knows whose parts these are; --overwrite starts again."""

@@ -222,7 +222,7 @@ def test_the_holder_of_a_folder_is_named_and_not_disturbed(
     tmp_path: Path,
     contents: Contents,
 ) -> None:
-    """A run that stands still keeps its folder, and finishes when it goes on."""
+    """A paused run keeps its lock, and finishes once it is continued."""
     output = tmp_path / "held"
     with running(words(corpus, **OPTIONS, output=output)) as first:
         wait_for_chunks(first, output, 2)
@@ -240,7 +240,7 @@ def test_the_holder_of_a_folder_is_named_and_not_disturbed(
 def test_a_killed_owner_is_named_and_blocks_nobody(
     corpus: Path, batch_classify: Command, words: Words, tmp_path: Path
 ) -> None:
-    """The lock died with it; its name is left, and is said once by the run that goes on."""
+    """The lock died with it; its name is left, and is reported once by the run that resumes."""
     output = tmp_path / "killed"
     with running(words(corpus, **OPTIONS, output=output)) as first:
         wait_for_chunks(first, output, 2)

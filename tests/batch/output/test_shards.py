@@ -270,7 +270,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_shard_is_told_and_mended_by_its_own_command(
+def test_a_damaged_shard_is_reported_and_repaired_by_its_own_command(
     runs: Path,
     corpus: Path,
     tmp_path: Path,
@@ -278,7 +278,7 @@ def test_a_damaged_shard_is_told_and_mended_by_its_own_command(
     contents: Contents,
     damage: str,
 ) -> None:
-    """The merge stops, the shard is run again, and the merge goes on."""
+    """The merge stops, the shard is run again, and the merge resumes."""
     name, content, message = DAMAGES[damage]
     owner = next(
         number for number in "123" if (runs / number / "predictions/part-00003.parquet").exists()
@@ -292,11 +292,11 @@ def test_a_damaged_shard_is_told_and_mended_by_its_own_command(
     if name == "shard.json":
         (runs / owner / name).unlink()
     batch_classify(corpus, **OPTIONS, shard=f"{owner}/3", output=runs / owner)
-    mended = merge(*shards, output=tmp_path / "merged")
+    repaired = merge(*shards, output=tmp_path / "merged")
 
     assert refused.exit_code == 1
     assert message in refused.stderr
-    assert mended.exit_code == 0, mended.output
+    assert repaired.exit_code == 0, repaired.output
     assert contents(tmp_path / "merged") == contents(runs / "whole")
 
 

@@ -68,7 +68,7 @@ def test_tokens_of_a_large_corpus_are_sampled_from_all_over_it(
     assert 0 < found["tokens_error"] < 0.3
 
 
-def test_time_and_memory_are_told(sample: pa.Table, write: Write, look: Look) -> None:
+def test_time_and_memory_are_reported(sample: pa.Table, write: Write, look: Look) -> None:
     """All of them positive, and in proportion to each other."""
     found = look(write(sample))
 
@@ -125,7 +125,7 @@ def test_people_get_lines(
     ("seconds", "said"),
     [(3.2, "3 s"), (59.2, "59 s"), (600, "10 min"), (3600 * 5 + 1260, "5 h 21 min")],
 )
-def test_time_is_told_as_people_do(seconds: float, said: str) -> None:
+def test_time_is_reported_as_people_do(seconds: float, said: str) -> None:
     """From seconds to hours."""
     expected = Estimate(
         task="topics", labels=3, precision="fp32", bundle_sha256="0", device="cpu", device_why="",

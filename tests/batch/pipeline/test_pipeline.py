@@ -98,7 +98,7 @@ def test_a_failed_write_reaches_the_caller(writes: int) -> None:
         hand_over()
 
 
-def test_errors_that_are_about_memory_are_recognised() -> None:
+def test_errors_that_are_about_memory_are_recognized() -> None:
     """Python's, Arrow's, the kernel's and the engines', also under an error of ours."""
     wrapped = CorpusError("rows from 5 on cannot be decoded")
     wrapped.__cause__ = pa.ArrowMemoryError("malloc of size 1048576 failed")

@@ -123,7 +123,7 @@ def test_order_of_the_names_does_not_matter(
     assert "already complete" in second.stderr
 
 
-def test_tasks_that_read_different_texts_are_told(
+def test_tasks_that_read_different_texts_are_reported(
     sample: pa.Table, write: Write, batch_classify: Command, joint_bundle: Path, tmp_path: Path
 ) -> None:
     """Wrong usage, exit 2: which tasks read what, and which runs to make of it; `all` likewise."""
@@ -180,7 +180,7 @@ def test_a_bundle_without_a_shared_file_says_so(
         ("narrative,", "unknown task ''"),
     ],
 )
-def test_names_that_cannot_be_are_told(
+def test_names_that_cannot_be_are_reported(
     sample: pa.Table,
     write: Write,
     batch_classify: Command,
@@ -355,7 +355,7 @@ def test_shards_of_a_joint_run_are_merged_to_the_byte(
     assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
 
 
-def test_shards_of_other_tasks_are_told(
+def test_shards_of_other_tasks_are_reported(
     sample: pa.Table, write: Write, batch_classify: Command, joint_bundle: Path, tmp_path: Path
 ) -> None:
     """They are no one run, whatever tasks they have in common."""

@@ -1,4 +1,4 @@
-"""Same article, same score, to the last bit: in any company, order, chunk and thread count."""
+"""Same article, same score, to the last bit: in any batch, order, chunk and thread count."""
 
 from __future__ import annotations
 

@@ -199,9 +199,9 @@ def test_columns_can_be_named(
         ({"text": ["a"], "labels": [["Other"]]}, ["--set", "calibration=beta"], 2, "calibration: "),
         (
             {"text": ["a"], "labels": [["Other"]]},
-            ["--set", "colour=red"],
+            ["--set", "color=red"],
             2,
-            "unknown key 'colour'",
+            "unknown key 'color'",
         ),
         ({"text": ["a"], "labels": [["Other"]]}, ["--set", "calibration"], 2, "expected KEY=VALUE"),
         ({"text": ["a"], "labels": [["Other"]]}, ["--task", "none"], 2, "unknown task 'none'"),

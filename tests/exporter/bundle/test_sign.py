@@ -246,7 +246,7 @@ def test_keys_that_are_none_are_wrong_usage(bundle: Path, key: Path, tmp_path: P
         assert message in result.output
 
 
-def test_a_locked_key_is_told(bundle: Path, tmp_path: Path) -> None:
+def test_a_locked_key_is_reported(bundle: Path, tmp_path: Path) -> None:
     """With the command that unlocks it."""
     path = tmp_path / "locked.key"
     path.write_bytes(

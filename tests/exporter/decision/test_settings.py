@@ -52,7 +52,7 @@ def test_settings_change_what_they_name() -> None:
         ("topics.thresholds.strategy=global", "topics.thresholds: shrinkage_rows = 4.0 has no eff"),
     ],
 )
-def test_wrong_setting_is_told_with_what_there_is(setting: str, message: str) -> None:
+def test_wrong_setting_is_reported_with_what_there_is(setting: str, message: str) -> None:
     """The setting or key, what is wrong with it, and what is known."""
     with pytest.raises(UsageError) as caught:
         apply_settings(DECISIONS, [setting])
@@ -61,7 +61,7 @@ def test_wrong_setting_is_told_with_what_there_is(setting: str, message: str) ->
     assert "docs/config.md" in str(caught.value)
 
 
-def test_every_wrong_setting_is_told_at_once() -> None:
+def test_every_wrong_setting_is_reported_at_once() -> None:
     """Not one at a time."""
     with pytest.raises(UsageError) as caught:
         apply_settings(DECISIONS, ["a.b=1", "tone.c=2", "tone.calibration=d"])

@@ -137,7 +137,7 @@ def test_every_layer_is_fused_and_close_to_torch(
 
 
 @pytest.mark.parametrize("model_type", NOT_FUSED)
-def test_an_encoder_that_is_not_recognised_is_refused(
+def test_an_encoder_that_is_not_recognized_is_refused(
     model_type: str, tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     """Half a fusion would be slow on CUDA, so there is none."""

@@ -141,7 +141,7 @@ def test_manifest_that_is_no_object_is_refused(folder: Path, content: str) -> No
         ({"tasks": {"Topics": "topics.onnx"}}, "not a task name"),
         ({"tasks": ["topics"]}, "not a valid manifest"),
         ({"files": {"topics.onnx": {"sha256": "ab"}}}, "not a valid manifest"),
-        ({"colour": "red"}, "not a valid manifest"),
+        ({"color": "red"}, "not a valid manifest"),
     ],
 )
 def test_wrong_manifest_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

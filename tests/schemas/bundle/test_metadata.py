@@ -268,7 +268,7 @@ def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
         ("kind", '"regression"'),
         ("max_tokens", "2"),
         ("pad_id", "-1"),
-        ("text", '{"title": true, "colour": "red"}'),
+        ("text", '{"title": true, "color": "red"}'),
     ],
 )
 def test_impossible_value_is_refused(key: str, value: str) -> None:

@@ -178,6 +178,6 @@ def test_calibration_that_is_none_of_its_method_is_refused(
 def test_knots_that_do_not_rise_are_refused(
     logits: tuple[float, ...], probabilities: tuple[float, ...]
 ) -> None:
-    """A curve that falls, stands still, or has no two ends would turn rows round."""
+    """A curve that decreases, is flat, or has one knot would change the order of rows."""
     with pytest.raises(ValidationError):
         Knots(logits=logits, probabilities=probabilities)

@@ -61,7 +61,7 @@ def test_best_threshold_has_the_best_f1(rows: tuple[Floats, Bools]) -> None:
 
 
 @pytest.mark.parametrize("start", np.linspace(0.1, 0.9, 9).tolist())
-def test_neighbouring_floats_are_told_apart(start: float) -> None:
+def test_adjacent_floats_are_distinguished(start: float) -> None:
     """Where no float lies between an accepted and a refused probability, only one is accepted."""
     refused = np.float32(start)
     for _ in range(4):
@@ -443,7 +443,7 @@ def test_every_row_is_in_one_fold(rows: int, folds: int) -> None:
         ({"objective": "cost", "false_negative_cost": float("inf")}, "finite number"),
         ({"objective": "recall_floor", "floor": 1.5}, "less than or equal to 1"),
         ({"strategy": "median"}, "'fixed', 'global', 'per_label' or 'shrunk'"),
-        ({"colour": "red"}, "Extra inputs are not permitted"),
+        ({"color": "red"}, "Extra inputs are not permitted"),
     ],
 )
 def test_rule_that_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
@@ -454,7 +454,7 @@ def test_rule_that_makes_no_sense_is_refused(values: dict[str, Any], message: st
     assert message in str(caught.value)
 
 
-def test_every_problem_of_a_rule_is_told_at_once() -> None:
+def test_every_problem_of_a_rule_is_reported_at_once() -> None:
     """Not one at a time."""
     with pytest.raises(ValidationError, match=r"folds = 1 .*; floor = 0\.8 .*; false_positive"):
         ThresholdRule(folds=1, floor=0.8, false_positive_cost=2)

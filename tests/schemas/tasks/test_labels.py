@@ -116,7 +116,7 @@ def test_listed_label_is_meant() -> None:
         ("co-op", "co\u00ad-op", "nothing against U+00AD at character 2"),
     ],
 )
-def test_look_alikes_are_refused_by_code_points(one: str, other: str, points: str) -> None:
+def test_lookalikes_are_refused_by_code_points(one: str, other: str, points: str) -> None:
     """Two spellings that look the same are named with their rows and where they differ."""
     message = refusal(one, "oil", other)
 

@@ -16,7 +16,7 @@ def test_columns_follow_the_label_order() -> None:
     assert matrix.tolist() == [[False, False, True], [False] * 3, [True, True, False]]
 
 
-def test_unknown_label_names_file_row_and_neighbour() -> None:
+def test_unknown_label_names_file_row_and_nearest_label() -> None:
     """An unknown label is reported with its file, its row and the nearest label."""
     with pytest.raises(DataError, match=r"a\.parquet, row 1: unknown label 'whaet'") as caught:
         label_matrix([["oil"], ["whaet"]], LABELS, source="a.parquet")

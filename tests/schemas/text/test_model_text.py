@@ -170,7 +170,7 @@ def test_text_without_a_marked_span_has_no_marker(
 
 @STEADY
 @given(text=bodies(max_pieces=200), max_tokens=st.integers(8, 10))
-def test_cut_is_told_if_and_only_if_characters_are_dropped(text: str, max_tokens: int) -> None:
+def test_cut_is_reported_if_and_only_if_characters_are_dropped(text: str, max_tokens: int) -> None:
     """`cut` is true exactly for texts longer than the budget, leading white space apart."""
     limit = max_tokens * CHARS_PER_TOKEN
     whole = text.lstrip()
@@ -266,7 +266,7 @@ def test_megabytes_of_blanks_take_no_time() -> None:
     assert time.process_time() - started < 2
 
 
-def test_cut_title_is_told() -> None:
+def test_cut_title_is_reported() -> None:
     """A title that loses characters counts as cut, like a body that does."""
     built = model_text(Article("Body", title="t" * 10_000), PLAIN, max_tokens=8)
 

@@ -71,7 +71,7 @@ def test_special_tokens_stand_at_both_ends_and_nowhere_else(
 
 @SHARED
 @given(text=texts(max_pieces=80), max_tokens=st.integers(3, 40), cut=st.booleans())
-def test_truncated_is_told_if_and_only_if_something_was_dropped(
+def test_truncated_is_reported_if_and_only_if_something_was_dropped(
     tokenizer: Tokenizer, text: str, max_tokens: int, cut: bool
 ) -> None:
     """The flag is true for dropped tokens and for dropped characters, and else false."""
@@ -113,7 +113,7 @@ def test_marked_entity_stands_inside_the_window(
 
 @pytest.mark.parametrize("place", [0, 7, 150, 293, 300])
 def test_entity_has_context_on_both_sides(tokenizer: Tokenizer, place: int) -> None:
-    """The window is centred on the marker, and is full wherever the text has enough words."""
+    """The window is centered on the marker, and is full wherever the text has enough words."""
     ours = copy_of(tokenizer)
     words = ["grain"] * 300
     text = " ".join([*words[:place], "[ENTITY]oil[/ENTITY]", *words[place:]])

@@ -189,7 +189,7 @@ def test_rare_labels_stay_in_training(
         assert min(about.training.positives) >= 1
 
 
-def test_too_few_rows_for_the_folds_are_told(
+def test_too_few_rows_for_the_folds_are_reported(
     make_run: MakeRun, corpus: Path, rows: list[Row], tmp_path: Path
 ) -> None:
     """Rows that training cannot do without fill no fold; the file is named."""
@@ -199,7 +199,7 @@ def test_too_few_rows_for_the_folds_are_told(
         cross_validate(make_run(), tmp_path / "out", folds=3)
 
 
-def test_data_changed_since_training_is_told(
+def test_data_changed_since_training_is_reported(
     make_run: MakeRun, corpus: Path, rows: list[Row], tmp_path: Path
 ) -> None:
     """Finished folds are not tested on rows that they may have been trained on."""
@@ -241,7 +241,7 @@ def test_command_prints_the_summary(config_file: Path, corpus: Path, tmp_path: P
     assert json.loads((tmp_path / "out" / "cross-validation.json").read_text())["folds"] == 2
 
 
-def test_wrong_calls_are_told(config_file: Path, tmp_path: Path) -> None:
+def test_wrong_calls_are_reported(config_file: Path, tmp_path: Path) -> None:
     """One fold is no cross-validation, and a data set that is missing is a message."""
     for words, message in (
         (["--folds", "1"], "x>=2"),

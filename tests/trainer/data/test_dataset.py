@@ -298,7 +298,7 @@ def test_several_data_sets_make_one_task(
         ([{"text": f"row {n}", "labels": [" "]} for n in range(9)], "a label is blank"),
     ],
 )
-def test_data_that_cannot_be_trained_on_is_told(
+def test_data_that_cannot_be_trained_on_is_reported(
     make_run: MakeRun, corpus: Path, ours: Tokenizer, rows_left: list[Row], message: str
 ) -> None:
     """No rows, too few, no labels, and blank labels are errors with the file's name."""
@@ -310,7 +310,7 @@ def test_data_that_cannot_be_trained_on_is_told(
     assert "corpus.parquet" in str(caught.value) or "topics" in str(caught.value)
 
 
-def test_validation_part_without_text_is_told(
+def test_validation_part_without_text_is_reported(
     make_run: MakeRun, corpus: Path, rows: list[Row], ours: Tokenizer
 ) -> None:
     """Validation rows that are all blank leave nothing to find thresholds on."""
@@ -329,7 +329,7 @@ def test_validation_part_without_text_is_told(
         ({"entity": "Beta", "start": 0, "end": 4}, "not the entity 'Beta'"),
     ],
 )
-def test_wrong_span_is_told_with_its_row(
+def test_wrong_span_is_reported_with_its_row(
     make_run: MakeRun, corpus: Path, ours: Tokenizer, span: dict[str, Any], reason: str
 ) -> None:
     """A span that does not fit is an error with the file, the row and the text."""
@@ -486,7 +486,7 @@ def test_named_validation_rows_are_in_no_fold(
     assert len(data.train) + len(test.rows) == 39
 
 
-def test_too_many_folds_are_told(make_run: MakeRun, corpus: Path, ours: Tokenizer) -> None:
+def test_too_many_folds_are_reported(make_run: MakeRun, corpus: Path, ours: Tokenizer) -> None:
     """More folds than rows is an error with the file's name and a hint."""
     with pytest.raises(DataError, match="cannot be split into 49 folds") as caught:
         load(make_run(*fold(0, folds=49)), ours)

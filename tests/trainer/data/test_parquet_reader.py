@@ -271,7 +271,7 @@ def test_other_column_names_can_be_given(tmp_path: Path) -> None:
     assert rows.groups == [7]
 
 
-def test_parts_are_told_apart(tmp_path: Path) -> None:
+def test_parts_are_separated(tmp_path: Path) -> None:
     """Training and validation rows are those that the split column names, and no others."""
     path = write(tmp_path, COLUMNS)
 
@@ -401,14 +401,14 @@ def test_data_sets_with_and_without_domains_are_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text,labels\na,b\n", b"PAR1 cut short"])
-def test_file_that_is_not_parquet_is_told(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_parquet_is_reported(tmp_path: Path, content: bytes) -> None:
     """An empty, foreign or truncated file is an error with its name."""
     (tmp_path / "a.parquet").write_bytes(content)
 
     assert "cannot be read" in refusal(tmp_path / "a.parquet")
 
 
-def test_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     """A path that leads nowhere is reported with how paths are meant."""
     assert "relative to the config file" in refusal(tmp_path / "none.parquet")
 
@@ -436,8 +436,8 @@ def test_encrypted_file_is_not_damaged(tmp_path: Path) -> None:
     assert "is encrypted" in refusal(path)
 
 
-def test_page_that_is_damaged_is_told(tmp_path: Path) -> None:
-    """A whole footer over spoilt pages is an error with the file's name."""
+def test_page_that_is_damaged_is_reported(tmp_path: Path) -> None:
+    """A whole footer over damaged pages is an error with the file's name."""
     path = tmp_path / "a.parquet"
     words = [f"word {number}" for number in range(2000)]
     pl.DataFrame({"text": words, "labels": [["oil"]] * 2000}).write_parquet(path)

@@ -152,7 +152,7 @@ def test_ignored_elements_change_nothing(name: str, parameters: dict[str, Any]) 
 
 @pytest.mark.parametrize(("name", "parameters"), VARIANTS)
 def test_batch_that_is_ignored_whole_costs_nothing(name: str, parameters: dict[str, Any]) -> None:
-    """A batch without a label costs 0 and has a gradient of 0, so that a run goes on."""
+    """A batch without a label costs 0 and has a gradient of 0, so that training continues."""
     logits = examples(2, 3)[0].requires_grad_()
     cost = make_class_loss(name, counts=COUNTS, **parameters)(logits, torch.full((2, 3), IGNORED))
     (gradient,) = torch.autograd.grad(cost, logits)

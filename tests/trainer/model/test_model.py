@@ -1,4 +1,4 @@
-"""What the model, its pooling and its optimiser promise."""
+"""What the model, its pooling and its optimizer promise."""
 
 from pathlib import Path
 
@@ -196,7 +196,7 @@ def test_rate_warms_up_and_falls_to_zero(model: MultiTaskModel) -> None:
 
 
 def test_frozen_weights_are_not_trained(model: MultiTaskModel) -> None:
-    """What does not learn is left out of the optimiser, so that decay leaves it alone too."""
+    """What does not learn is left out of the optimizer, so that decay leaves it alone too."""
     embeddings = model.encoder.get_input_embeddings().requires_grad_(False)
     optimizer = make_optimizer(model, TrainConfig())
     embeddings.requires_grad_(True)

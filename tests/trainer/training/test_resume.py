@@ -1,4 +1,4 @@
-"""What a run that was stopped promises: the same command goes on as if nothing had happened."""
+"""What a run that was stopped promises: the same command resumes as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_kill_between_two_renamings_of_the_state_loses_no_step(
 
 
 def test_state_of_another_config_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    """An unfinished run cannot go on with other settings."""
+    """An unfinished run cannot resume with other settings."""
     with interrupted_at("epoch 1 of 3"):
         train(make_run(*EVERY_STEP), tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -163,7 +163,7 @@ def test_state_of_another_config_is_refused(make_run: MakeRun, tmp_path: Path) -
 def test_state_of_other_data_is_refused(
     make_run: MakeRun, corpus: Path, rows: list[Row], tmp_path: Path
 ) -> None:
-    """Nor can it go on with a corpus that was changed meanwhile."""
+    """Nor can it resume with a corpus that was changed meanwhile."""
     with interrupted_at("epoch 1 of 3"):
         train(make_run(*EVERY_STEP), tmp_path / "out")
     pl.DataFrame([{**rows[0], "text": "Corrected."}, *rows[1:]]).write_parquet(corpus)

@@ -43,7 +43,7 @@ def test_run_starts_with_the_weights_of_the_other(
 
 
 @pytest.mark.parametrize("change", ["labels", "head"])
-def test_other_labels_or_another_head_start_anew(
+def test_other_labels_or_another_head_start_again(
     make_run: MakeRun, earlier: Path, tmp_path: Path, corpus: Path, change: str
 ) -> None:
     """The encoder is taken over, and the head is that of a fresh run."""

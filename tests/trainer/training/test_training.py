@@ -268,7 +268,7 @@ def test_folder_of_another_config_is_refused(make_run: MakeRun, tmp_path: Path) 
     assert contents(tmp_path / "out") == before
 
 
-def test_overwrite_starts_anew(make_run: MakeRun, config_file: Path, tmp_path: Path) -> None:
+def test_overwrite_starts_again(make_run: MakeRun, config_file: Path, tmp_path: Path) -> None:
     """With `overwrite` the folder ends up as if it had been empty, after other tasks too."""
     train(make_run("train.epochs=1"), tmp_path / "out")
     config_file.write_text(config_file.read_text().replace("topics", "themes"))
@@ -291,7 +291,7 @@ def test_failed_overwrite_keeps_the_old_checkpoint(
     assert contents(tmp_path / "out") == before
 
 
-def test_wrong_losses_are_told_before_data_is_read(config_file: Path, tmp_path: Path) -> None:
+def test_wrong_losses_are_reported_before_data_is_read(config_file: Path, tmp_path: Path) -> None:
     """An unknown loss and an unknown parameter are both reported before missing data."""
     with config_file.open("a") as file:
         file.write("[tasks.roles.loss]\nname = 'db'\nparameters = {gama = 1.0}\n")
@@ -323,7 +323,7 @@ def test_more_tokens_than_positions_are_refused(make_run: MakeRun, tmp_path: Pat
         ("nonsense", "expected key=value"),
     ],
 )
-def test_command_tells_errors_without_a_traceback(
+def test_command_reports_errors_without_a_traceback(
     config_file: Path, corpus: Path, tmp_path: Path, override: str, message: str
 ) -> None:
     """An error that a user can act on is a message and exit code 1, and leaves no folder."""
@@ -351,7 +351,7 @@ def test_command_says_where_everything_is(
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_damaged_checkpoint_is_told(
+def test_damaged_checkpoint_is_reported(
     make_run: MakeRun, corpus: Path, tmp_path: Path, name: str
 ) -> None:
     """A checkpoint whose file was cut short is refused when it is opened."""

@@ -77,8 +77,8 @@ def test_parquet_rows_of_the_test_value_change_no_byte(
     test = {"text": "A text of the test part.", "labels": ["oil"], "split": "test"}
     write(corpus, [row for each in trained[:4] for row in (each, test)] + trained[4:])
     train(make_run(*BRIEF), tmp_path / "clean")
-    spoilt = [{**test, **poison} for poison in POISON]
-    mixed = [row for pair in zip(trained[:4], spoilt, strict=True) for row in pair]
+    damaged = [{**test, **poison} for poison in POISON]
+    mixed = [row for pair in zip(trained[:4], damaged, strict=True) for row in pair]
     write(corpus, mixed + trained[4:])
     train(make_run(*BRIEF), tmp_path / "poisoned")
 
@@ -100,13 +100,13 @@ def test_reuters_test_stories_change_no_byte(
     body = "<TEXT><TITLE>T</TITLE><BODY>B.</BODY></TEXT>"
     path.write_text(reuters(rows, [story(900, "TEST", body, "<TOPICS><D>oil</D></TOPICS>")] * 4))
     train(make_run(*settings), tmp_path / "clean")
-    spoilt = [
+    damaged = [
         story(900, "TEST", body, "<TOPICS><D>never trained</D><D> </D></TOPICS>"),
         story(901, "TEST", body, "<TOPICS><D>oil</TOPICS>"),
         story(902, "TEST", "<TEXT><BODY>\x01&#5;&bogus;<BODY>", ""),
         story(903, "TEST", "", "<TOPICS></D></D>"),
     ]
-    path.write_text(reuters(rows, spoilt))
+    path.write_text(reuters(rows, damaged))
     train(make_run(*settings), tmp_path / "poisoned")
     path.write_text(reuters(rows, []))
     train(make_run(*settings), tmp_path / "without")
