@@ -13,20 +13,22 @@ from batch.cli_types import (
     MAX_CHUNK_ROWS,
     MAX_THREADS,
     MAX_TOKENS_PER_BATCH,
-    Duration,
-    EnvironmentOption,
-    NamedPath,
     ShardNumber,
     Share,
     Size,
-    WritablePath,
-    require_signature,
 )
-from batch.command import CommandGroup, LoggedCommand
 from batch.exit_codes import FAILED
-from batch.exits import check_quarantine, exit_codes, show_results, summary_line
+from batch.exits import (
+    LoggedCommand,
+    check_quarantine,
+    exit_codes,
+    show_results,
+    summary_line,
+)
 from batch.pipeline.stop import StopSwitch, json_message
-from schemas import errors
+from schemas.cli import options as shared
+from schemas.cli.commands import CommandGroup, reported_errors
+from schemas.cli.types import Duration, NamedPath, WritablePath
 from schemas.io.streams import shows_all_letters
 from schemas.printable import json_line, printable, printable_lines
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from batch.pipeline.progress import RunProgress
 
 
-@click.group(cls=CommandGroup, default="run", default_if_no_args=False)
+@click.group(cls=CommandGroup, default="run")
 @click.version_option(package_name="narrascan")
 def main() -> None:
     """Score Parquet corpora of articles with a bundle written by export-classifier.
@@ -57,22 +59,10 @@ def main() -> None:
     help="Tasks of the bundle, for example narrative; tasks that read the same text share one "
     "encoder pass.",
 )
-@click.option(
-    "--bundle",
-    cls=EnvironmentOption,
-    type=NamedPath(file_okay=False),
-    envvar="NARRASCAN_BUNDLE",
-    default=Path("artifacts/bundle"),
-    show_default=True,
-    show_envvar=True,
-    help="Folder that export-classifier wrote.",
-)
-@click.option(
-    "--output",
-    type=WritablePath(),
-    default=Path("scored"),
-    show_default=True,
-    help="Folder of the results; the same command resumes an unfinished run in it.",
+@shared.bundle_folder(shared.DEFAULT_BUNDLE, "Folder that export-classifier wrote.")
+@shared.output_folder(
+    Path("scored"),
+    "Folder of the results; the same command resumes an unfinished run in it.",
 )
 @click.option(
     "--device",
@@ -114,15 +104,8 @@ def main() -> None:
     type=Size(),
     help="Maximum GPU memory for weights and batches, as in 8GB.  [default: all]",
 )
-@click.option(
-    "--text-column", default="text", show_default=True, help="Column of the article body."
-)
-@click.option(
-    "--title-column",
-    default="title",
-    show_default=True,
-    help="Column of the title; used if it exists and the task was trained with titles.",
-)
+@shared.text_column
+@shared.title_column
 @click.option(
     "--id-column",
     default="article_id",
@@ -157,9 +140,7 @@ def main() -> None:
     "model; struct with a field for each label; none for no such column.",
 )
 @click.option("--keep-text", is_flag=True, help="Keep the text column in the predictions.")
-@click.option(
-    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start again."
-)
+@shared.overwrite
 @click.option(
     "--max-quarantined",
     type=Share(),
@@ -193,19 +174,13 @@ def main() -> None:
     show_default=True,
     help="Maximum size of the cache; the least recently used entries are removed first.",
 )
-@require_signature
+@shared.require_signature
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Check everything; show rows, tokens, expected time and memory; score nothing.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json writes one JSON object per line to stderr.",
-)
+@shared.log_format
 @click.pass_context
 def run(
     context: click.Context,
@@ -255,23 +230,12 @@ def run(
 
 @main.command(cls=LoggedCommand)
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD_DIR...", type=NamedPath())
-@click.option(
-    "--output",
-    type=WritablePath(),
-    default=Path("scored"),
-    show_default=True,
-    help="Folder of the merged results; the same command resumes an unfinished merge in it.",
+@shared.output_folder(
+    Path("scored"),
+    "Folder of the merged results; the same command resumes an unfinished merge in it.",
 )
-@click.option(
-    "--overwrite", is_flag=True, help="Discard an earlier run in the output folder and start again."
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json writes one JSON object per line to stderr.",
-)
+@shared.overwrite
+@shared.log_format
 @click.pass_context
 def merge(
     context: click.Context,
@@ -306,14 +270,8 @@ def merge(
 
 
 @main.command()
-@click.option(
-    "--bundle",
-    cls=EnvironmentOption,
-    type=NamedPath(file_okay=False),
-    envvar="NARRASCAN_BUNDLE",
-    help="Bundle to check, too.  [default: artifacts/bundle, if it exists]",
-)
-@require_signature
+@shared.bundle_folder(None, "Bundle to check, too.  [default: artifacts/bundle, if it exists]")
+@shared.require_signature
 def doctor(bundle: Path | None, require_signature: Path | None) -> None:
     """Check the installation: cores, processor, memory, engine, CUDA libraries, the bundle.
 
@@ -322,18 +280,13 @@ def doctor(bundle: Path | None, require_signature: Path | None) -> None:
     """
     from batch.checks.doctor import examine
 
-    default = Path("artifacts/bundle")
+    if bundle is None and shared.DEFAULT_BUNDLE.exists():
+        bundle = shared.DEFAULT_BUNDLE
     problems = 0
-    try:
-        for finding in examine(
-            bundle or (default if default.exists() else None), require_signature
-        ):
+    with reported_errors():
+        for finding in examine(bundle, require_signature):
             problems += finding.verdict == "problem"
             click.echo("\n".join(finding.lines()))
-    except errors.UsageError as error:
-        raise click.UsageError(errors.error_text(error)) from error
-    except (errors.NarrascanError, OSError) as error:
-        raise click.ClickException(errors.error_text(error)) from error
     sys.exit(FAILED if problems else 0)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,30 @@ import click
 
 from batch.exit_codes import FAILED, LOCKED, STOPPED, TOO_MANY_QUARANTINED, USAGE
 from schemas import errors
+from schemas.cli.commands import Command
 from schemas.printable import printable
 
 if TYPE_CHECKING:
     from batch.output.record import Counts
     from batch.pipeline.progress import RunProgress
+
+
+class LoggedCommand(Command):
+    """A command with --log-format; with json, usage errors are JSON lines, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments of the command."""
+        arguments = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as error:
+            if not _wants_json(arguments):
+                raise
+            from batch.pipeline.progress import make_progress
+
+            progress = make_progress("json")
+            progress.note("error", f"Error: {error.format_message()}", kind=type(error).__name__)
+            ctx.exit(error.exit_code)
 
 
 def exit_code(error: errors.NarrascanError) -> int:
@@ -75,3 +95,8 @@ def check_quarantine(counts: Counts, allowed: float, output: Path, progress: Run
             hint=f"the reasons are in {output / 'quarantine'}",
         )
         sys.exit(TOO_MANY_QUARANTINED)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """True if the arguments of a command ask for JSON log lines."""
+    return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from schemas.bundle.metadata import ArtefactMetadata
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import load_encoder
 from trainer.model.heads import make_heads

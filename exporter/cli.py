@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batch.cli_types import NamedPath, WritablePath, require_signature
-from batch.command import CommandGroup
-from schemas.errors import NarrascanError, UsageError, error_text, listing
+from schemas.cli import options as shared
+from schemas.cli.commands import CommandGroup, reported_errors
+from schemas.cli.types import NamedPath, WritablePath
+from schemas.errors import UsageError, listing
 from schemas.io.logs import set_up_logging
 from schemas.io.streams import shows_all_letters
 from schemas.printable import json_line, printable, printable_json
@@ -28,7 +28,7 @@ EXISTING_FOLDER = NamedPath(file_okay=False, exists=True)
 EXISTING_FILE = NamedPath(dir_okay=False, exists=True)
 
 
-@click.group(cls=CommandGroup, default="export", default_if_no_args=False)
+@click.group(cls=CommandGroup, default="export")
 @click.version_option(package_name="narrascan")
 def main() -> None:
     """Turn a checkpoint into a bundle of self-describing ONNX files, check it, and sign it.
@@ -41,19 +41,13 @@ def main() -> None:
 
 @main.command()
 @click.argument("checkpoint", type=EXISTING_FOLDER)
-@click.option(
-    "--output",
-    type=WritablePath(file_okay=False),
-    default=Path("artifacts/bundle"),
-    show_default=True,
-    help="Folder of the bundle; an older bundle there is replaced.",
+@shared.output_folder(
+    shared.DEFAULT_BUNDLE, "Folder of the bundle; an older bundle there is replaced."
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="TASK.KEY=VALUE",
-    help="Decide other than the training config says; repeatable.",
+@shared.settings(
+    "TASK.KEY",
+    "Replace one value of a task's decision in the training config, as in "
+    "--set topics.calibration=isotonic; repeatable.",
 )
 @click.option(
     "--precision",
@@ -82,7 +76,7 @@ def export(
           --set topics.thresholds.strategy=global
       export-classifier artifacts/checkpoint --precision bf16,int8
     """
-    with _reported_errors():
+    with reported_errors():
         from exporter.bundle.export import export_checkpoint
 
         bundle = export_checkpoint(checkpoint, output, settings, _precisions(precision))
@@ -107,7 +101,7 @@ def inspect(path: Path, as_json: bool) -> None:
       export-classifier inspect artifacts/bundle
       export-classifier inspect artifacts/bundle/narrative.onnx --json
     """
-    with _reported_errors():
+    with reported_errors():
         from batch.engines.graph_file import GraphFile
         from exporter.bundle.card import model_card
         from exporter.bundle.inspection import BundleReport, read_metadata
@@ -125,7 +119,7 @@ def inspect(path: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("bundle", type=EXISTING_FOLDER)
-@require_signature
+@shared.require_signature
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a check.")
 def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
     """Check BUNDLE again, on any machine, without its checkpoint and without torch.
@@ -142,7 +136,7 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
       export-classifier verify artifacts/bundle --require-signature narrascan.key.pub
     """
     problems = 0
-    with _reported_errors():
+    with reported_errors():
         from exporter.bundle.verify import recheck
 
         for finding in recheck(bundle, require_signature):
@@ -165,18 +159,9 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
     metavar="PARQUET",
     help="Labelled rows: file, folder, glob or object-store URL; may be given again.",
 )
-@click.option(
-    "--output",
-    type=WritablePath(file_okay=False),
-    help="Folder of the new bundle.  [default: BUNDLE itself is replaced]",
-)
-@click.option("--text-column", default="text", show_default=True, help="Column of the body.")
-@click.option(
-    "--title-column",
-    default="title",
-    show_default=True,
-    help="Column of the title; used if it is there and the task was trained with titles.",
-)
+@shared.output_folder(None, "Folder of the new bundle.  [default: BUNDLE itself is replaced]")
+@shared.text_column
+@shared.title_column
 @click.option(
     "--labels-column",
     default="labels",
@@ -188,12 +173,9 @@ def verify(bundle: Path, require_signature: Path | None, as_json: bool) -> None:
     is_flag=True,
     help="Leave labels that the model does not know out instead of refusing them.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Decide other than the bundle does, as in --set calibration=isotonic; repeatable.",
+@shared.settings(
+    "KEY",
+    "Replace one value of the bundle's decision, as in --set calibration=isotonic; repeatable.",
 )
 def recalibrate(
     bundle: Path,
@@ -221,7 +203,7 @@ def recalibrate(
           --set thresholds.floor=0.8
     """
     target = output or bundle
-    with _reported_errors():
+    with reported_errors():
         from batch.options import CorpusOptions
         from exporter.bundle.recalibrate import recalibrate as recalibrate_bundle
 
@@ -247,7 +229,7 @@ def keygen(key: Path) -> None:
     Example:
       export-classifier keygen narrascan.key
     """
-    with _reported_errors():
+    with reported_errors():
         from exporter.bundle.sign import make_keys
 
         public = make_keys(key)
@@ -265,7 +247,7 @@ def sign(bundle: Path, key: Path) -> None:
       export-classifier sign artifacts/bundle --key narrascan.key
       batch-classify articles.parquet --task narrative --require-signature narrascan.key.pub
     """
-    with _reported_errors():
+    with reported_errors():
         from exporter.bundle.sign import sign_bundle
 
         signature = sign_bundle(bundle, key)
@@ -297,16 +279,5 @@ def _as_json(tasks: Mapping[str, ArtefactMetadata]) -> str:
     """One object of a file of one task; of one that tasks share, an object by task."""
     if len(tasks) == 1:
         return next(iter(tasks.values())).model_dump_json(indent=1)
-    stored = {task: metadata.model_dump(mode="json") for task, metadata in tasks.items()}
-    return json.dumps(stored, indent=1, ensure_ascii=False)
-
-
-@contextmanager
-def _reported_errors() -> Iterator[None]:
-    """Turn what can be expected to go wrong into a message and an exit code."""
-    try:
-        yield
-    except UsageError as error:
-        raise click.UsageError(error_text(error)) from error
-    except (NarrascanError, OSError) as error:
-        raise click.ClickException(error_text(error)) from error
+    by_task = {task: metadata.model_dump(mode="json") for task, metadata in tasks.items()}
+    return json.dumps(by_task, indent=1, ensure_ascii=False)

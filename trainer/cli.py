@@ -8,24 +8,19 @@ from pathlib import Path
 
 import click
 
-from schemas.errors import NarrascanError, error_text
+from schemas.cli import options as shared
+from schemas.cli.commands import CommandGroup, reported_errors
+from schemas.cli.types import Duration, NamedPath
 from schemas.io.logs import set_up_logging
 from schemas.printable import message_text, printable
-from trainer.cli_types import Duration, WritablePath
-from trainer.command import CommandGroup
 
-CONFIG_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-OUTPUT_FOLDER = WritablePath(path_type=Path, file_okay=False)
-SET_OPTION = click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Replace one value of the config, as in --set train.epochs=3; repeatable.",
+CONFIG_FILE = NamedPath(dir_okay=False, exists=True)
+SETTINGS = shared.settings(
+    "KEY", "Replace one value of the config, as in --set train.epochs=3; repeatable."
 )
 
 
-@click.group(cls=CommandGroup, default="train", default_if_no_args=False)
+@click.group(cls=CommandGroup, default="train")
 @click.version_option(package_name="narrascan")
 def main() -> None:
     """Fine-tune one encoder for several tasks at once.
@@ -38,18 +33,10 @@ def main() -> None:
 
 @main.command("train")
 @click.argument("config", type=CONFIG_FILE)
-@click.option(
-    "--output",
-    type=OUTPUT_FOLDER,
-    default=Path("artifacts/checkpoint"),
-    show_default=True,
-    help="Folder of the checkpoint.",
-)
-@SET_OPTION
-@click.option(
-    "--overwrite", is_flag=True, help="Discard another run in the folder and start again."
-)
-def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwrite: bool) -> None:
+@shared.output_folder(Path("artifacts/checkpoint"), "Folder of the checkpoint.")
+@SETTINGS
+@shared.overwrite
+def train_command(config: Path, output: Path, settings: tuple[str, ...], overwrite: bool) -> None:
     """Fine-tune one encoder for all the tasks of CONFIG, a TOML file.
 
     The whole config is checked before any data is read. The same command resumes a run that was
@@ -66,15 +53,13 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
       train-classifier samples/newsroom.toml --set train.epochs=3 --output artifacts/quick
       accelerate launch --multi_gpu --num_processes 2 -m trainer.cli samples/newsroom.toml
     """
-    try:
-        from schemas.config import load_config
+    with reported_errors():
+        from schemas.config.files import load_config
 
-        settings = load_config(config, overrides)
+        run = load_config(config, settings)
         from trainer.training.loop import train
 
-        files = train(settings, output, overwrite=overwrite)
-    except (NarrascanError, OSError) as error:
-        raise click.ClickException(error_text(error)) from error
+        files = train(run, output, overwrite=overwrite)
     if os.environ.get("RANK", "0") != "0":
         return  # only the first of several processes prints
     click.echo(f"checkpoint: {_name(files.folder)}")
@@ -91,19 +76,14 @@ def train_command(config: Path, output: Path, overrides: tuple[str, ...], overwr
     show_default=True,
     help="Parts that the training rows are split into.",
 )
-@click.option(
-    "--output",
-    type=OUTPUT_FOLDER,
-    default=Path("artifacts/cross-validation"),
-    show_default=True,
-    help="Folder of the results, with a checkpoint folder for each fold.",
+@shared.output_folder(
+    Path("artifacts/cross-validation"),
+    "Folder of the results, with a checkpoint folder for each fold.",
 )
-@SET_OPTION
-@click.option(
-    "--overwrite", is_flag=True, help="Discard another run in the folder and start again."
-)
+@SETTINGS
+@shared.overwrite
 def cross_validate_command(
-    config: Path, folds: int, output: Path, overrides: tuple[str, ...], overwrite: bool
+    config: Path, folds: int, output: Path, settings: tuple[str, ...], overwrite: bool
 ) -> None:
     """Train CONFIG once for each fold of its training rows, and test on that fold.
 
@@ -121,16 +101,14 @@ def cross_validate_command(
       train-classifier cross-validate samples/newsroom.toml
       train-classifier cross-validate samples/newsroom.toml --folds 10 --set train.epochs=3
     """
-    try:
-        from schemas.config import load_config
+    with reported_errors():
+        from schemas.config.files import load_config
 
-        settings = load_config(config, overrides)
+        run = load_config(config, settings)
         from trainer.crossval import CrossValidationFiles, cross_validate
         from trainer.crossval.page import summary_table
 
-        result = cross_validate(settings, output, folds=folds, overwrite=overwrite)
-    except (NarrascanError, OSError) as error:
-        raise click.ClickException(error_text(error)) from error
+        result = cross_validate(run, output, folds=folds, overwrite=overwrite)
     for name, task in result.tasks.items():
         click.echo(
             f"{printable(name)}, mean and deviation over {folds} folds:\n{summary_table(task)}"
@@ -162,21 +140,17 @@ def cross_validate_command(
     type=Duration(),
     help="Time for all training runs, such as 45m or 1h30m.  [default: no limit]",
 )
-@click.option(
-    "--output",
-    type=OUTPUT_FOLDER,
-    default=Path("artifacts/search"),
-    show_default=True,
-    help="Folder of the search; every trial trains in a folder below it.",
+@shared.output_folder(
+    Path("artifacts/search"), "Folder of the search; every trial trains in a folder below it."
 )
-@SET_OPTION
+@SETTINGS
 def search_command(
     config: Path,
     space: tuple[str, ...],
     trials: int,
     budget_s: float | None,
     output: Path,
-    overrides: tuple[str, ...],
+    settings: tuple[str, ...],
 ) -> None:
     """Search for the hyperparameters with the best validation metric.
 
@@ -203,11 +177,9 @@ def search_command(
         raise click.ClickException(
             message_text("optuna is not installed", "pip install 'narrascan[search]'")
         ) from error
-    try:
+    with reported_errors():
         limits = Limits(trials, budget_s)
-        result = search(config, space, output, limits=limits, overrides=overrides)
-    except (NarrascanError, OSError) as error:
-        raise click.ClickException(error_text(error)) from error
+        result = search(config, space, output, limits=limits, overrides=settings)
     click.echo(f"report: {_name(output / 'search.md')}")
     if result.best is None:
         raise click.ClickException("no trial has finished an epoch")

@@ -23,7 +23,8 @@ from bench.training.evaluation import baseline_scorer, checkpoint_scorer, evalua
 from bench.training.losses_page import Machine, Results, Row, write_page
 from bench.training.plan import TASK, Plan, PlannedRun
 from bench.training.reuters import CONFIG, topics
-from schemas.config import TrainingRun, load_config
+from schemas.config.files import load_config
+from schemas.config.models import TrainingRun
 from schemas.durations import parse_duration
 from schemas.io.files import write_atomic
 from schemas.tasks.task import label_matrix

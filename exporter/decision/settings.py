@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from schemas.config import apply_override
-from schemas.errors import ConfigError, UsageError, listing, nearest
+from schemas.config.files import apply_override
+from schemas.errors import UsageError, listing, nearest
 from schemas.tasks.sections import Section
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -75,7 +75,7 @@ def _apply(
         return _unknown(shown, "key", key, keys)
     try:
         apply_override(values, setting)
-    except ConfigError as error:
+    except UsageError as error:
         return error.message
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.bundle.export import export_checkpoint
-from schemas.config import load_config
+from schemas.config.files import load_config
 from tests.tiny import make_encoder, make_tokenizer, write_config
 from trainer.training.loop import train
 

@@ -128,7 +128,7 @@ STUBS = {
     vague: "names no file",
     strange_exit: "exit code 17",
     crashed: "crashed its process: SIGABRT",
-    hanging: "took longer than 3 s",
+    hanging: "took longer than 10 s",
     half_written_again: "predictions/part-00000.parquet cannot be read",
 }
 

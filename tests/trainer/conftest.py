@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import polars as pl
 import pytest
 
-from schemas.config import TrainingRun, load_config
+from schemas.config.files import load_config
+from schemas.config.models import TrainingRun
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]

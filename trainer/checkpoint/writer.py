@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from schemas.bundle.facts import EncoderFacts, TrainingFacts
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.io.files import atomic_path, write_atomic
 from schemas.kinds import KINDS
 from trainer.checkpoint.reader import (

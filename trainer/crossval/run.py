@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from schemas.config import FoldConfig, TrainingRun
+from schemas.config.models import FoldConfig, TrainingRun
 from schemas.decision.settings import DecisionConfig
 from schemas.errors import ConfigError
 from schemas.io.files import atomic_path, write_atomic

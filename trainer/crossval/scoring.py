@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from schemas.arrays import BoolArray, Float32Array
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import ThresholdRule, find_thresholds

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.arrays import BoolArray, Int64Array
-from schemas.config import TrainConfig
+from schemas.config.models import TrainConfig
 from schemas.tasks.sections import Sampling
 from trainer.data.sampling import row_counts, shuffled
 

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from schemas.arrays import BoolArray, Int64Array
-from schemas.config import DataConfig, TaskConfig, TrainingRun
+from schemas.config.models import DataConfig, TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
 from schemas.kinds import KINDS, AnyKind
 from schemas.kinds.base import Targets

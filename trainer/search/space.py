@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from optuna.trial import Trial
 
-from schemas.config import TrainingRun, load_config
-from schemas.errors import ConfigError
+from schemas.config.files import load_config
+from schemas.config.models import TrainingRun
+from schemas.errors import ConfigError, UsageError
 from trainer.training.loop import check_losses
 
 GRAMMAR = (
@@ -80,7 +81,7 @@ Dimension: TypeAlias = Range | Choice
 def parse_space(texts: Sequence[str]) -> tuple[Dimension, ...]:
     """Read `--space` options, see `GRAMMAR`.
 
-    Raises ConfigError that lists every problem, each with its key.
+    Raises UsageError that lists every problem, each with its key.
     """
     space: list[Dimension] = []
     problems = [] if texts else ["  the search space is empty: no --space was given"]
@@ -94,7 +95,7 @@ def parse_space(texts: Sequence[str]) -> tuple[Dimension, ...]:
         except ValueError as error:
             problems.append(f"  {key or '(no key)'}: {error}")
     if problems:
-        raise ConfigError("\n".join(["--space:", *problems]), hint=GRAMMAR)
+        raise UsageError("\n".join(["--space:", *problems]), hint=GRAMMAR)
     return tuple(space)
 
 
@@ -128,14 +129,15 @@ def _range(key: str, log: str | None, low_text: str, high_text: str) -> Range:
 def check_space(config: Path, overrides: Sequence[str], space: Sequence[Dimension]) -> TrainingRun:
     """Load the config, and check that it accepts every choice and both ends of every range.
 
-    Returns the config without the space. Raises ConfigError that lists every value refused.
+    Returns the config without the space. Raises UsageError that lists every value refused, or
+    ConfigError for the config itself.
     """
     base = load_config(config, overrides)
     values = [f"{dimension.key}={value}" for dimension in space for value in dimension.extremes]
     refusals = {text: _refusal(config, [*overrides, text]) for text in values}
     problems = [f"  {text}: {refusal}" for text, refusal in refusals.items() if refusal]
     if problems:
-        raise ConfigError(
+        raise UsageError(
             "\n".join(["--space:", *problems]), hint="every key is described in docs/config.md"
         )
     return base
@@ -144,6 +146,6 @@ def check_space(config: Path, overrides: Sequence[str], space: Sequence[Dimensio
 def _refusal(config: Path, overrides: Sequence[str]) -> str | None:
     try:
         check_losses(load_config(config, overrides))
-    except ConfigError as error:
+    except (ConfigError, UsageError) as error:
         return error.message.partition("\n")[2].strip() or error.message
     return None

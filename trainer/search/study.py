@@ -16,8 +16,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from schemas.config import TrainingRun, load_config
-from schemas.errors import ConfigError, OutputError, TrainingError
+from schemas.config.files import load_config
+from schemas.config.models import TrainingRun
+from schemas.errors import ConfigError, OutputError, TrainingError, UsageError
 from schemas.io.lock import lock_inside
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.evaluation.history import EpochRecord, read_history
@@ -67,7 +68,7 @@ def search(
     budget is used up. A search that was stopped or killed resumes when it is started again, its
     last trial included.
 
-    Raises ConfigError before any trial for values that the config does not accept, OutputError if
+    Raises UsageError before any trial for values that the config does not accept, OutputError if
     the folder has another search or other files, LockedError if a search is running there, and the
     errors of training.
     """
@@ -215,7 +216,7 @@ class _Search:
             return "pruned"
         except BudgetUsedUpError:
             return "stopped"
-        except (TrainingError, ConfigError, torch.OutOfMemoryError) as error:
+        except (TrainingError, ConfigError, UsageError, torch.OutOfMemoryError) as error:
             message = " ".join(str(error).split())
             log.warning("%s: %s", folder.name, message)
             trial.set_user_attr("error", message)

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import CheckpointError, ConfigError
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import CheckpointFiles, read_info

@@ -8,7 +8,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
-from schemas.config import TrainConfig
+from schemas.config.models import TrainConfig
 
 
 def make_optimizer(model: nn.Module, train: TrainConfig) -> AdamW:

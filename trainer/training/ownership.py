@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import NarrascanError, OutputError, listing
 from schemas.io.json_values import parse_json
 from schemas.io.lock import LOCK_FILE, lock_inside, locked_by

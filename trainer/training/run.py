@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from schemas.arrays import Float32Array
-from schemas.config import EncoderConfig, TrainingRun
+from schemas.config.models import EncoderConfig, TrainingRun
 from schemas.errors import TrainingError
 from schemas.io.files import atomic_path
 from schemas.kinds import KINDS

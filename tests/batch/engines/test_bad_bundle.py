@@ -207,7 +207,7 @@ def test_metadata_that_is_not_utf8_is_refused(bundle: Path, tmp_path: Path, engi
 @pytest.mark.parametrize(
     ("operation", "constant", "expected"),
     [
-        ("Add", np.float32("nan"), "logits of 'narrative' are not finite numbers"),
+        ("Add", np.float32("nan"), "outputs of 'narrative' are not finite numbers"),
         ("Reshape", np.array([17, -1], np.int64), "the graph has 0 outputs and its metadata 17"),
     ],
 )

@@ -36,8 +36,8 @@ def test_an_output_path_that_is_a_file_is_reported(
     output.write_text("mine", encoding="utf-8")
     result = batch_classify(write({"text": TEXTS}), output=output)
 
-    assert result.exit_code == 1
-    assert f"{output}: is a file, not a folder" in result.stderr
+    assert result.exit_code == 2
+    assert f"'{output}' is a file" in result.stderr
     assert output.read_text(encoding="utf-8") == "mine"
 
 

@@ -368,4 +368,4 @@ def test_a_shard_that_cannot_be_is_wrong_usage(
     result = batch_classify(corpus, shard=shard, output=tmp_path / "scored")
 
     assert result.exit_code == 2
-    assert "write 1/8 to 8/8" in result.stderr
+    assert "expected I/N, such as 1/8 to 8/8" in result.stderr

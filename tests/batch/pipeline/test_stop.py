@@ -51,7 +51,7 @@ STAGES = {
     "footers": ("batch.corpus.plan", "read_footer"),
     "gold": ("batch.pipeline.run", "check_gold"),
     "finished parts": ("batch.output.folder", "FileFacts.of"),
-    "writing": ("batch.output.folder", "write_part"),
+    "writing": ("batch.output.locked", "write_part"),
     "report": ("batch.output.publish", "write_report"),
 }
 
@@ -211,7 +211,7 @@ def test_a_merge_can_be_stopped_and_resumed(
         score(corpus, chunk_rows=1, shard=f"{number}/2", output=Path(shards[-1]))
     score(corpus, chunk_rows=1, output=tmp_path / "fresh")
     merging = ["merge", *shards, "--output", str(tmp_path / "merged")]
-    program = STUCK.format(module="batch.output.folder", name="shutil.copyfile", wait=IN_C)
+    program = STUCK.format(module="batch.output.locked", name="shutil.copyfile", wait=IN_C)
     code, seconds, said = stopped_while_stuck(program, merging, tmp_path / "stuck", signal.SIGTERM)
     again = subprocess.run(
         [sys.executable, "-m", "batch", *merging], capture_output=True, text=True, check=False

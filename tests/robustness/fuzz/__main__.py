@@ -20,8 +20,8 @@ from pathlib import Path
 
 import click
 
-from batch.cli_types import Duration
 from bench.paths import RESULTS
+from schemas.cli.types import Duration
 from tests.robustness.fuzz.cases.kinds import KINDS
 from tests.robustness.fuzz.inputs import FuzzInputs
 from tests.robustness.fuzz.run_case import FuzzRun, Outcome

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from click.testing import CliRunner
 from matplotlib import image
 
-from schemas.config import FoldConfig, TrainingRun
+from schemas.config.models import FoldConfig, TrainingRun
 from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError, ConfigError, DataError

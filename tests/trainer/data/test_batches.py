@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import TrainConfig, TrainingRun
+from schemas.config.models import TrainConfig, TrainingRun
 from schemas.tasks.sections import Sampling
 from tests.strategies import STEADY
 from trainer.data.batches import (

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from tokenizers import Tokenizer
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import DataError
 from schemas.text.tokens import TextTokenizer
 from trainer.data.dataset import FoldTest, TaskData, load_fold_test, load_task

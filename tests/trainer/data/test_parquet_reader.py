@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.config import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.text.model_text import Article
 from trainer.data.readers import Part, read_part

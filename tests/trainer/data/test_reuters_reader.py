@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError
 from trainer.data.readers import read_part
 from trainer.data.readers.reuters import Story, read_stories

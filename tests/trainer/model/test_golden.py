@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.config import EncoderConfig
+from schemas.config.models import EncoderConfig
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TextTokenizer, pad
 from trainer.model.encoders import LoadedEncoder, load_encoder

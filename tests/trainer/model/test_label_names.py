@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 import torch
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import ConfigError
 from schemas.text.tokens import TextTokenizer
 from tests.tiny import make_encoder, make_tokenizer

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from schemas.config import TrainConfig
+from schemas.config.models import TrainConfig
 from schemas.text.tokens import TokenizedText
 from tests.strategies import STEADY
 from tests.tiny import make_encoder

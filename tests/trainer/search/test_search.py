@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from schemas.durations import parse_duration
-from schemas.errors import ConfigError, LockedError, OutputError
+from schemas.errors import LockedError, OutputError, UsageError
 from trainer.cli import main
 from trainer.search.report import Outcome, SearchResult, TrialRecord, set_options, write_report
 from trainer.search.space import Choice, Range, check_space, parse_space
@@ -112,7 +112,7 @@ def test_ranges_and_choices_are_parsed() -> None:
 )
 def test_an_invalid_space_is_reported_with_key_and_grammar(text: str, message: str) -> None:
     """The error has the key, the problem, and the syntax."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_space([text])
 
     assert message in str(caught.value)
@@ -121,7 +121,7 @@ def test_an_invalid_space_is_reported_with_key_and_grammar(text: str, message: s
 
 def test_problems_of_a_space_are_reported_all_at_once() -> None:
     """Every wrong option is one line, and so is a key that is given twice."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_space(["a=1", "b=2..1", "c=1..2", "c=3..4"])
 
     lines = str(caught.value).splitlines()
@@ -152,7 +152,7 @@ def test_invalid_values_are_refused_before_any_trial(
     config: Path, tmp_path: Path, text: str, message: str
 ) -> None:
     """Unknown keys and ends out of range are reported at once, and nothing is written."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError) as caught:
         run(config, tmp_path / "out", space=(RATES, text))
 
     assert message in str(caught.value)
@@ -319,7 +319,7 @@ def test_failed_trial_is_recorded_and_the_search_continues(config: Path, tmp_pat
 
 def test_unknown_loss_is_refused_before_any_trial(config: Path, tmp_path: Path) -> None:
     """No run could train with such a value."""
-    with pytest.raises(ConfigError, match="unknown loss 'no-such-loss'"):
+    with pytest.raises(UsageError, match="unknown loss 'no-such-loss'"):
         run(config, tmp_path / "out", space=("tasks.topics.loss.name=bce,no-such-loss",))
 
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import CheckpointError
 from trainer.training.loop import train
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import LockedError, OutputError
 from schemas.io.lock import lock_inside
 from trainer.cli import main

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import polars as pl
 import pytest
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import CheckpointError
 from trainer.training.loop import train
 

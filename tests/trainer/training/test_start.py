@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import CheckpointError
 from tests.tiny import make_encoder, make_tokenizer
 from trainer.training.loop import train

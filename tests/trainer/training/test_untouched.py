@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from tokenizers import Tokenizer
 
-from schemas.config import TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.text.tokens import TextTokenizer
 from trainer.data.dataset import load_fold_test
 from trainer.training.loop import train

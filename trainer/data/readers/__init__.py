@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schemas.config import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig
 from trainer.data.readers.rows import LabelledRows
 
 Part = Literal["train", "validation"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from schemas.config import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError, listing, nearest
 from schemas.kinds import KINDS
 from schemas.tables import END, ENTITY, START, is_text

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from schemas.config import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.kinds import KINDS
 from schemas.tables import END, ENTITY, START, is_text

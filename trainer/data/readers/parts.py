@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from schemas.config import DataConfig
+from schemas.config.models import DataConfig
 from schemas.errors import DataError, nearest
 from schemas.tables import is_text
 from schemas.text.arrow_text import decode_text

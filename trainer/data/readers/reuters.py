@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.config import DataConfig
+from schemas.config.models import DataConfig
 from schemas.errors import DataError
 from schemas.text.model_text import Article
 from trainer.data.readers.rows import LabelledRows

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from schemas.config import TrainingRun, load_config
-from schemas.errors import ConfigError
+from schemas.config.files import load_config
+from schemas.config.models import TrainingRun
+from schemas.errors import ConfigError, UsageError
 from tests.label_tasks import KIND, options_of
 
 SHORT = """
@@ -24,7 +25,7 @@ def load(folder: Path, text: str = SHORT, *overrides: str) -> TrainingRun:
 
 def problems(folder: Path, text: str = SHORT, *overrides: str) -> str:
     """The message that a wrong config is refused with."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError if overrides else ConfigError) as caught:
         load(folder, text, *overrides)
     return str(caught.value)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import click
-from click_default_group import DefaultGroup
 
-from schemas.errors import NarrascanError, unexpected_text
+from schemas.errors import NarrascanError, UsageError, error_text, unexpected_text
 from schemas.io.streams import guard_streams
 from schemas.printable import message_text, printable_lines
 
@@ -27,6 +25,17 @@ def printable_usage() -> Iterator[None]:
         raise click.UsageError(message, ctx=error.ctx) from error
 
 
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn errors that users can act on into a message, and exit 2 for a usage error, else 1."""
+    try:
+        yield
+    except UsageError as error:
+        raise click.UsageError(error_text(error)) from error
+    except (NarrascanError, OSError) as error:
+        raise click.ClickException(error_text(error)) from error
+
+
 class Command(click.Command):
     """A command whose usage errors are printable."""
 
@@ -36,28 +45,18 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
 
 
-class LoggedCommand(Command):
-    """A command with --log-format; with json, usage errors are JSON lines, too."""
+class CommandGroup(click.Group):
+    """A command group with a default command; unexpected errors become messages, too.
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments of the command."""
-        arguments = [*args]
-        try:
-            return super().parse_args(ctx, args)
-        except click.ClickException as error:
-            if not _wants_json(arguments):
-                raise
-            from batch.pipeline.progress import make_progress
-
-            progress = make_progress("json")
-            progress.note("error", f"Error: {error.format_message()}", kind=type(error).__name__)
-            ctx.exit(error.exit_code)
-
-
-class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group has no types
-    """A command group with a default command; unexpected errors become messages, too."""
+    default: command that is run if the first argument is not the name of a command.
+    """
 
     command_class = Command
+    ignore_unknown_options = True
+
+    def __init__(self, *args: Any, default: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._default = default
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command line, with streams that never raise."""
@@ -67,15 +66,19 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments before the command."""
         with printable_usage():
-            return list(super().parse_args(ctx, args))
+            return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, the default first."""
+        return sorted(self.commands, key=lambda name: (name != self._default, name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Choose the command."""
         with printable_usage():
-            name, command, arguments = super().resolve_command(ctx, args)
-            return name, command, arguments
+            named = args[0] in self.commands
+            return super().resolve_command(ctx, args if named else [self._default, *args])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command; an unexpected error is shown with its traceback, exit 1."""
@@ -87,8 +90,3 @@ class CommandGroup(DefaultGroup):  # type: ignore[misc]  # click-default-group h
             raise click.ClickException(str(error)) from error
         except Exception as error:
             raise click.ClickException(message_text(*unexpected_text(error))) from error
-
-
-def _wants_json(arguments: Sequence[str]) -> bool:
-    """True if the arguments of a command ask for JSON log lines."""
-    return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
