@@ -9,6 +9,8 @@ REUTERS ?= ../shared/data/reuters21578
 ROCK_NEWS ?= ../shared/data/rock-news
 # Tests of a file stay together: they share what is slow to make.
 PYTEST_FLAGS ?= --numprocesses auto --dist loadfile
+# Coverage with branches; the floor is in pyproject.toml.
+COVERAGE_FLAGS ?= --cov --cov-report=term
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -86,7 +88,7 @@ lint: setup
 	  { echo "say it in plainer words (listed in .vocabulary)"; exit 1; }
 
 unit: setup
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(COVERAGE_FLAGS)
 
 format: setup ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .
