@@ -20,7 +20,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit format docs samples bench bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit wheel format docs samples bench bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,6 +89,17 @@ lint: setup
 
 unit: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(COVERAGE_FLAGS)
+
+wheel: setup ## Score samples/ with the built wheel in an empty environment without torch
+	test -d artifacts/bundle || $(MAKE) demo
+	rm -rf artifacts/wheel
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir artifacts/wheel .
+	$(PYTHON) -m venv artifacts/wheel/venv
+	artifacts/wheel/venv/bin/pip install --quiet -c deploy/constraints.txt "$$(ls -d artifacts/wheel/*.whl)[cpu]"
+	! artifacts/wheel/venv/bin/python -c 'import torch' 2> artifacts/wheel/torch.txt
+	cd artifacts/wheel && venv/bin/batch-classify ../../samples/articles.parquet --task narrative --bundle ../bundle
+	cd artifacts/wheel && venv/bin/python -c \
+	  "from narrascan import Scorer; print(Scorer('../bundle', task='narrative').score(['Aid is wasted.'])[0])"
 
 format: setup ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .

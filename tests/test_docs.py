@@ -119,3 +119,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")))
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """A module or script in backquotes is in the repository, unless the page is the changelog."""
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sh|yml))`", page.read_text(encoding="utf-8"))
+    missing = [name for name in named if not (ROOT / name).exists()]
+
+    assert missing == [] or page.name == "CHANGELOG.md"
