@@ -21,8 +21,8 @@ from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, model_text
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
-from trainer.data.dataset import TokenizedRows
 from trainer.data.readers.reuters import read_stories
+from trainer.data.task_data import TokenizedRows
 from trainer.evaluation.held_out import predict
 from trainer.evaluation.scores import Evaluation, evaluate
 

@@ -24,7 +24,7 @@ from trainer.checkpoint.reader import (
     write_heldout,
     write_sample,
 )
-from trainer.data.dataset import TaskData
+from trainer.data.task_data import TaskData
 from trainer.evaluation.history import History
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder

@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from schemas.arrays import BoolArray, Float32Array
-from schemas.config.models import TrainingRun
+from schemas.config.models import FoldConfig, TrainingRun
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
@@ -28,7 +28,8 @@ from trainer.crossval.results import (
     Spread,
     TaskResult,
 )
-from trainer.data.dataset import TokenizedRows, load_fold_test, load_task
+from trainer.data.dataset import load_fold_test, load_task
+from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.evaluation.held_out import predict
 from trainer.evaluation.history import read_history
 from trainer.evaluation.scores import evaluate, ranking_scores
@@ -79,12 +80,7 @@ def _score_task(
     assert config.fold is not None
     data = load_task(task, config, tokenizer)
     trained = checkpoint.info.tasks[task]
-    if data.sha256() != trained.training.data_sha256:
-        raise CheckpointError(
-            f"{checkpoint.files.folder}: the data of task {task!r} has changed since this fold was "
-            "trained, so that its test rows may have been trained on",
-            hint="train again with --overwrite, or restore the data",
-        )
+    _refuse_other_data(task, data, checkpoint)
     test = load_fold_test(task, config, trained.labels, tokenizer)
 
     def probabilities(rows: TokenizedRows) -> Float32Array:
@@ -101,18 +97,8 @@ def _score_task(
         return calibrate(np.stack(outputs), Calibration.none(len(trained.labels)))
 
     scored = probabilities(test.rows)
-    history = read_history(checkpoint.files.history)
     return FoldOutcome(
-        facts=FoldFacts(
-            fold=config.fold.index + 1,
-            train_rows=len(data.train),
-            validation_rows=len(data.validation),
-            test_rows=len(test.rows),
-            best_epoch=checkpoint.info.best_epoch,
-            epochs=len(history.epochs),
-            training_s=sum(record.seconds for record in history.epochs),
-            ranking=ranking_scores(test.rows.labels, scored),
-        ),
+        facts=_fold_facts(config.fold, data, test.rows, checkpoint, scored),
         labels=trained.labels,
         positives=data.positives,
         gold=test.rows.labels,
@@ -121,6 +107,35 @@ def _score_task(
         languages=test.labelled.languages,
         validation_gold=data.validation.labels,
         validation_probabilities=probabilities(data.validation),
+    )
+
+
+def _refuse_other_data(task: str, data: TaskData, checkpoint: Checkpoint) -> None:
+    if data.sha256() != checkpoint.info.tasks[task].training.data_sha256:
+        raise CheckpointError(
+            f"{checkpoint.files.folder}: the data of task {task!r} has changed since this fold was "
+            "trained, so that its test rows may have been trained on",
+            hint="train again with --overwrite, or restore the data",
+        )
+
+
+def _fold_facts(
+    fold: FoldConfig,
+    data: TaskData,
+    test: TokenizedRows,
+    checkpoint: Checkpoint,
+    probabilities: Float32Array,
+) -> FoldFacts:
+    history = read_history(checkpoint.files.history)
+    return FoldFacts(
+        fold=fold.index + 1,
+        train_rows=len(data.train),
+        validation_rows=len(data.validation),
+        test_rows=len(test),
+        best_epoch=checkpoint.info.best_epoch,
+        epochs=len(history.epochs),
+        training_s=sum(record.seconds for record in history.epochs),
+        ranking=ranking_scores(test.labels, probabilities),
     )
 
 

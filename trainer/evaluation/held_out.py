@@ -15,7 +15,7 @@ from schemas.decision.metrics import Scores
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText, pad
 from trainer.data.batches import padded_length
-from trainer.data.dataset import TokenizedRows
+from trainer.data.task_data import TokenizedRows
 
 ROWS_PER_BATCH = 32
 

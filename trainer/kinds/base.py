@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from schemas.arrays import Float32Array
 from schemas.decision.metrics import Scores
 from schemas.tasks.sections import Sampling, TaskOptions
-from trainer.data.dataset import TaskData
+from trainer.data.task_data import TaskData
 from trainer.model.encoders import LoadedEncoder
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]

@@ -15,7 +15,7 @@ from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.thresholds import best_threshold
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import Sampling, TaskOptions
-from trainer.data.dataset import TaskData
+from trainer.data.task_data import TaskData
 from trainer.kinds.base import LossFunction
 from trainer.losses.sigmoid import make_loss
 from trainer.model.encoders import LoadedEncoder

@@ -25,7 +25,7 @@ from schemas.kinds import KINDS
 from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
-from trainer.data.dataset import TaskData
+from trainer.data.task_data import TaskData
 from trainer.evaluation.held_out import metric_value, predict, to_batch
 from trainer.evaluation.history import EpochRecord, EpochScores, History, draw_curves
 from trainer.kinds import TRAINER_KINDS

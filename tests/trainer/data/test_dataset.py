@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from schemas.config.models import TrainingRun
 from schemas.errors import DataError
 from schemas.text.tokens import TextTokenizer
-from trainer.data.dataset import FoldTest, TaskData, load_fold_test, load_task
+from trainer.data.dataset import load_fold_test, load_task
+from trainer.data.task_data import FoldTest, TaskData
 
 Row: TypeAlias = dict[str, Any]
 MakeRun: TypeAlias = Callable[..., TrainingRun]

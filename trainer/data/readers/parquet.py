@@ -122,15 +122,21 @@ def _decode(
         strict=True,
     )
     for name, text, title, entity, start, end, gold, group, domain, language in columns:
-        problem = None
-        if gold is None:
-            problem = UNLABELLED.format(labels_column=data.labels_column)
-        elif any(isinstance(value, BadText) for value in (text, title, entity)):
-            problem = NOT_UTF8
-        elif task.entity_markers and (start is None or end is None):
-            problem = NO_OFFSETS
         article = Article(text, title, entity, start, end)
+        problem = _problem(article, gold, data, task)
         yield _Row(name, article, gold, group, _good(domain), _good(language), problem)
+
+
+def _problem(article: Article, gold: Any, data: DataConfig, task: TaskConfig) -> str | None:
+    """Why a row cannot be used, or None."""
+    if gold is None:
+        return UNLABELLED.format(labels_column=data.labels_column)
+    texts = (article.text, article.title, article.entity)
+    if any(isinstance(text, BadText) for text in texts):
+        return NOT_UTF8
+    if task.entity_markers and (article.start is None or article.end is None):
+        return NO_OFFSETS
+    return None
 
 
 def _whole_numbers(values: list[Any], name: str, rows: list[str]) -> list[int | None]:

@@ -1,0 +1,80 @@
+"""Tokenized rows of a task: training, held-out and test rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.arrays import BoolArray
+from schemas.kinds.base import Targets
+from schemas.text.model_text import TextSpec
+from schemas.text.tokens import TokenizedText
+from trainer.data.readers.rows import LabelledRows
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """Rows ready for the model.
+
+    texts: token ids of each row. labels: (rows, labels) bool, labels that occur in a row's gold
+    value. targets: gold values as numbers, one array a row (`Kind.encode`).
+    """
+
+    texts: Sequence[TokenizedText]
+    labels: BoolArray
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(text.ids) for text in self.texts]
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Training and held-out rows of one task.
+
+    labels: ordered label names. heldout: the articles behind `validation`, for the exporter.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    spec: TextSpec
+    train: TokenizedRows
+    validation: TokenizedRows
+    heldout: LabelledRows
+
+    @property
+    def positives(self) -> tuple[int, ...]:
+        """Training rows of each label."""
+        return tuple(int(count) for count in self.train.labels.sum(axis=0))
+
+    def sha256(self) -> str:
+        """Hash of every token and label that training or validation sees."""
+        digest = hashlib.sha256(repr((self.task, self.labels)).encode())
+        for rows in (self.train, self.validation):
+            for text in rows.texts:
+                digest.update(text.ids.tobytes())
+                digest.update(b"|")
+            digest.update(np.packbits(rows.labels).tobytes())
+            if rows.targets is not rows.labels:
+                for target in rows.targets:
+                    digest.update(target.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FoldTest:
+    """Rows of one task that a fold's training never saw.
+
+    labelled: the same rows as they were read, with domains and languages where the data has them.
+    """
+
+    rows: TokenizedRows
+    labelled: LabelledRows
