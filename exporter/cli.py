@@ -240,7 +240,7 @@ def keygen(key: Path) -> None:
 @click.argument("bundle", type=EXISTING_FOLDER)
 @click.option("--key", required=True, type=EXISTING_FILE, help="Private key, Ed25519 in PEM.")
 def sign(bundle: Path, key: Path) -> None:
-    """Sign BUNDLE: `bundle.json.sig` vouches for bundle.json, which holds every file's sha256.
+    """Sign BUNDLE: `bundle.json.sig` vouches for bundle.json, which contains every file's sha256.
 
     \b
     Example:

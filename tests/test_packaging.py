@@ -1,4 +1,4 @@
-"""The built package: what it holds and what it asks for."""
+"""The built package: what it contains and what it asks for."""
 
 from __future__ import annotations
 

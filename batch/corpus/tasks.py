@@ -77,7 +77,7 @@ class RunTasks:
     def gold_hints(self, columns: Collection[str]) -> list[str]:
         """What to say if such columns hold gold labels, for those that may."""
         return [
-            f"if {column!r} holds gold labels, say --gold-column "
+            f"if {column!r} contains gold labels, say --gold-column "
             + printable(column if len(self.names) == 1 else f"{task}={column}")
             for task, decided in self._decided.items()
             for column in columns

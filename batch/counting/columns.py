@@ -1,6 +1,6 @@
 """Counts as they stand in a marker: columns in base64, little-endian.
 
-A column of which most is 0 holds the distances between its other numbers, and those numbers.
+A column that is mostly 0 is stored as its other numbers and the distances between them.
 Nothing is compressed, so that every machine writes the same bytes.
 """
 

@@ -17,7 +17,7 @@ from batch.counting.domains import domain_name
 from schemas.arrays import BoolArray, Int64Array
 
 Counts = npt.NDArray[Any]
-"""Whole numbers >= 0, of the narrowest of NARROW that holds them."""
+"""Whole numbers >= 0, in the narrowest dtype of NARROW."""
 
 NARROW = (np.uint8, np.uint16, np.uint32, np.int64)
 

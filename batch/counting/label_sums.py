@@ -1,4 +1,4 @@
-"""Label counts of a chunk as its marker holds them, and their sums over chunks."""
+"""Label counts of a chunk as in its marker, and their sums over chunks."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from batch.counting.groups import (
 from schemas.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
 PROBABILITY_BINS = 20
-"""Equal bins over [0, 1]; bin i holds [i/20, (i+1)/20), the last one 1.0 too."""
+"""Equal bins over [0, 1]; bin i contains [i/20, (i+1)/20), the last one 1.0 too."""
 
 PROBABILITY_UNIT = 1_000_000
 """Probabilities are summed in whole millionths: exact, in whatever order they are added."""

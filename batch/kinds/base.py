@@ -75,7 +75,7 @@ class BatchKind(Protocol):
         ...
 
     def pack(self, tally: Any) -> dict[str, JsonValue]:
-        """A tally as a marker holds it."""
+        """A tally as JSON of a marker."""
         ...
 
     def unpack(self, packed: Mapping[str, object], *, domains: int, labels: int) -> Any:

@@ -72,7 +72,7 @@ class ReportHead(BaseModel):
 
 
 class Report(ReportHead):
-    """What `report.json` holds.
+    """What `report.json` contains.
 
     template, legend: files of `batch/report/templates/`, the task's part of the page and the terms
     that it uses.
@@ -99,7 +99,7 @@ class Report(ReportHead):
 
 
 class JointReport(BaseModel):
-    """What `report.json` holds of a run over several tasks: the report of each."""
+    """What `report.json` contains of a run over several tasks: the report of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

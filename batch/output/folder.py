@@ -23,8 +23,8 @@ class OutputFolder:
     """Paths of a run and its markers, to be read.
 
     chunks: of the whole corpus; part names have as many digits as the last one needs.
-    is_shard: the folder holds a part of a corpus, which `shard.json` in place of `run.json` says;
-    it gets no report.
+    is_shard: the folder has the results of a shard: `shard.json` in place of `run.json`, and no
+    report.
     last_file: is written when everything else is.
     """
 

@@ -32,7 +32,7 @@ RunKey = dict[str, JsonValue]
 """Everything that the output of a run depends on, in an order that counts."""
 
 FINGERPRINT = "fingerprint"
-"""Key of what an input holds, which is known after it was hashed."""
+"""Key of what an input contains, which is known after it was hashed."""
 
 SHORT_HASH = 12
 """Hexadecimal digits by which predictions name the bundle that made them."""

@@ -52,8 +52,8 @@ def lock_output(
     """Lock a folder while the block runs; other runs end with LockedError.
 
     The lock is the operating system's, and is released when its owner ends, however it ends.
-    overwrite: discard an earlier run first. Raises LockedError, or OutputError if the folder holds
-    something else or cannot be made.
+    overwrite: discard an earlier run first. Raises LockedError, or OutputError if the folder has
+    other files or cannot be created.
     """
     paths = OutputFolder(folder, chunks=chunks, is_shard=is_shard)
     _refuse_foreign(paths)
@@ -139,7 +139,7 @@ class LockedOutput(OutputFolder):
         if changes:
             lines = "\n".join(f"  {change}" for change in changes)
             raise OutputError(
-                f"{self.folder}: holds another run; what differs:\n{lines}",
+                f"{self.folder}: contains another run; what differs:\n{lines}",
                 hint="name another --output, or discard that run with --overwrite",
             )
 
@@ -242,7 +242,7 @@ class LockedOutput(OutputFolder):
         )
         if strays:
             raise OutputError(
-                f"{folder}: holds files that this run did not write: {listing(strays)}",
+                f"{folder}: contains files that this run did not write: {listing(strays)}",
                 hint="readers would count them: move them away, then run the same command again",
             )
 
@@ -277,7 +277,7 @@ def _refuse_foreign(output: OutputFolder) -> None:
     if output.work.exists() or not output.folder.exists() or not any(output.folder.iterdir()):
         return
     raise OutputError(
-        f"{output.folder}: holds files that are not of a narrascan run",
+        f"{output.folder}: contains files that are not of a narrascan run",
         hint="name an empty or a new folder with --output",
     )
 

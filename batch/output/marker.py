@@ -30,7 +30,7 @@ class ChunkAddress(BaseModel):
 class Marker(BaseModel):
     """Says that a chunk is finished, and what to expect of its files. Written last.
 
-    The same chunk gives the same marker to the byte, so it holds no times.
+    The same chunk gives the same marker to the byte, so it contains no times.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -136,7 +136,7 @@ def _no_shard(folder: Path) -> OutputError:
         return OutputError(f"{folder}: there is no such folder", hint="check the path")
     if (folder / RUN_FILE).exists():
         return OutputError(
-            f"{folder}: holds a whole run, not a shard", hint="leave it out of the merge"
+            f"{folder}: contains a whole run, not a shard", hint="leave it out of the merge"
         )
     if OutputFolder(folder, chunks=0).markers():
         return OutputError(
@@ -144,7 +144,7 @@ def _no_shard(folder: Path) -> OutputError:
             hint="run the command of this shard again until it ends with exit 0",
         )
     return OutputError(
-        f"{folder}: holds no finished shard ({SHARD_FILE} is missing)",
+        f"{folder}: contains no finished shard ({SHARD_FILE} is missing)",
         hint="shards are made by `batch-classify CORPUS... --shard i/n`",
     )
 

@@ -102,7 +102,7 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
         timings = Timings.of(started, seconds, rows=worker.rows, tokens=worker.tokens)
         facts = RunFacts.of(options, plan, identity.key, scorer)
         counts = _publish(options.output, facts, plan, chunks, output, timings, progress)
-        output.journal.unlink(missing_ok=True)  # a finished folder holds nothing of how it was made
+        output.journal.unlink(missing_ok=True)  # the same folder for every history of stops
         if cache is not None:
             progress.note("cache", cache.summary())
     return RunResult(counts, worker.rows, seconds, scorer.runner.device.name)

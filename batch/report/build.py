@@ -1,6 +1,6 @@
 """The report of a run: the numbers, and in plain sentences what is unusual about them.
 
-It is made from the merged statistics alone and holds no time, path or machine, so that a resumed
+It is made from the merged statistics alone and contains no time, path or machine, so that a resumed
 run writes the same bytes as an uninterrupted one.
 """
 

@@ -157,7 +157,7 @@ class RunStats:
     tasks: Mapping[str, ChunkStats]
 
     def to_json(self) -> dict[str, Any]:
-        """What a marker holds, by task."""
+        """What a marker contains, by task."""
         return {
             task: ChunkColumns.of(stats).model_dump(exclude_none=True)
             for task, stats in self.tasks.items()

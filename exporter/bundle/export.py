@@ -79,7 +79,7 @@ def followed(output: Path) -> Path:
 
 
 def refuse_foreign(output: Path) -> None:
-    """Refuse to replace a folder that holds anything but a bundle (ExportError)."""
+    """Refuse to replace a folder that contains anything but a bundle (ExportError)."""
     if output.exists() and not output.is_dir():
         raise ExportError(f"{output}: is a file, not a folder", hint="name a folder with --output")
     files = BundleFiles(output)
@@ -91,7 +91,7 @@ def refuse_foreign(output: Path) -> None:
         known = set()
     if present - known:
         raise ExportError(
-            f"{output}: holds files that are not a bundle: {listing(sorted(present - known))}",
+            f"{output}: contains files that are not a bundle: {listing(sorted(present - known))}",
             hint="name another folder with --output, or move them away",
         )
 

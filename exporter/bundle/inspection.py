@@ -40,7 +40,7 @@ class BundleReport(BaseModel):
 
     @classmethod
     def of(cls, folder: Path) -> BundleReport:
-        """Read a bundle. Raises BundleError if it is none, or if a file was changed."""
+        """Read a bundle. Raises BundleError if it is not a bundle, or a file was changed."""
         bundle = Bundle.open(folder)
         bundle.check_all()
         return cls(

@@ -54,7 +54,7 @@ def make_keys(private: Path) -> Path:
 def sign_bundle(folder: Path, private_key: Path) -> Signature:
     """Sign a bundle in place of any earlier signature.
 
-    Raises BundleError for a bundle with a file that was changed, UsageError for a key that is none.
+    Raises BundleError for a bundle with a file that was changed, UsageError for an invalid key.
     """
     key = _load_private_key(private_key)
     manifests: list[bytes] = []

@@ -69,7 +69,7 @@ def _files(bundle: Bundle) -> Iterator[Finding]:
     known = {files.manifest.name, files.signature.name, *bundle.manifest.files}
     for path in sorted(files.folder.iterdir()):
         if path.name not in known:
-            text = f"{printable(path.name)}: is none of the bundle's, and not used"
+            text = f"{printable(path.name)}: is not part of the bundle, and not used"
             yield Finding("note", "files", text)
 
 

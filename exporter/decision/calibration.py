@@ -45,7 +45,7 @@ def fit_calibration(
     """Fit calibration to held-out rows by maximum likelihood, or isotonic regression.
 
     Labels with too few rows share the task's fit. `vector` and `isotonic` end as `platt` where no
-    label has enough, and every method as `none` where gold holds one value only, or where the
+    label has enough, and every method as `none` where gold contains one value only, or where the
     shared slope would turn the order of the logits round.
     logits, gold: (rows, labels).
     """

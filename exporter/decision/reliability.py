@@ -90,7 +90,7 @@ def draw_reliability(
     """Draw a reliability diagram over all (row, label) pairs, before and after calibration.
 
     Points on the diagonal are probabilities that can be taken at their word. Bins are equally wide,
-    as is usual in the picture; below, how many pairs each holds.
+    as is usual in the picture; below, how many pairs each contains.
     before, after: (rows, labels) float32. gold: (rows, labels) bool.
     """
     import matplotlib

@@ -108,7 +108,7 @@ def _unknown(setting: str, what: str, found: str, known: list[str]) -> str:
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every key of a section that holds a value, with those of the sections inside it."""
+    """Every key of a section that contains a value, with those of the sections inside it."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _keys(field.annotation, f"{prefix}{name}.")

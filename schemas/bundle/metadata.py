@@ -51,7 +51,7 @@ class VariantFacts(BaseModel):
     cross_validated: SerializeAsAny[Scores]
     cost: VariantCost
     verification: Verification | None = None
-    """Of a file of its own against torch; else that of fp32 holds."""
+    """Of a file of its own against torch; otherwise that of fp32 applies."""
 
 
 class ArtefactMetadata(BaseModel):

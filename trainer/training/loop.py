@@ -35,7 +35,7 @@ def train(
 ) -> CheckpointFiles:
     """Train until the last epoch or until nothing improves, and write the checkpoint folder.
 
-    A run that was killed resumes from its last saved state. A folder that already holds the
+    A run that was killed resumes from its last saved state. A folder that already contains the
     finished checkpoint of this config is left as it is. Started by `accelerate launch`, every
     process takes its share of each batch.
 
@@ -139,6 +139,6 @@ def _check_max_tokens(config: TrainingRun, encoder: LoadedEncoder) -> None:
 def _check_same(files: CheckpointFiles, config: TrainingRun) -> None:
     if read_info(files).config_sha256 != config.sha256():
         raise CheckpointError(
-            f"{files.folder}: holds a checkpoint of another config",
+            f"{files.folder}: contains a checkpoint of another config",
             hint="name another --output, or train again with --overwrite",
         )

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """Everything one run holds: model, optimizer, schedule, state."""
+    """State of one run: model, optimizer, schedule, state."""
 
     def __init__(
         self,

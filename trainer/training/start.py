@@ -29,7 +29,7 @@ def start_from(
 
     labels: the ordered labels of each task of `model`. A head stays as it is where the checkpoint
     has no such task, or one of other labels or another kind of head.
-    Raises CheckpointError if the folder holds no finished checkpoint, or one of another encoder.
+    Raises CheckpointError if the folder has no finished checkpoint, or one of another encoder.
     """
     files = CheckpointFiles(folder)
     info = read_info(files)

@@ -33,7 +33,7 @@ def predictions(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_values_are_those_of_the_corpus(predictions: Path) -> None:
-    """What pyarrow reads is what the corpus holds, and nulls for the file without the columns."""
+    """pyarrow reads the values of the corpus, and nulls for the file without the columns."""
     rows = expected_rows(predictions)
     same = [
         name

@@ -64,7 +64,7 @@ def test_a_folder_with_other_files_is_left_alone(
     result = batch_classify(write({"text": TEXTS}), output=tmp_path / "mine", **options)
 
     assert result.exit_code == 1
-    assert f"{tmp_path / 'mine'}: holds files that are not of a narrascan run" in result.stderr
+    assert f"{tmp_path / 'mine'}: contains files that are not of a narrascan run" in result.stderr
     assert contents(tmp_path / "mine") == {"predictions": b"mine"}
 
 
@@ -116,7 +116,7 @@ def test_the_folder_of_another_run_says_what_differs(
     score(corpus, output=tmp_path / "fresh", **other)
 
     assert refused.exit_code == 1
-    assert f"{output}: holds another run; what differs:\n  {difference}" in refused.stderr
+    assert f"{output}: contains another run; what differs:\n  {difference}" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert untouched
     assert contents(output) == contents(tmp_path / "fresh")
@@ -264,7 +264,7 @@ def test_a_file_that_readers_would_count_is_not_part_of_a_finished_run(
         path.unlink()
 
     assert refused.exit_code == 1
-    assert "holds files that this run did not write" in refused.stderr
+    assert "contains files that this run did not write" in refused.stderr
     assert left
     assert score(corpus, output=output).num_rows == 3
 

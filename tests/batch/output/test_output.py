@@ -1,4 +1,4 @@
-"""What the output folder of a finished run holds."""
+"""What the output folder of a finished run contains."""
 
 from __future__ import annotations
 

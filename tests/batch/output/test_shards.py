@@ -170,7 +170,7 @@ def test_an_unfinished_shard_is_named(runs: Path, tmp_path: Path) -> None:
     some = merge(runs / "1", runs / "3", output=tmp_path / "merged")
 
     assert (nothing.exit_code, some.exit_code) == (1, 1)
-    assert f"{runs / '2'}: holds no finished shard" in nothing.stderr
+    assert f"{runs / '2'}: contains no finished shard" in nothing.stderr
     assert f"{runs / '3'}: is not finished" in some.stderr
     assert not (tmp_path / "merged").exists()
 
@@ -245,10 +245,10 @@ def test_folders_that_are_no_shards_are_named(runs: Path, tmp_path: Path) -> Non
     """A whole run, a shard twice, a folder that is not there, the output itself."""
     (tmp_path / "empty").mkdir()
     cases = {
-        "holds a whole run, not a shard": (runs / "1", runs / "whole"),
+        "contains a whole run, not a shard": (runs / "1", runs / "whole"),
         "is shard 1 of 3, and so is": (runs / "1", runs / "1"),
         "there is no such folder": (runs / "1", tmp_path / "nowhere"),
-        "holds no finished shard": (runs / "1", tmp_path / "empty"),
+        "contains no finished shard": (runs / "1", tmp_path / "empty"),
     }
     for message, shards in cases.items():
         result = merge(*shards, output=tmp_path / "merged")

@@ -156,7 +156,7 @@ def test_small_blocks_change_no_count(rows: Rows) -> None:
 @given(tables())
 @settings(max_examples=40, deadline=None)
 def test_statistics_survive_json(rows: Rows) -> None:
-    """What a marker holds comes back with every count, and is written the same again."""
+    """What a marker contains comes back with every count, and is written the same again."""
     written = json.dumps(RunStats({"topics": rows.count()}).to_json())
     read = RunStats.from_json(json.loads(written))
 

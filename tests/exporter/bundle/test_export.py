@@ -475,13 +475,13 @@ def test_checkpoint_and_foreign_folders_are_not_replaced(checkpoint: Path, tmp_p
         result = CliRunner().invoke(export_main, [str(source), "--output", str(output)])
 
         assert result.exit_code == 1
-        assert "holds files that are not a bundle" in result.output
+        assert "contains files that are not a bundle" in result.output
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
     assert (tmp_path / "link").is_symlink()
 
 
 def test_locked_bundle_is_not_written(checkpoint: Path, tmp_path: Path) -> None:
-    """A second export into one folder ends with the process that holds it, and leaves nothing."""
+    """A second export into one folder ends with the process that locked it, and leaves nothing."""
     with lock_beside(tmp_path / "bundle", "export"):
         words = [str(checkpoint), "--output", str(tmp_path / "bundle")]
         result = CliRunner().invoke(export_main, words)

@@ -18,14 +18,14 @@ from trainer.checkpoint.reader import GOLD
 
 
 def test_folder_with_other_files_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """A folder that holds something else is not replaced, even if it is a checkpoint."""
+    """A folder that contains something else is not replaced, even if it is a checkpoint."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("dear")
     before = folder_contents(tmp_path)
     result = export_classifier(checkpoint, "--output", tmp_path / "notes")
 
     assert result.exit_code == 1
-    assert "holds files that are not a bundle" in result.output
+    assert "contains files that are not a bundle" in result.output
     assert folder_contents(tmp_path) == before
     with pytest.raises(ExportError, match="not a bundle"):
         export_checkpoint(checkpoint, checkpoint, precisions=["fp32"])

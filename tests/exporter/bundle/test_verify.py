@@ -121,7 +121,7 @@ def test_a_file_of_someone_elses_is_noted(ours: Path) -> None:
     result = export_classifier("verify", ours)
 
     assert result.exit_code == 0
-    assert "weights.bin: is none of the bundle's" in result.output
+    assert "weights.bin: is not part of the bundle" in result.output
 
 
 def test_a_folder_without_a_bundle_is_a_problem(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ Command = Callable[[list[str]], None]
 MAX_MEMORY_BYTES = 4 * 2**30
 """Address space of a worker, twice that of an ordinary run."""
 STDERR_CHARACTERS = 3000
-"""Last characters of stderr that an outcome holds."""
+"""Last characters of stderr that an outcome contains."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_untouched_bundle_opens(folder: Path) -> None:
 
 
 def test_hash_stands_for_every_file(folder: Path) -> None:
-    """The bundle's hash changes with the manifest, which holds the hash of every file."""
+    """The bundle's hash changes with the manifest, which contains the hash of every file."""
     before = Bundle.open(folder).sha256
     (folder / "topics.onnx").write_text("retrained")
     rewrite(

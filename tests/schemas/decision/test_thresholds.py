@@ -367,7 +367,7 @@ def test_interval_is_the_same_every_time() -> None:
 
 
 def test_wider_confidence_is_a_wider_interval() -> None:
-    """What holds more of the draws holds what holds fewer."""
+    """An interval of more draws contains that of fewer."""
     probabilities, gold = frequent_and_rare(8)
     narrow, wide = (
         threshold_intervals(probabilities, gold, ThresholdRule(), confidence=confidence)
