@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from batch.corpus.reader import ChunkReader
-from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
-from batch.corpus.sources.urls import label_of
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.options import CorpusOptions
-from batch.pipeline.run import check_gold_labels, plan_run
 from batch.scoring.scorer import Scorer, open_scorer
 from batch.scoring.session import open_session
 from exporter.bundle.card import model_card
 from exporter.bundle.export import followed, open_again, refuse_foreign
 from exporter.bundle.inspection import metadata_of, read_metadata
+from exporter.bundle.labelled_rows import LabelledRows, read_labelled_rows
 from exporter.decision.settings import change_decision
 from exporter.graph.trace import embed_metadata
 from exporter.kinds import EXPORTER_KINDS
@@ -37,25 +31,8 @@ from schemas.bundle.variants import PRECISION_SPECS, Precision
 from schemas.errors import DataError, ExportError
 from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
-from schemas.kinds import KINDS
-from schemas.kinds.base import Targets
-from schemas.text.model_text import EMPTY, ModelText
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LabelledRows:
-    """Rows with text and gold labels.
-
-    targets: gold values as numbers, one array a row. data_sha256: over the hashes of the files.
-    left_out: rows that have no text or no labels.
-    """
-
-    texts: list[ModelText]
-    targets: Targets
-    data_sha256: str
-    left_out: int
 
 
 def recalibrate(
@@ -82,7 +59,7 @@ def _recalibrate(
     scorer = open_scorer(bundle, (task,), choose_device("cpu"), precision="fp32")
     before = scorer.metadata
     config = change_decision(EXPORTER_KINDS[before.kind].config_of(before.evidence), settings)
-    rows = _read(corpus, scorer, leave_out=output)
+    rows = read_labelled_rows(corpus, scorer, leave_out=output)
     log.info(
         "%s: %d labelled rows (%d left out: no text, or not labelled: null)",
         task,
@@ -102,39 +79,6 @@ def _recalibrate(
         scores.macro_f1,
     )
     return Bundle.open(output)
-
-
-def _read(options: CorpusOptions, scorer: Scorer, *, leave_out: Path) -> LabelledRows:
-    """Read the labelled rows as a run would read them."""
-    metadata = scorer.metadata
-    plan = plan_run(options, scorer, leave_out=leave_out, keep_columns=False)
-    check_gold_labels(options, plan, scorer)
-    if (left_out := plan.listing.summary()) is not None:
-        log.warning("%s", left_out)
-    reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
-    texts: list[ModelText] = []
-    gold: list[Any] = []
-    for chunk in plan.chunks:
-        rows = reader.read(chunk)
-        for text, value in zip(rows.texts, rows.gold[metadata.task], strict=True):
-            if text is not None and text != EMPTY and value is not None:
-                texts.append(text)
-                gold.append(value)
-    if not texts:
-        raise DataError(
-            f"{', '.join(map(label_of, options.corpus))}: no row has text and labels",
-            hint=f"labels are read from column {plan.tasks.gold[metadata.task]!r}, text from "
-            f"{options.text_column!r}",
-        )
-    fingerprints = {file.source.name: fingerprint_file(file.source) for file in plan.files}
-    check_unchanged(plan.listing, fingerprints)
-    return LabelledRows(
-        texts=texts,
-        # Unknown labels that may not be ignored were refused above.
-        targets=KINDS[metadata.kind].encode(gold, metadata.labels),
-        data_sha256=hashlib.sha256("\n".join(fingerprints.values()).encode()).hexdigest(),
-        left_out=plan.rows - len(texts),
-    )
 
 
 def _reference(scorer: Scorer, rows: LabelledRows, config: BaseModel, bundle: Bundle) -> Reference:
@@ -243,5 +187,5 @@ def _write_shared(
 ) -> None:
     """Put the metadata of a task into a file that it shares with others."""
     path = files.folder / graph.files[precision]
-    stored = {**read_metadata(GraphFile.of_path(path)), metadata.task: metadata}
-    embed_metadata(path, [stored[task] for task in graph.tasks])
+    by_task = {**read_metadata(GraphFile.of_path(path)), metadata.task: metadata}
+    embed_metadata(path, [by_task[task] for task in graph.tasks])

@@ -42,8 +42,11 @@ class TaskExport:
         self, checkpoint: Checkpoint, task: str, config: Section, files: BundleFiles
     ) -> None:
         self._checkpoint, self._task, self._config, self._files = checkpoint, task, config, files
-        self._about = checkpoint.info.tasks[task]
-        self._kind, self._exporter = KINDS[self._about.kind], EXPORTER_KINDS[self._about.kind]
+        self._task_info = checkpoint.info.tasks[task]
+        self._kind, self._exporter = (
+            KINDS[self._task_info.kind],
+            EXPORTER_KINDS[self._task_info.kind],
+        )
         self._path = checkpoint.model.path(task)
         self._tokenizer_json = read_regular_file(files.tokenizer, max_bytes=MAX_FILE_BYTES)
         opened = OpenGraph.open(GraphFile.of_path(files.onnx(task)), choose_device("cpu"))
@@ -69,7 +72,7 @@ class TaskExport:
         self._log_result(fitted, verification)
         reference = Reference(
             task=self._task,
-            kind=self._about.kind,
+            kind=self._task_info.kind,
             rows=rows,
             config=self._config,
             fitted=fitted,
@@ -80,7 +83,7 @@ class TaskExport:
         return ExportedTask(VariantMetadata(metadata, {}), probes, reference, self._path)
 
     def _session_of(self, opened: OpenGraph) -> TaskSession:
-        return TaskSession(opened, {self._task: self._kind.output(self._about.labels)})
+        return TaskSession(opened, {self._task: self._kind.output(self._task_info.labels)})
 
     def _other_engines(self) -> list[TaskSession]:
         """The same file by every other engine that can run it here."""
@@ -100,13 +103,13 @@ class TaskExport:
             raise ExportError(
                 f"{self._task}: the model gives outputs that are not numbers", hint="train it again"
             )
-        targets = self._kind.encode(gold, self._about.labels)
-        return LabelledOutputs(self._about.labels, texts, outputs, targets)
+        targets = self._kind.encode(gold, self._task_info.labels)
+        return LabelledOutputs(self._task_info.labels, texts, outputs, targets)
 
     def _heldout_texts(self) -> list[ModelText]:
         """What the model reads of the held-out texts."""
         articles, _ = self._checkpoint.heldout(self._task)
-        spec, max_tokens = self._about.text, self._checkpoint.info.max_tokens
+        spec, max_tokens = self._task_info.text, self._checkpoint.info.max_tokens
         try:
             return [model_text(article, spec, max_tokens=max_tokens) for article in articles]
         except ValueError as error:
@@ -124,7 +127,7 @@ class TaskExport:
                 self._runner,
                 rows.texts,
                 lambda outputs, texts: self._kind.decide(
-                    outputs, self._about.labels, fitted.decision, texts
+                    outputs, self._task_info.labels, fitted.decision, texts
                 ),
             )
             for session in sessions
@@ -134,14 +137,14 @@ class TaskExport:
     def _record_probes(self, sessions: list[TaskSession]) -> tuple[Probes, Portability]:
         tokenizer = load_tokenizer(self._tokenizer_json, str(self._files.tokenizer))
         max_tokens = self._checkpoint.info.max_tokens
-        texts = probe_texts(tokenizer, self._about.text, max_tokens=max_tokens)
+        texts = probe_texts(tokenizer, self._task_info.text, max_tokens=max_tokens)
         return record_probes(sessions, self._path, self._runner, self._task, texts)
 
     def _describe(
         self, fitted: Fitted, verification: Verification, portability: Portability
     ) -> ArtefactMetadata:
         """Metadata of the fp32 file."""
-        task_info, info = self._about, self._checkpoint.info
+        task_info, info = self._task_info, self._checkpoint.info
         return metadata_model(task_info.kind).model_validate(
             {
                 **dict(fitted.decision),
