@@ -30,6 +30,7 @@ from schemas.io.files import write_atomic
 from schemas.tasks.task import label_matrix
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
 from trainer.data.dataset import load_rows
+from trainer.data.spec import TaskSpec
 from trainer.evaluation.history import History
 from trainer.kinds import TRAINER_KINDS
 from trainer.training.loop import train
@@ -153,7 +154,7 @@ class LossBenchmark:
         )
 
     def _score_baseline(self, name: BaselineName, run: PlannedRun, recipe: str) -> Row:
-        train_rows, heldout_rows = load_rows(TASK, self.config(run))
+        train_rows, heldout_rows = load_rows(TaskSpec.of(self.config(run), TASK))
         gold = label_matrix(list(train_rows.gold), topics(), source="train")
         heldout_gold = label_matrix(list(heldout_rows.gold), topics(), source="held out")
         texts = [article.text or "" for article in train_rows.articles]

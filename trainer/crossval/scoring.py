@@ -29,6 +29,7 @@ from trainer.crossval.results import (
     TaskResult,
 )
 from trainer.data.dataset import load_fold_test, load_task
+from trainer.data.spec import TaskSpec
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.evaluation.held_out import predict
 from trainer.evaluation.history import read_history
@@ -78,10 +79,11 @@ def _score_task(
     accelerator: Accelerator,
 ) -> FoldOutcome:
     assert config.fold is not None
-    data = load_task(task, config, tokenizer)
+    spec = TaskSpec.of(config, task)
+    data = load_task(spec, tokenizer)
     trained = checkpoint.info.tasks[task]
     _refuse_other_data(task, data, checkpoint)
-    test = load_fold_test(task, config, trained.labels, tokenizer)
+    test = load_fold_test(spec, trained.labels, tokenizer)
 
     def probabilities(rows: TokenizedRows) -> Float32Array:
         outputs = predict(

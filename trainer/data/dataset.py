@@ -8,73 +8,69 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.config.models import TaskConfig, TrainingRun
 from schemas.errors import DataError, listing
-from schemas.kinds import KINDS, AnyKind
+from schemas.kinds import AnyKind
 from schemas.tasks.labels import refuse_lookalikes
 from schemas.tasks.task import label_matrix
 from schemas.text.tokens import TextTokenizer
-from trainer.data.partition import fold_rows, model_texts, task_text, train_and_heldout
+from trainer.data.partition import fold_rows, model_texts, train_and_heldout
 from trainer.data.readers.rows import LabelledRows, concatenate
+from trainer.data.spec import TaskSpec
 from trainer.data.task_data import FoldTest, TaskData, TokenizedRows
 from trainer.data.usable import label_names, label_uses, read_usable
 
 log = logging.getLogger(__name__)
 
 
-def load_task(name: str, config: TrainingRun, tokenizer: TextTokenizer) -> TaskData:
-    """Read, split and tokenize the data of one task; without the fold that the config leaves out.
+def load_task(spec: TaskSpec, tokenizer: TextTokenizer) -> TaskData:
+    """Read, split and tokenize the data of one task; without the fold to be tested on.
 
     Labels are those of the training and held-out rows, or those that the config lists. A listed
     label without any training row is an error: it would be a column that can never be right.
     Within a data set, rows of one group and rows of the same model text are never apart.
     Raises DataError.
     """
-    task = config.tasks[name]
-    parts = _read_parts(task, config)
-    kind = KINDS[task.kind]
-    labels = task.labels or _labels_of_data([rows for both in parts for rows in both], kind)
+    parts = _read_parts(spec)
+    labels = spec.task.labels or _labels_of_data(
+        [rows for both in parts for rows in both], spec.kind
+    )
     train_parts, heldout_parts = ([both[side] for both in parts] for side in (0, 1))
-    train = _tokenize(train_parts, labels, task, config, tokenizer)
-    validation = _tokenize(heldout_parts, labels, task, config, tokenizer)
+    train = _tokenize(train_parts, labels, spec, tokenizer)
+    validation = _tokenize(heldout_parts, labels, spec, tokenizer)
     heldout = concatenate(heldout_parts)
-    task_data = TaskData(name, labels, task_text(task), train, validation, heldout)
+    task_data = TaskData(spec.name, labels, spec.text, train, validation, heldout)
     _check_seen(task_data)
     return task_data
 
 
-def load_rows(name: str, config: TrainingRun) -> tuple[LabelledRows, LabelledRows]:
+def load_rows(spec: TaskSpec) -> tuple[LabelledRows, LabelledRows]:
     """The training and the held-out rows of a task as they were read, for models of other kinds.
 
     Raises DataError.
     """
-    task = config.tasks[name]
-    parts = _read_parts(task, config)
+    parts = _read_parts(spec)
     train, heldout = (concatenate([both[side] for both in parts]) for side in (0, 1))
     return train, heldout
 
 
-def load_fold_test(
-    name: str, config: TrainingRun, labels: Sequence[str], tokenizer: TextTokenizer
-) -> FoldTest:
-    """Read and tokenize the rows of the fold that the config leaves out, to be tested on.
+def load_fold_test(spec: TaskSpec, labels: Sequence[str], tokenizer: TextTokenizer) -> FoldTest:
+    """Read and tokenize the rows of the fold to be tested on.
 
     Nothing else reads these rows; training never calls it. labels: names in column order.
     Raises DataError.
     """
-    task = config.tasks[name]
     parts = []
-    for data in task.data:
-        rows = read_usable(data, task, "train")
-        parts.append(rows.take(fold_rows(rows, data, task, config).tolist()))
-    return FoldTest(_tokenize(parts, tuple(labels), task, config, tokenizer), concatenate(parts))
+    for data in spec.task.data:
+        rows = read_usable(data, spec.task, "train")
+        parts.append(rows.take(fold_rows(rows, data, spec).tolist()))
+    return FoldTest(_tokenize(parts, tuple(labels), spec, tokenizer), concatenate(parts))
 
 
-def _read_parts(task: TaskConfig, config: TrainingRun) -> list[tuple[LabelledRows, LabelledRows]]:
+def _read_parts(spec: TaskSpec) -> list[tuple[LabelledRows, LabelledRows]]:
     """Training and held-out rows of each data set; labels look alike in none and between none."""
-    parts = [train_and_heldout(data, task, config) for data in task.data]
+    parts = [train_and_heldout(data, spec) for data in spec.task.data]
     rows = [rows for both in parts for rows in both]
-    refuse_lookalikes(label_uses(rows, KINDS[task.kind]), task.labels or ())
+    refuse_lookalikes(label_uses(rows, spec.kind), spec.task.labels or ())
     return parts
 
 
@@ -92,13 +88,11 @@ def _labels_of_data(parts: Sequence[LabelledRows], kind: AnyKind) -> tuple[str, 
 def _tokenize(
     parts: Sequence[LabelledRows],
     labels: tuple[str, ...],
-    task: TaskConfig,
-    config: TrainingRun,
+    spec: TaskSpec,
     tokenizer: TextTokenizer,
 ) -> TokenizedRows:
-    max_tokens = config.encoder.max_tokens
-    texts = [text for rows in parts for text in model_texts(rows, task, max_tokens)]
-    kind = KINDS[task.kind]
+    texts = [text for rows in parts for text in model_texts(rows, spec)]
+    kind = spec.kind
     matrices = [
         label_matrix(label_names(rows, kind), labels, source=rows.source, row_names=rows.row_names)
         for rows in parts

@@ -9,36 +9,35 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from schemas.arrays import BoolArray, Int64Array
-from schemas.config.models import DataConfig, TaskConfig, TrainingRun
+from schemas.config.models import DataConfig
 from schemas.errors import DataError
-from schemas.kinds import KINDS, AnyKind
+from schemas.kinds import AnyKind
 from schemas.tasks.task import label_matrix
-from schemas.text.model_text import ModelText, TextSpec, model_text
+from schemas.text.model_text import ModelText, model_text
 from trainer.data.readers.rows import LabelledRows
+from trainer.data.spec import TaskSpec
 from trainer.data.splits import stratified_folds, stratified_split
 from trainer.data.usable import label_names, read_usable
 
 
-def train_and_heldout(
-    data: DataConfig, task: TaskConfig, config: TrainingRun
-) -> tuple[LabelledRows, LabelledRows]:
-    """Training and held-out rows of one data set, without those of the config's fold.
+def train_and_heldout(data: DataConfig, spec: TaskSpec) -> tuple[LabelledRows, LabelledRows]:
+    """Training and held-out rows of one data set, without those of the fold to be tested on.
 
     Raises DataError.
     """
-    rows = read_usable(data, task, "train")
-    if config.fold is not None:
-        tested = fold_rows(rows, data, task, config)
+    rows = read_usable(data, spec.task, "train")
+    if spec.fold is not None:
+        tested = fold_rows(rows, data, spec)
         rows = rows.take(np.setdiff1d(np.arange(len(rows)), tested).tolist())
     if data.validation_value is not None:
-        return rows, read_usable(data, task, "validation")
+        return rows, read_usable(data, spec.task, "validation")
     share = data.validation_share
     try:
         train, heldout = stratified_split(
-            _stratify_by(rows, KINDS[task.kind]),
+            _stratify_by(rows, spec.kind),
             fractions=(1 - share, share),
-            seed=config.seed,
-            groups=_kept_together(rows, task, config),
+            seed=spec.seed,
+            groups=_kept_together(rows, spec),
         )
     except ValueError as error:
         raise DataError(
@@ -48,24 +47,22 @@ def train_and_heldout(
     return rows.take(train.tolist()), rows.take(heldout.tolist())
 
 
-def fold_rows(
-    rows: LabelledRows, data: DataConfig, task: TaskConfig, config: TrainingRun
-) -> Int64Array:
-    """Rows of the fold that the config leaves out; the other folds do not depend on which it is."""
-    assert config.fold is not None
+def fold_rows(rows: LabelledRows, data: DataConfig, spec: TaskSpec) -> Int64Array:
+    """Rows of the fold to be tested on; the other folds do not depend on which it is."""
+    assert spec.fold is not None
     try:
         folds = stratified_folds(
-            _stratify_by(rows, KINDS[task.kind]),
-            folds=config.fold.of,
-            seed=config.seed,
-            groups=_kept_together(rows, task, config),
+            _stratify_by(rows, spec.kind),
+            folds=spec.fold.of,
+            seed=spec.seed,
+            groups=_kept_together(rows, spec),
         )
     except ValueError as error:
         raise DataError(
-            f"{data.path}: cannot be split into {config.fold.of} folds: {error}",
+            f"{data.path}: cannot be split into {spec.fold.of} folds: {error}",
             hint="more rows, or fewer folds",
         ) from error
-    return folds[config.fold.index]
+    return folds[spec.fold.index]
 
 
 def _stratify_by(rows: LabelledRows, kind: AnyKind) -> BoolArray:
@@ -75,12 +72,12 @@ def _stratify_by(rows: LabelledRows, kind: AnyKind) -> BoolArray:
     return label_matrix(of_rows, tuple(names), source=rows.source)
 
 
-def _kept_together(rows: LabelledRows, task: TaskConfig, config: TrainingRun) -> Sequence[Hashable]:
+def _kept_together(rows: LabelledRows, spec: TaskSpec) -> Sequence[Hashable]:
     """A code of each row that is the same for rows of one group, or of one model text.
 
     Where groups share texts, they are one: connected components of rows, groups and texts.
     """
-    texts = model_texts(rows, task, config.encoder.max_tokens)
+    texts = model_texts(rows, spec)
     same_text = [text.text for text in texts]
     if rows.groups is None:
         return same_text
@@ -99,18 +96,12 @@ def _codes(values: Sequence[Hashable]) -> Int64Array:
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
 
 
-def task_text(task: TaskConfig) -> TextSpec:
-    """How the text of a task is built."""
-    return TextSpec(title=task.title, entity_markers=task.entity_markers)
-
-
-def model_texts(rows: LabelledRows, task: TaskConfig, max_tokens: int) -> list[ModelText]:
+def model_texts(rows: LabelledRows, spec: TaskSpec) -> list[ModelText]:
     """Model text of each row. Raises DataError with the row for a wrong entity span."""
-    spec = task_text(task)
     texts = []
     for row, article in enumerate(rows.articles):
         try:
-            texts.append(model_text(article, spec, max_tokens=max_tokens))
+            texts.append(model_text(article, spec.text, max_tokens=spec.max_tokens))
         except ValueError as error:
             start = (article.text or "")[:60]
             raise DataError(

@@ -16,6 +16,7 @@ from schemas.config.models import TrainingRun
 from schemas.errors import DataError
 from schemas.text.tokens import TextTokenizer
 from trainer.data.dataset import load_fold_test, load_task
+from trainer.data.spec import TaskSpec
 from trainer.data.task_data import FoldTest, TaskData
 
 Row: TypeAlias = dict[str, Any]
@@ -31,7 +32,7 @@ def ours(tokenizer: Tokenizer) -> Tokenizer:
 def load(run: TrainingRun, tokenizer: Tokenizer) -> TaskData:
     """Load the one task of `config_file`."""
     text_tokenizer = TextTokenizer(tokenizer, max_tokens=run.encoder.max_tokens)
-    return load_task("topics", run, text_tokenizer)
+    return load_task(TaskSpec.of(run, "topics"), text_tokenizer)
 
 
 def write(path: Path, rows: list[Row]) -> None:
@@ -410,7 +411,7 @@ def test_unlabelled_rows_are_in_no_part(
     data = load(make_run(), ours)
     run = make_run(*fold(1))
     tested = load_fold_test(
-        "topics", run, data.labels, TextTokenizer(ours, max_tokens=24)
+        TaskSpec.of(run, "topics"), data.labels, TextTokenizer(ours, max_tokens=24)
     ).labelled.articles
 
     assert len(data.train) + len(data.validation) == 48
@@ -428,7 +429,7 @@ def load_both(make_run: MakeRun, tokenizer: Tokenizer, *settings: str) -> tuple[
     run = make_run("encoder.max_tokens=120", *settings)
     data = load(run, tokenizer)
     text_tokenizer = TextTokenizer(tokenizer, max_tokens=run.encoder.max_tokens)
-    return data, load_fold_test("topics", run, data.labels, text_tokenizer)
+    return data, load_fold_test(TaskSpec.of(run, "topics"), data.labels, text_tokenizer)
 
 
 def test_folds_are_tested_in_turn(make_run: MakeRun, rows: list[Row], ours: Tokenizer) -> None:

@@ -1,0 +1,40 @@
+"""What the data of one task depends on, out of the whole config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from schemas.config.models import FoldConfig, TaskConfig, TrainingRun
+from schemas.kinds import KINDS, AnyKind
+from schemas.text.model_text import TextSpec
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task of a config, with the settings of the run that its rows depend on.
+
+    max_tokens: tokens that the model reads of a text. seed: of splits. fold: rows that training
+    leaves out to be tested on, if any.
+    """
+
+    name: str
+    task: TaskConfig
+    max_tokens: int
+    seed: int
+    fold: FoldConfig | None
+
+    @classmethod
+    def of(cls, config: TrainingRun, name: str) -> Self:
+        """The task `name` of a config."""
+        return cls(name, config.tasks[name], config.encoder.max_tokens, config.seed, config.fold)
+
+    @property
+    def kind(self) -> AnyKind:
+        """Kind of the task."""
+        return KINDS[self.task.kind]
+
+    @property
+    def text(self) -> TextSpec:
+        """How the text of the task is built."""
+        return TextSpec(title=self.task.title, entity_markers=self.task.entity_markers)
