@@ -74,7 +74,7 @@ def test_unknown_label_can_be_ignored(
     refused = batch_classify(corpus, output=output, gold_column="labels")
     result = batch_classify(corpus, "--ignore-unknown-gold", output=output, gold_column="labels")
 
-    assert "'zzzzzz', which the model does not know; it knows" in refused.stderr
+    assert "'zzzzzz', which is not a label of the model; it has" in refused.stderr
     assert result.exit_code == 0, result.output
 
 
