@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from schemas.arrays import BoolArray, Float32Array
 
+LABEL = "label"
 LABELS = "labels"
 PROBABILITIES = "probabilities"
 TOKENS = "tokens"

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from batch.kinds.base import BatchKind
+from batch.kinds.multiclass import MulticlassBatchKind
 from batch.kinds.multilabel import MultilabelBatchKind
+from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 
 BATCH_KINDS: Mapping[str, BatchKind] = MappingProxyType(
-    {MultilabelKind.NAME: MultilabelBatchKind()}
+    {
+        MultilabelKind.NAME: MultilabelBatchKind(),
+        MulticlassKind.NAME: MulticlassBatchKind(),
+    }
 )

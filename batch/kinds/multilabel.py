@@ -5,57 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from batch.counting.groups import Groups
 from batch.counting.label_sums import LabelColumns, LabelSums, LabelTotals
-from batch.counting.labels import PROBABILITY_UNIT, LabelCounts, count_label_rows
+from batch.counting.labels import LabelCounts, count_label_rows
 from batch.kinds.base import ChunkAnswers, RowFacts
+from batch.kinds.labels import (
+    LabelHeat,
+    LabelReport,
+    LabelTable,
+    UnlabelledShare,
+    label_reports,
+    rounded_scores,
+)
 from batch.kinds.sections import (
     Number,
     OthersReport,
     Report,
     ReportHead,
-    RowCounts,
     SectionReport,
-    rounded,
 )
-from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.metrics import LabelScores
 from schemas.validation import validation_problems
 
 
-class LabelReport(BaseModel):
-    """One label in one domain."""
-
-    model_config = RowCounts.model_config
-
-    label: str
-    rows: int
-    """Scored rows that got the label."""
-    share: Number
-    """`rows` as a share of the scored rows."""
-    mean_probability: Number
-    """Over all scored rows."""
-    probability_histogram: tuple[int, ...]
-    """Scored rows by probability, in equal bins over [0, 1]."""
-    gold_rows: int | None = None
-    """Rows whose gold labels have it; this and the scores are null without gold."""
-    precision: Number | None = None
-    """Null too where no compared row got the label."""
-    recall: Number | None = None
-    """Null too where no gold row has the label."""
-    f1: Number | None = None
-    """Null too where neither has it; macro F1 counts that as 0."""
-
-
-class UnlabelledShare(RowCounts):
-    """Rows to which no label applies."""
-
-    unlabelled_share: Number
-    """Share of the scored rows without any label."""
-
-
-class LabelFacts(SectionReport):
+class LabelFacts(LabelTable, SectionReport):
     """Labels in one domain."""
 
     labels_a_row: tuple[int, ...]
@@ -71,15 +46,9 @@ class LabelFacts(SectionReport):
         return None if self.gold is None else self.gold.rows
 
     @property
-    def seen(self) -> list[LabelReport]:
-        """Labels that were given, or that gold has, the most frequent first."""
-        seen = [label for label in self.labels if label.rows or label.gold_rows]
-        return sorted(seen, key=lambda label: -label.rows)
-
-    @property
-    def unseen(self) -> list[LabelReport]:
-        """The other labels, in label order."""
-        return [label for label in self.labels if not (label.rows or label.gold_rows)]
+    def unlabelled(self) -> int:
+        """Scored rows without any label."""
+        return self.labels_a_row[0]
 
 
 class LabelSection(LabelFacts, UnlabelledShare):
@@ -97,7 +66,7 @@ class Thresholds(ReportHead):
     """In label order."""
 
 
-class LabelTaskReport(Report, Thresholds):
+class LabelTaskReport(LabelHeat, Report, Thresholds):
     """`report.json` of a multi-label task."""
 
     template: ClassVar[str] = "labels.html.j2"
@@ -111,17 +80,6 @@ class LabelTaskReport(Report, Thresholds):
     def threshold_of(self) -> Mapping[str, float]:
         """Threshold by label."""
         return dict(zip(self.labels, self.thresholds, strict=True))
-
-    @property
-    def position_of(self) -> Mapping[str, int]:
-        """Place in label order by label."""
-        return {label: position for position, label in enumerate(self.labels)}
-
-    @property
-    def highest_share(self) -> float:
-        """Highest share of a label in a domain."""
-        labels = [label for section in self.domains.values() for label in section.labels]
-        return max((label.share for label in labels), default=0.0)
 
 
 class MultilabelBatchKind:
@@ -170,11 +128,8 @@ class MultilabelBatchKind:
             tokens_mean=rows.tokens / scored,
             token_histogram=tuple(rows.token_histogram.tolist()),
             labels_a_row=tuple(total.labels_a_row.tolist()),
-            labels=tuple(
-                _label(total, hits, scored, index=index, label=label)
-                for index, label in enumerate(labels)
-            ),
-            gold=None if hits is None else _rounded_scores(hits.scores()),
+            labels=label_reports(total, hits, scored, labels),
+            gold=None if hits is None else rounded_scores(hits.scores()),
         )
 
     def report(
@@ -184,37 +139,3 @@ class MultilabelBatchKind:
         thresholds = decision["thresholds"]
         assert isinstance(thresholds, list | tuple)
         return LabelTaskReport.model_validate({**common, "thresholds": tuple(thresholds)})
-
-
-def _label(
-    total: LabelTotals, hits: Hits | None, scored: int, *, index: int, label: str
-) -> LabelReport:
-    right = missed = wrong = 0
-    if hits is not None:
-        right = int(hits.true_positives[index])
-        missed = int(hits.false_negatives[index])
-        wrong = int(hits.false_positives[index])
-    return LabelReport(
-        label=label,
-        rows=int(total.label_counts[index]),
-        share=int(total.label_counts[index]) / scored,
-        mean_probability=int(total.probability_sum[index]) / PROBABILITY_UNIT / scored,
-        probability_histogram=tuple(total.probability_histogram[index].tolist()),
-        gold_rows=None if hits is None else right + missed,
-        precision=_ratio(right, right + wrong),
-        recall=_ratio(right, right + missed),
-        f1=_ratio(2 * right, 2 * right + missed + wrong),
-    )
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _rounded_scores(scores: LabelScores) -> LabelScores:
-    return LabelScores.model_validate(
-        {
-            name: rounded(number) if isinstance(number, float) else number
-            for name, number in scores.model_dump().items()
-        }
-    )

@@ -58,7 +58,9 @@ def _recalibrate(
 ) -> Bundle:
     scorer = open_scorer(bundle, (task,), choose_device("cpu"), precision="fp32")
     before = scorer.metadata
-    config = change_decision(EXPORTER_KINDS[before.kind].config_of(before.evidence), settings)
+    config = change_decision(
+        EXPORTER_KINDS[before.kind].config_of(before, before.evidence), settings
+    )
     rows = read_labelled_rows(corpus, scorer, leave_out=output)
     log.info(
         "%s: %d labelled rows (%d left out: no text, or not labelled: null)",

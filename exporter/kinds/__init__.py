@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from exporter.kinds.base import ExporterKind
+from exporter.kinds.multiclass import MulticlassExporterKind
 from exporter.kinds.multilabel import MultilabelExporterKind
+from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 
 EXPORTER_KINDS: Mapping[str, ExporterKind] = MappingProxyType(
-    {MultilabelKind.NAME: MultilabelExporterKind()}
+    {
+        MultilabelKind.NAME: MultilabelExporterKind(),
+        MulticlassKind.NAME: MulticlassExporterKind(),
+    }
 )

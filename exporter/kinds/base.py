@@ -71,7 +71,7 @@ class ExporterKind(Protocol):
         """
         ...
 
-    def config_of(self, evidence: BaseModel) -> BaseModel:
+    def config_of(self, decision: BaseModel, evidence: BaseModel) -> BaseModel:
         """The config that a decision was fitted by."""
         ...
 

@@ -54,7 +54,7 @@ class MultilabelExporterKind:
             figure_data=chosen,
         )
 
-    def config_of(self, evidence: BaseModel) -> DecisionConfig:
+    def config_of(self, decision: BaseModel, evidence: BaseModel) -> DecisionConfig:
         """Calibration and rule of the thresholds, as they were asked for."""
         assert isinstance(evidence, DecisionEvidence)
         return DecisionConfig(calibration=evidence.calibration, thresholds=evidence.thresholds)

@@ -14,12 +14,15 @@ from pydantic import AfterValidator
 
 from schemas.errors import listing
 from schemas.kinds.base import Kind
+from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 
 # Any: the kinds differ in these types, and only the modules of one kind know which they are.
 AnyKind = Kind[Any, Any, Any, Any]
 
-KINDS: Mapping[str, AnyKind] = MappingProxyType({kind.NAME: kind for kind in (MultilabelKind(),)})
+KINDS: Mapping[str, AnyKind] = MappingProxyType(
+    {kind.NAME: kind for kind in (MultilabelKind(), MulticlassKind())}
+)
 
 DEFAULT_KIND = MultilabelKind.NAME
 """Kind of a task whose config names none."""

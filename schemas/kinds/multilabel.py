@@ -14,8 +14,8 @@ from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.decide import Calibration, Probability, calibrate, decide
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
-from schemas.errors import listing
 from schemas.kinds.base import Answer, OutputSpec
+from schemas.kinds.labels import check_label_names, check_lengths
 from schemas.tables import (
     LABELS,
     PROBABILITIES,
@@ -57,10 +57,7 @@ class MultilabelOptions(TaskOptions):
 
     @model_validator(mode="after")
     def _names_are_of_labels(self) -> Self:
-        listed = getattr(self, "labels", None) or self.label_names
-        unknown = sorted(set(self.label_names) - set(listed))
-        if unknown:
-            raise ValueError(f"label_names has {listing(unknown)}, which labels does not list")
+        check_label_names(self.label_names, getattr(self, "labels", None))
         return self
 
 
@@ -165,9 +162,7 @@ class MultilabelKind:
         }
         if decision.calibration.method == "isotonic":
             values_by_name["calibration.knots"] = decision.calibration.knots
-        for name, values in values_by_name.items():
-            if len(values) != len(labels):
-                raise ValueError(f"{name} has {len(values)} values for {len(labels)} labels")
+        check_lengths(values_by_name, labels)
 
     def fields(self, labels: tuple[str, ...], form: ProbabilityFormat) -> list[pa.Field]:
         """`labels`, and `probabilities` unless they are left out."""

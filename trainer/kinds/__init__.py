@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 from trainer.kinds.base import TrainerKind
+from trainer.kinds.multiclass import MulticlassTrainerKind
 from trainer.kinds.multilabel import MultilabelTrainerKind
 
 TRAINER_KINDS: Mapping[str, TrainerKind] = MappingProxyType(
-    {MultilabelKind.NAME: MultilabelTrainerKind()}
+    {
+        MultilabelKind.NAME: MultilabelTrainerKind(),
+        MulticlassKind.NAME: MulticlassTrainerKind(),
+    }
 )

@@ -1,0 +1,81 @@
+"""Multiclass: heads and losses of tasks with one label a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from schemas.arrays import Float32Array, Int64Array
+from schemas.decision.classes import ClassScores, Confusion
+from schemas.kinds.multiclass import MulticlassOptions
+from schemas.tasks.sections import Sampling, TaskOptions
+from trainer.data.task_data import TaskData
+from trainer.kinds.base import LossFunction
+from trainer.losses.softmax import make_class_loss
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import HEADS, LabelAttentionHead
+from trainer.model.label_names import label_words, name_vectors
+
+
+class MulticlassTrainerKind:
+    """See `trainer.kinds.base.TrainerKind`."""
+
+    GOLD_TYPE = pa.string()
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> nn.Module:
+        """The head that the config names."""
+        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
+
+    def start_head(
+        self, head: nn.Module, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Start a label attention head from what the encoder makes of the labels' names."""
+        own = _own(options)
+        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
+            words = label_words(data.task, data.labels, own.label_names)
+            head.start_from_names(name_vectors(encoder, words))
+
+    def check_loss(self, options: TaskOptions) -> None:
+        """Build the loss for two labels that nothing is known of."""
+        loss = _own(options).loss
+        make_class_loss(loss.name, counts=np.ones(2, np.int64), **loss.parameters)
+
+    def loss_name(self, options: TaskOptions) -> str:
+        """A key of `trainer.losses.softmax.CLASS_LOSSES`."""
+        return _own(options).loss.name
+
+    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+        """Loss for the label counts of the training rows."""
+        loss = _own(options).loss
+        counts = np.asarray(data.positives, dtype=np.int64)
+        return make_class_loss(loss.name, counts=counts, **loss.parameters)
+
+    def sampling(self, options: TaskOptions) -> tuple[Sampling, float]:
+        """As the config says."""
+        own = _own(options)
+        return own.sampling, own.sampling_threshold
+
+    def collate(self, targets: Int64Array, rows: Sequence[int], seq: int) -> Tensor:
+        """(rows,) int64."""
+        return torch.from_numpy(targets[list(rows)])
+
+    def held_out_loss(
+        self, loss: LossFunction, outputs: Sequence[Float32Array], targets: Int64Array
+    ) -> float:
+        """Mean over all rows at once."""
+        return float(loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(targets)))
+
+    def score(self, outputs: Sequence[Float32Array], targets: Int64Array) -> ClassScores:
+        """Scores of the highest logits."""
+        logits = np.stack(outputs)
+        decided = logits.argmax(axis=1).astype(np.int64)
+        return Confusion.count(targets, decided, logits.shape[1]).scores()
+
+
+def _own(options: TaskOptions) -> MulticlassOptions:
+    assert isinstance(options, MulticlassOptions)
+    return options
