@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
 
+from schemas.kinds.multiclass import MulticlassKind
 from trainer.model.cnn_bilstm import CnnBilstmConfig
 
 if TYPE_CHECKING:
@@ -119,6 +120,17 @@ path = "{SAMPLES / "train.parquet"}"
 labels_column = "domain"
 """
 """Two more tasks for `write_config`, which read the same text as its task `narrative`."""
+
+ONE_LABEL_TASK = f"""
+[tasks.outlet]
+kind = "{MulticlassKind.NAME}"
+loss.name = "weighted-ce"
+decision.calibration = "vector"
+[[tasks.outlet.data]]
+path = "{SAMPLES / "train.parquet"}"
+labels_column = "domain"
+"""
+"""A task with one label a row for `write_config`, which reads the same text too."""
 
 
 def write_config(path: Path, encoder: Path, *, epochs: int = 2, extra: str = "") -> Path:

@@ -30,7 +30,6 @@ from schemas.decision.classes import ClassScores, class_scores
 from schemas.decision.metrics import Hits
 from schemas.validation import validation_problems
 
-
 SHOWN_LABELS = 25
 """Rows and columns of the table of confusions on the page; report.json has all."""
 

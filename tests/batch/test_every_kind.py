@@ -1,0 +1,255 @@
+"""A task of every kind in one bundle, from training to predictions: the promises hold for each."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+
+from batch.kinds.multiclass import ClassTaskReport
+from exporter.bundle.inspection import BundleReport
+from exporter.cli import main as export_classifier
+from narrascan import Scorer
+from schemas.kinds import KINDS
+from tests.tiny import ONE_LABEL_TASK, SAMPLES, write_config
+from trainer.cli import main as train_classifier
+
+Contents = Callable[[Path], dict[str, bytes]]
+Score = Callable[..., pa.Table]
+Write = Callable[..., Path]
+
+TASKS = ("narrative", "outlet")
+COLUMNS = ("narrative_labels", "narrative_probabilities", "outlet_label", "outlet_probabilities")
+GOLD = ["narrative=narratives", "outlet=domain"]
+
+
+def run(command: Any, *words: object) -> Result:
+    """Call a command line, and expect exit 0."""
+    result = CliRunner().invoke(command, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A checkpoint with tasks of every kind."""
+    folder = tmp_path_factory.mktemp("kinds")
+    config = write_config(folder / "config.toml", encoder, epochs=1, extra=ONE_LABEL_TASK)
+    run(train_classifier, config, "--output", folder / "checkpoint")
+    return folder / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Path) -> Path:
+    """Its bundle in fp32, which replaces that of the other tests."""
+    folder = trained.parent / "bundle"
+    run(export_classifier, trained, "--output", folder, "--precision", "fp32")
+    return folder
+
+
+@pytest.fixture
+def options(bundle: Path) -> dict[str, Any]:
+    """Options of a run over one task of each kind, with gold."""
+    return {"task": ",".join(TASKS), "bundle": bundle, "gold_column": GOLD}
+
+
+def by_article(scored: pa.Table) -> Mapping[str, tuple[object, ...]]:
+    """Answers by article; floats are equal only if their bits are."""
+    columns = [scored.column(name).to_pylist() for name in COLUMNS]
+    return dict(
+        zip(scored.column("article_id").to_pylist(), zip(*columns, strict=True), strict=True)
+    )
+
+
+def test_every_kind_has_a_task_here(bundle: Path) -> None:
+    """A new kind must be added to the config of these tests."""
+    kinds = {metadata.kind for metadata in BundleReport.of(bundle).tasks.values()}
+
+    assert kinds == set(KINDS)
+
+
+def test_predictions_have_the_columns_of_each_kind(
+    sample: pa.Table, write: Write, score: Score, options: dict[str, Any]
+) -> None:
+    """A list of labels, one label, and probabilities that add up to 1 for the latter."""
+    scored = score(write(sample), **options)
+    outlets = scored.column("outlet_label").to_pylist()
+    sums = [sum(value for _, value in row) for row in scored["outlet_probabilities"].to_pylist()]
+
+    assert scored.schema.field("narrative_labels").type == pa.list_(pa.string())
+    assert scored.schema.field("outlet_label").type == pa.string()
+    assert set(outlets) <= {"UA", "CC"}
+    assert sums == pytest.approx([1.0] * len(sums), abs=1e-6)
+    for outlet, row in zip(outlets, scored["outlet_probabilities"].to_pylist(), strict=True):
+        assert dict(row)[outlet] == max(value for _, value in row)
+
+
+def test_one_task_has_columns_without_its_name(
+    sample: pa.Table, write: Write, score: Score, bundle: Path
+) -> None:
+    """The same label and the same bits as beside other tasks."""
+    alone = score(write(sample), task="outlet", bundle=bundle)
+    joint = score(write(sample), task="outlet,narrative", bundle=bundle)
+
+    assert alone.column("label").equals(joint.column("outlet_label"))
+    assert alone.column("probabilities").equals(joint.column("outlet_probabilities"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"chunk_rows": 7}, {"threads": 1}, {"threads": 2, "chunk_rows": 50}], ids=str
+)
+def test_options_do_not_change_an_answer(
+    sample: pa.Table,
+    write: Write,
+    score: Score,
+    options: dict[str, Any],
+    changes: dict[str, Any],
+) -> None:
+    """Every bit is the same for other chunks, threads, and in another order."""
+    expected = by_article(score(write(sample), **options))
+    rows = random.Random(3).sample(range(len(sample)), len(sample))
+    shuffled = by_article(score(write(sample.take(rows), "shuffled.parquet"), **options, **changes))
+
+    assert shuffled == expected
+
+
+def test_a_cache_changes_no_answer(
+    sample: pa.Table, write: Write, score: Score, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Outputs of both kinds are read back to the bit."""
+    corpus, cache = write(sample), tmp_path / "cache"
+    expected = by_article(score(corpus, **options))
+    filled, read = (by_article(score(corpus, **options, cache=cache)) for _ in range(2))
+
+    assert filled == read == expected
+
+
+def test_shards_and_kills_leave_no_trace(
+    sample: pa.Table,
+    write: Write,
+    score: Score,
+    words: Callable[..., list[str]],
+    options: dict[str, Any],
+    tmp_path: Path,
+    contents: Contents,
+) -> None:
+    """Merged shards, and a run that was killed and resumed, are the folder of one run."""
+    corpus, whole = write(sample), tmp_path / "whole"
+    score(corpus, **options, chunk_rows=4, output=whole)
+    for number in (1, 2):
+        score(corpus, **options, chunk_rows=4, output=tmp_path / str(number), shard=f"{number}/2")
+    merged = ["merge", tmp_path / "1", tmp_path / "2", "--output", tmp_path / "merged"]
+    command = words(corpus, **options, chunk_rows=4, output=tmp_path / "killed")
+    done = tmp_path / "killed" / ".narrascan" / "done"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(done.glob("*.json"))) < 3:
+            time.sleep(0.005)
+        process.kill()
+    merging = subprocess.run([command[0], *map(str, merged)], check=False)
+    finishing = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert merging.returncode == 0
+    assert finishing.returncode == 0, finishing.stderr
+    assert contents(tmp_path / "merged") == contents(whole)
+    assert contents(tmp_path / "killed") == contents(whole)
+
+
+def test_gold_is_compared_by_the_scores_of_the_kind(
+    sample: pa.Table, write: Write, score: Score, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Accuracy and confusions are those that polars counts in the predictions."""
+    scored = score(write(sample), **options, output=tmp_path / "scored")
+    reports = json.loads((tmp_path / "scored" / "report.json").read_text())["tasks"]
+    report = ClassTaskReport.model_validate(reports["outlet"])
+    pairs = pl.from_arrow(scored.select(["domain", "outlet_label"]))
+    assert isinstance(pairs, pl.DataFrame)
+    counts = {
+        (gold, label): rows for gold, label, rows in pairs.group_by(pairs.columns).len().rows()
+    }
+    page = (tmp_path / "scored" / "report.html").read_text()
+
+    assert report.overall.gold is not None
+    assert report.overall.gold.accuracy == pytest.approx(
+        (pairs["domain"] == pairs["outlet_label"]).mean(), abs=1e-6
+    )
+    assert report.overall.rows_of == counts
+    assert report.domains["UA"].rows_of == {key: n for key, n in counts.items() if key[0] == "UA"}
+    assert "accuracy" in page
+    assert "micro F1" in page
+    assert page.count("<dt>Precision</dt>") == 1
+
+
+def test_gold_of_another_kind_is_refused_before_scoring(
+    batch_classify: Callable[..., Result],
+    sample: pa.Table,
+    write: Write,
+    bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """A column of lists has no single label; the message names column, type, and what is read."""
+    options = {"task": "outlet", "bundle": bundle, "output": tmp_path / "scored"}
+    result = batch_classify(write(sample), **options, gold_column="narratives")
+
+    assert result.exit_code == 1
+    assert "narratives" in result.stderr
+    assert "a string" in result.stderr
+    assert not (tmp_path / "scored" / "predictions").exists()
+
+
+def test_verify_inspect_and_the_card_know_every_kind(bundle: Path) -> None:
+    """All checks of a bundle pass, and the card has the scores of each kind."""
+    result = run(export_classifier, "verify", bundle)
+    shown = run(export_classifier, "inspect", bundle).output
+    card = (bundle / "MODEL_CARD.md").read_text()
+
+    assert "problem" not in result.output
+    for text in (shown, card):
+        assert "accuracy" in text
+        assert "micro-F1" in text
+    assert (bundle / "reliability-outlet.png").exists()
+
+
+def test_recalibrating_one_task_leaves_the_others(
+    bundle: Path, sample: pa.Table, write: Write, score: Score, tmp_path: Path
+) -> None:
+    """`--set` takes the keys of the kind; labels of the other task keep their bits."""
+    new = tmp_path / "new"
+    words = ["--task", "outlet", "--labels-column", "domain", "--output", new]
+    words += ["--data", SAMPLES / "articles.parquet", "--set", "least_probability=0.999"]
+    run(export_classifier, "recalibrate", bundle, *words)
+    before, after = (
+        score(write(sample), task=",".join(TASKS), bundle=folder) for folder in (bundle, new)
+    )
+
+    assert after.column("narrative_probabilities").equals(before.column("narrative_probabilities"))
+    assert after.column("outlet_label").null_count == len(sample)
+    assert after.column("outlet_probabilities").null_count == 0
+
+
+def test_a_setting_of_another_kind_is_a_usage_error(trained: Path, tmp_path: Path) -> None:
+    """A softmax has no thresholds; the message lists the keys that there are."""
+    words = [str(trained), "--output", str(tmp_path / "b"), "--set", "outlet.thresholds.fixed=0.3"]
+    result = CliRunner().invoke(export_classifier, words)
+
+    assert result.exit_code == 2
+    assert "unknown key 'thresholds.fixed'" in result.output
+    assert "'least_probability'" in result.output
+
+
+def test_the_python_api_gives_one_label(bundle: Path) -> None:
+    """Labels has at most one, and probabilities are those of every label."""
+    scorer = Scorer(bundle, task="outlet", device="cpu")
+    (prediction,) = scorer.score(["Aid is wasted by officials."])
+
+    assert len(prediction.labels) == 1
+    assert prediction.probabilities is not None
+    assert set(prediction.probabilities) == {"CC", "UA"}
