@@ -103,7 +103,7 @@ class TaskConfig(Section):
     """One task: its labels, its text and its data, and what its kind adds."""
 
     kind: TaskKind = DEFAULT_KIND
-    """What the labels are to each other."""
+    """How many labels a row gets: any number, or one; see the sections of the kinds below."""
     labels: LabelNames | None = None
     """Ordered labels; without it those of the data, the most frequent first."""
     title: bool = True
