@@ -41,7 +41,7 @@ MAX_KILLS_PER_ROUND = 10
 SIGNAL_TIMEOUT_S = 2.0
 """Allowed seconds from SIGTERM or SIGINT to the exit."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TASK = "narrative"
+TASKS = "narrative,outlet"
 
 
 @dataclass
@@ -130,7 +130,7 @@ def _prepare(work: Path, rows: int, seed: int, max_kills: int) -> Setup:
     files = tuple(work / f"{name}.parquet" for name in ("monday", "tuesday", "wednesday"))
     for path in files:
         pq.write_table(corpus_table("short", rows // len(files), rng), path)
-    options = ("--task", TASK, "--bundle", str(bundle), "--device", "cpu", "--chunk-rows", "250")
+    options = ("--task", TASKS, "--bundle", str(bundle), "--device", "cpu", "--chunk-rows", "250")
     setup = Setup(files, options, max_kills, 0.0, random.Random(seed), Statistics())
     started = time.monotonic()
     subprocess.run(setup.command(work / "uninterrupted"), check=True, capture_output=True)

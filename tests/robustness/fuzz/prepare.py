@@ -33,7 +33,7 @@ ROWS = 12
 def prepare_inputs(folder: Path, *, bundle: Path | None = None) -> FuzzInputs:
     """Make the inputs of all cases.
 
-    bundle: a bundle with tasks narrative and entity_framing; a tiny one is made by default.
+    bundle: a bundle with tasks narrative, outlet and entity_framing; a tiny one is made by default.
     """
     inputs = FuzzInputs(folder)
     shutil.copytree(bundle or tiny_bundle(folder / "tiny"), inputs.bundle)

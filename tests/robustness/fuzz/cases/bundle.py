@@ -72,7 +72,7 @@ def bundle_metadata(inputs: FuzzInputs, folder: Path, rng: Random) -> Case:
 def bundle_json(inputs: FuzzInputs, folder: Path, rng: Random) -> Case:
     """Damaged values of the tokenizer, with updated hashes, or of the manifest itself."""
     bundle = _copy_bundle(inputs, folder)
-    task = rng.choice((*TASKS, "narrative,entity_framing"))
+    task = rng.choice((*TASKS, "narrative,entity_framing", "outlet,narrative"))
     name = rng.choice(("tokenizer.json", "bundle.json"))
     damage_json_file(bundle / name, rng)
     if name == "tokenizer.json":

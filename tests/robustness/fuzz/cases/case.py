@@ -10,7 +10,8 @@ from tests.robustness.fuzz.cases.process import ProcessConditions
 from tests.robustness.fuzz.inputs import FuzzInputs
 
 ANY_EXIT_CODE = frozenset(range(6))
-TASKS = ("narrative", "entity_framing")
+GOLD_COLUMNS = {"narrative": "narratives", "entity_framing": "roles", "outlet": "domain"}
+TASKS = tuple(GOLD_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def random_options(rng: Random) -> list[str]:
     task = rng.choice(TASKS)
     options = ["--task", task]
     if rng.random() < 0.3:
-        options += ["--gold-column", "roles" if task == TASKS[1] else "narratives"]
+        options += ["--gold-column", GOLD_COLUMNS[task]]
     if rng.random() < 0.03:
         options += ["--gold-column", rng.choice(("domain", "labels", "roles", "start"))]
     if rng.random() < 0.5:
