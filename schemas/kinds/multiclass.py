@@ -21,18 +21,18 @@ from schemas.decision.classes import (
     class_probabilities,
     decide_class,
 )
+from schemas.errors import listing
 from schemas.kinds.base import Answer, OutputSpec
 from schemas.kinds.labels import check_label_names, check_lengths
 from schemas.tables import (
     LABEL,
     PROBABILITIES,
     ProbabilityFormat,
-    is_text,
     probability_column,
     probability_type,
 )
 from schemas.tasks.sections import HeadKind, HeadStart, Sampling, Section, TaskOptions
-from schemas.text.arrow_text import decode_text
+from schemas.text.arrow_text import BadText, holds_labels, label_lists
 from schemas.text.tokens import TokenizedText
 
 
@@ -141,7 +141,7 @@ class MulticlassKind:
     """See `schemas.kinds.base.Kind`."""
 
     NAME = "multiclass"
-    GOLD_TYPES = "a string"
+    GOLD_TYPES = "a string or a list of one string"
     Options = MulticlassOptions
     Decision = ClassDecision
     Evidence = ClassDecisionEvidence
@@ -175,13 +175,15 @@ class MulticlassKind:
         return fields
 
     def accepts_gold(self, column_type: pa.DataType) -> bool:
-        """True for text, and columns of nulls only."""
-        return is_text(column_type) or bool(pa.types.is_null(column_type))
+        """True for text and lists of text."""
+        return holds_labels(column_type)
 
     def read_gold(self, column: pa.Array) -> list[str | None]:
-        """Label of each row; None for a null or a blank string."""
-        labels = decode_text(column)
-        return [label if label is not None and label.strip() else None for label in labels]
+        """Label of each row; None for a null, a blank string or an empty list.
+
+        A BadText for a list with several labels.
+        """
+        return [_only_label(labels) for labels in label_lists(column)]
 
     def gold_labels(self, gold: str) -> Sequence[str]:
         """The one label, if there is one."""
@@ -220,6 +222,14 @@ class MulticlassKind:
     def compare(self, targets: Int64Array, decided: Classes) -> Confusion:
         """Rows by gold and decided label; targets: (rows,) int64."""
         return Confusion.count(targets, decided.decided, len(decided.labels))
+
+
+def _only_label(labels: Sequence[str] | None) -> str | None:
+    if not labels:
+        return None
+    if len(labels) > 1:
+        return BadText(f"{len(labels)} labels, expected one: {listing(labels, 3)}")
+    return labels[0]
 
 
 def one_hot(numbers: Int64Array, labels: int) -> BoolArray:

@@ -207,7 +207,7 @@ def is_list_literal(label: str) -> bool:
 
 def _refuse_unusable(label: str, row: str) -> None:
     if isinstance(label, BadText):
-        raise DataError(f"{row}: a label is {label}", hint="write the labels as UTF-8")
+        raise DataError(f"{row}: unusable label: {label}", hint="correct this row, or leave it out")
     if not label.strip():
         raise DataError(
             f"{row}: a label is blank: {label!r}",

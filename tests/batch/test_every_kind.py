@@ -195,14 +195,21 @@ def test_gold_of_another_kind_is_refused_before_scoring(
     bundle: Path,
     tmp_path: Path,
 ) -> None:
-    """A column of lists has no single label; the message names column, type, and what is read."""
+    """The message names the column and what is read; rows with several labels are set aside."""
     options = {"task": "outlet", "bundle": bundle, "output": tmp_path / "scored"}
-    result = batch_classify(write(sample), **options, gold_column="narratives")
+    wrong_type = batch_classify(write(sample), **options, gold_column="published_at")
+    gold = pa.array([["UA"], ["UA", "CC"], []] * 16)
+    corpus = write(sample.append_column("side", gold), "lists.parquet")
+    options["output"] = tmp_path / "lists"
+    several = batch_classify(corpus, **options, gold_column="side", max_quarantined=0.5)
+    reasons = pl.read_parquet(tmp_path / "lists" / "quarantine" / "*.parquet")["reason"]
 
-    assert result.exit_code == 1
-    assert "narratives" in result.stderr
-    assert "a string" in result.stderr
+    assert wrong_type.exit_code == 1
+    assert "published_at" in wrong_type.stderr
+    assert "a string or a list of one string" in wrong_type.stderr
     assert not (tmp_path / "scored" / "predictions").exists()
+    assert several.exit_code == 0, several.output
+    assert reasons.to_list() == ["gold column 'side': 2 labels, expected one: 'UA', 'CC'"] * 16
 
 
 def test_verify_inspect_and_the_card_know_every_kind(bundle: Path) -> None:

@@ -98,10 +98,20 @@ def test_gold_that_is_not_utf8_keeps_its_reason() -> None:
     assert KIND.gold_labels(label) == (label,)
 
 
-@pytest.mark.parametrize("column_type", [pa.list_(pa.string()), pa.int64(), pa.float32()])
+@pytest.mark.parametrize("column_type", [pa.list_(pa.int64()), pa.int64(), pa.float32()])
 def test_gold_of_other_types_is_refused(column_type: pa.DataType) -> None:
-    """Lists belong to tasks with several labels a row."""
+    """Labels are text."""
     assert not KIND.accepts_gold(column_type)
+
+
+def test_gold_may_be_lists_of_one_label() -> None:
+    """An empty list is not labelled; a row with several labels has the reason in its place."""
+    column = pa.array([["pos"], [], None, ["neg", "pos"], ["neg"]], pa.large_list(pa.string()))
+    first, empty, null, several, last = KIND.read_gold(column)
+
+    assert (first, empty, null, last) == ("pos", None, None, "neg")
+    assert isinstance(several, BadText)
+    assert several == "2 labels, expected one: 'neg', 'pos'"
 
 
 def test_labels_that_the_task_does_not_have_are_no_class() -> None:

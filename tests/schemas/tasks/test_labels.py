@@ -140,7 +140,7 @@ def test_blank_label_in_a_list_is_refused(label: str) -> None:
 
 def test_label_that_is_not_utf8_is_refused() -> None:
     """With its row and the byte."""
-    with pytest.raises(DataError, match=r"^row 1: a label is not UTF-8: byte 0xff"):
+    with pytest.raises(DataError, match=r"^row 1: unusable label: not UTF-8: byte 0xff"):
         uses("aid", BadText("not UTF-8: byte 0xff at position 0"))
 
 
