@@ -49,17 +49,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(trained: Path) -> Path:
-    """Its bundle in fp32, which replaces that of the other tests."""
+def kinds_bundle(trained: Path) -> Path:
+    """Its bundle in fp32."""
     folder = trained.parent / "bundle"
     run(export_classifier, trained, "--output", folder, "--precision", "fp32")
     return folder
 
 
 @pytest.fixture
-def options(bundle: Path) -> dict[str, Any]:
+def options(kinds_bundle: Path) -> dict[str, Any]:
     """Options of a run over one task of each kind, with gold."""
-    return {"task": ",".join(TASKS), "bundle": bundle, "gold_column": GOLD}
+    return {"task": ",".join(TASKS), "bundle": kinds_bundle, "gold_column": GOLD}
 
 
 def by_article(scored: pa.Table) -> Mapping[str, tuple[object, ...]]:
@@ -70,9 +70,9 @@ def by_article(scored: pa.Table) -> Mapping[str, tuple[object, ...]]:
     )
 
 
-def test_every_kind_has_a_task_here(bundle: Path) -> None:
+def test_every_kind_has_a_task_here(kinds_bundle: Path) -> None:
     """A new kind must be added to the config of these tests."""
-    kinds = {metadata.kind for metadata in BundleReport.of(bundle).tasks.values()}
+    kinds = {metadata.kind for metadata in BundleReport.of(kinds_bundle).tasks.values()}
 
     assert kinds == set(KINDS)
 
@@ -94,11 +94,11 @@ def test_predictions_have_the_columns_of_each_kind(
 
 
 def test_one_task_has_columns_without_its_name(
-    sample: pa.Table, write: Write, score: Score, bundle: Path
+    sample: pa.Table, write: Write, score: Score, kinds_bundle: Path
 ) -> None:
     """The same label and the same bits as beside other tasks."""
-    alone = score(write(sample), task="outlet", bundle=bundle)
-    joint = score(write(sample), task="outlet,narrative", bundle=bundle)
+    alone = score(write(sample), task="outlet", bundle=kinds_bundle)
+    joint = score(write(sample), task="outlet,narrative", bundle=kinds_bundle)
 
     assert alone.column("label").equals(joint.column("outlet_label"))
     assert alone.column("probabilities").equals(joint.column("outlet_probabilities"))
@@ -192,11 +192,11 @@ def test_gold_of_another_kind_is_refused_before_scoring(
     batch_classify: Callable[..., Result],
     sample: pa.Table,
     write: Write,
-    bundle: Path,
+    kinds_bundle: Path,
     tmp_path: Path,
 ) -> None:
     """The message names the column and what is read; rows with several labels are set aside."""
-    options = {"task": "outlet", "bundle": bundle, "output": tmp_path / "scored"}
+    options = {"task": "outlet", "bundle": kinds_bundle, "output": tmp_path / "scored"}
     wrong_type = batch_classify(write(sample), **options, gold_column="published_at")
     gold = pa.array([["UA"], ["UA", "CC"], []] * 16)
     corpus = write(sample.append_column("side", gold), "lists.parquet")
@@ -212,29 +212,29 @@ def test_gold_of_another_kind_is_refused_before_scoring(
     assert reasons.to_list() == ["gold column 'side': 2 labels, expected one: 'UA', 'CC'"] * 16
 
 
-def test_verify_inspect_and_the_card_know_every_kind(bundle: Path) -> None:
+def test_verify_inspect_and_the_card_know_every_kind(kinds_bundle: Path) -> None:
     """All checks of a bundle pass, and the card has the scores of each kind."""
-    result = run(export_classifier, "verify", bundle)
-    shown = run(export_classifier, "inspect", bundle).output
-    card = (bundle / "MODEL_CARD.md").read_text()
+    result = run(export_classifier, "verify", kinds_bundle)
+    shown = run(export_classifier, "inspect", kinds_bundle).output
+    card = (kinds_bundle / "MODEL_CARD.md").read_text()
 
     assert "problem" not in result.output
     for text in (shown, card):
         assert "accuracy" in text
         assert "micro-F1" in text
-    assert (bundle / "reliability-outlet.png").exists()
+    assert (kinds_bundle / "reliability-outlet.png").exists()
 
 
 def test_recalibrating_one_task_leaves_the_others(
-    bundle: Path, sample: pa.Table, write: Write, score: Score, tmp_path: Path
+    kinds_bundle: Path, sample: pa.Table, write: Write, score: Score, tmp_path: Path
 ) -> None:
     """`--set` takes the keys of the kind; labels of the other task keep their bits."""
     new = tmp_path / "new"
     words = ["--task", "outlet", "--labels-column", "domain", "--output", new]
     words += ["--data", SAMPLES / "articles.parquet", "--set", "least_probability=0.999"]
-    run(export_classifier, "recalibrate", bundle, *words)
+    run(export_classifier, "recalibrate", kinds_bundle, *words)
     before, after = (
-        score(write(sample), task=",".join(TASKS), bundle=folder) for folder in (bundle, new)
+        score(write(sample), task=",".join(TASKS), bundle=folder) for folder in (kinds_bundle, new)
     )
 
     assert after.column("narrative_probabilities").equals(before.column("narrative_probabilities"))
@@ -252,9 +252,9 @@ def test_a_setting_of_another_kind_is_a_usage_error(trained: Path, tmp_path: Pat
     assert "'least_probability'" in result.output
 
 
-def test_the_python_api_gives_one_label(bundle: Path) -> None:
+def test_the_python_api_gives_one_label(kinds_bundle: Path) -> None:
     """Labels has at most one, and probabilities are those of every label."""
-    scorer = Scorer(bundle, task="outlet", device="cpu")
+    scorer = Scorer(kinds_bundle, task="outlet", device="cpu")
     (prediction,) = scorer.score(["Aid is wasted by officials."])
 
     assert len(prediction.labels) == 1

@@ -30,13 +30,10 @@ TEXT_CHARACTERS = 160
 ROWS = 12
 
 
-def prepare_inputs(folder: Path, *, bundle: Path | None = None) -> FuzzInputs:
-    """Make the inputs of all cases.
-
-    bundle: a bundle with tasks narrative, outlet and entity_framing; a tiny one is made by default.
-    """
+def prepare_inputs(folder: Path) -> FuzzInputs:
+    """Make the inputs of all cases, with a bundle of tasks narrative, outlet, entity_framing."""
     inputs = FuzzInputs(folder)
-    shutil.copytree(bundle or tiny_bundle(folder / "tiny"), inputs.bundle)
+    shutil.copytree(tiny_bundle(folder / "tiny"), inputs.bundle)
     _add_bf16(inputs.bundle)
     make_keys(inputs.private_key)
     sign_bundle(inputs.bundle, inputs.private_key)

@@ -8,6 +8,7 @@ import pytest
 from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
 from schemas.errors import ConfigError, UsageError
+from schemas.kinds.multiclass import MulticlassKind
 from tests.label_tasks import KIND, options_of
 
 SHORT = """
@@ -295,11 +296,15 @@ FLOAT_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", FLOAT_KEYS)
+ONE_LABEL_KEYS = ["tasks.topics.decision.least_probability"]
+
+
+@pytest.mark.parametrize("key", [*FLOAT_KEYS, *ONE_LABEL_KEYS])
 @pytest.mark.parametrize("value", ["nan", "-nan", "inf", "1e400"])
 def test_a_number_is_finite(tmp_path: Path, key: str, value: str) -> None:
     """NaN compares with no bound, and infinity passes those that have one side only."""
-    assert key in problems(tmp_path, SHORT, f"{key}={value}")
+    kind = MulticlassKind.NAME if key in ONE_LABEL_KEYS else KIND
+    assert key in problems(tmp_path, SHORT, f"tasks.topics.kind={kind}", f"{key}={value}")
 
 
 def test_every_float_of_the_config_was_tried() -> None:
@@ -307,7 +312,9 @@ def test_every_float_of_the_config_was_tried() -> None:
     floats = [
         key for key, schema in _leaves(TrainingRun.model_json_schema()) if "'number'" in schema
     ]
-    tried = {key.rpartition(".")[2] for key in FLOAT_KEYS} - {"gamma"} | {"parameters"}
+    tried = {key.rpartition(".")[2] for key in [*FLOAT_KEYS, *ONE_LABEL_KEYS]} - {"gamma"} | {
+        "parameters"
+    }
 
     assert set(floats) == tried
 
