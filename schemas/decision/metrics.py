@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,24 +81,6 @@ class Hits:
 
     def __add__(self, other: Hits) -> Hits:
         return Hits(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers and lists, for a marker file."""
-        return {
-            f.name: value.tolist()
-            if isinstance(value := getattr(self, f.name), np.ndarray)
-            else value
-            for f in fields(self)
-        }
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Hits:
-        """Read what `to_json` wrote."""
-        values: dict[str, Any] = {
-            name: np.asarray(value, dtype=np.int64) if isinstance(value, list) else value
-            for name, value in stored.items()
-        }
-        return cls(**values)
 
     def label_f1(self) -> npt.NDArray[np.float64]:
         """F1 of each label, (labels,) float64."""

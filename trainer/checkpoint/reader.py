@@ -115,10 +115,6 @@ class CheckpointFiles:
         return self.folder / "tokenizer.json"
 
     @property
-    def encoder_config(self) -> Path:
-        return self.folder / "config.json"
-
-    @property
     def history(self) -> Path:
         return self.folder / "history.json"
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +16,7 @@ from batch.counting.domains import NO_DOMAIN
 from batch.report.stats import STATUSES, ChunkStats, RunStats
 from batch.report.totals import merge_stats
 from schemas.arrays import BoolArray, Float32Array, Int64Array
+from schemas.decision.metrics import Hits
 from tests.batch.report.label_stats import (
     FlatStats,
     FlatTask,
@@ -99,15 +100,22 @@ def tables(draw: st.DrawFn) -> Rows:
 
 def plain(stats: FlatStats) -> dict[str, object]:
     """Statistics as lists; the one float sum rounded: its last bits depend on the order."""
-    counts: dict[str, object] = {}
-    for field in fields(stats):
-        value = getattr(stats, field.name)
-        counts[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+    counts = as_lists(stats)
     counts["hits"] = None
     if stats.hits is not None:
-        hits = stats.hits.to_json()
-        counts["hits"] = hits | {"samples_f1_sum": round(hits["samples_f1_sum"], 9)}
+        counts["hits"] = as_lists(
+            replace(stats.hits, samples_f1_sum=round(stats.hits.samples_f1_sum, 9))
+        )
     return counts
+
+
+def as_lists(stats: FlatStats | Hits) -> dict[str, object]:
+    """Fields with arrays as lists."""
+    values = {field.name: getattr(stats, field.name) for field in fields(stats)}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+    }
 
 
 def comparable(stats: FlatTask) -> dict[str, object]:

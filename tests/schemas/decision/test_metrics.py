@@ -1,6 +1,6 @@
 """What counting hits and misses promises, against scikit-learn."""
 
-import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -57,18 +57,9 @@ def test_adding_nothing_changes_nothing(both: tuple[Bools, Bools]) -> None:
     """The zero counts are neutral."""
     hits = Hits.count(*both)
 
-    assert (Hits.zero(both[0].shape[1]) + hits).to_json() == hits.to_json()
-
-
-@STEADY
-@given(both=decisions())
-def test_counts_survive_json(both: tuple[Bools, Bools]) -> None:
-    """What a marker file stores gives the same counts and scores back."""
-    hits = Hits.count(*both)
-    restored = Hits.from_json(json.loads(json.dumps(hits.to_json())))
-
-    assert restored.to_json() == hits.to_json()
-    assert restored.scores() == hits.scores()
+    same = Hits.zero(both[0].shape[1]) + hits
+    for field in fields(Hits):
+        assert np.array_equal(getattr(same, field.name), getattr(hits, field.name))
 
 
 def test_scores_of_nothing_are_zero() -> None:
