@@ -18,7 +18,7 @@ from schemas.arrays import Float32Array, Int32Array, Int64Array
 from schemas.errors import BundleError
 from schemas.kinds.base import OutputSpec
 from schemas.printable import one_line
-from schemas.text.model_text import ModelText
+from schemas.text.model_text import ModelText, Truncation
 from schemas.text.tokens import TEXTS_PER_CALL, TextTokenizer, TokenizedText
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
@@ -53,7 +53,7 @@ def load_tokenizer(content: bytes, label: str) -> Tokenizer:
 class GraphRunner:
     """A session with its tokenizer and its batch shapes: texts in, outputs out.
 
-    tokens_per_batch: None takes the default of the device.
+    truncation: of texts that are too long. tokens_per_batch: None takes the default of the device.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class GraphRunner:
         *,
         max_tokens: int,
         pad_id: int,
+        truncation: Truncation = "head",
         tokens_per_batch: int | None = None,
     ) -> None:
+        self._truncation = truncation
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[session.device.kind]
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
         self.pad_id = pad_id
@@ -106,7 +108,7 @@ class GraphRunner:
         )
 
     def _encode(self, texts: Sequence[ModelText]) -> list[TokenizedText]:
-        return list(self._tokenizer.encode(texts))
+        return list(self._tokenizer.encode(texts, self._truncation))
 
     def outputs(
         self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = ignore_batch

@@ -147,6 +147,7 @@ def open_scorer(
         load_tokenizer(content, label),
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
+        truncation=metadata.text.truncation,
         tokens_per_batch=tokens_per_batch,
     )
     return Scorer(runner, described)

@@ -56,6 +56,8 @@ def _facts(metadata: ArtefactMetadata) -> list[str]:
     reads = ["title and body" if metadata.text.title else "body"]
     if metadata.text.entity_markers:
         reads.append("one entity marked in it")
+    if metadata.text.truncation == "head_tail":
+        reads.append("of long texts the beginning and the end")
     return [
         f"## {markdown_text(metadata.task)}",
         "",

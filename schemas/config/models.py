@@ -20,6 +20,7 @@ from schemas.kinds import DEFAULT_KIND, KINDS, TaskKind
 from schemas.kinds.by_kind import ByKind
 from schemas.tasks.sections import Section, TaskOptions
 from schemas.tasks.task import LabelNames, TaskName
+from schemas.text.model_text import Truncation, check_truncation
 from schemas.version import SCHEMA_VERSION
 
 
@@ -110,8 +111,17 @@ class TaskConfig(Section):
     """Put the title before the body."""
     entity_markers: bool = False
     """Mark the span that `entity`, `start` and `end` give."""
+    truncation: Truncation = "head"
+    """What is read of a text that is longer than `encoder.max_tokens`: its beginning (`head`), or
+    half of the tokens from its beginning and half from its end (`head_tail`). Around a marked
+    entity it is always a window."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""
+
+    @model_validator(mode="after")
+    def _window_or_ends(self) -> Self:
+        check_truncation(self.truncation, entity_markers=self.entity_markers)
+        return self
 
 
 @cache

@@ -8,8 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Truncation = Literal["head", "head_tail"]
+"""What is read of a text that is too long: its beginning, or half of the tokens each from its
+beginning and its end (Sun et al., 2019, How to Fine-Tune BERT for Text Classification, head+tail).
+"""
 
 ENTITY_START = "[ENTITY]"
 ENTITY_END = "[/ENTITY]"
@@ -34,6 +40,15 @@ _BLANKS = re.compile(BLANK_CLASS + "+")
 _LONG_RUN = re.compile(BLANK_CLASS + f"{{{MAX_BLANKS + 1}}}")
 
 
+def check_truncation(truncation: Truncation, *, entity_markers: bool) -> None:
+    """Raise ValueError for the ends of a text of which a window around an entity is read."""
+    if entity_markers and truncation != "head":
+        raise ValueError(
+            f"truncation {truncation!r} has no effect with entity_markers, which read a window "
+            "around the entity"
+        )
+
+
 class TextSpec(BaseModel):
     """How the text of a task is built; stored in the artefact."""
 
@@ -45,6 +60,13 @@ class TextSpec(BaseModel):
     """What stands between title and body."""
     entity_markers: bool = False
     """Mark one entity span with [ENTITY] and [/ENTITY]; rows then need `entity`, `start`, `end`."""
+    truncation: Truncation = "head"
+    """What is read of a text that is too long; around a marked entity it is always a window."""
+
+    @model_validator(mode="after")
+    def _window_or_ends(self) -> Self:
+        check_truncation(self.truncation, entity_markers=self.entity_markers)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +111,9 @@ def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelTex
     """Build the text that the tokenizer sees.
 
     A row whose body is blank gives EMPTY, whatever its title. A text longer than
-    `max_tokens * CHARS_PER_TOKEN` characters is cut: at the end, or for a marked entity around it.
-    Before that its runs of blanks are shortened; a text within the limit stays as it is.
+    `max_tokens * CHARS_PER_TOKEN` characters is cut: at the end, in the middle (`head_tail`), or
+    for a marked entity around it. Before that its runs of blanks are shortened; a text within the
+    limit stays as it is.
 
     Raises ValueError with the reason if the entity span does not fit the text.
     """
@@ -104,7 +127,11 @@ def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelTex
     if spec.entity_markers:
         built = _marked(article.text, article, head, max_chars)
     else:
-        text, cut = _beginning(article.text.lstrip(), max_chars)
+        whole = article.text.lstrip()
+        if spec.truncation == "head_tail":
+            text, cut = _ends(whole.rstrip(), max_chars, spec.separator)
+        else:
+            text, cut = _beginning(whole, max_chars)
         built = ModelText(_plain(head + text), cut=cut)
     return replace(built, cut=True) if title_cut else built
 
@@ -119,14 +146,29 @@ def _marked(text: str, article: Article, head: str, max_chars: int) -> ModelText
     return ModelText(built, cut=left_cut or span_cut or right_cut)
 
 
-def _beginning(text: str, max_chars: int) -> tuple[str, bool]:
-    """The first `max_chars` characters of a text, and True if there are more.
-
-    If there are more, runs of blanks are shortened to MAX_BLANKS first. No more of the text is
-    looked at than that takes.
-    """
+def _ends(text: str, max_chars: int, separator: str) -> tuple[str, bool]:
+    """Half of `max_chars` characters from each end of a text, and True if there are more."""
     if len(text) <= max_chars:
         return text, False
+    beginning, position = _read(text, max_chars // 2)
+    end, end_chars = _read(text[position:][::-1], max_chars // 2)
+    is_cut = end_chars < len(text) - position
+    return beginning + (separator if is_cut else "") + end[::-1], is_cut
+
+
+def _beginning(text: str, max_chars: int) -> tuple[str, bool]:
+    """The first `max_chars` characters of a text, and True if there are more."""
+    if len(text) <= max_chars:
+        return text, False
+    beginning, position = _read(text, max_chars)
+    return beginning, position < len(text)
+
+
+def _read(text: str, max_chars: int) -> tuple[str, int]:
+    """Up to `max_chars` characters, runs of blanks shortened to MAX_BLANKS, and where they end.
+
+    No more of the text is looked at than that takes.
+    """
     pieces, room, position = [], max_chars, 0
     while room and position < len(text):
         run = _LONG_RUN.search(text, position, position + room + MAX_BLANKS + 1)
@@ -138,7 +180,7 @@ def _beginning(text: str, max_chars: int) -> tuple[str, bool]:
         if run and position == end:
             blanks = _BLANKS.match(text, position)
             position = blanks.end() if blanks else position
-    return "".join(pieces), position < len(text)
+    return "".join(pieces), position
 
 
 def _checked_span(text: str, article: Article) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from schemas.arrays import Int32Array, Int64Array
-from schemas.text.model_text import ENTITY_START, ModelText
+from schemas.text.model_text import ENTITY_START, ModelText, Truncation
 
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """What the unknown token is called."""
@@ -72,7 +72,8 @@ class TextTokenizer:
     Raises OverflowError, here or in `encode`, for a vocabulary whose ids are no int32.
 
     Text that spells a special token ("[SEP]") is read as plain text, never as that token. A text
-    that is too long keeps its beginning or, where an entity is marked, a window around the marker.
+    that is too long keeps its beginning, with `head_tail` half of the tokens from each end, or
+    where an entity is marked a window around the marker.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
@@ -91,15 +92,17 @@ class TextTokenizer:
         if self._room < 1:
             raise ValueError(f"max_tokens {max_tokens} leaves no room for text")
 
-    def encode(self, texts: Sequence[ModelText]) -> Iterator[TokenizedText]:
-        """Yield the token ids of each text, in order."""
+    def encode(
+        self, texts: Sequence[ModelText], truncation: Truncation = "head"
+    ) -> Iterator[TokenizedText]:
+        """Yield the token ids of each text, in order. truncation: of texts that are too long."""
         for first in range(0, len(texts), TEXTS_PER_CALL):
             group = texts[first : first + TEXTS_PER_CALL]
             encodings = self._tokenizer.encode_batch_fast(
                 [text.text for text in group], add_special_tokens=False
             )
             for text, ids in zip(group, self._plain_ids(encodings), strict=True):
-                yield self._cut(text, ids)
+                yield self._cut(text, ids, truncation)
 
     def _plain_ids(self, encodings: Sequence[Encoding]) -> Iterator[Int32Array]:
         """Ids of each text, (length,) int32, with the unknown token in place of special ones.
@@ -119,14 +122,17 @@ class TextTokenizer:
             ids = every[first:end]
             yield ids[~special[first:end]] if loses_ids else ids
 
-    def _cut(self, text: ModelText, ids: Int32Array) -> TokenizedText:
-        kept = ids
-        if len(ids) > self._room:
+    def _cut(self, text: ModelText, ids: Int32Array, truncation: Truncation) -> TokenizedText:
+        pieces = [ids]
+        if len(ids) > self._room and truncation == "head_tail":
+            tail = self._room // 2
+            pieces = [ids[: self._room - tail], ids[len(ids) - tail :]]
+        elif len(ids) > self._room:
             first = self._window_start(ids)
-            kept = ids[first : first + self._room]
+            pieces = [ids[first : first + self._room]]
         return TokenizedText(
-            ids=np.concatenate([self._prefix, kept, self._suffix]),
-            truncated=text.cut or len(kept) < len(ids),
+            ids=np.concatenate([self._prefix, *pieces, self._suffix]),
+            truncated=text.cut or len(ids) > self._room,
         )
 
     def _window_start(self, ids: Int32Array) -> int:

@@ -101,9 +101,8 @@ def _tokenize(
     presence = np.concatenate(matrices)
     targets = kind.encode(gold, labels)
     is_presence = isinstance(targets, np.ndarray) and np.array_equal(targets, presence)
-    return TokenizedRows(
-        list(tokenizer.encode(texts)), presence, presence if is_presence else targets
-    )
+    tokenized = list(tokenizer.encode(texts, spec.text.truncation))
+    return TokenizedRows(tokenized, presence, presence if is_presence else targets)
 
 
 def _check_seen(data: TaskData) -> None:

@@ -37,4 +37,8 @@ class TaskSpec:
     @property
     def text(self) -> TextSpec:
         """How the text of the task is built."""
-        return TextSpec(title=self.task.title, entity_markers=self.task.entity_markers)
+        return TextSpec(
+            title=self.task.title,
+            entity_markers=self.task.entity_markers,
+            truncation=self.task.truncation,
+        )

@@ -293,3 +293,36 @@ def test_entity_of_megabytes_is_cut_too() -> None:
     assert len(built.text) < 3 * 64 * CHARS_PER_TOKEN
     assert built.text.startswith("a" * 10 + ENTITY_START)
     assert built.text.endswith(ENTITY_END + "a" * 10)
+
+
+@pytest.mark.parametrize("blanks", ["", " " * 50, "\n" * 5000])
+def test_head_tail_keeps_both_ends_of_a_text_beyond_the_limit(blanks: str) -> None:
+    """Half of the characters from each end, runs of blanks shortened, and nothing read twice."""
+    half = 8 * CHARS_PER_TOKEN // 2
+    words = " ".join(f"w{number}" for number in range(400))
+    spec = TextSpec(title=False, truncation="head_tail")
+    built = model_text(Article(f"  {words}{blanks}  "), spec, max_tokens=8)
+    head, _, tail = built.text.partition(spec.separator)
+
+    assert built.cut
+    assert (len(head), len(tail)) == (half, half)
+    assert words.startswith(head)
+    assert words.endswith(tail)
+
+
+@pytest.mark.parametrize(
+    "spec", [TextSpec(title=False), TextSpec(title=False, truncation="head_tail")]
+)
+def test_a_text_within_the_limit_is_the_same_for_every_truncation(spec: TextSpec) -> None:
+    """Also one that is within it once its blanks are shortened."""
+    spread = "Aid" + "\n" * 5000 + "is wasted"
+    built = model_text(Article(spread), spec, max_tokens=8)
+
+    assert model_text(Article("Aid is wasted"), spec, max_tokens=8).text == "Aid is wasted"
+    assert built == ModelText("Aid" + "\n" * 8 + "is wasted", cut=False)
+
+
+def test_ends_and_a_window_exclude_each_other() -> None:
+    """Around a marked entity a window is read, which has no ends."""
+    with pytest.raises(ValueError, match="has no effect with entity_markers"):
+        TextSpec(entity_markers=True, truncation="head_tail")

@@ -98,6 +98,24 @@ def test_text_that_just_fits_is_not_truncated(tokenizer: Tokenizer) -> None:
     assert short.truncated
 
 
+def test_both_ends_of_a_long_text_are_read(tokenizer: Tokenizer) -> None:
+    """With `head_tail` half of the tokens are from each end; a text that fits is read whole."""
+    ours = copy_of(tokenizer)
+    (whole,) = tokenize(ours, "The grain of the port and the oil of the harbour", max_tokens=64)
+    plain = whole.ids[1:-1].tolist()
+    for room in range(1, len(plain) + 1):
+        text = ModelText("The grain of the port and the oil of the harbour", cut=False)
+        encoder = TextTokenizer(ours, max_tokens=room + 2)
+        (read,) = encoder.encode([text], "head_tail")
+        tail = room // 2
+        expected = (
+            plain if room == len(plain) else [*plain[: room - tail], *plain[len(plain) - tail :]]
+        )
+
+        assert read.ids[1:-1].tolist() == expected
+        assert read.truncated == (room < len(plain))
+
+
 @SHARED
 @given(article=marked_articles(), max_tokens=st.integers(8, 24))
 def test_marked_entity_stands_inside_the_window(
