@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 
 DIAGRAM_BINS = 10
+MARGINS = {
+    "left": 0.075,
+    "right": 0.985,
+    "top": 0.85,
+    "bottom": 0.09,
+    "wspace": 0.06,
+    "hspace": 0.08,
+}
+"""Of the diagram, in its width and height: finding them by drawing would double its time."""
 FEW_PAIRS = 10
 """Pairs in a bin below which a point of the diagram says little, and is drawn faint."""
 
@@ -105,7 +114,7 @@ def draw_reliability(
         sharex=True,
         sharey="row",
         height_ratios=(3, 1),
-        layout="constrained",
+        gridspec_kw=MARGINS,
     )
     for column, (title, probabilities) in enumerate(
         {"Before calibration": before, "After, cross-validated": after}.items()
@@ -150,5 +159,6 @@ def _draw_counts(
     ):
         axes.hist(values, bins=edges.tolist(), color=color, label=name, rwidth=0.92)
     axes.set(yscale="log", xlabel="probability")
+    axes.minorticks_off()
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)

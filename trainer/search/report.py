@@ -67,12 +67,10 @@ def set_options(trial: TrialRecord) -> str:
     return " ".join(f"--set {key}={value}" for key, value in trial.values.items())
 
 
-def write_report(result: SearchResult, space: Sequence[Dimension], folder: Path) -> None:
-    """Write all three files, each atomically."""
+def write_report(result: SearchResult, folder: Path) -> None:
+    """Write `search.json` and `search.md`, each atomically."""
     write_atomic(folder / "search.json", result.model_dump_json(indent=1))
     write_atomic(folder / "search.md", _markdown(result))
-    if result.best is not None:
-        draw_search(result, space, folder / "search.png")
 
 
 def _markdown(result: SearchResult) -> str:
@@ -110,8 +108,13 @@ def _cells(trial: TrialRecord, keys: Sequence[str]) -> list[str]:
     ]
 
 
-def draw_search(result: SearchResult, space: Sequence[Dimension], path: Path) -> None:
-    """Plot the metric over each parameter: finished trials filled, the best one circled."""
+def draw_search(result: SearchResult, space: Sequence[Dimension], folder: Path) -> None:
+    """Plot the metric over each parameter: finished trials filled, the best one circled.
+
+    Writes `search.png`, if any trial has a metric.
+    """
+    if result.best is None:
+        return
     import matplotlib
 
     matplotlib.use("agg")
@@ -134,7 +137,7 @@ def draw_search(result: SearchResult, space: Sequence[Dimension], path: Path) ->
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(picture_text(result.metric_name))
-    with atomic_path(path) as temporary:
+    with atomic_path(folder / "search.png") as temporary:
         save_picture(figure, temporary)
     pyplot.close(figure)
 

@@ -22,10 +22,11 @@ from schemas.errors import ConfigError, OutputError, TrainingError, UsageError
 from schemas.io.lock import lock_inside
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.evaluation.history import EpochRecord, read_history
-from trainer.search.report import Outcome, SearchResult, TrialRecord, write_report
+from trainer.search.report import Outcome, SearchResult, TrialRecord, draw_search, write_report
 from trainer.search.space import Dimension, check_space, parse_space
 from trainer.training.loop import train
 from trainer.training.ownership import SEARCH, refuse_foreign, refuse_sources
+from trainer.training.run import DRAWN_EVERY_S
 from trainer.training.state import StateFolder
 
 STARTUP_TRIALS = 5
@@ -134,11 +135,16 @@ class _Search:
 
     def run(self) -> SearchResult:
         self._requeue()
+        drawn_at = time.monotonic()
         while self._may_start():
             self._run_trial()
-            write_report(self._result(), self.space, self.output)
+            write_report(self._result(), self.output)
+            if time.monotonic() - drawn_at >= DRAWN_EVERY_S:
+                draw_search(self._result(), self.space, self.output)
+                drawn_at = time.monotonic()
         result = self._result()
-        write_report(result, self.space, self.output)
+        write_report(result, self.output)
+        draw_search(result, self.space, self.output)
         return result
 
     def _requeue(self) -> None:

@@ -43,6 +43,9 @@ EpochCallback: TypeAlias = Callable[[EpochRecord], None]
 
 log = logging.getLogger(__name__)
 
+DRAWN_EVERY_S = 30.0
+"""Seconds of training after which its curves are drawn again; a picture takes half a second."""
+
 
 class Run:
     """State of one run: model, optimizer, schedule, state."""
@@ -80,6 +83,7 @@ class Run:
             history=History(metric_name=config.train.metric),
         )
         self.state = self.folder.load(self.accelerator, fresh)
+        self._drawn_at = time.monotonic()
         precision = "bf16" if self.bf16 else "fp32"
         processes = accelerator.num_processes
         log.info(
@@ -96,15 +100,22 @@ class Run:
         if done:
             log.info("resuming at step %d of %d", done, self.total_steps)
         main = self.accelerator.is_main_process
-        with TrainingProgress(self.total_steps, done, enabled=main) as progress:
-            while self.state.epoch < self.train.epochs and not self._stale():
-                self._train_epoch(progress)
-                record = self._finish_epoch()
-                best = self.state.history.best is record
-                progress.epoch(record, epochs=self.train.epochs, best=best)
-                self.folder.save(self.accelerator, self.state)
-                if on_epoch is not None:
-                    on_epoch(record)
+        try:
+            with TrainingProgress(self.total_steps, done, enabled=main) as progress:
+                self._train_epochs(progress, on_epoch)
+        finally:
+            if main and self.state.history.epochs:
+                draw_curves(self.state.history, self.files.curves)
+
+    def _train_epochs(self, progress: TrainingProgress, on_epoch: EpochCallback | None) -> None:
+        while self.state.epoch < self.train.epochs and not self._stale():
+            self._train_epoch(progress)
+            record = self._finish_epoch()
+            best = self.state.history.best is record
+            progress.epoch(record, epochs=self.train.epochs, best=best)
+            self.folder.save(self.accelerator, self.state)
+            if on_epoch is not None:
+                on_epoch(record)
 
     def _stale(self) -> bool:
         stale = self.state.history.epochs_since_best() >= self.train.patience_epochs
@@ -250,7 +261,9 @@ class Run:
         self.files.folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.files.history) as temporary:
             temporary.write_text(self.state.history.model_dump_json(indent=1), encoding="utf-8")
-        draw_curves(self.state.history, self.files.curves)
+        if time.monotonic() - self._drawn_at >= DRAWN_EVERY_S:
+            draw_curves(self.state.history, self.files.curves)
+            self._drawn_at = time.monotonic()
         if is_best:
             self.best_weights.parent.mkdir(parents=True, exist_ok=True)
             model = self.accelerator.unwrap_model(self.model)

@@ -38,6 +38,6 @@ def test_choices_of_a_search_are_drawn_as_they_are(tmp_path: Path) -> None:
     )
     result = SearchResult(metric_name="micro_f1", trials=(trial,))
     space = [Choice("encoder.source", ("$a_{", "b$"))]
-    draw_search(result, space, tmp_path / "search.png")
+    draw_search(result, space, tmp_path)
 
     assert (tmp_path / "search.png").exists()

@@ -364,9 +364,7 @@ def test_table_ranks_trials_and_lists_failures(tmp_path: Path) -> None:
         record("t1", a="2", state="failed", metric=None),
         record("t2", a="4", state="finished", metric=0.7),
     )
-    write_report(
-        SearchResult(metric_name="mean_f1", trials=trials), parse_space(["a=1..4"]), tmp_path
-    )
+    write_report(SearchResult(metric_name="mean_f1", trials=trials), tmp_path)
     lines = (tmp_path / "search.md").read_text().splitlines()
 
     rows = [line for line in lines if line.startswith("| t")]
@@ -422,9 +420,7 @@ def test_names_stay_text_in_the_table(tmp_path: Path) -> None:
     evil = "<b>|\n| forged |"
     failed = record("t0", a=evil, state="failed", metric=None)
     trials = (failed.model_copy(update={"folder": evil, "error": evil}),)
-    write_report(
-        SearchResult(metric_name="mean_f1", trials=trials), parse_space(["a=1..4"]), tmp_path
-    )
+    write_report(SearchResult(metric_name="mean_f1", trials=trials), tmp_path)
     lines = (tmp_path / "search.md").read_text().splitlines()
     shown = r"\<b>\|\\n\| forged \|"
 
