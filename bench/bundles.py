@@ -14,7 +14,6 @@ from exporter.precision.fp16 import fuse
 from schemas.bundle.folder import Bundle, BundleFiles, BundleManifest
 from schemas.bundle.variants import Precision
 from schemas.io.files import FileFacts
-from schemas.kinds import KINDS
 from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
 
@@ -62,7 +61,7 @@ def random_bundle(
     encoder = AutoModel.from_config(config, trust_remote_code=False)
     heads = make_heads(encoder, {task: len(about.labels)}, heads={task: "label_attention"})
     model = MultiTaskModel(encoder, heads).eval()
-    graph = trace_graph(model.joint((task,)), {task: KINDS[about.kind].output(about.labels)})
+    graph = trace_graph(model.joint((task,)), {task: about.output})
     for precision in precisions:
         if precision == "fp16":
             fuse(graph, layers=config.num_hidden_layers).write(files, "fp16")

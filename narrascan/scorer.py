@@ -11,6 +11,7 @@ from batch.machine.device import choose_device
 from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle
+from schemas.arrays import Float32Array
 from schemas.errors import UsageError
 from schemas.kinds.base import Answer
 from schemas.text.model_text import EMPTY, Article, ModelText, model_text
@@ -21,13 +22,15 @@ class Prediction:
     """What the model says of one text; the columns of `batch-classify` for a row.
 
     labels: decided labels. probabilities: calibrated, of every label; None for an empty text. Both
-    are in label order. tokens: scored tokens, special tokens included.
+    are in label order. tokens: scored tokens, special tokens included. embedding: (dimension,)
+    float32; None for an empty text, and for a task that decides labels.
     """
 
     labels: tuple[str, ...]
     probabilities: Mapping[str, float] | None
     tokens: int
     status: Literal["ok", "truncated", "empty"]
+    embedding: Float32Array | None = None
 
 
 EMPTY_PREDICTION = Prediction((), None, 0, "empty")
@@ -93,4 +96,4 @@ class Scorer:
 
 def _prediction(answer: Answer, tokens: int, truncated: bool) -> Prediction:
     status: Literal["ok", "truncated"] = "truncated" if truncated else "ok"
-    return Prediction(answer.labels, answer.probabilities, tokens, status)
+    return Prediction(answer.labels, answer.probabilities, tokens, status, answer.embedding)

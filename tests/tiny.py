@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
 
+from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from trainer.model.cnn_bilstm import CnnBilstmConfig
 
@@ -131,6 +132,20 @@ path = "{SAMPLES / "train.parquet"}"
 labels_column = "domain"
 """
 """A task with one label a row for `write_config`, which reads the same text too."""
+
+
+VECTOR_TASK = f"""
+[tasks.vectors]
+kind = "{EmbeddingKind.NAME}"
+dimension = 8
+layers = 2
+[[tasks.vectors.data]]
+path = "{SAMPLES / "train.parquet"}"
+"""
+"""A task that gives vectors for `write_config`, which reads the same text too."""
+
+KINDS_TASKS = ONE_LABEL_TASK + VECTOR_TASK
+"""A task of every kind but that of the tasks that `write_config` has anyway."""
 
 
 def write_config(path: Path, encoder: Path, *, epochs: int = 2, extra: str = "") -> Path:

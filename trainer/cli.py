@@ -63,7 +63,8 @@ def train_command(config: Path, output: Path, settings: tuple[str, ...], overwri
     if os.environ.get("RANK", "0") != "0":
         return  # only the first of several processes prints
     click.echo(f"checkpoint: {_name(files.folder)}")
-    click.echo(f"curves:     {_name(files.curves)}")
+    if files.curves.exists():
+        click.echo(f"curves:     {_name(files.curves)}")
     click.echo(f"next:       export-classifier {_name(files.folder)}")
 
 

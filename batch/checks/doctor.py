@@ -153,6 +153,6 @@ def _trial(bundle: Bundle, task: str) -> Finding:
     return Finding(
         "ok",
         "trial",
-        f"{task}: scored a text with {scorer.number_of_labels} labels in "
+        f"{task}: scored a text with {scorer.answer} in "
         f"{scorer.metadata.precision} by {scorer.runner.engine} on {scorer.runner.device.name}",
     )

@@ -46,6 +46,11 @@ class RunTasks:
                     if close
                     else f"for example --gold-column {names[0]}={column or value}",
                 )
+            if not KINDS[kinds[task]].HAS_LABELS:
+                raise UsageError(
+                    f"--gold-column {value!r}: task {task!r} is of kind {kinds[task]!r}, whose "
+                    "answers are not compared with gold values"
+                )
             if task in gold:
                 raise UsageError(f"--gold-column {value!r}: task {task!r} has {gold[task]!r} too")
             gold[task] = column
@@ -81,6 +86,7 @@ class RunTasks:
             + printable(column if len(self.names) == 1 else f"{task}={column}")
             for task, decided in self._decided.items()
             for column in columns
+            if self.kind(task).HAS_LABELS
             if name_key(column) == name_key(decided)
         ]
 

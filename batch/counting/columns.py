@@ -16,7 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from batch.counting.groups import Cells, Counts, narrow
 from schemas.arrays import Float64Array, Int64Array
 
-TYPES = {"u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i8": np.int64}
+TYPES: dict[str, type[np.integer[Any]]] = {
+    "u1": np.uint8,
+    "u2": np.uint16,
+    "u4": np.uint32,
+    "i8": np.int64,
+}
+SIGNED: dict[str, type[np.integer[Any]]] = {"i2": np.int16, "i4": np.int32, "i8": np.int64}
 
 
 class Column(BaseModel):
@@ -36,6 +42,15 @@ class Column(BaseModel):
         if len(positions) * 2 >= len(flat):
             return cls._packed(flat)
         return cls.of_cells(Cells(positions.astype(np.int64), flat[positions]))
+
+    @classmethod
+    def of_signed(cls, array: npt.NDArray[Any]) -> Column:
+        """Pack whole numbers of either sign, row by row."""
+        flat = array.ravel().astype(np.int64)
+        highest = int(np.abs(flat).max(initial=0))
+        kind = next(name for name, one in SIGNED.items() if highest <= np.iinfo(one).max)
+        raw = flat.astype(f"<{kind}").tobytes()
+        return cls(type=kind, values=base64.b64encode(raw).decode())
 
     @classmethod
     def of_cells(cls, cells: Cells) -> Column:
@@ -79,10 +94,11 @@ class Column(BaseModel):
         return cls(type=kind, values=base64.b64encode(raw).decode())
 
     def _values(self) -> Counts:
-        if self.type not in TYPES:
+        dtype = {**TYPES, **SIGNED}.get(self.type)
+        if dtype is None:
             raise ValueError(f"statistics of a marker have numbers of unknown type {self.type!r}")
         raw = base64.b64decode(self.values, validate=True)
-        return np.frombuffer(raw, f"<{self.type}").astype(TYPES[self.type])
+        return np.frombuffer(raw, f"<{self.type}").astype(dtype)
 
 
 def _is_ascending(positions: Int64Array, size: int) -> bool:

@@ -47,9 +47,9 @@ def short_name(name: str) -> str:
     return _with_hash(name)
 
 
-def most_domains(labels: int) -> int:
-    """Domains that a report over so many labels, of all tasks, describes one by one."""
-    return max(1, min(MOST_DOMAINS, MOST_CELLS // max(labels, 1)))
+def most_domains(cells: int) -> int:
+    """Domains that a report describes one by one, with so many numbers each, of all tasks."""
+    return max(1, min(MOST_DOMAINS, MOST_CELLS // max(cells, 1)))
 
 
 def _with_hash(name: str) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from batch.kinds.base import BatchKind
+from batch.kinds.embedding import EmbeddingBatchKind
 from batch.kinds.multiclass import MulticlassBatchKind
 from batch.kinds.multilabel import MultilabelBatchKind
+from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 
@@ -19,5 +21,6 @@ BATCH_KINDS: Mapping[str, BatchKind] = MappingProxyType(
     {
         MultilabelKind.NAME: MultilabelBatchKind(),
         MulticlassKind.NAME: MulticlassBatchKind(),
+        EmbeddingKind.NAME: EmbeddingBatchKind(),
     }
 )

@@ -70,6 +70,10 @@ class BatchKind(Protocol):
     @property
     def Others(self) -> type[OthersReport]: ...  # noqa: N802  # a class, named as such
 
+    def cells(self, width: int) -> int:
+        """Numbers that the report has of one domain, about. width: of the task's output."""
+        ...
+
     def tally(self, groups: Groups, answers: ChunkAnswers) -> Any:
         """Count the answers of a chunk by domain."""
         ...
@@ -78,11 +82,14 @@ class BatchKind(Protocol):
         """A tally as JSON of a marker."""
         ...
 
-    def unpack(self, packed: Mapping[str, object], *, domains: int, labels: int) -> Any:
-        """Read what `pack` gave. Raises ValueError for anything else."""
+    def unpack(self, packed: Mapping[str, object], *, domains: int, width: int) -> Any:
+        """Read what `pack` gave. Raises ValueError for anything else.
+
+        width: of the task's output.
+        """
         ...
 
-    def sums(self, height: int, labels: int) -> TallySums:
+    def sums(self, height: int, width: int) -> TallySums:
         """Sums of no chunks yet."""
         ...
 

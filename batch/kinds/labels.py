@@ -77,6 +77,15 @@ class LabelHeat:
     """Labels of a report by domain, for the page; `labels` and `domains` are its fields."""
 
     @property
+    def parts(self) -> Mapping[str, str]:
+        """Titles of the tables, by anchor."""
+        return {
+            "overview": "Domains compared",
+            "heat": "Labels by domain",
+            "all": "All domains together",
+        }
+
+    @property
     def position_of(self: _HasDomains) -> Mapping[str, int]:
         """Place in label order by label."""
         return {label: position for position, label in enumerate(self.labels)}

@@ -115,6 +115,10 @@ class MulticlassBatchKind:
 
     Others = ClassOthers
 
+    def cells(self, width: int) -> int:
+        """Those of each label."""
+        return width
+
     def tally(self, groups: Groups, answers: ChunkAnswers) -> ClassCounts:
         """Count labels, probabilities, hits and confusions by domain."""
         return count_class_rows(
@@ -131,16 +135,16 @@ class MulticlassBatchKind:
         packed: dict[str, JsonValue] = ClassColumns.of(tally).model_dump(exclude_none=True)
         return packed
 
-    def unpack(self, packed: Mapping[str, object], *, domains: int, labels: int) -> ClassCounts:
+    def unpack(self, packed: Mapping[str, object], *, domains: int, width: int) -> ClassCounts:
         """Read what `pack` gave."""
         try:
-            return ClassColumns.model_validate(packed).counts(domains, labels)
+            return ClassColumns.model_validate(packed).counts(domains, width)
         except ValidationError as error:
             raise ValueError(validation_problems(error, "tally")) from error
 
-    def sums(self, height: int, labels: int) -> ClassSums:
+    def sums(self, height: int, width: int) -> ClassSums:
         """Sums of no chunks yet."""
-        return ClassSums(height, labels)
+        return ClassSums(height, width)
 
     def section(self, rows: RowFacts, total: ClassTotals, labels: Sequence[str]) -> ClassSection:
         """Shares, probabilities, scores and confusions of the labels."""

@@ -87,6 +87,10 @@ class MultilabelBatchKind:
 
     Others = LabelOthers
 
+    def cells(self, width: int) -> int:
+        """Those of each label."""
+        return width
+
     def tally(self, groups: Groups, answers: ChunkAnswers) -> LabelCounts:
         """Count labels, probabilities and hits by domain."""
         return count_label_rows(
@@ -103,16 +107,16 @@ class MultilabelBatchKind:
         packed: dict[str, JsonValue] = LabelColumns.of(tally).model_dump(exclude_none=True)
         return packed
 
-    def unpack(self, packed: Mapping[str, object], *, domains: int, labels: int) -> LabelCounts:
+    def unpack(self, packed: Mapping[str, object], *, domains: int, width: int) -> LabelCounts:
         """Read what `pack` gave."""
         try:
-            return LabelColumns.model_validate(packed).counts(domains, labels)
+            return LabelColumns.model_validate(packed).counts(domains, width)
         except ValidationError as error:
             raise ValueError(validation_problems(error, "tally")) from error
 
-    def sums(self, height: int, labels: int) -> LabelSums:
+    def sums(self, height: int, width: int) -> LabelSums:
         """Sums of no chunks yet."""
-        return LabelSums(height, labels)
+        return LabelSums(height, width)
 
     def section(self, rows: RowFacts, total: LabelTotals, labels: Sequence[str]) -> LabelSection:
         """Shares, probabilities and scores of every label."""

@@ -93,6 +93,17 @@ class Report(ReportHead):
     """All other domains together; null if there are none. `overall` includes them."""
 
     @property
+    def parts(self) -> Mapping[str, str]:
+        """Titles of the tables and pictures of several domains, by anchor."""
+        raise NotImplementedError
+
+    @property
+    def answer(self) -> str:
+        """What an article gets."""
+        labels = len(self.labels)
+        return f"{labels} possible label{'s' * (labels != 1)}"
+
+    @property
     def number_of_domains(self) -> int:
         """How many domains there are, those counted together too."""
         return len(self.domains) + (0 if self.others is None else self.others.domains)

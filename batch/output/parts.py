@@ -38,11 +38,12 @@ def part_name(index: int, *, chunks: int) -> str:
 
 @dataclass(frozen=True)
 class TaskColumns:
-    """What the prediction columns of one task depend on."""
+    """What the prediction columns of one task depend on. width: of its output."""
 
     task: str
     kind: str
     labels: tuple[str, ...]
+    width: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class PartFormat:
             field
             for one in self.tasks
             for field in task_fields(
-                one.task, one.kind, one.labels, self.probabilities, tasks=len(self.tasks)
+                one.task,
+                one.kind,
+                one.labels,
+                self.probabilities,
+                tasks=len(self.tasks),
+                width=one.width,
             )
         ]
         return [*fields, *COMMON_FIELDS]

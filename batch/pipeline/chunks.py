@@ -83,7 +83,10 @@ class ChunkWorker:
         metadata = scorer.metadata
         self._reader = ChunkReader(plan, corpus, metadata.text, max_tokens=metadata.max_tokens)
         self._format = PartFormat(
-            tuple(TaskColumns(task.task, task.kind, task.labels) for task in scorer.tasks),
+            tuple(
+                TaskColumns(task.task, task.kind, task.labels, task.output.width)
+                for task in scorer.tasks
+            ),
             probabilities,
             identity.model,
         )
@@ -239,7 +242,7 @@ def _count(scored: ScoredChunk, tasks: Sequence[ArtefactMetadata]) -> RunStats:
         {
             metadata.task: count_rows(
                 kind=metadata.kind,
-                labels=len(metadata.labels),
+                width=metadata.output.width,
                 domains=scored.rows.domains,
                 statuses=scored.statuses,
                 tokens=scored.scored.tokens,

@@ -69,7 +69,7 @@ class Estimate:
     """
 
     task: str
-    labels: int
+    answer: str
     precision: str
     bundle_sha256: str
     device: str
@@ -95,7 +95,7 @@ class Estimate:
 
     def lines(self) -> Iterator[str]:
         """The same for people."""
-        yield f"task:    {self.task}, {self.labels} labels, {self.precision}"
+        yield f"task:    {self.task}, {self.answer}, {self.precision}"
         yield f"bundle:  {self.bundle_sha256}"
         yield f"device:  {self.device} ({self.device_why})"
         yield f"corpus:  {self.files:,} files, {self.rows:,} rows in {self.chunks:,} chunks"
@@ -135,7 +135,7 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
     seconds = scoring_s + sample.seconds_a_row * rows
     return Estimate(
         task=",".join(plan.tasks.names),
-        labels=scorer.number_of_labels,
+        answer=scorer.answer,
         precision=scorer.metadata.precision,
         bundle_sha256=model.bundle.sha256,
         device=scorer.runner.device.name,

@@ -71,7 +71,7 @@ def notices(section: RowCounts, *, remarkable: bool = False) -> list[str]:
     if section.quarantined > few:
         found.append(
             f"{_articles(section.quarantined, section.rows)} could not be scored and "
-            f"{_be(section.quarantined)} set aside, without labels and outside the shares. The "
+            f"{_be(section.quarantined)} set aside, without an answer and outside the shares. The "
             "files in quarantine/ name each one with the reason; correct them in the source and "
             "score it again."
         )
@@ -79,13 +79,13 @@ def notices(section: RowCounts, *, remarkable: bool = False) -> list[str]:
         found.append(
             f"{_articles(section.truncated, section.rows)} {_be(section.truncated)} longer than "
             "the model reads, so only a part was scored (the beginning, or what surrounds a marked "
-            "entity). Labels that depend on the rest may be missing; the predictions mark these "
+            "entity). What depends on the rest may be missing; the predictions mark these "
             "rows with status “truncated”."
         )
     if section.empty > few:
         found.append(
             f"{_articles(section.empty, section.rows)} {_have(section.empty)} no text and "
-            "therefore no labels. If you expected text there, check which column it is read from."
+            "therefore no answer. If you expected text there, check which column it is read from."
         )
     if 0 < section.scored < FEW_ROWS:
         found.append(

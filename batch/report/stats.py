@@ -21,7 +21,8 @@ from batch.kinds.sections import TOKEN_EDGES
 from schemas.arrays import BoolArray, Int32Array, Int64Array
 from schemas.kinds import TaskKind
 
-MOST_LABELS = 1_000_000
+MOST_NUMBERS = 1_000_000
+"""Largest width of an output."""
 
 STATUSES = ("ok", "truncated", "empty", "quarantined")
 """What can become of a row: read whole, read in part, nothing to read, could not be scored."""
@@ -49,7 +50,7 @@ class ChunkStats:
     tokens and in the tally. Empty rows have an empty answer but are compared with gold; quarantined
     rows count nowhere else.
 
-    names: of the domains, sorted. labels: how many the task has.
+    names: of the domains, sorted. width: of the task's output.
     totals: (domains, 6), rows, the same by status, and the sum of the tokens of scored rows.
     token_histogram: (domains, 9), rows whose token count is at most each of TOKEN_EDGES, and more.
     tally: what the kind counts.
@@ -57,7 +58,7 @@ class ChunkStats:
 
     kind: str
     names: tuple[str, ...]
-    labels: int
+    width: int
     totals: Counts
     token_histogram: Counts
     tally: Any
@@ -71,7 +72,7 @@ class ChunkStats:
 def count_rows(
     *,
     kind: str,
-    labels: int,
+    width: int,
     domains: Sequence[str | None],
     statuses: Sequence[str],
     tokens: Int32Array | Int64Array,
@@ -106,7 +107,7 @@ def count_rows(
     return ChunkStats(
         kind=kind,
         names=groups.names,
-        labels=labels,
+        width=width,
         totals=narrow(groups.sums(totals)),
         token_histogram=groups.histogram(bins, scored_in_order, len(TOKEN_EDGES) + 1),
         tally=BATCH_KINDS[kind].tally(groups, answers),
@@ -120,7 +121,7 @@ class ChunkColumns(BaseModel):
 
     kind: TaskKind
     names: tuple[str, ...]
-    labels: int = Field(ge=0, le=MOST_LABELS)
+    width: int = Field(ge=0, le=MOST_NUMBERS)
     totals: Column
     token_histogram: Column
     tally: dict[str, JsonValue]
@@ -131,7 +132,7 @@ class ChunkColumns(BaseModel):
         return cls(
             kind=stats.kind,
             names=stats.names,
-            labels=stats.labels,
+            width=stats.width,
             totals=Column.of(stats.totals),
             token_histogram=Column.of(stats.token_histogram),
             tally=BATCH_KINDS[stats.kind].pack(stats.tally),
@@ -139,14 +140,14 @@ class ChunkColumns(BaseModel):
 
     def stats(self) -> ChunkStats:
         """Unpack statistics. Raises ValueError if a column is of another length."""
-        domains, labels = len(self.names), self.labels
+        domains, width = len(self.names), self.width
         return ChunkStats(
             kind=self.kind,
             names=self.names,
-            labels=labels,
+            width=width,
             totals=self.totals.array(domains, len(TOTALS)),
             token_histogram=self.token_histogram.array(domains, len(TOKEN_EDGES) + 1),
-            tally=BATCH_KINDS[self.kind].unpack(self.tally, domains=domains, labels=labels),
+            tally=BATCH_KINDS[self.kind].unpack(self.tally, domains=domains, width=width),
         )
 
 

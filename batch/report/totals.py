@@ -61,20 +61,20 @@ class MergedStats:
 class TaskSum:
     """Sums over the chunks of one task: a row for each chosen domain, and one for the others."""
 
-    def __init__(self, names: Sequence[str], kind: str, labels: int) -> None:
-        self._names, self._kind, self._labels = tuple(names), kind, labels
+    def __init__(self, names: Sequence[str], kind: str, width: int) -> None:
+        self._names, self._kind, self._width = tuple(names), kind, width
         self._row_of = {name: row for row, name in enumerate(names)}
         height = len(names) + 1
         self._totals = np.zeros((height, len(TOTALS)), np.int64)
         self._token_histogram = np.zeros((height, len(TOKEN_EDGES) + 1), np.int64)
-        self._tallies = BATCH_KINDS[kind].sums(height, labels)
+        self._tallies = BATCH_KINDS[kind].sums(height, width)
 
     def add(self, chunk: ChunkStats) -> None:
-        """Add a chunk. Raises ValueError if it is of another kind or number of labels."""
-        if (chunk.kind, chunk.labels) != (self._kind, self._labels):
+        """Add a chunk. Raises ValueError if it is of another kind or width."""
+        if (chunk.kind, chunk.width) != (self._kind, self._width):
             raise ValueError(
-                f"statistics are of kind {chunk.kind} with {chunk.labels} labels, others of "
-                f"{self._kind} with {self._labels}"
+                f"statistics are of kind {chunk.kind} with {chunk.width} numbers, others of "
+                f"{self._kind} with {self._width}"
             )
         others = len(self._names)
         rows = np.array([self._row_of.get(name, others) for name in chunk.names], np.int64)
@@ -116,12 +116,13 @@ def merge_stats(
     ranking = ranking or DomainRanking()
     tasks: dict[str, tuple[str, int]] = {}
     for run in chunks():
-        tasks |= {task: (stats.kind, stats.labels) for task, stats in run.tasks.items()}
+        tasks |= {task: (stats.kind, stats.width) for task, stats in run.tasks.items()}
         ranking.add(*_domain_rows(run))
     if not ranking.is_exact:
         ranking.count_again(_domain_rows(run) for run in chunks())
-    chosen = ranking.largest(most_domains(sum(labels for _, labels in tasks.values())))
-    sums = {task: TaskSum(chosen, kind, labels) for task, (kind, labels) in tasks.items()}
+    cells = sum(BATCH_KINDS[kind].cells(width) for kind, width in tasks.values())
+    chosen = ranking.largest(most_domains(cells))
+    sums = {task: TaskSum(chosen, kind, width) for task, (kind, width) in tasks.items()}
     for run in chunks():
         for task, stats in run.tasks.items():
             sums[task].add(stats)

@@ -73,9 +73,12 @@ class Scorer:
         return self.tasks[0]
 
     @property
-    def number_of_labels(self) -> int:
-        """Labels of all tasks."""
-        return sum(len(metadata.labels) for metadata in self.tasks)
+    def answer(self) -> str:
+        """How large the answers of all tasks are, in words."""
+        labels = sum(len(metadata.labels) for metadata in self.tasks)
+        numbers = sum(one.output.width for one in self.tasks if not one.labels)
+        parts = [f"{labels} labels"] * bool(labels) + [f"{numbers} numbers"] * bool(numbers)
+        return " and ".join(parts)
 
     def with_cache(self, cache: LogitCache) -> Scorer:
         """The same scorer with a cache, see `GraphRunner.with_cache`."""

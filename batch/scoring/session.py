@@ -14,7 +14,6 @@ from schemas.bundle.metadata import ArtefactMetadata, check_shared, check_task
 from schemas.bundle.props import from_props, output_name
 from schemas.bundle.variants import EngineName, Precision
 from schemas.errors import BundleError
-from schemas.kinds import KINDS
 from schemas.kinds.base import OutputSpec
 from schemas.printable import one_line
 
@@ -83,7 +82,7 @@ class OpenGraph:
         if width != output.width:
             raise BundleError(
                 f"{self.graph.label}: the graph has {width} outputs and its metadata "
-                f"{len(metadata.labels)} labels",
+                f"{metadata.answer}",
                 hint="export the checkpoint again",
             )
 
@@ -135,12 +134,11 @@ class TaskSession:
 
 def task_output(metadata: ArtefactMetadata, *, tasks: int) -> OutputSpec:
     """Output of a task in a graph of so many tasks."""
-    return graph_output(metadata.task, metadata.kind, metadata.labels, tasks=tasks)
+    return output_in_graph(metadata.output, metadata.task, tasks=tasks)
 
 
-def graph_output(task: str, kind: str, labels: tuple[str, ...], *, tasks: int) -> OutputSpec:
-    """The same for a file that has no metadata yet."""
-    output = KINDS[kind].output(labels)
+def output_in_graph(output: OutputSpec, task: str, *, tasks: int) -> OutputSpec:
+    """The output of a task, as a file of this task alone has it, in a graph of so many tasks."""
     return replace(output, name=output_name(output, task, tasks=tasks))
 
 

@@ -96,10 +96,10 @@ def _score_with_checkpoint(checkpoint: Checkpoint, articles: Sequence[Article]) 
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=max_tokens)
     texts = [model_text(article, task.text, max_tokens=max_tokens) for article in articles]
     no_labels = np.zeros((len(texts), len(task.labels)), dtype=np.bool_)
+    path = checkpoint.model.path(TASK)
     outputs = predict(
-        checkpoint.model,
-        TASK,
-        KINDS[task.kind].output(task.labels),
+        path,
+        KINDS[task.kind].output(path.head.width),
         TokenizedRows(list(tokenizer.encode(texts)), no_labels, no_labels),
         pad_id=info.pad_id,
         max_tokens=max_tokens,

@@ -102,7 +102,9 @@ class LossBenchmark:
             rows.append(self.finish(run, warmup_minutes=warmup_minutes))
         ranked = sorted(rows, key=lambda row: -(row.heldout_micro + row.heldout_macro))
         recipe = self.config(PlannedRun("", "recipe", seed)).tasks[TASK]
-        recipe_loss = TRAINER_KINDS[recipe.kind].loss_name(recipe)
+        objective = TRAINER_KINDS[recipe.kind].objective
+        assert objective is not None
+        recipe_loss = objective.loss_name(recipe)
         for run in [
             PlannedRun(recipe_loss, "recipe", seed),
             *self.plan.whole_runs(seed, [row.loss for row in ranked]),

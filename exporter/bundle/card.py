@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from exporter.kinds import EXPORTER_KINDS
 from exporter.kinds.base import CardParts
+from schemas.bundle.facts import TrainingFacts
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.markdown import markdown_code, markdown_text
 
@@ -21,7 +22,7 @@ def model_card(
 ) -> str:
     """A Markdown page about every task of a bundle.
 
-    diagrams: file name of the reliability diagram by task, for those that have one.
+    diagrams: file name of the figure by task, for those that have one.
     shared: tasks by the name of the file that they share.
     """
     encoder = next(iter(tasks.values())).encoder
@@ -46,7 +47,11 @@ def model_card(
     sections = [
         line
         for name, metadata in tasks.items()
-        for line in (*_facts(metadata), *_picture(name, diagrams), *_parts(metadata).table)
+        for line in (
+            *_facts(metadata),
+            *_picture(name, _parts(metadata).caption, diagrams),
+            *_parts(metadata).table,
+        )
     ]
     return "\n".join(intro + sections)
 
@@ -61,11 +66,10 @@ def _facts(metadata: ArtefactMetadata) -> list[str]:
     return [
         f"## {markdown_text(metadata.task)}",
         "",
-        f"- kind: {markdown_text(metadata.kind)}, {len(metadata.labels)} labels",
+        f"- kind: {markdown_text(metadata.kind)}, {metadata.answer}",
         f"- reads: {', '.join(reads)}, up to {metadata.max_tokens} tokens",
-        f"- trained on {training.train_rows} rows with loss {markdown_code(training.loss)} "
-        f"(config {_short(training.config_sha256)}, data {_short(training.data_sha256)}, "
-        f"commit {_short(training.git_commit or 'unknown')})",
+        f"- {_training(training)} (config {_short(training.config_sha256)}, "
+        f"data {_short(training.data_sha256)}, commit {_short(training.git_commit or 'unknown')})",
         *parts.scores,
         f"- against torch on {check.texts} texts in {check.shapes} batch shapes: logits within "
         f"{check.max_logit_difference:.1e} (tolerance {check.logit_tolerance:.0e}), "
@@ -89,7 +93,7 @@ def _cost(metadata: ArtefactMetadata) -> list[str]:
         return []
     where = "CUDA" if cost.device == "cuda" else "a CPU"
     return [
-        f"- against fp32 on {cost.texts} texts, measured on {where}: labels of "
+        f"- against fp32 on {cost.texts} texts, measured on {where}: answers to "
         f"{cost.changed_articles:.2%} of the texts differ, outputs by at most "
         f"{cost.output_error_max:.4f}"
     ]
@@ -106,11 +110,16 @@ def _recalibrated(metadata: ArtefactMetadata) -> list[str]:
     ]
 
 
-def _picture(task: str, diagrams: Mapping[str, str]) -> list[str]:
+def _training(training: TrainingFacts) -> str:
+    if training.loss is None:
+        return f"not trained for this task; its training texts are {training.train_rows}"
+    return f"trained on {training.train_rows} rows with loss {markdown_code(training.loss)}"
+
+
+def _picture(task: str, caption: str, diagrams: Mapping[str, str]) -> list[str]:
     if task not in diagrams:
         return []
-    words = f"Reliability of {markdown_text(task)} before and after calibration"
-    return [f"![{words}]({quote(diagrams[task])})", ""]
+    return [f"![{markdown_text(caption)}]({quote(diagrams[task])})", ""]
 
 
 def _parts(metadata: ArtefactMetadata) -> CardParts:

@@ -116,8 +116,8 @@ def _export_group(
 
 def _output(checkpoint: Checkpoint, task: str) -> OutputSpec:
     """Output of a task in the file of this task alone."""
-    task_info = checkpoint.info.tasks[task]
-    return KINDS[task_info.kind].output(task_info.labels)
+    kind = KINDS[checkpoint.info.tasks[task].kind]
+    return kind.output(checkpoint.model.head(task).width)
 
 
 def _write_bundle(files: BundleFiles, tasks: list[str], groups: list[ExportedGroup]) -> None:

@@ -23,14 +23,15 @@ from exporter.graph.trace import embed_metadata
 from exporter.kinds import EXPORTER_KINDS
 from exporter.kinds.base import LabelledOutputs
 from exporter.precision.devices import checking_device
-from exporter.precision.gate import Reference, fit_variant, gate
+from exporter.precision.gate import Reference, fit_variant
 from schemas.bundle.facts import Recalibration
 from schemas.bundle.folder import Bundle, BundleFiles, SharedGraph
 from schemas.bundle.metadata import ArtefactMetadata, VariantFacts, VariantMetadata
 from schemas.bundle.variants import PRECISION_SPECS, Precision
-from schemas.errors import DataError, ExportError
+from schemas.errors import DataError, ExportError, UsageError
 from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
+from schemas.kinds import KINDS
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ def _recalibrate(
 ) -> Bundle:
     scorer = open_scorer(bundle, (task,), choose_device("cpu"), precision="fp32")
     before = scorer.metadata
+    if not KINDS[before.kind].HAS_LABELS:
+        raise UsageError(
+            f"--task {task}: a task of kind {before.kind!r} decides nothing that labelled rows "
+            "could change"
+        )
     config = change_decision(
         EXPORTER_KINDS[before.kind].config_of(before, before.evidence), settings
     )
@@ -74,12 +80,7 @@ def _recalibrate(
         _write(bundle, BundleFiles(temporary), task, after, reference)
         open_again(temporary)
     scores = reference.fitted.cross_validated
-    log.info(
-        "%s: cross-validated micro-F1 %.3f, macro-F1 %.3f on these rows",
-        task,
-        scores.micro_f1,
-        scores.macro_f1,
-    )
+    log.info("%s: cross-validated %s on these rows", task, scores.summary())
     return Bundle.open(output)
 
 
@@ -97,6 +98,7 @@ def _reference(scorer: Scorer, rows: LabelledRows, config: BaseModel, bundle: Bu
         rows=labelled,
         config=config,
         fitted=EXPORTER_KINDS[metadata.kind].fit(labelled, config),
+        output=metadata.output,
         tokenizer_json=bundle.read_tokenizer(),
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
@@ -140,7 +142,7 @@ def _variant(bundle: Bundle, precision: Precision, reference: Reference) -> Vari
     facts = fit_variant(reference, outputs, kept_nodes=before.cost.kept_nodes, device=device.kind)
     if PRECISION_SPECS[precision].has_own_file:
         facts = facts.model_copy(update={"verification": before.metrics.verification})
-    problem = gate(facts.cost)
+    problem = reference.problem(facts.cost)
     if problem is not None:
         raise ExportError(
             f"{task} in {precision}: does not pass its gate on these rows: {problem}",

@@ -48,6 +48,7 @@ class TaskExport:
             EXPORTER_KINDS[self._task_info.kind],
         )
         self._path = checkpoint.model.path(task)
+        self._output = self._kind.output(checkpoint.model.head(task).width)
         self._tokenizer_json = read_regular_file(files.tokenizer, max_bytes=MAX_FILE_BYTES)
         opened = OpenGraph.open(GraphFile.of_path(files.onnx(task)), choose_device("cpu"))
         self._session = self._session_of(opened)
@@ -77,6 +78,7 @@ class TaskExport:
             rows=rows,
             config=self._config,
             fitted=fitted,
+            output=self._output,
             tokenizer_json=self._tokenizer_json,
             max_tokens=self._checkpoint.info.max_tokens,
             pad_id=self._checkpoint.info.pad_id,
@@ -84,7 +86,7 @@ class TaskExport:
         return ExportedTask(VariantMetadata(metadata, {}), probes, reference, self._path)
 
     def _session_of(self, opened: OpenGraph) -> TaskSession:
-        return TaskSession(opened, {self._task: self._kind.output(self._task_info.labels)})
+        return TaskSession(opened, {self._task: self._output})
 
     def _other_engines(self) -> list[TaskSession]:
         """The same file by every other engine that can run it here."""
@@ -98,13 +100,14 @@ class TaskExport:
         """Held-out texts of the task with their outputs and gold values."""
         gold = self._checkpoint.heldout(self._task)[1]
         texts = self._runner.tokenize(self._heldout_texts())
-        log.info("%s: thresholds from %d held-out texts", self._task, len(texts))
+        log.info("%s: %d held-out texts", self._task, len(texts))
         (outputs,) = self._runner.outputs(texts)
         if not all(np.isfinite(output).all() for output in outputs):
             raise ExportError(
                 f"{self._task}: the model gives outputs that are not numbers", hint="train it again"
             )
-        targets = self._kind.encode(gold, self._task_info.labels)
+        encoded = self._kind.encode(gold, self._task_info.labels)
+        targets = self._exporter.targets(encoded, outputs)
         return LabelledOutputs(self._task_info.labels, texts, outputs, targets)
 
     def _heldout_texts(self) -> list[ModelText]:
@@ -174,11 +177,11 @@ class TaskExport:
 
     def _log_result(self, fitted: Fitted, verification: Verification) -> None:
         log.info(
-            "%s: outputs within %.1e of torch, %.3f %% of decisions differ, held-out micro-F1 "
-            "%.3f, cross-validated %.3f",
+            "%s: outputs within %.1e of torch, %.3f %% of decisions differ, held-out %s, "
+            "cross-validated %s",
             self._task,
             verification.max_logit_difference,
             100 * verification.differing_decisions,
-            fitted.validation.micro_f1,
-            fitted.cross_validated.micro_f1,
+            fitted.validation.summary(),
+            fitted.cross_validated.summary(),
         )

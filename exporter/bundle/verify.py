@@ -81,7 +81,7 @@ def _task(bundle: Bundle, task: str) -> Iterator[Finding]:
     yield Finding(
         "ok",
         task,
-        f"metadata is valid ({len(scorer.metadata.labels)} labels), and the tokenizer is the one "
+        f"metadata is valid ({scorer.metadata.answer}), and the tokenizer is the one "
         "that it was exported with",
     )
     probes = _probes_of(bundle, task)

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from exporter.kinds.base import ExporterKind
+from exporter.kinds.embedding import EmbeddingExporterKind
 from exporter.kinds.multiclass import MulticlassExporterKind
 from exporter.kinds.multilabel import MultilabelExporterKind
+from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 
@@ -19,5 +21,6 @@ EXPORTER_KINDS: Mapping[str, ExporterKind] = MappingProxyType(
     {
         MultilabelKind.NAME: MultilabelExporterKind(),
         MulticlassKind.NAME: MulticlassExporterKind(),
+        EmbeddingKind.NAME: EmbeddingExporterKind(),
     }
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -13,6 +14,11 @@ from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.metrics import Scores
 from schemas.text.tokens import TokenizedText
+
+LABEL_LOSSES: Mapping[str, float] = MappingProxyType(
+    dict.fromkeys(("accuracy", "micro_f1", "macro_f1"), 0.003)
+)
+"""Largest losses of the headline scores of kinds with labels."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,30 @@ class Fitted:
 class CardParts:
     """Lines of a model card that depend on the kind.
 
-    scores: what the decisions are worth. decision: how outputs become answers. table: of labels.
+    scores: what the answers are worth. decision: how outputs become answers. table: of labels.
+    caption: of the figure.
     """
 
     scores: Sequence[str]
     decision: Sequence[str]
     table: Sequence[str]
+    caption: str
 
 
 class ExporterKind(Protocol):
-    """What `exporter` adds to a kind."""
+    """What `exporter` adds to a kind.
+
+    MAX_LOSSES: by how much a reduced precision may lower each headline score.
+    """
+
+    MAX_LOSSES: Mapping[str, float]
+
+    def targets(self, gold: Any, outputs: Sequence[Float32Array]) -> Any:
+        """What answers in any precision are compared with.
+
+        gold: gold values as numbers. outputs: of fp32.
+        """
+        ...
 
     def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
         """Fit a decision to held-out rows; deterministic.
@@ -99,5 +119,10 @@ class ExporterKind(Protocol):
         ...
 
     def figure(self, path: Path, task: str, fitted: Fitted, rows: LabelledOutputs) -> None:
-        """Draw how far the decision can be trusted."""
+        """Draw how far the answers can be trusted."""
         ...
+
+
+def reliability_caption(task: str) -> str:
+    """Caption of a reliability diagram."""
+    return f"Reliability of {task} before and after calibration"

@@ -8,11 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from exporter.kinds.base import CardParts, Fitted, LabelledOutputs
+from exporter.kinds.base import (
+    LABEL_LOSSES,
+    CardParts,
+    Fitted,
+    LabelledOutputs,
+    reliability_caption,
+)
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.classes import (
@@ -30,6 +37,12 @@ LABEL_COLUMNS = ("label", "training rows", "held-out rows", "ECE before", "ECE a
 
 class MulticlassExporterKind:
     """See `exporter.kinds.base.ExporterKind`."""
+
+    MAX_LOSSES = LABEL_LOSSES
+
+    def targets(self, gold: Any, outputs: Sequence[Float32Array]) -> Any:
+        """Gold values."""
+        return gold
 
     def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
         """Choose a calibration."""
@@ -98,6 +111,7 @@ class MulticlassExporterKind:
                 f"{after:.4f} after it",
             ],
             table=_label_table(metadata, evidence),
+            caption=reliability_caption(metadata.task),
         )
 
     def figure_path(self, folder: Path, task: str) -> Path:

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
-from exporter.kinds.base import CardParts, Fitted, LabelledOutputs
+from exporter.kinds.base import (
+    LABEL_LOSSES,
+    CardParts,
+    Fitted,
+    LabelledOutputs,
+    reliability_caption,
+)
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.decide import calibrate, decide
@@ -37,6 +43,12 @@ LABEL_COLUMNS = (
 
 class MultilabelExporterKind:
     """See `exporter.kinds.base.ExporterKind`."""
+
+    MAX_LOSSES = LABEL_LOSSES
+
+    def targets(self, gold: Any, outputs: Sequence[Float32Array]) -> Any:
+        """Gold values."""
+        return gold
 
     def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
         """Choose calibration and thresholds."""
@@ -118,6 +130,7 @@ class MultilabelExporterKind:
                 f"Brier score {_mean_change(evidence, 'brier')}",
             ],
             table=_label_table(metadata, metadata.thresholds, evidence),
+            caption=reliability_caption(metadata.task),
         )
 
     def figure_path(self, folder: Path, task: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,15 @@ from schemas.arrays import Float32Array
 from schemas.bundle.facts import VariantCost
 from schemas.bundle.metadata import VariantFacts, variant_model
 from schemas.bundle.variants import DeviceKind
+from schemas.decision.metrics import score_name
 from schemas.kinds import KINDS
+from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText
 
 MAX_CHANGED_ARTICLES = 0.015
 """Largest share of the texts whose answer may differ from that of fp32."""
 WANTED_CHANGED_ARTICLES = 0.005
 """Share that nodes are left in bf16 for."""
-MAX_F1_LOSS = 0.003
-"""Largest loss of a headline score."""
 TIMED_TEXTS = 256
 
 
@@ -33,7 +33,8 @@ TIMED_TEXTS = 256
 class Reference:
     """Outputs of fp32 for a task's held-out texts, and the decision fitted to them.
 
-    config: section `decision` of the task. tokenizer_json: content of that file.
+    config: section `decision` of the task. output: of the file of this task alone.
+    tokenizer_json: content of that file.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Reference:
     rows: LabelledOutputs
     config: BaseModel
     fitted: Fitted
+    output: OutputSpec
     tokenizer_json: bytes
     max_tokens: int
     pad_id: int
@@ -54,6 +56,10 @@ class Reference:
         """Run the same texts by another session."""
         tokenizer = load_tokenizer(self.tokenizer_json, "tokenizer.json")
         return GraphRunner(session, tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
+
+    def problem(self, cost: VariantCost) -> str | None:
+        """Why a variant of this task may not be published, or None if it may."""
+        return gate(cost, EXPORTER_KINDS[self.kind].MAX_LOSSES)
 
     def decide(
         self, outputs: Sequence[Float32Array], decision: BaseModel, texts: Sequence[TokenizedText]
@@ -105,20 +111,22 @@ def fit_variant(
     return variant_model(reference.kind).model_validate(facts)
 
 
-def gate(cost: VariantCost) -> str | None:
-    """Why a variant may not be published, or None if it passes."""
+def gate(cost: VariantCost, max_losses: Mapping[str, float]) -> str | None:
+    """Why a variant may not be published, or None if it passes.
+
+    max_losses: of headline scores, by name.
+    """
     if cost.changed_articles > MAX_CHANGED_ARTICLES:
         return (
-            f"it changes the labels of {cost.changed_articles:.2%} of the texts, "
+            f"it changes the answers to {cost.changed_articles:.2%} of the texts, "
             f"{MAX_CHANGED_ARTICLES:.1%} are allowed"
         )
     for name, before in cost.before.items():
         after = cost.after[name]
-        if before - after > MAX_F1_LOSS:
-            shown = name.replace("_f1", "-F1")
+        if before - after > max_losses[name]:
             return (
-                f"{shown} drops from {before:.4f} to {after:.4f}; the allowed drop is "
-                f"{MAX_F1_LOSS:.3f}"
+                f"{score_name(name)} drops from {before:.4f} to {after:.4f}; the allowed drop is "
+                f"{max_losses[name]:.3f}"
             )
     return None
 

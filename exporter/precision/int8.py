@@ -15,7 +15,7 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.session import OpenGraph, TaskSession
 from exporter.graph.trace import GroupGraph
-from exporter.precision.gate import WANTED_CHANGED_ARTICLES, Reference, fit_variant, gate
+from exporter.precision.gate import WANTED_CHANGED_ARTICLES, Reference, fit_variant
 from exporter.precision.quantize import left_in_bf16, quantize, sweep
 from schemas.arrays import Float32Array, Int32Array
 from schemas.bundle.facts import VariantCost
@@ -35,7 +35,7 @@ def make_int8(
 
     references: what fp32 says of each task's held-out texts. sample: token ids of training texts.
     None are left first, then more and more in the order of the sweep, until no more than the wanted
-    share of the held-out texts has other labels. If none has, as few as pass the gate are left:
+    share of the held-out texts has other answers. If none has, as few as pass the gate are left:
     what is left in bf16 is slower. Raises ExportError if nncf is not installed.
     """
     trial = _Trial(graph.tasks, graph.outputs, references)
@@ -48,9 +48,9 @@ def make_int8(
     for tried in _selections(model, trial):
         costs = trial.costs(left_in_bf16(model, tried))
         changed = max(cost.changed_articles for cost in costs)
-        problem = next(filter(None, map(gate, costs)), None)
+        problem = trial.problem(costs)
         log.info(
-            "int8: %d MatMul nodes in bf16, %.2f %% of the texts have other labels%s",
+            "int8: %d MatMul nodes in bf16, %.2f %% of the texts have other answers%s",
             len(tried),
             100 * changed,
             f"; {problem}" if problem else "",
@@ -71,6 +71,11 @@ class _Trial:
     tasks: tuple[str, ...]
     outputs: Mapping[str, OutputSpec]
     references: Mapping[str, Reference]
+
+    def problem(self, costs: Sequence[VariantCost]) -> str | None:
+        """The first problem of a task with what a graph costs it, or None."""
+        pairs = zip(self.references.values(), costs, strict=True)
+        return next(filter(None, (reference.problem(cost) for reference, cost in pairs)), None)
 
     def costs(self, model: onnx.ModelProto) -> list[VariantCost]:
         """What a graph costs each task."""

@@ -18,7 +18,6 @@ from exporter.precision.gate import (
     MAX_CHANGED_ARTICLES,
     Reference,
     fit_variant,
-    gate,
     tokens_per_s,
 )
 from exporter.precision.recipes import RECIPES, Ingredients
@@ -117,14 +116,16 @@ class Reducer:
         (outputs,) = runner.outputs(reference.texts)
         facts = fit_variant(reference, outputs, kept_nodes=kept_nodes, device=device.kind)
         facts = facts.model_copy(update={"verification": verification})
-        problem = gate(facts.cost) or _depends_on_other_rows(runner, reference.texts, outputs)
+        problem = reference.problem(facts.cost) or _depends_on_other_rows(
+            runner, reference.texts, outputs
+        )
         speed = math.inf
         if device.kind == PRECISION_SPECS[precision].only_on:
             fp32 = task_session(self._files.onnx(task), reference, device, precision="fp32")
             plain = reference.runner(fp32)
             speed = tokens_per_s(runner, reference.texts) / tokens_per_s(plain, reference.texts)
         log.info(
-            "%s, %s: %s, changes the labels of %.2f %% of the texts, output error at most %.4f%s",
+            "%s, %s: %s, changes the answers to %.2f %% of the texts, output error at most %.4f%s",
             task,
             precision,
             f"{speed:.1f} times as fast" if speed < math.inf else "checked by the CPU",

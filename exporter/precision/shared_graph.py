@@ -9,7 +9,7 @@ import numpy as np
 
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device
-from batch.scoring.session import OpenGraph, TaskSession, graph_output
+from batch.scoring.session import OpenGraph, TaskSession, output_in_graph
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference
 from schemas.bundle.folder import BundleFiles
@@ -38,7 +38,7 @@ def task_session(
 
 
 def _output(reference: Reference, *, tasks: int) -> OutputSpec:
-    return graph_output(reference.task, reference.kind, reference.rows.labels, tasks=tasks)
+    return output_in_graph(reference.output, reference.task, tasks=tasks)
 
 
 def shared_mismatch(

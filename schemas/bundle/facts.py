@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schemas.bundle.variants import DeviceKind
 from schemas.decision.decide import Probability
@@ -31,7 +31,10 @@ class TrainingFacts(BaseModel):
     train_rows: int
     positives: tuple[int, ...]
     """Training rows of each label, in label order."""
-    loss: str
+    loss: str | None
+    """None for a kind whose tasks are not trained."""
+    options: dict[str, JsonValue]
+    """What the config set for a task of this kind, but for how it decides."""
     versions: dict[str, str]
 
 
@@ -87,7 +90,8 @@ class VariantCost(BaseModel):
 
     texts: int
     output_error_max: float
-    """Largest difference of a probability, both by the calibration of fp32."""
+    """Largest difference of a probability, both by the calibration of fp32, or of a number of a
+    vector."""
     output_error_mean: float
     changed_decisions: Probability
     """Share of all decisions that differ."""

@@ -21,6 +21,7 @@ from schemas.bundle.variants import PRECISION_SPECS, Precision
 from schemas.decision.metrics import Scores
 from schemas.errors import BundleError
 from schemas.kinds import KINDS, TaskKind
+from schemas.kinds.base import OutputSpec
 from schemas.printable import printable
 from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import TextSpec
@@ -88,6 +89,18 @@ class ArtefactMetadata(BaseModel):
     def _decision_fits_labels(self) -> Self:
         KINDS[self.kind].check(self.labels, self, self.evidence)
         return self
+
+    @property
+    def output(self) -> OutputSpec:
+        """Output of the task, as a file of this task alone has it."""
+        kind = KINDS[self.kind]
+        return kind.output(kind.width(self.labels, self))
+
+    @property
+    def answer(self) -> str:
+        """How large an answer is, in words."""
+        labels = len(self.labels)
+        return f"{labels} labels" if labels else f"{self.output.width} numbers"
 
     def decided_by(self, decision: BaseModel, evidence: BaseModel) -> Self:
         """The same with another decision."""

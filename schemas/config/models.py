@@ -19,7 +19,7 @@ from schemas.io.paths import expand_home, is_url
 from schemas.kinds import DEFAULT_KIND, KINDS, TaskKind
 from schemas.kinds.by_kind import ByKind
 from schemas.tasks.sections import Section, TaskOptions
-from schemas.tasks.task import LabelNames, TaskName
+from schemas.tasks.task import ListedLabels, TaskName
 from schemas.text.model_text import Truncation, check_truncation
 from schemas.version import SCHEMA_VERSION
 
@@ -53,7 +53,7 @@ class EncoderConfig(Section):
 
 
 class DataConfig(Section):
-    """One labelled data set of a task."""
+    """One data set of a task."""
 
     path: LocalPath
     """A Parquet file, or a folder whose `*.parquet` files are read by name, hive partitions as
@@ -67,10 +67,10 @@ class DataConfig(Section):
     title_column: str = "title"
     """Column of the title; may be missing from the data."""
     labels_column: str = "labels"
-    """Column of the labels: list of strings, or one string. A null row is not labelled, as is a
-    blank string in a column of single labels: it is left out of training, validation and tests, and
-    counted in the log. An empty list says that a row is labelled and that no label applies. A null
-    inside a list is ignored."""
+    """Column of the labels: list of strings, or one string; not read for a kind without labels. A
+    null row is not labelled, as is a blank string in a column of single labels: it is left out of
+    training, validation and tests, and counted in the log. An empty list says that a row is
+    labelled and that no label applies. A null inside a list is ignored."""
     group_column: str | None = None
     """Rows that share a value here, such as those of one article, never straddle train and
     validation; rows of the same text never do."""
@@ -104,8 +104,9 @@ class TaskConfig(Section):
     """One task: its labels, its text and its data, and what its kind adds."""
 
     kind: TaskKind = DEFAULT_KIND
-    """How many labels a row gets: any number, or one; see the sections of the kinds below."""
-    labels: LabelNames | None = None
+    """What the answer to a row is: any number of labels, one label, or a vector; see the sections
+    of the kinds below."""
+    labels: ListedLabels | None = None
     """Ordered labels; without it those of the data, the most frequent first."""
     title: bool = True
     """Put the title before the body."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from schemas.arrays import Float32Array, Float64Array, Int64Array
 from schemas.decision.decide import Probability
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import F1Scores
 from schemas.decision.settings import CalibrationQuality
 from schemas.tasks.sections import Section
 
@@ -91,7 +91,7 @@ class ClassDecision(BaseModel):
     """A probability equal to it is enough."""
 
 
-class ClassScores(Scores):
+class ClassScores(F1Scores):
     """Scores of rows with one class each.
 
     micro_f1 is the accuracy if every row gets a class. macro_f1 is the mean over all classes of the

@@ -12,20 +12,40 @@ from schemas.arrays import BoolArray, Int64Array
 
 
 class Scores(BaseModel):
-    """Scores in [0, 1] that every kind of task has; a division by zero counts as 0."""
+    """Scores of the answers to some rows; each kind of task has its own."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     rows: int
+
+    def headline(self) -> dict[str, float]:
+        """Scores in [0, 1] that a reduced precision may not lower."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """The headline scores in words."""
+        return ", ".join(
+            f"{score_name(name)} {score:.3f}" for name, score in self.headline().items()
+        )
+
+
+def score_name(name: str) -> str:
+    """Name of a headline score as messages have it."""
+    return name.replace("_f1", "-F1").replace("_", " ")
+
+
+class F1Scores(Scores):
+    """Scores in [0, 1] of every kind that decides labels; a division by zero counts as 0."""
+
     micro_f1: float
     macro_f1: float
 
     def headline(self) -> dict[str, float]:
-        """Scores that a reduced precision may not lower."""
+        """Micro and macro F1."""
         return {"micro_f1": self.micro_f1, "macro_f1": self.macro_f1}
 
 
-class LabelScores(Scores):
+class LabelScores(F1Scores):
     """Scores of rows with any number of labels.
 
     macro_f1 is the mean over all labels of the task, seen or not; weighted_f1 the mean over labels

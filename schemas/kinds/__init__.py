@@ -14,6 +14,7 @@ from pydantic import AfterValidator
 
 from schemas.errors import listing
 from schemas.kinds.base import Kind
+from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 
@@ -21,7 +22,7 @@ from schemas.kinds.multilabel import MultilabelKind
 AnyKind = Kind[Any, Any, Any, Any]
 
 KINDS: Mapping[str, AnyKind] = MappingProxyType(
-    {kind.NAME: kind for kind in (MultilabelKind(), MulticlassKind())}
+    {kind.NAME: kind for kind in (MultilabelKind(), MulticlassKind(), EmbeddingKind())}
 )
 
 DEFAULT_KIND = MultilabelKind.NAME

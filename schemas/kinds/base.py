@@ -52,10 +52,12 @@ class Answer:
 
     labels: decided labels in label order; empty for a kind without labels.
     probabilities: calibrated, of every label in label order; None where the kind has none.
+    embedding: (dimension,) float32; None where the kind has none.
     """
 
     labels: tuple[str, ...] = ()
     probabilities: dict[str, float] | None = None
+    embedding: Float32Array | None = None
 
 
 class Decided(Protocol):
@@ -107,6 +109,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     """What the outputs of a task mean.
 
     NAME: as the config, the ONNX file and reports have it.
+    HAS_LABELS: False for a kind whose tasks have no labels and no gold values.
     Options: what only a task of this kind may set in the config.
     Decision: what the ONNX file carries to turn outputs into answers.
     Evidence: how that decision was chosen, and how well it holds.
@@ -115,6 +118,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     """
 
     NAME: str
+    HAS_LABELS: bool
     GOLD_TYPES: str
 
     @property
@@ -126,16 +130,25 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     @property
     def Scores(self) -> type[Scores]: ...  # noqa: N802
 
-    def output(self, labels: Sequence[str]) -> OutputSpec:
-        """The output of a task in its graph."""
+    def output(self, width: int) -> OutputSpec:
+        """The output of a task in its graph, of so many numbers a text or token."""
+        ...
+
+    def width(self, labels: Sequence[str], decision: DecisionT) -> int:
+        """Size of the last axis of the output."""
         ...
 
     def check(self, labels: Sequence[str], decision: DecisionT, evidence: BaseModel) -> None:
         """Raise ValueError unless decision and evidence fit these labels."""
         ...
 
-    def fields(self, labels: tuple[str, ...], form: ProbabilityFormat) -> list[pa.Field]:
-        """Prediction columns, without the task's prefix; the first one has the answers."""
+    def fields(
+        self, labels: tuple[str, ...], width: int, form: ProbabilityFormat
+    ) -> list[pa.Field]:
+        """Prediction columns, without the task's prefix; the first one has the answers.
+
+        width: of the output.
+        """
         ...
 
     def accepts_gold(self, column_type: pa.DataType) -> bool:

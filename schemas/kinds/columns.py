@@ -34,11 +34,20 @@ def column_prefix(task: str, tasks: int) -> str:
 
 
 def task_fields(
-    task: str, kind: str, labels: tuple[str, ...], form: ProbabilityFormat, *, tasks: int
+    task: str,
+    kind: str,
+    labels: tuple[str, ...],
+    form: ProbabilityFormat,
+    *,
+    tasks: int,
+    width: int = 0,
 ) -> list[pa.Field]:
-    """Columns of one task in a run over so many tasks."""
+    """Columns of one task in a run over so many tasks.
+
+    width: of the task's output; names do not depend on it, nor on the labels.
+    """
     prefix = column_prefix(task, tasks)
-    fields = KINDS[kind].fields(labels, form)
+    fields = KINDS[kind].fields(labels, width, form)
     return [field.with_name(prefix + field.name) for field in fields]
 
 

@@ -23,7 +23,7 @@ from schemas.decision.classes import (
 )
 from schemas.errors import listing
 from schemas.kinds.base import Answer, OutputSpec
-from schemas.kinds.labels import check_label_names, check_lengths
+from schemas.kinds.labels import check_has_labels, check_label_names, check_lengths
 from schemas.tables import (
     LABEL,
     PROBABILITIES,
@@ -141,19 +141,25 @@ class MulticlassKind:
     """See `schemas.kinds.base.Kind`."""
 
     NAME = "multiclass"
+    HAS_LABELS = True
     GOLD_TYPES = "a string or a list of one string"
     Options = MulticlassOptions
     Decision = ClassDecision
     Evidence = ClassDecisionEvidence
     Scores = ClassScores
 
-    def output(self, labels: Sequence[str]) -> OutputSpec:
+    def output(self, width: int) -> OutputSpec:
         """Logits, (rows, labels)."""
-        return OutputSpec("logits", len(labels))
+        return OutputSpec("logits", width)
+
+    def width(self, labels: Sequence[str], decision: BaseModel) -> int:
+        """One logit a label."""
+        return len(labels)
 
     def check(self, labels: Sequence[str], decision: ClassDecision, evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
         assert isinstance(evidence, ClassDecisionEvidence)
+        check_has_labels(labels)
         check_lengths(
             {
                 "calibration.scale": decision.calibration.scale,
@@ -167,7 +173,9 @@ class MulticlassKind:
             labels,
         )
 
-    def fields(self, labels: tuple[str, ...], form: ProbabilityFormat) -> list[pa.Field]:
+    def fields(
+        self, labels: tuple[str, ...], width: int, form: ProbabilityFormat
+    ) -> list[pa.Field]:
         """`label`, and `probabilities` unless they are left out."""
         fields = [pa.field(LABEL, pa.string())]
         if form != "none":

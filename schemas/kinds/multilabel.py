@@ -134,15 +134,20 @@ class MultilabelKind:
     """See `schemas.kinds.base.Kind`."""
 
     NAME = "multilabel"
+    HAS_LABELS = True
     GOLD_TYPES = "a list of strings or a string"
     Options = MultilabelOptions
     Decision = MultilabelDecision
     Evidence = DecisionEvidence
     Scores = LabelScores
 
-    def output(self, labels: Sequence[str]) -> OutputSpec:
+    def output(self, width: int) -> OutputSpec:
         """Logits, (rows, labels)."""
-        return OutputSpec("logits", len(labels))
+        return OutputSpec("logits", width)
+
+    def width(self, labels: Sequence[str], decision: BaseModel) -> int:
+        """One logit a label."""
+        return len(labels)
 
     def check(
         self, labels: Sequence[str], decision: MultilabelDecision, evidence: BaseModel
@@ -164,7 +169,9 @@ class MultilabelKind:
             values_by_name["calibration.knots"] = decision.calibration.knots
         check_lengths(values_by_name, labels)
 
-    def fields(self, labels: tuple[str, ...], form: ProbabilityFormat) -> list[pa.Field]:
+    def fields(
+        self, labels: tuple[str, ...], width: int, form: ProbabilityFormat
+    ) -> list[pa.Field]:
         """`labels`, and `probabilities` unless they are left out."""
         fields = [pa.field(LABELS, pa.list_(pa.string()))]
         if form != "none":

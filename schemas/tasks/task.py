@@ -28,8 +28,6 @@ def _check_task_name(name: str) -> str:
 
 
 def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
-    if not labels:
-        raise ValueError("a task needs at least one label")
     for label in labels:
         try:
             label.encode()
@@ -43,8 +41,17 @@ def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
+def _check_listed_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if not labels:
+        raise ValueError("a task needs at least one label")
+    return labels
+
+
 TaskName = Annotated[str, AfterValidator(_check_task_name)]
 LabelNames = Annotated[tuple[str, ...], AfterValidator(_check_labels)]
+"""Ordered labels of a task; empty for a kind without labels."""
+ListedLabels = Annotated[LabelNames, AfterValidator(_check_listed_labels)]
+"""Ordered labels, at least one."""
 
 
 def label_matrix(

@@ -20,15 +20,21 @@ from exporter.bundle.inspection import BundleReport
 from exporter.cli import main as export_classifier
 from narrascan import Scorer
 from schemas.kinds import KINDS
-from tests.tiny import ONE_LABEL_TASK, SAMPLES, write_config
+from tests.tiny import KINDS_TASKS, SAMPLES, write_config
 from trainer.cli import main as train_classifier
 
 Contents = Callable[[Path], dict[str, bytes]]
 Score = Callable[..., pa.Table]
 Write = Callable[..., Path]
 
-TASKS = ("narrative", "outlet")
-COLUMNS = ("narrative_labels", "narrative_probabilities", "outlet_label", "outlet_probabilities")
+TASKS = ("narrative", "outlet", "vectors")
+COLUMNS = (
+    "narrative_labels",
+    "narrative_probabilities",
+    "outlet_label",
+    "outlet_probabilities",
+    "vectors_embedding",
+)
 GOLD = ["narrative=narratives", "outlet=domain"]
 
 
@@ -43,7 +49,7 @@ def run(command: Any, *words: object) -> Result:
 def trained(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     """A checkpoint with tasks of every kind."""
     folder = tmp_path_factory.mktemp("kinds")
-    config = write_config(folder / "config.toml", encoder, epochs=1, extra=ONE_LABEL_TASK)
+    config = write_config(folder / "config.toml", encoder, epochs=1, extra=KINDS_TASKS)
     run(train_classifier, config, "--output", folder / "checkpoint")
     return folder / "checkpoint"
 
@@ -64,7 +70,7 @@ def options(kinds_bundle: Path) -> dict[str, Any]:
 
 def by_article(scored: pa.Table) -> Mapping[str, tuple[object, ...]]:
     """Answers by article; floats are equal only if their bits are."""
-    columns = [scored.column(name).to_pylist() for name in COLUMNS]
+    columns = [map(repr, scored.column(name).to_pylist()) for name in COLUMNS]
     return dict(
         zip(scored.column("article_id").to_pylist(), zip(*columns, strict=True), strict=True)
     )
@@ -80,13 +86,14 @@ def test_every_kind_has_a_task_here(kinds_bundle: Path) -> None:
 def test_predictions_have_the_columns_of_each_kind(
     sample: pa.Table, write: Write, score: Score, options: dict[str, Any]
 ) -> None:
-    """A list of labels, one label, and probabilities that add up to 1 for the latter."""
+    """A list of labels, one label with probabilities that add up to 1, and a vector."""
     scored = score(write(sample), **options)
     outlets = scored.column("outlet_label").to_pylist()
     sums = [sum(value for _, value in row) for row in scored["outlet_probabilities"].to_pylist()]
 
     assert scored.schema.field("narrative_labels").type == pa.list_(pa.string())
     assert scored.schema.field("outlet_label").type == pa.string()
+    assert scored.schema.field("vectors_embedding").type == pa.list_(pa.float32(), 8)
     assert set(outlets) <= {"UA", "CC"}
     assert sums == pytest.approx([1.0] * len(sums), abs=1e-6)
     for outlet, row in zip(outlets, scored["outlet_probabilities"].to_pylist(), strict=True):
@@ -125,7 +132,7 @@ def test_options_do_not_change_an_answer(
 def test_a_cache_changes_no_answer(
     sample: pa.Table, write: Write, score: Score, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Outputs of both kinds are read back to the bit."""
+    """Outputs of every kind are read back to the bit."""
     corpus, cache = write(sample), tmp_path / "cache"
     expected = by_article(score(corpus, **options))
     filled, read = (by_article(score(corpus, **options, cache=cache)) for _ in range(2))
@@ -222,7 +229,9 @@ def test_verify_inspect_and_the_card_know_every_kind(kinds_bundle: Path) -> None
     for text in (shown, card):
         assert "accuracy" in text
         assert "micro-F1" in text
+        assert "mean pooling over the last 2 layers" in text
     assert (kinds_bundle / "reliability-outlet.png").exists()
+    assert (kinds_bundle / "map-vectors.png").exists()
 
 
 def test_recalibrating_one_task_leaves_the_others(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporter.bundle.export import export_checkpoint
 from schemas.config.files import load_config
-from tests.tiny import ONE_LABEL_TASK, make_encoder, make_tokenizer, write_config
+from tests.tiny import KINDS_TASKS, make_encoder, make_tokenizer, write_config
 from trainer.training.loop import train
 
 
@@ -14,9 +14,7 @@ def tiny_bundle(folder: Path) -> Path:
     """Train and export a bundle with tasks of every kind: two small layers, fast, low quality."""
     folder.mkdir(parents=True)
     encoder = make_encoder(folder / "encoder", tokenizer=make_tokenizer())
-    config = load_config(
-        write_config(folder / "config.toml", encoder, epochs=1, extra=ONE_LABEL_TASK)
-    )
+    config = load_config(write_config(folder / "config.toml", encoder, epochs=1, extra=KINDS_TASKS))
     train(config, folder / "checkpoint")
     export_checkpoint(folder / "checkpoint", folder / "bundle")
     return folder / "bundle"

@@ -93,6 +93,7 @@ class CheckpointInfo(BaseModel):
     max_tokens: int
     pad_id: int
     best_epoch: int
+    """0 where no task was trained."""
     tasks: dict[TaskName, AnyCheckpointTask]
 
 

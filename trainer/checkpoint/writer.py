@@ -42,7 +42,6 @@ def publish_checkpoint(
     best_weights: Path,
 ) -> None:
     """Write everything the exporter needs, `checkpoint.json` last, and drop the run's state."""
-    assert history.best is not None
     encoder.model.config.save_pretrained(files.folder)
     with atomic_path(files.tokenizer) as temporary:
         encoder.tokenizer.save(str(temporary))
@@ -57,7 +56,7 @@ def publish_checkpoint(
         encoder=_encoder_facts(encoder),
         max_tokens=config.encoder.max_tokens,
         pad_id=encoder.pad_id,
-        best_epoch=history.best.epoch,
+        best_epoch=0 if history.best is None else history.best.epoch,
         tasks={name: _task(name, config, task) for name, task in data.items()},
     )
     write_atomic(files.info, info.model_dump_json(indent=1))
@@ -78,18 +77,21 @@ def _encoder_facts(encoder: LoadedEncoder) -> EncoderFacts:
 def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
     task = config.tasks[name]
     own = set(KINDS[task.kind].Options.model_fields)
+    options = KINDS[task.kind].Options.model_validate(task.model_dump(include=own))
+    objective = TRAINER_KINDS[task.kind].objective
     return checkpoint_task_model(task.kind)(
         kind=task.kind,
         labels=data.labels,
         text=data.spec,
-        options=KINDS[task.kind].Options.model_validate(task.model_dump(include=own)),
+        options=options,
         training=TrainingFacts(
             config_sha256=config.sha256(),
             data_sha256=data.sha256(),
             git_commit=_git_commit(),
             train_rows=len(data.train),
             positives=data.positives,
-            loss=TRAINER_KINDS[task.kind].loss_name(task),
+            loss=None if objective is None else objective.loss_name(task),
+            options=options.model_dump(mode="json", exclude={"decision"}),
             versions={package: version(package) for package in PACKAGES},
         ),
     )

@@ -86,10 +86,10 @@ def _score_task(
     test = load_fold_test(spec, trained.labels, tokenizer)
 
     def probabilities(rows: TokenizedRows) -> Float32Array:
+        path = checkpoint.model.path(task)
         outputs = predict(
-            checkpoint.model,
-            task,
-            KINDS[trained.kind].output(trained.labels),
+            path,
+            KINDS[trained.kind].output(path.head.width),
             rows,
             pad_id=checkpoint.info.pad_id,
             max_tokens=checkpoint.info.max_tokens,

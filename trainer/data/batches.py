@@ -87,6 +87,8 @@ def plan_epoch(
     the epoch's steps in proportion to rows ** mixing_power. With `batch_tokens`, the number of
     batches differs slightly between epochs.
     """
+    if not tasks:
+        return []
     rng = np.random.default_rng((seed, epoch))
     first = {name: _one_pass(rows, train, rng) for name, rows in tasks.items()}
     step_counts = _share_steps(first, train)

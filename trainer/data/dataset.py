@@ -75,7 +75,9 @@ def _read_parts(spec: TaskSpec) -> list[tuple[LabelledRows, LabelledRows]]:
 
 
 def _labels_of_data(parts: Sequence[LabelledRows], kind: AnyKind) -> tuple[str, ...]:
-    """Labels that occur, the most frequent first."""
+    """Labels that occur, the most frequent first; none for a kind without labels."""
+    if not kind.HAS_LABELS:
+        return ()
     rows_labels = (labels for rows in parts for labels in label_names(rows, kind))
     counts = Counter(label for labels in rows_labels for label in labels)
     if not counts:

@@ -8,14 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from schemas.arrays import Float32Array
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import F1Scores
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText, pad
 from trainer.data.batches import padded_length
 from trainer.data.task_data import TokenizedRows
+from trainer.model.multitask import TaskPath
 
 ROWS_PER_BATCH = 32
 
@@ -41,8 +42,7 @@ def validation_batches(rows: TokenizedRows) -> Iterator[list[int]]:
 
 
 def predict(
-    model: nn.Module,
-    task: str,
+    path: TaskPath,
     output: OutputSpec,
     rows: TokenizedRows,
     *,
@@ -53,24 +53,24 @@ def predict(
 ) -> list[Float32Array]:
     """Output of every row, float32, without that of its padding, in the order of `rows`.
 
-    model: a MultiTaskModel; it is in training mode afterwards. output: of the task. Processes
-    share the batches, and each gets all the outputs.
+    path: in training mode afterwards. output: of its task. Processes share the batches, and each
+    gets all the outputs.
     """
     lengths = rows.lengths
     edges = np.cumsum([0, *(output.size(length) for length in lengths)])
     flat = torch.zeros(int(edges[-1]), dtype=torch.float32)
     device = accelerator.device
     batches = list(validation_batches(rows))
-    model.eval()
+    path.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
             texts = [rows.texts[row] for row in batch]
             input_ids, attention_mask = to_batch(texts, pad_id, device, max_tokens=max_tokens)
-            outputs = model(input_ids, attention_mask, task).float().cpu()
+            outputs = path(input_ids, attention_mask).float().cpu()
             for of_row, row in zip(outputs, batch, strict=True):
                 kept = of_row[: lengths[row]] if output.per_token else of_row
                 flat[edges[row] : edges[row + 1]] = kept.ravel()
-    model.train()
+    path.train()
     everyones = accelerator.reduce(flat.to(device), "sum").cpu().numpy()
     return [
         everyones[edges[row] : edges[row + 1]].reshape(output.shape(length))
@@ -78,7 +78,7 @@ def predict(
     ]
 
 
-def metric_value(scores: Scores, metric: Literal["micro_f1", "macro_f1", "mean_f1"]) -> float:
+def metric_value(scores: F1Scores, metric: Literal["micro_f1", "macro_f1", "mean_f1"]) -> float:
     """The number that picks the best epoch."""
     if metric == "mean_f1":
         return (scores.micro_f1 + scores.macro_f1) / 2

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import F1Scores
 from schemas.errors import CheckpointError
 from schemas.io.files import atomic_path
 from schemas.validation import validation_problems
 from trainer.evaluation.pictures import picture_text, save_picture
 
 
-class EpochScores(Scores):
+class EpochScores(F1Scores):
     """Scores of one task after an epoch, with whatever its kind adds."""
 
     model_config = ConfigDict(extra="allow")

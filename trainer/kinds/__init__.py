@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 from trainer.kinds.base import TrainerKind
+from trainer.kinds.embedding import EmbeddingTrainerKind
 from trainer.kinds.multiclass import MulticlassTrainerKind
 from trainer.kinds.multilabel import MultilabelTrainerKind
 
@@ -19,5 +21,6 @@ TRAINER_KINDS: Mapping[str, TrainerKind] = MappingProxyType(
     {
         MultilabelKind.NAME: MultilabelTrainerKind(),
         MulticlassKind.NAME: MulticlassTrainerKind(),
+        EmbeddingKind.NAME: EmbeddingTrainerKind(),
     }
 )

@@ -9,30 +9,21 @@ import pyarrow as pa
 from torch import Tensor, nn
 
 from schemas.arrays import Float32Array
-from schemas.decision.metrics import Scores
+from schemas.decision.metrics import F1Scores
 from schemas.tasks.sections import Sampling, TaskOptions
-from trainer.data.task_data import TaskData
+from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import Head
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """From outputs of a head and targets of the same rows to their mean loss."""
 
+RunHead = Callable[[nn.Module, TokenizedRows], list[Float32Array]]
+"""Outputs of a head over the trained encoder, of each row."""
 
-class TrainerKind(Protocol):
-    """What `trainer` adds to a kind; `options` are those of its tasks."""
 
-    GOLD_TYPE: pa.DataType
-    """Arrow type of gold values in a checkpoint."""
-
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> nn.Module:
-        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output."""
-        ...
-
-    def start_head(
-        self, head: nn.Module, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
-    ) -> None:
-        """Set initial weights of a head that are not random. Raises ConfigError."""
-        ...
+class Objective(Protocol):
+    """What a kind is trained for; `options` are those of its tasks."""
 
     def check_loss(self, options: TaskOptions) -> None:
         """Raise ValueError for an unknown loss, or parameters that it does not take."""
@@ -60,6 +51,34 @@ class TrainerKind(Protocol):
         """Mean loss of the held-out rows. outputs: of each row."""
         ...
 
-    def score(self, outputs: Sequence[Float32Array], targets: Any) -> Scores:
+    def score(self, outputs: Sequence[Float32Array], targets: Any) -> F1Scores:
         """Scores of the held-out rows, by the simplest decision that suits them best."""
+        ...
+
+
+class TrainerKind(Protocol):
+    """What `trainer` adds to a kind; `options` are those of its tasks."""
+
+    GOLD_TYPE: pa.DataType
+    """Arrow type of gold values in a checkpoint."""
+
+    @property
+    def objective(self) -> Objective | None:
+        """What its tasks are trained for; None where the encoder is taken as it is."""
+        ...
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output."""
+        ...
+
+    def start_head(
+        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Set initial weights of a head that are not random. Raises ConfigError."""
+        ...
+
+    def finish_head(
+        self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
+    ) -> bool:
+        """Set weights that depend on the trained encoder; True if there are any."""
         ...

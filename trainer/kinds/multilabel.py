@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import Calibration, calibrate, decide
@@ -16,30 +16,15 @@ from schemas.decision.thresholds import best_threshold
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import Sampling, TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import LossFunction
+from trainer.kinds.base import LossFunction, RunHead
 from trainer.losses.sigmoid import make_loss
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.heads import HEADS, LabelAttentionHead
+from trainer.model.heads import HEADS, Head, LabelAttentionHead
 from trainer.model.label_names import label_words, name_vectors
 
 
-class MultilabelTrainerKind:
-    """See `trainer.kinds.base.TrainerKind`."""
-
-    GOLD_TYPE = pa.list_(pa.string())
-
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> nn.Module:
-        """The head that the config names."""
-        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
-
-    def start_head(
-        self, head: nn.Module, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
-    ) -> None:
-        """Start a label attention head from what the encoder makes of the labels' names."""
-        own = _own(options)
-        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
-            words = label_words(data.task, data.labels, own.label_names)
-            head.start_from_names(name_vectors(encoder, words))
+class MultilabelObjective:
+    """See `trainer.kinds.base.Objective`."""
 
     def check_loss(self, options: TaskOptions) -> None:
         """Build the loss for one label that nothing is known of."""
@@ -83,6 +68,32 @@ class MultilabelTrainerKind:
         probabilities = calibrate(np.stack(outputs), Calibration.none(labels))
         threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
         return Hits.count(targets, decide(probabilities, threshold)).scores()
+
+
+class MultilabelTrainerKind:
+    """See `trainer.kinds.base.TrainerKind`."""
+
+    GOLD_TYPE = pa.list_(pa.string())
+    objective = MultilabelObjective()
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+        """The head that the config names."""
+        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
+
+    def start_head(
+        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Start a label attention head from what the encoder makes of the labels' names."""
+        own = _own(options)
+        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
+            words = label_words(data.task, data.labels, own.label_names)
+            head.start_from_names(name_vectors(encoder, words))
+
+    def finish_head(
+        self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
+    ) -> bool:
+        """Nothing depends on the trained encoder."""
+        return False
 
 
 def _own(options: TaskOptions) -> MultilabelOptions:

@@ -1,4 +1,4 @@
-"""Heads: from an encoder's hidden states to one task's logits."""
+"""Heads: from an encoder's hidden states to one task's output."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from schemas.kinds.embedding import Pooling
 from schemas.tasks.sections import HeadKind
+from trainer.model.pooling import MASKED, POOLINGS, mean_pool
 
-MASKED = -1e4
-"""Score of a padded token before the softmax: its weight is 0 exactly, in half precision too."""
 NAME_SCORE = 10.0
 """Score, before the softmax, that about a label's own name has in a head that starts from names."""
 NAME_LOGIT = 5.0
 """What about a label's own name adds to its logit there."""
+SHORTEST = 1e-12
+"""Length below which a vector is not scaled to 1."""
 ALIKE = 1e-4
 """Share of their length by which vectors must differ to count as different."""
 
 
-def mean_pool(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-    """Average the hidden states of the real tokens.
+class Head(nn.Module):
+    """From hidden states to the output of a task.
 
-    hidden_states: (rows, seq, hidden); attention_mask: (rows, seq), 1 for real tokens.
-    Returns (rows, hidden); a row without any real token gives zeros.
+    layers: last layers of the encoder whose mean the head takes. width: of the output.
     """
-    mask = attention_mask.unsqueeze(-1).to(hidden_states.dtype)  # (rows, seq, 1)
-    return (hidden_states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+
+    layers = 1
+    width: int
 
 
-class MeanHead(nn.Module):
+class MeanHead(Head):
     """A linear layer over the mean of the real tokens.
 
     hidden: width of the encoder. labels: number of logits. dropout: share of the mean's values
@@ -40,6 +42,7 @@ class MeanHead(nn.Module):
 
     def __init__(self, hidden: int, labels: int, *, dropout: float = 0.0) -> None:
         super().__init__()
+        self.width = labels
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, labels)
 
@@ -118,3 +121,34 @@ def make_heads(
         task: HEADS[heads.get(task, "mean")](hidden, count, dropout=dropout)
         for task, count in labels.items()
     }
+
+
+class EmbeddingHead(Head):
+    """One vector a text: pooled tokens, projected and scaled to length 1 where that is wanted.
+
+    hidden: width of the encoder. dimension: of the vectors; if less, `projection` must be set
+    before the head is of use.
+
+    Source: Reimers, Gurevych (2019), Sentence-BERT: Sentence Embeddings using Siamese
+    BERT-Networks, EMNLP; projection as the `Dense` layer of sentence-transformers.
+    """
+
+    def __init__(
+        self, hidden: int, *, pooling: Pooling, layers: int, dimension: int, normalize: bool
+    ) -> None:
+        super().__init__()
+        self.layers, self.width = layers, dimension
+        self._pool, self._normalize = POOLINGS[pooling], normalize
+        projection = torch.zeros(dimension, hidden) if dimension < hidden else None
+        self.register_buffer("projection", projection)
+        self.projection: Tensor | None
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """(rows, seq, hidden) and (rows, seq) to vectors, (rows, dimension)."""
+        vectors = self._pool(hidden_states, attention_mask)
+        if self.projection is not None:
+            vectors = vectors @ self.projection.T
+        if self._normalize:
+            lengths = vectors.pow(2).sum(dim=1, keepdim=True).sqrt()
+            vectors = vectors / lengths.clamp(min=SHORTEST)
+        return vectors

@@ -11,7 +11,7 @@ from torch import Tensor
 from schemas.errors import ConfigError, nearest
 from schemas.text.tokens import pad
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.heads import mean_pool
+from trainer.model.pooling import mean_pool
 
 LONGEST_NAME = 64
 """Tokens read of a name."""

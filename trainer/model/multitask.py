@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from trainer.model.heads import Head
+
+
+def hidden_states_for(
+    heads: Sequence[nn.Module], encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor
+) -> list[Tensor]:
+    """Run the encoder once; what each head takes of it, (rows, seq, hidden)."""
+    wanted = [head.layers for head in heads if isinstance(head, Head)]
+    outputs = encoder(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        **({"output_hidden_states": True} if max(wanted) > 1 else {}),
+    )
+    return [
+        outputs.last_hidden_state
+        if layers == 1
+        else torch.stack(outputs.hidden_states[-layers:]).mean(dim=0)
+        for layers in wanted
+    ]
 
 
 class TaskPath(nn.Module):
     """Path from token ids to one task's output: the reference for an ONNX file of one task."""
 
-    def __init__(self, encoder: PreTrainedModel, head: nn.Module) -> None:
+    def __init__(self, encoder: PreTrainedModel, head: Head) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.config = encoder.config  # read by the ONNX exporter
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Both (rows, seq) int64. Returns logits, (rows, labels)."""
-        hidden_states = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state
-        logits: Tensor = self.head(hidden_states, attention_mask)
-        return logits
+        """Both (rows, seq) int64. Returns the output of the task, (rows, ...)."""
+        (taken,) = hidden_states_for([self.head], self.encoder, input_ids, attention_mask)
+        output: Tensor = self.head(taken, attention_mask)
+        return output
 
 
 class JointPath(nn.Module):
@@ -32,7 +51,7 @@ class JointPath(nn.Module):
     heads: by task, in the order of the outputs.
     """
 
-    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, Head]) -> None:
         super().__init__()
         self.tasks = tuple(heads)
         self.encoder = encoder
@@ -40,11 +59,12 @@ class JointPath(nn.Module):
         self.config = encoder.config  # read by the ONNX exporter
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Both (rows, seq) int64. Returns logits, (rows, labels) for each task in order."""
-        hidden_states = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state
-        return tuple(head(hidden_states, attention_mask) for head in self.heads)
+        """Both (rows, seq) int64. Returns the output of each task in order, (rows, ...)."""
+        heads = list(self.heads)
+        taken = hidden_states_for(heads, self.encoder, input_ids, attention_mask)
+        return tuple(
+            head(states, attention_mask) for head, states in zip(heads, taken, strict=True)
+        )
 
 
 class MultiTaskModel(nn.Module):
@@ -53,23 +73,29 @@ class MultiTaskModel(nn.Module):
     heads: of each task.
     """
 
-    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, encoder: PreTrainedModel, heads: Mapping[str, Head]) -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict({head_key(task): head for task, head in heads.items()})
 
+    def head(self, task: str) -> Head:
+        """Head of a task."""
+        head = self.heads[head_key(task)]
+        assert isinstance(head, Head)
+        return head
+
     def path(self, task: str) -> TaskPath:
         """The encoder and one head, sharing their weights with this model."""
-        return TaskPath(self.encoder, self.heads[head_key(task)])
+        return TaskPath(self.encoder, self.head(task))
 
     def joint(self, tasks: Sequence[str]) -> JointPath:
         """The encoder and the heads of some tasks, sharing their weights with this model."""
-        return JointPath(self.encoder, {task: self.heads[head_key(task)] for task in tasks})
+        return JointPath(self.encoder, {task: self.head(task) for task in tasks})
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task: str) -> Tensor:
-        """Logits of one task, (rows, labels)."""
-        logits: Tensor = self.path(task)(input_ids, attention_mask)
-        return logits
+        """Output of one task, (rows, ...)."""
+        output: Tensor = self.path(task)(input_ids, attention_mask)
+        return output
 
 
 def head_key(task: str) -> str:

@@ -120,8 +120,11 @@ def check_losses(config: TrainingRun) -> None:
     """Refuse unknown losses and parameters before any data is read, all at once (ConfigError)."""
     problems = []
     for name, task in config.tasks.items():
+        objective = TRAINER_KINDS[task.kind].objective
+        if objective is None:
+            continue
         try:
-            TRAINER_KINDS[task.kind].check_loss(task)
+            objective.check_loss(task)
         except ValueError as error:
             problems.append(f"  tasks.{name}.loss: {error}")
     if problems:

@@ -7,11 +7,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
@@ -25,13 +26,14 @@ from schemas.kinds import KINDS
 from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
-from trainer.data.task_data import TaskData
+from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.evaluation.held_out import metric_value, predict, to_batch
 from trainer.evaluation.history import EpochRecord, EpochScores, History, draw_curves
 from trainer.kinds import TRAINER_KINDS
-from trainer.kinds.base import LossFunction, TrainerKind
+from trainer.kinds.base import Objective
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.multitask import MultiTaskModel
+from trainer.model.heads import Head
+from trainer.model.multitask import MultiTaskModel, TaskPath
 from trainer.training.memory import STEPS_BETWEEN, give_back_memory
 from trainer.training.optim import make_optimizer, make_schedule, use_bf16
 from trainer.training.progress import TrainingProgress
@@ -65,7 +67,12 @@ class Run:
         device = accelerator.device
         self.bf16 = use_bf16(config.train, device)
         model = _make_model(config, encoder, data)
-        self.rows = _task_rows(config, data)
+        self.objectives = {
+            name: objective
+            for name in data
+            if (objective := TRAINER_KINDS[config.tasks[name].kind].objective) is not None
+        }
+        self.rows = _task_rows(config, data, self.objectives)
         self.steps = steps_by_epoch(self.rows, config.train, seed=config.seed)
         self.total_steps = sum(self.steps)
         optimizer = make_optimizer(model, config.train)
@@ -74,7 +81,10 @@ class Run:
         self.optimizer: AdamW
         self.schedule: LRScheduler
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
-        self.losses = _make_losses(config, data)
+        self.losses = {
+            name: objective.loss(config.tasks[name], data[name])
+            for name, objective in self.objectives.items()
+        }
         self.folder = StateFolder(files)
         self.best_weights = self.folder.best_weights
         fresh = RunState(
@@ -96,6 +106,10 @@ class Run:
 
     def fit(self, on_epoch: EpochCallback | None = None) -> None:
         """Train epoch by epoch; `on_epoch` is called after each is saved, and may raise to stop."""
+        if not self.objectives:
+            log.info("no task is trained: the encoder stays as it is")
+            self._finish_heads()
+            return
         done = sum(self.steps[: self.state.epoch]) + self.state.step
         if done:
             log.info("resuming at step %d of %d", done, self.total_steps)
@@ -106,6 +120,7 @@ class Run:
         finally:
             if main and self.state.history.epochs:
                 draw_curves(self.state.history, self.files.curves)
+        self._finish_heads()
 
     def _train_epochs(self, progress: TrainingProgress, on_epoch: EpochCallback | None) -> None:
         while self.state.epoch < self.train.epochs and not self._stale():
@@ -188,7 +203,7 @@ class Run:
         """
         device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
         total = torch.zeros((), device=device)
-        kind, targets = self._kind(task), self.data[task].train.targets
+        objective, targets = self.objectives[task], self.data[task].train.targets
         parts = passes([len(text.ids) for text in texts], device.type, max_tokens=max_tokens)
         for part in parts:
             input_ids, attention_mask = to_batch(
@@ -198,7 +213,7 @@ class Run:
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                     logits: Tensor = self.model(input_ids, attention_mask, task)
-                labels = kind.collate(targets, rows[part], input_ids.shape[1]).to(device)
+                labels = objective.collate(targets, rows[part], input_ids.shape[1]).to(device)
                 loss = row_weight * len(logits) * self.losses[task](logits, labels)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -217,11 +232,14 @@ class Run:
         """Score the held-out rows, remember the epoch, keep the weights if they are the best."""
         state = self.state
         validation, validation_loss = {}, {}
-        for name, data in self.data.items():
-            kind, outputs, targets = self._kind(name), self._validate(name), data.validation.targets
-            scores = kind.score(outputs, targets)
+        for name, objective in self.objectives.items():
+            held_out = self.data[name].validation
+            outputs = self._run_head(name, self._head(name), held_out)
+            scores = objective.score(outputs, held_out.targets)
             validation[name] = EpochScores.model_validate(scores.model_dump())
-            validation_loss[name] = kind.held_out_loss(self.losses[name], outputs, targets)
+            validation_loss[name] = objective.held_out_loss(
+                self.losses[name], outputs, held_out.targets
+            )
         values = [metric_value(scores, self.train.metric) for scores in validation.values()]
         record = EpochRecord(
             epoch=state.epoch + 1,
@@ -240,17 +258,32 @@ class Run:
             self._write_history(is_best=state.history.best is record)
         return record
 
-    def _kind(self, task: str) -> TrainerKind:
-        return TRAINER_KINDS[self.config.tasks[task].kind]
+    def _finish_heads(self) -> None:
+        """Set what of the heads depends on the trained encoder, that of the best epoch."""
+        model = self.accelerator.unwrap_model(self.model)
+        if self.best_weights.exists():
+            model.load_state_dict(load_file(self.best_weights))
+        with torch.no_grad():
+            changed = [
+                TRAINER_KINDS[self.config.tasks[name].kind].finish_head(
+                    self._head(name), self.config.tasks[name], data, partial(self._run_head, name)
+                )
+                for name, data in self.data.items()
+            ]
+        if self.accelerator.is_main_process and (any(changed) or not self.objectives):
+            self._keep_weights()
 
-    def _validate(self, task: str) -> list[Float32Array]:
-        """Output of each held-out row of a task."""
-        data = self.data[task]
+    def _head(self, task: str) -> Head:
+        model: MultiTaskModel = self.accelerator.unwrap_model(self.model)
+        return model.head(task)
+
+    def _run_head(self, task: str, head: Head, rows: TokenizedRows) -> list[Float32Array]:
+        """Output of each row by a head of a task over the encoder as it is now."""
+        model = self.accelerator.unwrap_model(self.model)
         return predict(
-            self.accelerator.unwrap_model(self.model),
-            task,
-            KINDS[self.config.tasks[task].kind].output(data.labels),
-            data.validation,
+            TaskPath(model.encoder, head),
+            KINDS[self.config.tasks[task].kind].output(head.width),
+            rows,
             pad_id=self.pad_id,
             max_tokens=self.config.encoder.max_tokens,
             bf16=self.bf16,
@@ -265,11 +298,14 @@ class Run:
             draw_curves(self.state.history, self.files.curves)
             self._drawn_at = time.monotonic()
         if is_best:
-            self.best_weights.parent.mkdir(parents=True, exist_ok=True)
-            model = self.accelerator.unwrap_model(self.model)
-            weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-            with atomic_path(self.best_weights) as temporary:
-                save_file(weights, temporary)
+            self._keep_weights()
+
+    def _keep_weights(self) -> None:
+        self.best_weights.parent.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model)
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        with atomic_path(self.best_weights) as temporary:
+            save_file(weights, temporary)
 
 
 def prepare_encoder(encoder: PreTrainedModel, config: EncoderConfig) -> None:
@@ -309,16 +345,12 @@ def _make_model(
     return model
 
 
-def _task_rows(config: TrainingRun, data: Mapping[str, TaskData]) -> dict[str, TaskRows]:
+def _task_rows(
+    config: TrainingRun, data: Mapping[str, TaskData], objectives: Mapping[str, Objective]
+) -> dict[str, TaskRows]:
     rows = {}
-    for name, task in data.items():
-        sampling, threshold = TRAINER_KINDS[config.tasks[name].kind].sampling(config.tasks[name])
-        rows[name] = TaskRows(task.train.lengths, task.train.labels, sampling, threshold)
+    for name, objective in objectives.items():
+        train = data[name].train
+        sampling, threshold = objective.sampling(config.tasks[name])
+        rows[name] = TaskRows(train.lengths, train.labels, sampling, threshold)
     return rows
-
-
-def _make_losses(config: TrainingRun, data: Mapping[str, TaskData]) -> dict[str, LossFunction]:
-    return {
-        name: TRAINER_KINDS[config.tasks[name].kind].loss(config.tasks[name], task)
-        for name, task in data.items()
-    }

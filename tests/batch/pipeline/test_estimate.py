@@ -128,7 +128,8 @@ def test_people_get_lines(
 def test_time_is_reported_as_people_do(seconds: float, said: str) -> None:
     """From seconds to hours."""
     expected = Estimate(
-        task="topics", labels=3, precision="fp32", bundle_sha256="0", device="cpu", device_why="",
+        task="topics", answer="3 labels", precision="fp32", bundle_sha256="0", device="cpu",
+        device_why="",
         files=1, rows=1, chunks=1, kept_columns=(), sampled_rows=1, scorable=1.0, truncated=0.0,
         tokens=1, tokens_error=0.0, tokens_per_s=1.0, seconds=seconds, peak_memory_bytes=1,
         free_memory_bytes=None,

@@ -35,7 +35,7 @@ def count_labels(
     labelled = np.ones(len(decided), np.bool_) if has_gold is None else has_gold
     return count_rows(
         kind=KIND,
-        labels=len(labels),
+        width=len(labels),
         domains=domains,
         statuses=statuses,
         tokens=tokens,

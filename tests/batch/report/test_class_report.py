@@ -39,7 +39,7 @@ def chunk(
     probabilities[np.arange(rows), np.maximum(decided, 0)] = 0.7
     return count_rows(
         kind=KIND,
-        labels=width,
+        width=width,
         domains=domains or ["a.example"] * rows,
         statuses=statuses or ["ok"] * rows,
         tokens=np.full(rows, 12),
@@ -127,11 +127,11 @@ def test_statistics_come_back_from_a_marker() -> None:
     stats = chunk(LABELS, decided, gold, domains=["a", "b"] * 25)
     kind = BATCH_KINDS[KIND]
     packed = kind.pack(stats.tally)
-    again = kind.unpack(packed, domains=2, labels=3)
+    again = kind.unpack(packed, domains=2, width=3)
 
     assert kind.pack(again) == packed
     with pytest.raises(ValueError, match="do not fit its domains"):
-        kind.unpack({**packed, "confusion": {"type": "u1", "values": "AQID"}}, domains=2, labels=3)
+        kind.unpack({**packed, "confusion": {"type": "u1", "values": "AQID"}}, domains=2, width=3)
 
 
 def test_many_labels_have_no_table_of_confusions() -> None:

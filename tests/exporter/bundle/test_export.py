@@ -271,8 +271,8 @@ def test_card_mentions_each_task_and_label(bundle: Path) -> None:
         assert f"\n## {task}\n" in card
         section = card.split(f"\n## {task}\n")[1].split("\n## ")[0]
         assert f"](reliability-{task}.png)" in section
-        assert f"micro-F1 {metadata.metrics.cross_validated.micro_f1:.3f}" in section
-        assert f"micro-F1 {metadata.metrics.validation.micro_f1:.3f}" in section
+        assert metadata.metrics.cross_validated.summary() in section
+        assert metadata.metrics.validation.summary() in section
         thresholds, evidence = decision_of(metadata).thresholds, evidence_of(metadata)
         for column, label in enumerate(metadata.labels):
             trained, held = metadata.training.positives[column], evidence.positives[column]

@@ -68,7 +68,7 @@ class Exported:
 
 def write_narrative(model: MultiTaskModel, labels: tuple[str, ...], path: Path) -> TaskSession:
     """Write the graph of the narrative task as it is now, and open it."""
-    outputs = {"narrative": KINDS[KIND].output(labels)}
+    outputs = {"narrative": KINDS[KIND].output(len(labels))}
     onnx.save(trace_graph(model.joint(["narrative"]), outputs).cut("narrative"), path)
     return TaskSession(OpenGraph.open(GraphFile.of_path(path), choose_device("cpu")), outputs)
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from batch.engines.graph_file import GraphFile
 from batch.engines.openvino import openvino_problem
 from batch.machine.device import Device
-from batch.scoring.session import OpenGraph, TaskSession, graph_output
+from batch.scoring.session import OpenGraph, TaskSession, output_in_graph
 from exporter.graph.trace import OPSET, trace_graph
 from schemas.arrays import Float32Array
 from schemas.bundle.folder import BundleFiles
@@ -40,7 +40,7 @@ TOPICS = len(LABELS["topics"])
 
 def outputs_of(*tasks: str) -> dict[str, OutputSpec]:
     """Output of each task, as the file of this task alone has it."""
-    return {task: KINDS[KIND].output(LABELS[task]) for task in tasks}
+    return {task: KINDS[KIND].output(len(LABELS[task])) for task in tasks}
 
 
 @pytest.fixture(scope="module", params=sorted(SIZES))
@@ -171,7 +171,9 @@ def bits(arrays: Sequence[Float32Array]) -> list[bytes]:
 def test_shared_graph_gives_the_same_bits(exported: tuple[TaskPath, Path]) -> None:
     """A task's logits do not depend on whether other heads run over the same encoder."""
     path_model, graph = exported
-    of_shared = {task: graph_output(task, KIND, LABELS[task], tasks=2) for task in LABELS}
+    of_shared = {
+        task: output_in_graph(output, task, tasks=2) for task, output in outputs_of(*LABELS).items()
+    }
 
     for precision in precisions_here(path_model.config.model_type):
         shared = open_in(graph.with_name("shared-other.onnx"), precision)

@@ -18,10 +18,11 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device, choose_device
 from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
-from batch.scoring.session import OpenGraph, TaskSession, graph_output, open_session
+from batch.scoring.session import OpenGraph, TaskSession, open_session, output_in_graph
 from exporter.checks.invariance import rearranged
 from exporter.cli import main
 from exporter.graph.trace import GroupGraph, trace_graph
+from exporter.kinds.base import LABEL_LOSSES
 from exporter.precision import reduce, reducer
 from exporter.precision.devices import checking_device
 from exporter.precision.fp16 import ATTENTION, HEADS, fuse
@@ -96,14 +97,14 @@ def model_of(folder: Path, model_type: str, tokenizer: Tokenizer) -> MultiTaskMo
 
 def graph_of_pair(model: MultiTaskModel) -> GroupGraph:
     """The traced graph of both tasks of `model_of`."""
-    outputs = {task: KINDS[KIND].output(labels) for task, labels in PAIR.items()}
+    outputs = {task: KINDS[KIND].output(len(labels)) for task, labels in PAIR.items()}
     return trace_graph(model.joint(tuple(PAIR)), outputs)
 
 
 def graph_of_group(checkpoint: Path) -> GroupGraph:
     """The traced graph of the three tasks of a checkpoint that read the same text."""
     opened = Checkpoint.open(checkpoint)
-    outputs = {task: KINDS[KIND].output(opened.info.tasks[task].labels) for task in GROUP}
+    outputs = {task: KINDS[KIND].output(opened.model.head(task).width) for task in GROUP}
     return trace_graph(opened.model.joint(GROUP), outputs)
 
 
@@ -120,7 +121,10 @@ def test_every_layer_is_fused_and_close_to_torch(
     for row, length in ((1, 10), (2, 1)):
         input_ids[row, length:], attention_mask[row, length:] = 0, 0
     opened = OpenGraph.open(GraphFile.of_path(tmp_path / "fp16.onnx"), choose_device("cpu"))
-    outputs = {task: graph_output(task, KIND, labels, tasks=2) for task, labels in PAIR.items()}
+    outputs = {
+        task: output_in_graph(KINDS[KIND].output(len(labels)), task, tasks=2)
+        for task, labels in PAIR.items()
+    }
     logits = TaskSession(opened, outputs).run(input_ids, attention_mask)
     with torch.inference_mode():
         expected = model.joint(tuple(PAIR))(
@@ -183,7 +187,7 @@ def test_files_of_fp16_are_listed_first_and_describe_themselves(halved: Path) ->
         assert about.precision == "fp16"
         assert about.cost is not None
         assert about.cost.device == "cpu"
-        assert gate(about.cost) is None
+        assert gate(about.cost, LABEL_LOSSES) is None
         assert about.metrics.verification.logit_tolerance == FP16_TOLERANCE
         assert 0 < about.metrics.verification.max_logit_difference < FP16_TOLERANCE
     assert dict(bundle.precisions(GROUP))["fp16"] == "shared-roles.fp16.onnx"

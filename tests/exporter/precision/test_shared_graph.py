@@ -75,6 +75,7 @@ def reference_of(bundle: Path, task: str) -> Reference:
         rows=rows,
         config=config,
         fitted=EXPORTER_KINDS[KIND].fit(rows, config),
+        output=scorer.metadata.output,
         tokenizer_json=(bundle / "tokenizer.json").read_bytes(),
         max_tokens=scorer.metadata.max_tokens,
         pad_id=scorer.metadata.pad_id,

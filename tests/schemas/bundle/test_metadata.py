@@ -77,6 +77,7 @@ def metadata(**changes: Any) -> ArtefactMetadata:
             train_rows=10,
             positives=(5, 3, 1),
             loss="db",
+            options={},
             versions={"torch": "2"},
         ),
         "metrics": {

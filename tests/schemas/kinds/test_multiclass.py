@@ -56,7 +56,7 @@ def test_columns_have_the_type_that_fields_promise(form: str) -> None:
     for rows in (0, 2):
         decided = answers(*[[0.0, 1.0, 2.0]] * rows)
         columns = decided.columns(np.ones(rows, np.bool_), form)  # type: ignore[arg-type]
-        fields = KIND.fields(LABELS, form)  # type: ignore[arg-type]
+        fields = KIND.fields(LABELS, len(LABELS), form)  # type: ignore[arg-type]
 
         assert [column.type for column in columns] == [field.type for field in fields]
         assert [len(column) for column in columns] == [rows] * len(fields)

@@ -128,10 +128,10 @@ def test_thresholds_come_from_the_held_out_rows_of_the_fold(
     fold = run.model_copy(update={"fold": FoldConfig(index=1, of=2)})
     heldout = load_task(TaskSpec.of(fold, "topics"), tokenizer).validation
     labels = checkpoint.info.tasks["topics"].labels
+    path = checkpoint.model.path("topics")
     outputs = predict(
-        checkpoint.model,
-        "topics",
-        KINDS[KIND].output(labels),
+        path,
+        KINDS[KIND].output(path.head.width),
         heldout,
         pad_id=0,
         max_tokens=24,

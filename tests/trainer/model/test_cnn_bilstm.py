@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from trainer.model.cnn_bilstm import CnnBilstmConfig, CnnBilstmModel, reverse
-from trainer.model.heads import mean_pool
+from trainer.model.pooling import mean_pool
 
 LENGTHS = (9, 1, 4, 6)
 TOLERANCE = 1e-6

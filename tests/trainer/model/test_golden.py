@@ -10,7 +10,7 @@ from schemas.config.models import EncoderConfig
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TextTokenizer, pad
 from trainer.model.encoders import LoadedEncoder, load_encoder
-from trainer.model.heads import mean_pool
+from trainer.model.pooling import mean_pool
 
 TEXTS = (
     "Sanctions hurt us more than they hurt them.",

@@ -15,8 +15,9 @@ from tests.strategies import STEADY
 from tests.tiny import make_encoder
 from trainer.evaluation.held_out import to_batch
 from trainer.model.encoders import load_encoder
-from trainer.model.heads import make_heads, mean_pool
+from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
+from trainer.model.pooling import mean_pool
 from trainer.training.optim import make_optimizer, make_schedule
 
 CPU = torch.device("cpu")

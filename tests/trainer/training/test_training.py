@@ -162,11 +162,10 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     text_tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=24)
     rows = load_task(TaskSpec.of(run, "topics"), text_tokenizer).validation
-    accelerator = Accelerator()
+    accelerator, path = Accelerator(), checkpoint.model.path("topics")
     outputs = predict(
-        checkpoint.model,
-        "topics",
-        KINDS[KIND].output(checkpoint.info.tasks["topics"].labels),
+        path,
+        KINDS[KIND].output(path.head.width),
         rows,
         pad_id=0,
         max_tokens=24,
@@ -174,7 +173,9 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
         accelerator=accelerator,
     )
     assert checkpoint.info.best_epoch == best["epoch"]
-    scores = TRAINER_KINDS[KIND].score(outputs, rows.targets)
+    objective = TRAINER_KINDS[KIND].objective
+    assert objective is not None
+    scores = objective.score(outputs, rows.targets)
     assert scores.model_dump() == pytest.approx(best["validation"]["topics"])
 
 

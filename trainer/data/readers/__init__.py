@@ -18,7 +18,7 @@ def read_part(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
     if data.format == "reuters21578":
         from trainer.data.readers.reuters import read_training_part
 
-        return read_training_part(data, part)
+        return read_training_part(data, task, part)
     from trainer.data.readers.parquet import read_parquet_part
 
     return read_parquet_part(data, task, part)

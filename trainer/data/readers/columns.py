@@ -25,7 +25,8 @@ def required_columns(data: DataConfig, task: TaskConfig) -> list[str]:
         *(getattr(data, column) for column in _FACETS if column in data.model_fields_set),
     )
     markers = (ENTITY, START, END) if task.entity_markers else ()
-    names = (data.text_column, data.labels_column, *markers, *optional)
+    labels = data.labels_column if KINDS[task.kind].HAS_LABELS else None
+    names = (data.text_column, labels, *markers, *optional)
     return [name for name in names if name is not None]
 
 
@@ -61,8 +62,9 @@ def check_columns(
     for name in (START, END) if task.entity_markers else ():
         _check(file, name, "whole numbers", is_valid=_may_be_offsets(file.columns[name]))
     kind = KINDS[task.kind]
-    is_gold = kind.accepts_gold(file.columns[data.labels_column])
-    _check(file, data.labels_column, kind.GOLD_TYPES, is_gold)
+    if kind.HAS_LABELS:
+        is_gold = kind.accepts_gold(file.columns[data.labels_column])
+        _check(file, data.labels_column, kind.GOLD_TYPES, is_gold)
     if data.group_column is not None:
         group = file.columns[data.group_column]
         _check(file, data.group_column, "one value per row", not pa.types.is_nested(group))

@@ -107,7 +107,10 @@ def _decode(
         _whole_numbers(values(name), name, names) if task.entity_markers else nothing
         for name in (START, END)
     )
-    gold_of_all = KINDS[task.kind].read_gold(file.array(batch, data.labels_column))
+    kind = KINDS[task.kind]
+    gold_of_all = kind.read_gold(
+        file.array(batch, data.labels_column) if kind.HAS_LABELS else pa.nulls(batch.num_rows)
+    )
     columns = zip(
         names,
         texts(data.text_column),

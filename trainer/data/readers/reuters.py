@@ -15,10 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.config.models import DataConfig
+import pyarrow as pa
+
+from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError
+from schemas.kinds import KINDS
 from schemas.text.model_text import Article
 from trainer.data.readers.rows import LabelledRows
+
+TOPICS = pa.list_(pa.string())
 
 _STORY = re.compile(r"<REUTERS (?P<attributes>[^>]*)>(?P<content>.*?)</REUTERS>", re.DOTALL)
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
@@ -76,7 +81,7 @@ def _read(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error}", hint="is the file complete?") from error
 
 
-def read_training_part(data: DataConfig, part: str) -> LabelledRows:
+def read_training_part(data: DataConfig, task: TaskConfig, part: str) -> LabelledRows:
     """Read the training stories that have a topic; Reuters has no validation part.
 
     Stories of the test part are skipped before their text is parsed.
@@ -90,7 +95,7 @@ def read_training_part(data: DataConfig, part: str) -> LabelledRows:
     return LabelledRows(
         source=str(data.path),
         articles=[Article(story.text) for story in stories],
-        gold=[list(story.topics) for story in stories],
+        gold=KINDS[task.kind].read_gold(pa.array([story.topics for story in stories], TOPICS)),
         row_names=[f"{data.path}, story {story.identifier}" for story in stories],
     )
 
