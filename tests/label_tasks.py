@@ -16,7 +16,8 @@ from schemas.bundle.metadata import ArtefactMetadata, VariantFacts
 from schemas.bundle.variants import EngineName, Precision
 from schemas.decision.settings import DecisionEvidence
 from schemas.kinds import DEFAULT_KIND
-from schemas.kinds.multilabel import LabelSets, MultilabelDecision, MultilabelOptions
+from schemas.kinds.label_sets import LabelSets
+from schemas.kinds.multilabel import MultilabelDecision, MultilabelOptions
 from schemas.tasks.sections import TaskOptions
 from schemas.text.tokens import TokenizedText
 

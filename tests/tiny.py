@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
+from schemas.kinds.nearest import NearestKind
 from trainer.model.cnn_bilstm import CnnBilstmConfig
 
 if TYPE_CHECKING:
@@ -144,7 +145,17 @@ path = "{SAMPLES / "train.parquet"}"
 """
 """A task that gives vectors for `write_config`, which reads the same text too."""
 
-KINDS_TASKS = ONE_LABEL_TASK + VECTOR_TASK
+VOTED_TASK = f"""
+[tasks.topic]
+kind = "{NearestKind.NAME}"
+neighbours = 7
+[[tasks.topic.data]]
+path = "{SAMPLES / "train.parquet"}"
+labels_column = "narratives"
+"""
+"""A task that is decided by nearest texts for `write_config`, which reads the same text too."""
+
+KINDS_TASKS = ONE_LABEL_TASK + VECTOR_TASK + VOTED_TASK
 """A task of every kind but that of the tasks that `write_config` has anyway."""
 
 

@@ -13,14 +13,17 @@ from batch.kinds.base import BatchKind
 from batch.kinds.embedding import EmbeddingBatchKind
 from batch.kinds.multiclass import MulticlassBatchKind
 from batch.kinds.multilabel import MultilabelBatchKind
+from batch.kinds.nearest import NearestBatchKind
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
+from schemas.kinds.nearest import NearestKind
 
 BATCH_KINDS: Mapping[str, BatchKind] = MappingProxyType(
     {
         MultilabelKind.NAME: MultilabelBatchKind(),
         MulticlassKind.NAME: MulticlassBatchKind(),
         EmbeddingKind.NAME: EmbeddingBatchKind(),
+        NearestKind.NAME: NearestBatchKind(),
     }
 )

@@ -105,6 +105,11 @@ class ClassTaskReport(LabelHeat, Report):
     others: ClassOthers | None = None
 
     @property
+    def has_thresholds(self) -> bool:
+        """True if a label may be too improbable to be given."""
+        return self.least_probability > 0
+
+    @property
     def threshold_of(self) -> Mapping[str, float]:
         """Least probability by label."""
         return dict.fromkeys(self.labels, self.least_probability)

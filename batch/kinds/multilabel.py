@@ -77,6 +77,11 @@ class LabelTaskReport(LabelHeat, Report, Thresholds):
     others: LabelOthers | None = None
 
     @property
+    def has_thresholds(self) -> bool:
+        """True: each label has one."""
+        return True
+
+    @property
     def threshold_of(self) -> Mapping[str, float]:
         """Threshold by label."""
         return dict(zip(self.labels, self.thresholds, strict=True))

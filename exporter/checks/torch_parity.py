@@ -17,8 +17,6 @@ from schemas.errors import ExportError
 from schemas.text.tokens import TokenizedText
 from trainer.model.multitask import TaskPath
 
-LOGIT_TOLERANCE = 1e-4
-"""Largest difference of a logit between ONNX and torch, both fp32."""
 MAX_DIFFERING_DECISIONS = 1e-3
 """Largest share of (row, label) decisions that may differ."""
 MAX_TEXTS = 256
@@ -36,14 +34,18 @@ def verify(
     texts: Sequence[TokenizedText],
     decide: Decide,
     *,
-    tolerance: float = LOGIT_TOLERANCE,
+    tolerance: float | None = None,
     max_differing: float = MAX_DIFFERING_DECISIONS,
 ) -> Verification:
     """Compare outputs and decisions over many lengths and batch shapes.
 
-    session: of one task. tolerance: of an output. max_differing: share of the decisions.
+    session: of one task. tolerance: of an output, None for that of its kind. max_differing: share
+    of the decisions.
     Raises ExportError, with the worst difference and its shape, if a bound is passed.
     """
+    if tolerance is None:
+        (output,) = session.outputs.values()
+        tolerance = output.tolerance
     compared = _spread(texts)
     comparison = _Comparison(session, path_model, decide, tolerance)
     for packed in _batches(runner, [text.ids for text in compared]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,19 +89,24 @@ def calibration_error(
     return CalibrationQuality(ece=ece, brier=tuple(brier.tolist()))
 
 
+def before_and_after(before: Float32Array, after: Float32Array) -> dict[str, Float32Array]:
+    """Panels of probabilities that are calibrated."""
+    return {"Before calibration": before, "After, cross-validated": after}
+
+
 def diagram_path(folder: Path, task: str) -> Path:
     """The reliability diagram of a task inside a bundle folder."""
     return folder / f"reliability-{task}.png"
 
 
 def draw_reliability(
-    path: Path, task: str, *, before: Float32Array, after: Float32Array, gold: BoolArray
+    path: Path, task: str, panels: Mapping[str, Float32Array], gold: BoolArray
 ) -> None:
-    """Draw a reliability diagram over all (row, label) pairs, before and after calibration.
+    """Draw a reliability diagram over all (row, label) pairs, in panels side by side.
 
     Points on the diagonal are probabilities that can be taken at their word. Bins are equally wide,
     as is usual in the picture; below, how many pairs each contains.
-    before, after: (rows, labels) float32. gold: (rows, labels) bool.
+    panels: (rows, labels) float32 by title. gold: (rows, labels) bool.
     """
     import matplotlib
 
@@ -109,16 +115,15 @@ def draw_reliability(
 
     figure, grid = pyplot.subplots(
         2,
-        2,
-        figsize=(9, 5.6),
+        len(panels),
+        figsize=(4.5 * max(len(panels), 1.3), 5.6),
         sharex=True,
         sharey="row",
         height_ratios=(3, 1),
-        gridspec_kw=MARGINS,
+        gridspec_kw=MARGINS if len(panels) > 1 else {**MARGINS, "left": 0.11, "right": 0.97},
+        squeeze=False,
     )
-    for column, (title, probabilities) in enumerate(
-        {"Before calibration": before, "After, cross-validated": after}.items()
-    ):
+    for column, (title, probabilities) in enumerate(panels.items()):
         quality = calibration_error(probabilities, gold)
         ece, brier = np.mean(quality.ece), np.mean(quality.brier)
         grid[0, column].set_title(

@@ -13,14 +13,17 @@ from exporter.kinds.base import ExporterKind
 from exporter.kinds.embedding import EmbeddingExporterKind
 from exporter.kinds.multiclass import MulticlassExporterKind
 from exporter.kinds.multilabel import MultilabelExporterKind
+from exporter.kinds.nearest import NearestExporterKind
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
+from schemas.kinds.nearest import NearestKind
 
 EXPORTER_KINDS: Mapping[str, ExporterKind] = MappingProxyType(
     {
         MultilabelKind.NAME: MultilabelExporterKind(),
         MulticlassKind.NAME: MulticlassExporterKind(),
         EmbeddingKind.NAME: EmbeddingExporterKind(),
+        NearestKind.NAME: NearestExporterKind(),
     }
 )

@@ -123,12 +123,12 @@ class MulticlassExporterKind:
     def figure(self, path: Path, task: str, fitted: Fitted, rows: LabelledOutputs) -> None:
         """Draw a reliability diagram before and after calibration."""
         from exporter.decision.classes import ClassFit
-        from exporter.decision.reliability import draw_reliability
+        from exporter.decision.reliability import before_and_after, draw_reliability
 
         chosen = fitted.figure_data
         assert isinstance(chosen, ClassFit)
         gold = one_hot(rows.targets, len(rows.labels))
-        draw_reliability(path, task, before=chosen.before, after=chosen.after, gold=gold)
+        draw_reliability(path, task, before_and_after(chosen.before, chosen.after), gold)
 
 
 def _label_table(metadata: ArtefactMetadata, evidence: ClassDecisionEvidence) -> list[str]:

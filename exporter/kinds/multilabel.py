@@ -125,7 +125,7 @@ class MultilabelExporterKind:
             decision=[
                 f"- calibration: {metadata.calibration.method} (asked for: "
                 f"{markdown_text(evidence.calibration)})",
-                f"- thresholds: {_rule_text(evidence.thresholds)}",
+                f"- thresholds: {rule_text(evidence.thresholds)}",
                 f"- calibration error (ECE, mean of the labels) {_mean_change(evidence, 'ece')}, "
                 f"Brier score {_mean_change(evidence, 'brier')}",
             ],
@@ -142,11 +142,11 @@ class MultilabelExporterKind:
     def figure(self, path: Path, task: str, fitted: Fitted, rows: LabelledOutputs) -> None:
         """Draw a reliability diagram before and after calibration."""
         from exporter.decision.fit import LabelDecision
-        from exporter.decision.reliability import draw_reliability
+        from exporter.decision.reliability import before_and_after, draw_reliability
 
         chosen = fitted.figure_data
         assert isinstance(chosen, LabelDecision)
-        draw_reliability(path, task, before=chosen.before, after=chosen.after, gold=rows.targets)
+        draw_reliability(path, task, before_and_after(chosen.before, chosen.after), rows.targets)
 
 
 def _decision(fitted: Fitted) -> MultilabelDecision:
@@ -199,7 +199,7 @@ def _label_table(
     ]
 
 
-def _rule_text(rule: ThresholdRule) -> str:
+def rule_text(rule: ThresholdRule) -> str:
     """The rule in a few words, with the numbers that have an effect."""
     if rule.strategy == "fixed":
         return f"fixed at {rule.fixed:g}"

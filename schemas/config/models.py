@@ -104,8 +104,8 @@ class TaskConfig(Section):
     """One task: its labels, its text and its data, and what its kind adds."""
 
     kind: TaskKind = DEFAULT_KIND
-    """What the answer to a row is: any number of labels, one label, or a vector; see the sections
-    of the kinds below."""
+    """What the answer to a row is, and what it comes from: any number of labels, one label, a
+    vector, or the labels of the nearest training texts; see the sections of the kinds below."""
     labels: ListedLabels | None = None
     """Ordered labels; without it those of the data, the most frequent first."""
     title: bool = True

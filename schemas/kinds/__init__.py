@@ -17,13 +17,18 @@ from schemas.kinds.base import Kind
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
+from schemas.kinds.nearest import NearestKind
 
 # Any: the kinds differ in these types, and only the modules of one kind know which they are.
 AnyKind = Kind[Any, Any, Any, Any]
 
-KINDS: Mapping[str, AnyKind] = MappingProxyType(
-    {kind.NAME: kind for kind in (MultilabelKind(), MulticlassKind(), EmbeddingKind())}
+_ALL: tuple[AnyKind, ...] = (
+    MultilabelKind(),
+    MulticlassKind(),
+    EmbeddingKind(),
+    NearestKind(),
 )
+KINDS: Mapping[str, AnyKind] = MappingProxyType({kind.NAME: kind for kind in _ALL})
 
 DEFAULT_KIND = MultilabelKind.NAME
 """Kind of a task whose config names none."""

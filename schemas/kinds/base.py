@@ -31,11 +31,13 @@ class OutputSpec:
     name: of the output in a file of this task alone.
     width: size of the last axis.
     per_token: True for (rows, seq, width), False for (rows, width).
+    tolerance: largest difference of a number between ONNX and torch, both fp32.
     """
 
     name: str
     width: int
     per_token: bool = False
+    tolerance: float = 1e-4
 
     def shape(self, tokens: int) -> tuple[int, ...]:
         """Shape of the output of one text of so many tokens."""

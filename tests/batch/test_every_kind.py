@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from batch.kinds.multiclass import ClassTaskReport
@@ -21,21 +22,27 @@ from exporter.cli import main as export_classifier
 from narrascan import Scorer
 from schemas.kinds import KINDS
 from tests.tiny import KINDS_TASKS, SAMPLES, write_config
+from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main as train_classifier
+from trainer.model.heads import EmbeddingHead
+from trainer.model.multitask import TaskPath
+from trainer.model.nearest_head import NearestHead
 
 Contents = Callable[[Path], dict[str, bytes]]
 Score = Callable[..., pa.Table]
 Write = Callable[..., Path]
 
-TASKS = ("narrative", "outlet", "vectors")
+TASKS = ("narrative", "outlet", "vectors", "topic")
 COLUMNS = (
     "narrative_labels",
     "narrative_probabilities",
     "outlet_label",
     "outlet_probabilities",
     "vectors_embedding",
+    "topic_labels",
+    "topic_probabilities",
 )
-GOLD = ["narrative=narratives", "outlet=domain"]
+GOLD = ["narrative=narratives", "outlet=domain", "topic=narratives"]
 
 
 def run(command: Any, *words: object) -> Result:
@@ -93,6 +100,7 @@ def test_predictions_have_the_columns_of_each_kind(
 
     assert scored.schema.field("narrative_labels").type == pa.list_(pa.string())
     assert scored.schema.field("outlet_label").type == pa.string()
+    assert scored.schema.field("topic_labels").type == pa.list_(pa.string())
     assert scored.schema.field("vectors_embedding").type == pa.list_(pa.float32(), 8)
     assert set(outlets) <= {"UA", "CC"}
     assert sums == pytest.approx([1.0] * len(sums), abs=1e-6)
@@ -230,6 +238,7 @@ def test_verify_inspect_and_the_card_know_every_kind(kinds_bundle: Path) -> None
         assert "accuracy" in text
         assert "micro-F1" in text
         assert "mean pooling over the last 2 layers" in text
+        assert "7 nearest of the training texts vote" in text
     assert (kinds_bundle / "reliability-outlet.png").exists()
     assert (kinds_bundle / "map-vectors.png").exists()
 
@@ -269,3 +278,19 @@ def test_the_python_api_gives_one_label(kinds_bundle: Path) -> None:
     assert len(prediction.labels) == 1
     assert prediction.probabilities is not None
     assert set(prediction.probabilities) == {"CC", "UA"}
+
+
+def test_vectors_and_references_are_of_the_encoder_that_is_exported(trained: Path) -> None:
+    """Heads that are not trained take the encoder as the other tasks leave it."""
+    checkpoint = Checkpoint.open(trained)
+    head = checkpoint.model.head("topic")
+    assert isinstance(head, NearestHead)
+    plain = EmbeddingHead(32, pooling="mean", layers=1, dimension=32, normalize=True)
+    path = TaskPath(checkpoint.model.encoder, plain).eval()
+    for ids in checkpoint.sample("topic")[::40]:
+        inputs = torch.tensor(ids)[None].long()
+        with torch.inference_mode():
+            vector = path(inputs, torch.ones_like(inputs))
+        cosines = torch.nn.functional.cosine_similarity(vector - head.mean, head.vectors)
+
+        assert float(cosines.max()) > 0.999

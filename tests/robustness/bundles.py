@@ -16,5 +16,5 @@ def tiny_bundle(folder: Path) -> Path:
     encoder = make_encoder(folder / "encoder", tokenizer=make_tokenizer())
     config = load_config(write_config(folder / "config.toml", encoder, epochs=1, extra=KINDS_TASKS))
     train(config, folder / "checkpoint")
-    export_checkpoint(folder / "checkpoint", folder / "bundle")
+    export_checkpoint(folder / "checkpoint", folder / "bundle", precisions=["fp32"])
     return folder / "bundle"

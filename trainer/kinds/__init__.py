@@ -12,15 +12,18 @@ from types import MappingProxyType
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
+from schemas.kinds.nearest import NearestKind
 from trainer.kinds.base import TrainerKind
 from trainer.kinds.embedding import EmbeddingTrainerKind
 from trainer.kinds.multiclass import MulticlassTrainerKind
 from trainer.kinds.multilabel import MultilabelTrainerKind
+from trainer.kinds.nearest import NearestTrainerKind
 
 TRAINER_KINDS: Mapping[str, TrainerKind] = MappingProxyType(
     {
         MultilabelKind.NAME: MultilabelTrainerKind(),
         MulticlassKind.NAME: MulticlassTrainerKind(),
         EmbeddingKind.NAME: EmbeddingTrainerKind(),
+        NearestKind.NAME: NearestTrainerKind(),
     }
 )

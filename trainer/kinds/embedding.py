@@ -33,11 +33,7 @@ class EmbeddingTrainerKind:
         """Check that the encoder has the layers and the dimension asked for."""
         own, config = _own(options), encoder.model.config
         key, source = f"tasks.{data.task}", encoder.source
-        if own.layers > 1 and own.layers > _layers(encoder):
-            raise ConfigError(
-                f"{key}.layers: {own.layers} is more than the {_layers(encoder)} layers whose "
-                f"states {source} gives"
-            )
+        check_layers(own.layers, data, encoder)
         if own.dimension is not None and own.dimension > config.hidden_size:
             raise ConfigError(
                 f"{key}.dimension: {own.dimension} is more than the {config.hidden_size} numbers "
@@ -76,6 +72,16 @@ def _head(options: EmbeddingOptions, hidden: int, *, project: bool) -> Embedding
 
 def _is_projected(options: EmbeddingOptions, hidden: int) -> bool:
     return options.dimension is not None and options.dimension < hidden
+
+
+def check_layers(layers: int, data: TaskData, encoder: LoadedEncoder) -> None:
+    """Refuse more layers than the encoder gives the states of (ConfigError)."""
+    there = _layers(encoder)
+    if layers > there:
+        raise ConfigError(
+            f"tasks.{data.task}.layers: {layers} is more than the {there} layers whose states "
+            f"{encoder.source} gives"
+        )
 
 
 def _layers(encoder: LoadedEncoder) -> int:

@@ -148,7 +148,10 @@ class EmbeddingHead(Head):
         vectors = self._pool(hidden_states, attention_mask)
         if self.projection is not None:
             vectors = vectors @ self.projection.T
-        if self._normalize:
-            lengths = vectors.pow(2).sum(dim=1, keepdim=True).sqrt()
-            vectors = vectors / lengths.clamp(min=SHORTEST)
-        return vectors
+        return at_length_1(vectors) if self._normalize else vectors
+
+
+def at_length_1(vectors: Tensor) -> Tensor:
+    """(rows, dimension) scaled to length 1; zeros stay zeros."""
+    lengths = vectors.pow(2).sum(dim=1, keepdim=True).sqrt()
+    return vectors / lengths.clamp(min=SHORTEST)

@@ -14,7 +14,7 @@ from batch.report.stats import ChunkStats, RunStats, TaskGold, count_rows
 from batch.report.totals import DomainStats, TaskStats, merge_stats
 from schemas.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from schemas.decision.metrics import Hits
-from schemas.kinds.multilabel import LabelSets
+from schemas.kinds.label_sets import LabelSets
 from tests.label_tasks import KIND
 
 TASK = "narrative"

@@ -23,7 +23,6 @@ from batch.machine.device import choose_device
 from batch.scoring.scorer import Scorer
 from batch.scoring.session import OpenGraph
 from exporter.bundle.export import export_checkpoint
-from exporter.checks.torch_parity import LOGIT_TOLERANCE
 from exporter.cli import main as export_main
 from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
@@ -41,6 +40,7 @@ from schemas.decision.thresholds import (
 )
 from schemas.io.files import FileFacts
 from schemas.io.lock import lock_beside
+from schemas.kinds.base import OutputSpec
 from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, ModelText, model_text
 from tests.exporting import export_classifier, folder_contents, scorer_of
@@ -102,7 +102,7 @@ def test_served_logits_and_decisions_are_those_of_torch(
             ]
         )
 
-    np.testing.assert_allclose(served, expected, rtol=0, atol=LOGIT_TOLERANCE)
+    np.testing.assert_allclose(served, expected, rtol=0, atol=OutputSpec.tolerance)
     decision = decision_of(scorer.metadata)
     decided = decide(calibrate(expected, decision.calibration), decision.threshold_array)
     assert (label_sets(scorer.score(texts), task).decided == decided).all()

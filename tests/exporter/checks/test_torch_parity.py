@@ -14,12 +14,13 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device
 from batch.scoring.runner import GraphRunner, load_tokenizer
 from batch.scoring.session import OpenGraph, TaskSession
-from exporter.checks.torch_parity import LOGIT_TOLERANCE, MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
+from exporter.checks.torch_parity import MAX_DIFFERING_DECISIONS, MAX_TEXTS, verify
 from exporter.graph.trace import trace_graph
 from schemas.bundle.facts import Verification
 from schemas.decision.decide import Calibration
 from schemas.errors import ExportError
 from schemas.kinds import KINDS
+from schemas.kinds.base import OutputSpec
 from schemas.kinds.multilabel import MultilabelDecision
 from schemas.text.model_text import ModelText, model_text
 from schemas.text.tokens import TokenizedText
@@ -113,7 +114,7 @@ def test_faithful_file_passes(exported: Exported) -> None:
     assert verification.shapes >= 5
     assert 0 <= verification.max_logit_difference <= 1e-5
     assert verification.differing_decisions == 0
-    assert verification.logit_tolerance == LOGIT_TOLERANCE
+    assert verification.logit_tolerance == OutputSpec.tolerance
     assert verification.max_differing_decisions == MAX_DIFFERING_DECISIONS
 
 

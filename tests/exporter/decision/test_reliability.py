@@ -87,7 +87,7 @@ def test_diagram_is_the_same_every_time(tmp_path: Path, rows: int) -> None:
     probabilities, gold = drawn(rows)
     for name in ("first", "second"):
         path = diagram_path(tmp_path, name)
-        draw_reliability(path, "topics", before=probabilities, after=probabilities**2, gold=gold)
+        draw_reliability(path, "topics", {"a": probabilities, "b": probabilities**2}, gold)
     first, second = (diagram_path(tmp_path, name) for name in ("first", "second"))
 
     assert first.read_bytes() == second.read_bytes()

@@ -198,7 +198,7 @@ def test_inspect_reports_where_fp16_was_measured(halved: Path) -> None:
     result = CliRunner().invoke(main, ["inspect", str(halved / "narrative.fp16.onnx")])
 
     assert "precision: fp16" in result.output
-    assert "measured on a CPU: labels of 0.00% of the texts differ" in result.output
+    assert "measured on a CPU: answers to 0.00% of the texts differ" in result.output
     assert "(tolerance 5e-02)" in result.output
 
 

@@ -30,7 +30,9 @@ from schemas.kinds import KINDS
 from schemas.text.tokens import TokenizedText
 from tests.exporting import scorer_of
 from tests.label_tasks import decision_of, logits_of
+from tests.tiny import sample_rows
 from trainer.checkpoint.reader import Checkpoint
+from trainer.cli import main as train_command
 
 needs_bf16 = pytest.mark.skipif(
     openvino_problem("bf16") is not None, reason=str(openvino_problem("bf16"))
@@ -65,6 +67,30 @@ def reduced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A checkpoint of one task and few texts: each of them is run for every try of eight bits."""
+    folder = tmp_path_factory.mktemp("small")
+    sample_rows("train").gather_every(6).write_parquet(folder / "train.parquet")
+    config = folder / "config.toml"
+    config.write_text(
+        f"""
+schema_version = 1
+[encoder]
+source = "{encoder}"
+max_tokens = 64
+[train]
+epochs = 1
+[tasks.narrative]
+data = [{{path = "{folder / "train.parquet"}", labels_column = "narratives"}}]
+""",
+        encoding="utf-8",
+    )
+    result = CliRunner().invoke(train_command, [str(config), "--output", str(folder / "out")])
+    assert result.exit_code == 0, result.output
+    return folder / "out"
 
 
 def texts_of(checkpoint: Path, task: str = "narrative") -> list[TokenizedText]:
@@ -294,10 +320,10 @@ def test_int8_ranges_come_from_texts_and_hold_for_others(
 
 @needs_int8
 def test_int8_leaves_as_few_matmuls_in_bf16_as_it_may(
-    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first that reaches the wanted share, else the first that passes, else it is left out."""
-    words = [str(checkpoint), "--output", str(tmp_path / "bundle"), "--precision", "int8"]
+    words = [str(small), "--output", str(tmp_path / "bundle"), "--precision", "int8"]
     with caplog.at_level("INFO", logger="exporter"):
         result = CliRunner().invoke(main, words)
     tries: list[tuple[int, float, bool]] = []

@@ -1,0 +1,125 @@
+"""Nearest: labels by the votes of the reference texts whose vectors are nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.arrays import BoolArray, Float32Array
+from schemas.decision.decide import Probability, decide
+from schemas.decision.thresholds import ThresholdRule
+from schemas.kinds.base import OutputSpec
+from schemas.kinds.embedding import Pooling
+from schemas.kinds.label_sets import LabelSetKind, LabelSets
+from schemas.kinds.labels import check_has_labels, check_lengths
+from schemas.tasks.sections import Section, TaskOptions
+from schemas.text.tokens import TokenizedText
+
+MOST_REFERENCES = 20_000
+"""Reference texts of a task at most: their vectors are part of the file, 31 MB at 384 numbers."""
+
+VOTE_TOLERANCE = 1e-3
+"""Largest difference of a share of the votes between ONNX and torch: where neighbours are hardly
+nearer than the next text, votes magnify the last bits of a cosine."""
+
+
+class NearestDecisionConfig(Section):
+    """How votes become labels, chosen on the held-out rows when a checkpoint is exported."""
+
+    one_label: bool = False
+    """Give every text the one label with the most votes, instead of all that reach their threshold.
+    """
+    thresholds: ThresholdRule = ThresholdRule()
+    """How thresholds are chosen; there are none with `one_label`."""
+
+    @model_validator(mode="after")
+    def _rule_has_an_effect(self) -> Self:
+        if self.one_label and self.thresholds != ThresholdRule():
+            raise ValueError("thresholds have no effect with one_label")
+        return self
+
+
+class NearestOptions(TaskOptions):
+    """What only a task that is decided by nearest texts may set in the config.
+
+    The task is not trained: the training texts are its references, and the encoder is taken as it
+    is, or as the other tasks leave it.
+    """
+
+    neighbours: int = Field(default=5, ge=1, le=200)
+    """Reference texts that vote."""
+    pooling: Pooling = "mean"
+    """From the vectors of a text's tokens to one, as for the kind `embedding`."""
+    layers: int = Field(default=1, ge=1)
+    """Last layers of the encoder whose mean is pooled."""
+    decision: NearestDecisionConfig = NearestDecisionConfig()
+    """How votes become labels."""
+
+
+class NearestDecision(BaseModel):
+    """Which votes give a label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    one_label: bool
+    """True where the label with the most votes is the answer, the first of equal ones."""
+    thresholds: tuple[Probability, ...]
+    """In label order; votes equal to their threshold give the label. Empty with `one_label`."""
+
+
+class NearestEvidence(BaseModel):
+    """How thresholds were chosen on the held-out texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rule: ThresholdRule
+    """The rule that chose the thresholds."""
+    positives: tuple[int, ...]
+    """Held-out texts that have each label, in label order."""
+
+
+class NearestKind(LabelSetKind):
+    """See `schemas.kinds.base.Kind`; gold values and columns are those of multi-label tasks."""
+
+    NAME = "nearest"
+    Options = NearestOptions
+    Decision = NearestDecision
+    Evidence = NearestEvidence
+
+    def output(self, width: int) -> OutputSpec:
+        """Share of the votes, (rows, labels)."""
+        return OutputSpec("votes", width, tolerance=VOTE_TOLERANCE)
+
+    def check(self, labels: Sequence[str], decision: NearestDecision, evidence: BaseModel) -> None:
+        """Raise ValueError unless there is one value a label."""
+        assert isinstance(evidence, NearestEvidence)
+        check_has_labels(labels)
+        thresholds = {} if decision.one_label else {"thresholds": decision.thresholds}
+        check_lengths({**thresholds, "evidence.positives": evidence.positives}, labels)
+
+    def decide(
+        self,
+        outputs: Sequence[Float32Array],
+        labels: tuple[str, ...],
+        decision: NearestDecision,
+        texts: Sequence[TokenizedText],
+    ) -> LabelSets:
+        """Mark the label with the most votes, or those that reach their threshold.
+
+        outputs: votes of each text, (labels,) float32.
+        """
+        raw = np.stack(outputs) if len(outputs) else np.zeros((0, len(labels)), np.float32)
+        votes = np.clip(raw, 0.0, 1.0)
+        if decision.one_label:
+            return LabelSets(labels, votes, most_votes(votes))
+        thresholds = np.asarray(decision.thresholds, np.float32)
+        return LabelSets(labels, votes, decide(votes, thresholds))
+
+
+def most_votes(votes: Float32Array) -> BoolArray:
+    """(rows, labels) True for the label with the most votes, the first of equal ones."""
+    first = votes.argmax(axis=1) if votes.shape[1] else np.zeros(len(votes), np.int64)
+    return np.asarray(first[:, None] == np.arange(votes.shape[1]))
