@@ -52,8 +52,8 @@ def cross_validate(
     for name, task in config.tasks.items():
         if not isinstance(task.decision, DecisionConfig):
             raise ConfigError(
-                f"tasks.{name}: cross-validation compares thresholds, which a task of kind "
-                f"{task.kind!r} does not have"
+                f"tasks.{name}: cross-validation compares the thresholds of what it trains; it is "
+                f"not for tasks of kind {task.kind!r}"
             )
     files = CrossValidationFiles(output)
     runs = [

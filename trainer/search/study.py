@@ -22,6 +22,7 @@ from schemas.errors import ConfigError, OutputError, TrainingError, UsageError
 from schemas.io.lock import lock_inside
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.evaluation.history import EpochRecord, read_history
+from trainer.kinds import TRAINER_KINDS
 from trainer.search.report import Outcome, SearchResult, TrialRecord, draw_search, write_report
 from trainer.search.space import Dimension, check_space, parse_space
 from trainer.training.loop import train
@@ -75,6 +76,8 @@ def search(
     """
     dimensions = parse_space(space)
     base = check_space(config, overrides, dimensions)
+    if all(TRAINER_KINDS[task.kind].objective is None for task in base.tasks.values()):
+        raise ConfigError("tasks: none of them is trained, so that there is no metric to search by")
     refuse_sources(output, [base])
     refuse_foreign(output, SEARCH)
     with lock_inside(output, SEARCH):

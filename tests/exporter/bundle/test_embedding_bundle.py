@@ -198,3 +198,26 @@ def test_empty_texts_have_no_vector(tmp_path: Path, encoder: Path) -> None:
     assert full.embedding is not None
     assert full.embedding.dtype == np.float32
     assert pa.array(full.embedding).type == pa.float32()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("search", "--space", "train.epochs=1,2"), "no metric to search by"),
+        (("cross-validate", "--folds", "2"), "not for tasks of kind 'embedding'"),
+    ],
+    ids=["search", "cross-validate"],
+)
+def test_what_is_not_trained_is_not_compared(
+    tmp_path: Path, encoder: Path, words: tuple[str, ...], message: str
+) -> None:
+    """Search and cross-validation say so, and write nothing."""
+    name, *options = words
+    config = write_config(tmp_path, str(encoder))
+    result = CliRunner().invoke(
+        train_classifier, [name, str(config), *options, "--output", str(tmp_path / "out")]
+    )
+
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
