@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -294,3 +297,27 @@ def test_vectors_and_references_are_of_the_encoder_that_is_exported(trained: Pat
         cosines = torch.nn.functional.cosine_similarity(vector - head.mean, head.vectors)
 
         assert float(cosines.max()) > 0.999
+
+
+def test_readers_find_the_nearest_vectors(
+    sample: pa.Table, write: Write, score: Score, kinds_bundle: Path, tmp_path: Path
+) -> None:
+    """polars, DuckDB and pandas, as docs/columns.md says."""
+    out = tmp_path / "scored"
+    scored = score(write(sample), task="vectors", bundle=kinds_bundle, output=out)
+    expected = np.stack(scored["embedding"].to_pylist()).astype(np.float32)
+    order = (expected @ expected[0]).argsort()[::-1][:5]
+    files = str(out / "predictions" / "*.parquet")
+    relation = duckdb.sql(
+        f"""
+        SELECT b.source_row, list_cosine_similarity(a.embedding, b.embedding) AS cosine
+        FROM '{files}' a, '{files}' b WHERE a.source_row = 0 ORDER BY cosine DESC LIMIT 5
+        """
+    )
+    assert relation is not None
+    found = relation.fetchall()
+
+    assert np.array_equal(pl.read_parquet(files)["embedding"].to_numpy(), expected)
+    assert {row for row, _ in found} == set(order.tolist())
+    frames = pd.concat(pd.read_parquet(path) for path in (out / "predictions").glob("*.parquet"))
+    assert np.array_equal(np.stack(frames["embedding"].to_list()), expected)
