@@ -8,7 +8,7 @@ BUNDLE ?= artifacts/bundle
 REUTERS ?= ../shared/data/reuters21578
 ROCK_NEWS ?= ../shared/data/rock-news
 # Tests of a file stay together: they share what is slow to make.
-PYTEST_FLAGS ?= --numprocesses auto --dist loadfile
+PYTEST_FLAGS ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Coverage with branches; the floor is in pyproject.toml.
 COVERAGE_FLAGS ?= --cov --cov-report=term
 

@@ -19,6 +19,26 @@ from tests.tiny import PLAIN_TASKS, make_encoder, make_tokenizer, write_config
 
 Command = Callable[..., Result]
 
+LONGEST = (
+    "tests/exporter/bundle/test_export.py",
+    "tests/test_docs.py",
+    "tests/batch/output/test_exactly_once.py",
+    "tests/trainer/search/test_search.py",
+    "tests/robustness/test_fuzz.py",
+    "tests/exporter/precision/test_reduce.py",
+    "tests/trainer/training/test_scale_out.py",
+)
+"""Files that take longest. Workers take whole files in this order, and one that began such a file
+last would end alone.
+"""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first, and leave the order within and after them."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

@@ -6,9 +6,31 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from tests.tiny import write_config
+from trainer.cli import main as train_classifier
 
 
 @pytest.fixture
 def ours(checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of the shared checkpoint that a test may change."""
     return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def trained_alone(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A checkpoint of the task narrative alone, exported in half the time."""
+    folder = tmp_path_factory.mktemp("alone")
+    config = write_config(folder / "config.toml", encoder, epochs=1)
+    config.write_text(config.read_text().partition("[tasks.entity_framing]")[0])
+    words = [str(config), "--output", str(folder / "checkpoint")]
+    result = CliRunner().invoke(train_classifier, words)
+    assert result.exit_code == 0, result.output
+    return folder / "checkpoint"
+
+
+@pytest.fixture
+def ours_alone(trained_alone: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(trained_alone, tmp_path / "checkpoint"))

@@ -358,21 +358,21 @@ def test_diagrams_are_pictures(bundle: Path) -> None:
 
 @pytest.mark.parametrize("method", ["none", "temperature", "platt", "vector", "isotonic", "auto"])
 def test_every_calibration_is_served_as_it_was_fitted(
-    ours: Path, tmp_path: Path, method: Any
+    ours_alone: Path, tmp_path: Path, method: Any
 ) -> None:
     """From checkpoint to predictions.parquet, probabilities and labels are those of the rule."""
-    many_heldout_rows(ours)
+    many_heldout_rows(ours_alone)
     rule = ThresholdRule(strategy="per_label", objective="recall_floor", floor=0.75)
     settings = [f"narrative.calibration={method}", "narrative.thresholds.strategy=per_label"]
     settings += ["narrative.thresholds.objective=recall_floor", "narrative.thresholds.floor=0.75"]
-    export_checkpoint(ours, tmp_path / "bundle", settings, precisions=["fp32"])
+    export_checkpoint(ours_alone, tmp_path / "bundle", settings, precisions=["fp32"])
     scorer = scorer_of(tmp_path / "bundle", "narrative")
-    logits, gold = heldout_logits(ours, scorer)
+    logits, gold = heldout_logits(ours_alone, scorer)
     calibration = fit_calibration(logits, gold, method)
     expected = calibrate(logits, calibration)
     thresholds = find_thresholds(expected, gold, rule)
 
-    table = pq.read_table(ours / "heldout" / "narrative.parquet").select(["text", "title"])
+    table = pq.read_table(ours_alone / "heldout" / "narrative.parquet").select(["text", "title"])
     pq.write_table(table, tmp_path / "corpus.parquet")
     words = [str(tmp_path / "corpus.parquet"), "--bundle", str(tmp_path / "bundle")]
     words += ["--task", "narrative", "--device", "cpu", "--output", str(tmp_path / "scored")]
