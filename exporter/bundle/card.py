@@ -33,7 +33,7 @@ def model_card(
         f"{encoder.layers} layers, hidden "
         f"{encoder.hidden}, {encoder.parameters / 1e6:.1f} million parameters), fine-tuned and "
         "exported by narrascan. Each file below scores with `tokenizer.json` of this folder and "
-        "carries its labels, thresholds and calibration inside "
+        "carries inside what its answers need, such as labels and thresholds "
         "(`export-classifier inspect FILE`).",
         "",
     ]
@@ -112,7 +112,7 @@ def _recalibrated(metadata: ArtefactMetadata) -> list[str]:
 
 def _training(training: TrainingFacts) -> str:
     if training.loss is None:
-        return f"not trained for this task; its training texts are {training.train_rows}"
+        return f"not trained for this task, which has {training.train_rows} training texts"
     return f"trained on {training.train_rows} rows with loss {markdown_code(training.loss)}"
 
 

@@ -90,8 +90,8 @@ class NearestKind(LabelSetKind):
     Evidence = NearestEvidence
 
     def output(self, width: int) -> OutputSpec:
-        """Share of the votes, (rows, labels)."""
-        return OutputSpec("votes", width, tolerance=VOTE_TOLERANCE)
+        """Share of the votes, (rows, labels); named as the output of every kind with labels."""
+        return OutputSpec("logits", width, tolerance=VOTE_TOLERANCE)
 
     def check(self, labels: Sequence[str], decision: NearestDecision, evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
