@@ -14,11 +14,9 @@ from schemas.decision.classes import ClassScores, Confusion
 from schemas.kinds.multiclass import MulticlassOptions
 from schemas.tasks.sections import Sampling, TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import LossFunction, RunHead
+from trainer.kinds.base import LossFunction
+from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.softmax import make_class_loss
-from trainer.model.encoders import LoadedEncoder
-from trainer.model.heads import HEADS, Head, LabelAttentionHead
-from trainer.model.label_names import label_words, name_vectors
 
 
 class MulticlassObjective:
@@ -61,30 +59,11 @@ class MulticlassObjective:
         return Confusion.count(targets, decided, logits.shape[1]).scores()
 
 
-class MulticlassTrainerKind:
+class MulticlassTrainerKind(LabelHeadKind):
     """See `trainer.kinds.base.TrainerKind`."""
 
     GOLD_TYPE = pa.string()
     objective = MulticlassObjective()
-
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
-        """The head that the config names."""
-        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
-
-    def start_head(
-        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
-    ) -> None:
-        """Start a label attention head from what the encoder makes of the labels' names."""
-        own = _own(options)
-        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
-            words = label_words(data.task, data.labels, own.label_names)
-            head.start_from_names(name_vectors(encoder, words))
-
-    def finish_head(
-        self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
-        """Nothing depends on the trained encoder."""
-        return False
 
 
 def _own(options: TaskOptions) -> MulticlassOptions:

@@ -16,11 +16,9 @@ from schemas.decision.thresholds import best_threshold
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import Sampling, TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import LossFunction, RunHead
+from trainer.kinds.base import LossFunction
+from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.sigmoid import make_loss
-from trainer.model.encoders import LoadedEncoder
-from trainer.model.heads import HEADS, Head, LabelAttentionHead
-from trainer.model.label_names import label_words, name_vectors
 
 
 class MultilabelObjective:
@@ -70,30 +68,11 @@ class MultilabelObjective:
         return Hits.count(targets, decide(probabilities, threshold)).scores()
 
 
-class MultilabelTrainerKind:
+class MultilabelTrainerKind(LabelHeadKind):
     """See `trainer.kinds.base.TrainerKind`."""
 
     GOLD_TYPE = pa.list_(pa.string())
     objective = MultilabelObjective()
-
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
-        """The head that the config names."""
-        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
-
-    def start_head(
-        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
-    ) -> None:
-        """Start a label attention head from what the encoder makes of the labels' names."""
-        own = _own(options)
-        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
-            words = label_words(data.task, data.labels, own.label_names)
-            head.start_from_names(name_vectors(encoder, words))
-
-    def finish_head(
-        self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
-        """Nothing depends on the trained encoder."""
-        return False
 
 
 def _own(options: TaskOptions) -> MultilabelOptions:

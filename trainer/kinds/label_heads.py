@@ -1,0 +1,40 @@
+"""What kinds share whose heads have an output a label and may start from the labels' names."""
+
+from __future__ import annotations
+
+from schemas.kinds.multiclass import MulticlassOptions
+from schemas.kinds.multilabel import MultilabelOptions
+from schemas.tasks.sections import TaskOptions
+from trainer.data.task_data import TaskData
+from trainer.kinds.base import RunHead
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import HEADS, Head, LabelAttentionHead
+from trainer.model.label_names import label_words, name_vectors
+
+
+class LabelHeadKind:
+    """The part of `trainer.kinds.base.TrainerKind` that is about heads."""
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+        """The head that the config names."""
+        return HEADS[_own(options).head](hidden, labels, dropout=dropout)
+
+    def start_head(
+        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Start a label attention head from what the encoder makes of the labels' names."""
+        own = _own(options)
+        if own.head_start == "names" and isinstance(head, LabelAttentionHead):
+            words = label_words(data.task, data.labels, own.label_names)
+            head.start_from_names(name_vectors(encoder, words))
+
+    def finish_head(
+        self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
+    ) -> bool:
+        """Nothing depends on the trained encoder."""
+        return False
+
+
+def _own(options: TaskOptions) -> MultilabelOptions | MulticlassOptions:
+    assert isinstance(options, MultilabelOptions | MulticlassOptions)
+    return options
