@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.config.models import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig, task_model
 from schemas.errors import DataError
+from schemas.kinds import KINDS
+from schemas.text.arrow_text import BadText
 from trainer.data.readers import read_part
 from trainer.data.readers.reuters import Story, read_stories
 
@@ -188,3 +190,19 @@ def test_there_is_no_validation_part(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="leave validation_value out"):
         read_part(data, TaskConfig(data=(data,)), "validation")
+
+
+def test_topics_are_gold_values_of_the_kind_of_the_task(tmp_path: Path) -> None:
+    """A list of labels, one label, or nothing; a story of two topics has no one label."""
+    both = story(2, normal("TWO", "Second."), topics=("tea", "oil"))
+    write(tmp_path, story(1, normal("ONE", "First.")), both)
+    data = DataConfig(path=tmp_path, format="reuters21578")
+    gold = {
+        kind: list(read_part(data, task_model(kind)(kind=kind, data=(data,)), "train").gold)
+        for kind in KINDS
+    }
+
+    assert gold["multilabel"] == gold["nearest"] == [["tea"], ["tea", "oil"]]
+    assert gold["multiclass"][0] == "tea"
+    assert isinstance(gold["multiclass"][1], BadText)
+    assert gold["embedding"] == [(), ()]
