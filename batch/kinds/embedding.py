@@ -71,6 +71,7 @@ class VectorTaskReport(Report):
 
     template: ClassVar[str] = "vectors.html.j2"
     legend: ClassVar[str] = "vectors_legend.html.j2"
+
     dimension: int
     """Numbers of a vector."""
     overall: VectorSection

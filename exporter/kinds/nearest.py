@@ -17,7 +17,6 @@ from exporter.kinds.base import (
     CardParts,
     Fitted,
     LabelledOutputs,
-    reliability_caption,
 )
 from exporter.kinds.multilabel import rule_text
 from schemas.arrays import BoolArray, Float32Array
@@ -113,7 +112,7 @@ class NearestExporterKind:
                 + answer
             ],
             table=_label_table(metadata, evidence),
-            caption=reliability_caption(metadata.task),
+            caption=f"How often labels of {metadata.task} are right, by their share of the votes",
         )
 
     def figure_path(self, folder: Path, task: str) -> Path:
