@@ -20,7 +20,7 @@ from schemas.bundle.facts import (
 from schemas.bundle.variants import PRECISION_SPECS, Precision
 from schemas.decision.metrics import Scores
 from schemas.errors import BundleError
-from schemas.kinds import KINDS, TaskKind
+from schemas.kinds import KINDS, TaskKind, check_labels
 from schemas.kinds.base import OutputSpec
 from schemas.printable import printable
 from schemas.tasks.task import LabelNames, TaskName
@@ -87,6 +87,7 @@ class ArtefactMetadata(BaseModel):
 
     @model_validator(mode="after")
     def _decision_fits_labels(self) -> Self:
+        check_labels(self.kind, self.labels)
         KINDS[self.kind].check(self.labels, self, self.evidence)
         return self
 

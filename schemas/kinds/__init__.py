@@ -6,7 +6,7 @@ or config. `KINDS` is the only list of kinds in this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -32,6 +32,16 @@ KINDS: Mapping[str, AnyKind] = MappingProxyType({kind.NAME: kind for kind in _AL
 
 DEFAULT_KIND = MultilabelKind.NAME
 """Kind of a task whose config names none."""
+
+
+def check_labels(kind: str, labels: Sequence[str]) -> None:
+    """Raise ValueError for a task without the labels that its kind needs, or with labels that its
+    kind cannot have.
+    """
+    if KINDS[kind].HAS_LABELS and not labels:
+        raise ValueError("a task needs at least one label")
+    if labels and not KINDS[kind].HAS_LABELS:
+        raise ValueError(f"a task of kind {kind!r} has no labels")
 
 
 def _check_kind(name: str) -> str:

@@ -137,9 +137,7 @@ class EmbeddingKind:
     def check(
         self, labels: Sequence[str], decision: EmbeddingDecision, evidence: BaseModel
     ) -> None:
-        """Raise ValueError for labels."""
-        if labels:
-            raise ValueError("a task of kind 'embedding' has no labels")
+        """There is nothing that could not fit."""
 
     def fields(
         self, labels: tuple[str, ...], width: int, form: ProbabilityFormat

@@ -14,12 +14,6 @@ def check_label_names(names: Mapping[str, str], labels: Sequence[str] | None) ->
         raise ValueError(f"label_names has {listing(unknown)}, which labels does not list")
 
 
-def check_has_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError for no labels at all."""
-    if not labels:
-        raise ValueError("a task needs at least one label")
-
-
 def check_lengths(values_by_name: Mapping[str, Sequence[object]], labels: Sequence[str]) -> None:
     """Raise ValueError unless each has one value a label."""
     for name, values in values_by_name.items():

@@ -23,7 +23,7 @@ from schemas.decision.classes import (
 )
 from schemas.errors import listing
 from schemas.kinds.base import Answer, OutputSpec
-from schemas.kinds.labels import check_has_labels, check_label_names, check_lengths
+from schemas.kinds.labels import check_label_names, check_lengths
 from schemas.tables import (
     LABEL,
     PROBABILITIES,
@@ -159,7 +159,6 @@ class MulticlassKind:
     def check(self, labels: Sequence[str], decision: ClassDecision, evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
         assert isinstance(evidence, ClassDecisionEvidence)
-        check_has_labels(labels)
         check_lengths(
             {
                 "calibration.scale": decision.calibration.scale,

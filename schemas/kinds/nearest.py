@@ -14,7 +14,7 @@ from schemas.decision.thresholds import ThresholdRule
 from schemas.kinds.base import OutputSpec
 from schemas.kinds.embedding import Pooling
 from schemas.kinds.label_sets import LabelSetKind, LabelSets
-from schemas.kinds.labels import check_has_labels, check_lengths
+from schemas.kinds.labels import check_lengths
 from schemas.tasks.sections import Section, TaskOptions
 from schemas.text.tokens import TokenizedText
 
@@ -96,7 +96,6 @@ class NearestKind(LabelSetKind):
     def check(self, labels: Sequence[str], decision: NearestDecision, evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
         assert isinstance(evidence, NearestEvidence)
-        check_has_labels(labels)
         thresholds = {} if decision.one_label else {"thresholds": decision.thresholds}
         check_lengths({**thresholds, "evidence.positives": evidence.positives}, labels)
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
@@ -21,7 +21,7 @@ from schemas.arrays import Int32Array
 from schemas.bundle.facts import EncoderFacts, TrainingFacts
 from schemas.errors import CheckpointError, listing
 from schemas.io.json_values import parse_json
-from schemas.kinds import KINDS, TaskKind
+from schemas.kinds import KINDS, TaskKind, check_labels
 from schemas.kinds.by_kind import ByKind
 from schemas.tables import END, ENTITY, START
 from schemas.tasks.sections import TaskOptions
@@ -57,6 +57,11 @@ class CheckpointTask(BaseModel):
     options: TaskOptions
     """What the config set for a task of this kind."""
     training: TrainingFacts
+
+    @model_validator(mode="after")
+    def _labels_fit_the_kind(self) -> Self:
+        check_labels(self.kind, self.labels)
+        return self
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from pydantic import ValidationError
 
 from schemas.bundle.facts import EncoderFacts, Portability, TrainingFacts, Verification
 from schemas.bundle.metadata import ArtefactMetadata, metadata_model
@@ -316,3 +317,15 @@ def test_shared_metadata_of_another_task_is_refused() -> None:
 
     message = refusal({**props, f"{PREFIX}other.task": '"topics"'})
     assert "is listed for task 'other', and its metadata is that of task 'topics'" in message
+
+
+def test_a_task_without_labels_is_refused() -> None:
+    """A kind with labels needs one, even where nothing else has a value a label."""
+    none = {
+        "labels": (),
+        "thresholds": (),
+        "calibration": Calibration(method="platt", scale=(), bias=()),
+        "evidence": evidence(0),
+    }
+    with pytest.raises(ValidationError, match="a task needs at least one label"):
+        metadata(**none)

@@ -62,9 +62,3 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object], message:
     """The message has the key."""
     with pytest.raises(ValidationError, match=message):
         EmbeddingOptions.model_validate(options)
-
-
-def test_metadata_with_labels_is_refused() -> None:
-    """A file of this kind cannot list any."""
-    with pytest.raises(ValueError, match="has no labels"):
-        KIND.check(("a",), EmbeddingDecision(dimension=2), EmbeddingDecision(dimension=2))
