@@ -15,12 +15,19 @@ import numpy as np
 
 from schemas.arrays import Int32Array, Int64Array
 from schemas.text.model_text import ENTITY_START, ModelText, Truncation
+from schemas.text.word_ids import WordIds
 
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """What the unknown token is called."""
 
+BERT_STEPS = ["BertNormalizer", "BertPreTokenizer", "WordPiece"]
+"""Classes of the normalizer, the pre-tokenizer and the model of BERT's tokenizers."""
+
 TEXTS_PER_CALL = 128
 """Texts handed to the tokenizer at once: enough for its threads, few enough to stay small."""
+
+TEXTS_PER_LOOKUP = 1024
+"""Texts whose words are looked up at once: most words of a text occur in another of them too."""
 
 
 class Encoding(Protocol):
@@ -37,6 +44,14 @@ class AddedToken(Protocol):
 
     @property
     def special(self) -> bool: ...
+    @property
+    def content(self) -> str: ...
+    @property
+    def lstrip(self) -> bool: ...
+    @property
+    def rstrip(self) -> bool: ...
+    @property
+    def single_word(self) -> bool: ...
 
 
 class Tokenizer(Protocol):
@@ -44,6 +59,12 @@ class Tokenizer(Protocol):
 
     encode_special_tokens: bool
 
+    @property
+    def normalizer(self) -> object: ...
+    @property
+    def pre_tokenizer(self) -> object: ...
+    @property
+    def model(self) -> object: ...
     def encode(self, sequence: str, /) -> Encoding: ...
     def encode_batch_fast(
         self, input: list[str], /, *, add_special_tokens: bool
@@ -88,6 +109,9 @@ class TextTokenizer:
         self._special = np.array([number for number, token in added if token.special], np.int64)
         unknown = (tokenizer.token_to_id(name) for name in UNKNOWN_TOKENS)
         self._unknown = next((number for number in unknown if number is not None), None)
+        self._ids_of, self.texts_per_call = self._tokenize, TEXTS_PER_CALL
+        if treats_words_alone(tokenizer):
+            self._ids_of, self.texts_per_call = WordIds(self._tokenize).of_texts, TEXTS_PER_LOOKUP
         self._room = max_tokens - len(self._prefix) - len(self._suffix)
         if self._room < 1:
             raise ValueError(f"max_tokens {max_tokens} leaves no room for text")
@@ -96,20 +120,19 @@ class TextTokenizer:
         self, texts: Sequence[ModelText], truncation: Truncation = "head"
     ) -> Iterator[TokenizedText]:
         """Yield the token ids of each text, in order. truncation: of texts that are too long."""
-        for first in range(0, len(texts), TEXTS_PER_CALL):
-            group = texts[first : first + TEXTS_PER_CALL]
-            encodings = self._tokenizer.encode_batch_fast(
-                [text.text for text in group], add_special_tokens=False
-            )
-            for text, ids in zip(group, self._plain_ids(encodings), strict=True):
+        for first in range(0, len(texts), self.texts_per_call):
+            group = texts[first : first + self.texts_per_call]
+            ids_of_texts = self._ids_of([text.text for text in group])
+            for text, ids in zip(group, ids_of_texts, strict=True):
                 yield self._cut(text, ids, truncation)
 
-    def _plain_ids(self, encodings: Sequence[Encoding]) -> Iterator[Int32Array]:
+    def _tokenize(self, texts: Sequence[str]) -> Iterator[Int32Array]:
         """Ids of each text, (length,) int32, with the unknown token in place of special ones.
 
         SentencePiece vocabularies have "</s>" among their ordinary pieces, so that a text which
         spells it would end there. A vocabulary without an unknown token loses them.
         """
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         lists = [encoding.ids for encoding in encodings]
         ends = np.cumsum([0, *map(len, lists)])
         # All texts at once: array calls for each would take longer than everything else here.
@@ -154,10 +177,26 @@ def pad(
     """
     input_ids = np.full((rows, seq), pad_id, dtype=np.int64)
     attention_mask = np.zeros((rows, seq), dtype=np.int64)
-    for row, ids in enumerate(texts):
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
+    if texts:
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        is_token = np.arange(seq) < lengths[:, None]  # (texts, seq)
+        input_ids[: len(texts)][is_token] = np.concatenate(texts)
+        attention_mask[: len(texts)] = is_token
     return input_ids, attention_mask
+
+
+def treats_words_alone(tokenizer: Tokenizer) -> bool:
+    """True if the ids of a text are those of its words, one after the other.
+
+    Words end at spaces and new lines. The steps of BERT change single characters, and end a token
+    at all blanks.
+    """
+    steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.model)
+    added = tokenizer.get_added_tokens_decoder().values()
+    return [type(step).__name__ for step in steps] == BERT_STEPS and not any(
+        set(" \n") & set(token.content) or token.lstrip or token.rstrip or token.single_word
+        for token in added
+    )
 
 
 def _special_tokens(tokenizer: Tokenizer) -> tuple[Int32Array, Int32Array]:
