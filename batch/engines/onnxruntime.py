@@ -10,7 +10,7 @@ from batch.engines.buffers import BoundBuffers
 from batch.engines.graph_file import GraphFile
 from batch.engines.pool import Pool
 from batch.machine.cores import streams_of, usable_cores
-from batch.machine.device import Device, import_engine
+from batch.machine.device import FATAL_ONLY, Device, import_engine
 from schemas.arrays import Float32Array, Int64Array
 from schemas.errors import BundleError, DeviceError
 from schemas.printable import one_line
@@ -106,7 +106,7 @@ def _open(engine: Any, graph: GraphFile, device: Device, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    options.log_severity_level = 3
+    options.log_severity_level = FATAL_ONLY  # every error is raised, too
     # A memory pattern would be stored for every canonical shape.
     options.enable_mem_pattern = False
     # Threads that spin between batches would occupy the core that reads and tokenizes.

@@ -22,8 +22,8 @@ from schemas.printable import printable
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
-ERRORS_ONLY = 3
-"""Severity of onnxruntime's log."""
+ERRORS_ONLY, FATAL_ONLY = 3, 4
+"""Severities of onnxruntime's log."""
 _MULTIPROCESSORS, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76
 """Values of CUdevice_attribute in cuda.h."""
 _DEVICE = re.compile(r"(cpu|cuda)(?::(\d+))?")

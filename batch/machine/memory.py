@@ -12,6 +12,7 @@ import pyarrow as pa
 
 _ENGINE_MEMORY = re.compile(
     r"bad[_ ]alloc|alloc_failed|out of memory|(failed to|unable to|cannot) allocate"
+    r"|available memory of \d+ is smaller than requested"
     r"|can't start new thread",
     re.IGNORECASE,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from batch.engines import EngineSession, open_engine, open_fastest
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device
+from batch.machine.memory import is_out_of_memory
 from schemas.arrays import Float32Array, Int64Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata, check_shared, check_task
@@ -105,18 +106,19 @@ class TaskSession:
         """Run a batch; both (rows, seq) int64. May be called from several threads at once.
 
         Returns the output of each task, (rows, ...) float32 as its `OutputSpec` says.
-        Raises BundleError if the engine fails or returns something else, MemoryError as it is.
+        Raises MemoryError if there is too little for the batch, in RAM or on a GPU, and BundleError
+        if the engine fails for another reason or returns something else.
         """
         names = [output.name for output in self.outputs.values()]
         try:
             arrays = self._session.run(input_ids, attention_mask, names)
-        except MemoryError:
-            raise
         except Exception as error:  # engines have no common base class for their errors
+            if is_out_of_memory(error):
+                raise MemoryError(one_line(error)) from error
             raise BundleError(
                 f"{self.graph.label}: cannot be run on {self.device.name} with "
                 f"{input_ids.shape[0]} rows of {input_ids.shape[1]} tokens: {one_line(error)}",
-                hint="export the checkpoint again; if memory ran out, lower --max-tokens-per-batch",
+                hint="export the checkpoint again",
             ) from error
         for output, array in zip(self.outputs.values(), arrays, strict=True):
             self._check_shape(output, array, *input_ids.shape)

@@ -108,6 +108,7 @@ def test_errors_that_are_about_memory_are_recognized() -> None:
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("Failed to allocate memory for requested buffer of size 1048576"),
         RuntimeError("CUDA failure 2: out of memory"),
+        RuntimeError("Available memory of 150703360 is smaller than requested bytes of 301989888"),
         RuntimeError("std::bad_alloc"),
         wrapped,
     ]
