@@ -87,16 +87,14 @@ def main() -> None:
 @click.option(
     "--chunk-rows",
     type=click.IntRange(1, MAX_CHUNK_ROWS),
-    default=4096,
-    show_default=True,
-    help="Maximum rows of a part; a resumed run repeats unfinished parts. On CUDA, where batches "
-    "are large, 32768 leaves fewer of them half full.",
+    help="Maximum rows of a part; a resumed run repeats unfinished parts.  [default: 4096 on a "
+    "CPU, 16384 on CUDA]",
 )
 @click.option(
     "--max-tokens-per-batch",
     "tokens_per_batch",
     type=click.IntRange(1, MAX_TOKENS_PER_BATCH),
-    help="Maximum size of a batch, rows times tokens.  [default: 512 on a CPU, 8192 on CUDA]",
+    help="Maximum size of a batch, rows times tokens.  [default: 512 on a CPU, 32768 on CUDA]",
 )
 @click.option(
     "--gpu-memory-limit",

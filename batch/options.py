@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
+from schemas.bundle.variants import DeviceKind
 from schemas.tables import ProbabilityFormat
 
 
@@ -43,17 +44,22 @@ class ModelOptions:
     require_signature: Path | None = None
 
 
+CHUNK_ROWS: Mapping[DeviceKind, int] = {"cpu": 4096, "cuda": 16384}
+"""Default rows of a chunk by kind of device: batches are larger on CUDA, and the last batch of each
+length is partly empty."""
+
+
 @dataclass(frozen=True)
 class CorpusOptions:
     """What is read, and in which pieces.
 
-    corpus: files, folders, globs or URLs. gold_columns: for one task COLUMN, for several
-    TASK=COLUMN each. named_columns: columns that the user named, which must therefore be there; the
-    defaults of title, id and domain may be missing.
+    corpus: files, folders, globs or URLs. chunk_rows: None takes the device's default.
+    gold_columns: for one task COLUMN, for several TASK=COLUMN each. named_columns: columns that the
+    user named, which must therefore be there; the defaults of title, id and domain may be missing.
     """
 
     corpus: tuple[str, ...]
-    chunk_rows: int = 4096
+    chunk_rows: int | None = None
     text_column: str = "text"
     title_column: str = "title"
     id_column: str = "article_id"
@@ -121,6 +127,11 @@ class RunOptions:
             if cache is None
             else CacheOptions(cache, values["cache_bytes"], require_signature is not None),
         )
+
+    def on(self, device: DeviceKind) -> RunOptions:
+        """These options with the defaults of a kind of device."""
+        chunk_rows = self.corpus.chunk_rows or CHUNK_ROWS[device]
+        return replace(self, corpus=replace(self.corpus, chunk_rows=chunk_rows))
 
 
 def _own(options: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from batch.corpus.sources.footers import PlannedFile, read_footer
 from batch.corpus.sources.versions import CheckStop, never_stop
 from batch.corpus.tasks import RunTasks
 from batch.corpus.types.pass_through import kept_columns
-from batch.options import CorpusOptions, Shard
+from batch.options import CHUNK_ROWS, CorpusOptions, Shard
 from schemas.errors import CorpusError
 from schemas.text.model_text import TextSpec
 
@@ -82,8 +82,9 @@ def make_plan(
         files.append(read_footer(source))
     check_columns(files, options, tasks, spec, check_stop)
     pass_through = kept_columns(files if keep_columns else (), options, tasks, check_stop)
-    _check_chunks(files, options.chunk_rows)
-    chunks = tuple(_chunks(files, options.chunk_rows))
+    chunk_rows = options.chunk_rows or CHUNK_ROWS["cpu"]
+    _check_chunks(files, chunk_rows)
+    chunks = tuple(_chunks(files, chunk_rows))
     return Plan(tuple(files), chunks, pass_through.schema, tasks, listing, pass_through.notes)
 
 

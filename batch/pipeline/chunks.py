@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +78,7 @@ class ChunkWorker:
     ) -> None:
         self.finished: set[int] = set()
         self.rows = self.tokens = 0
+        self._counting = Lock()
         self._plan, self._corpus, self._scorer = plan, corpus, scorer
         self._output, self._identity = output, identity
         self._progress, self._switch = progress, switch
@@ -114,20 +116,26 @@ class ChunkWorker:
         def on_batch(rows: int, tokens: int) -> None:
             nonlocal seen_rows, seen_tokens
             seen_rows, seen_tokens = seen_rows + rows, seen_tokens + tokens
-            self._progress.advance(rows, tokens)
+            self._advance(rows, tokens)
             self._switch.check()
 
         try:
             scored = self._scorer.score_tokens(chunk.tokenized, on_batch=on_batch)
         except Exception:
-            self._progress.advance(-seen_rows, -seen_tokens)  # they may be scored again
+            self._advance(-seen_rows, -seen_tokens)  # they may be scored again
             raise
-        self.tokens += seen_tokens
-        self._progress.advance(len(chunk.statuses) - len(chunk.scorable_rows), 0)
+        self._advance(len(chunk.statuses) - len(chunk.scorable_rows), 0)
         result_of_row = np.full(len(chunk.statuses), -1, np.int64)
         result_of_row[chunk.scorable_rows] = np.arange(len(chunk.scorable_rows))
         by_row = scored.take(result_of_row)
         return ScoredChunk(chunk.rows, by_row, chunk.statuses, chunk.text_hashes)
+
+    def score_in_order(self, chunks: Iterable[ReadChunk]) -> Generator[ScoredChunk]:
+        """Score chunks, as many at the same time as suits the device."""
+        at_once = self._scorer.runner.chunks_at_once
+        if at_once == 1:
+            return (self.score(chunk) for chunk in chunks)
+        return make_ahead(chunks, self.score, threads=at_once)
 
     def write(self, chunk: Chunk, scored: ScoredChunk) -> None:
         """Count and write: part, quarantine, and then the marker."""
@@ -149,6 +157,12 @@ class ChunkWorker:
         self.finished.add(chunk.index)
         self.rows += chunk.rows
         pa.default_memory_pool().release_unused()  # give back what the chunk needed
+
+    def _advance(self, rows: int, tokens: int) -> None:
+        """Count rows as scored; several threads may do that."""
+        with self._counting:
+            self.tokens += tokens
+            self._progress.advance(rows, tokens)
 
     def do_in_pieces(self, chunk: Chunk) -> None:
         """Read, score and write a chunk with little memory, to the same bytes.
@@ -187,6 +201,8 @@ class ChunkWorker:
             if isinstance(error, NarrascanError):  # a damaged page may ask for absurd amounts
                 raise
             hint = "a smaller --max-tokens-per-batch needs less"
+            if self._scorer.runner.device.kind == "cuda":
+                hint += ", a larger --gpu-memory-limit allows more"
             raise self._too_little(piece, error, hint) from error
 
     def _too_little(self, chunk: Chunk, error: Exception, hint: str) -> OutOfMemoryError:
@@ -221,9 +237,12 @@ def do_chunks(worker: ChunkWorker, chunks: Sequence[Chunk], progress: RunProgres
 def _do_side_by_side(worker: ChunkWorker, chunks: Sequence[Chunk]) -> str | None:
     """Returns None, or the message of the error if memory ran out."""
     try:
-        with closing(make_ahead(chunks, worker.read)) as ready, WriteBehind() as behind:
-            for chunk, read in zip(chunks, ready, strict=True):
-                scored = worker.score(read)
+        with (
+            closing(make_ahead(chunks, worker.read)) as ready,
+            WriteBehind() as behind,
+            closing(worker.score_in_order(ready)) as done,
+        ):
+            for chunk, scored in zip(chunks, done, strict=True):
                 behind.hand_over(partial(worker.write, chunk, scored))
     except Exception as error:
         if not is_out_of_memory(error):

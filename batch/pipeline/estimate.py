@@ -122,6 +122,7 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
     Raises whatever a run would raise before it scores.
     """
     model = choose_model(options.model)
+    options = options.on(model.device.kind)
     scorer = open_model(options.model, model)
     plan = plan_run(options.corpus, scorer, switch.check, leave_out=options.output.folder)
     check_gold_labels(options.corpus, plan, scorer, switch.check)

@@ -68,6 +68,7 @@ def run(options: RunOptions, progress: RunProgress, switch: StopSwitch) -> RunRe
     with ExitStack() as stack:
         switch.check()
         model = choose_model(options.model)
+        options = options.on(model.device.kind)
         switch.check()
         scorer = open_model(options.model, model)
         model_identity = identify_model(model, scorer)

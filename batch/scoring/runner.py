@@ -19,15 +19,19 @@ from schemas.errors import BundleError
 from schemas.kinds.base import OutputSpec
 from schemas.printable import one_line
 from schemas.text.model_text import ModelText, Truncation
-from schemas.text.tokens import TEXTS_PER_CALL, TextTokenizer, TokenizedText
+from schemas.text.tokens import TextTokenizer, TokenizedText
 
-TOKENS_PER_BATCH = {"cpu": 512, "cuda": 8192}
+TOKENS_PER_BATCH = {"cpu": 512, "cuda": 32768}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
 layers of a batch stay in the cache of a core, and of what is left over few rows are dummies."""
 
 TOKENIZER_THREADS = 2
 """Threads that call the tokenizer where a GPU scores. A call keeps every core busy but for its part
 in Python, which overlaps with the other thread. Where a CPU scores, no core is idle."""
+
+CHUNKS_AT_ONCE = {"cpu": 1, "cuda": 2}
+"""Chunks that are scored at the same time, so that a GPU has batches of one while the answers of
+another are decided. A CPU has no time to fill."""
 
 OnBatch = Callable[[int, int], None]
 """Called after each batch with its rows and its tokens; may raise to stop."""
@@ -90,12 +94,18 @@ class GraphRunner:
         runner._cache = cache
         return runner
 
+    @property
+    def chunks_at_once(self) -> int:
+        """Threads that should call `outputs`; with a cache only the one that opened it may."""
+        return CHUNKS_AT_ONCE[self.device.kind] if self._cache is None else 1
+
     def tokenize(self, texts: Sequence[ModelText]) -> list[TokenizedText]:
         """Token ids of every text. Raises BundleError for a tokenizer with ids beyond int32."""
         try:
             if self.device.kind == "cpu":
                 return self._encode(texts)
-            groups = (texts[i : i + TEXTS_PER_CALL] for i in range(0, len(texts), TEXTS_PER_CALL))
+            size = self._tokenizer.texts_per_call
+            groups = (texts[first : first + size] for first in range(0, len(texts), size))
             with closing(make_ahead(groups, self._encode, threads=TOKENIZER_THREADS)) as encoded:
                 return list(chain.from_iterable(encoded))
         except OverflowError as error:
@@ -148,11 +158,14 @@ class GraphRunner:
         copies: (rows,), how often a text occurs.
         """
         results: list[Float32Array] = [_NO_OUTPUT] * len(ids)
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         with closing(self.run_batches(self.shapes.pack(ids, pad_id=self.pad_id))) as finished:
             for packed, arrays in finished:
-                for at, row in enumerate(packed.rows):  # dummy rows are left over
-                    results[row] = join_outputs(arrays, self._outputs, at, len(ids[row]))
-                on_batch(int(copies[packed.rows].sum()), sum(len(ids[row]) for row in packed.rows))
+                of_batch = lengths[packed.rows]
+                joined = join_outputs(arrays, self._outputs, of_batch)
+                for row, output in zip(packed.rows, joined, strict=True):
+                    results[row] = output
+                on_batch(int(copies[packed.rows].sum()), int(of_batch.sum()))
         return results
 
     def run_batches(
@@ -171,17 +184,25 @@ class GraphRunner:
 
 
 def join_outputs(
-    arrays: Sequence[Float32Array], outputs: Sequence[OutputSpec], row: int, tokens: int
-) -> Float32Array:
-    """Outputs of one row of a batch, without those of its padding, in one flat array.
+    arrays: Sequence[Float32Array], outputs: Sequence[OutputSpec], lengths: Int64Array
+) -> list[Float32Array]:
+    """Outputs of each text of a batch, without those of its padding, in one flat array.
 
-    arrays: of each task, (rows, ...).
+    arrays: of each task, (rows, ...); dummy rows at their end are left out.
+    lengths: (texts,) tokens of each text.
     """
-    parts = [
-        array[row, :tokens].ravel() if output.per_token else array[row]
-        for array, output in zip(arrays, outputs, strict=True)
+    rows = len(lengths)
+    if not any(output.per_token for output in outputs):  # many rows: no array calls for each
+        return list(np.concatenate([array[:rows] for array in arrays], axis=1))
+    return [
+        np.concatenate(
+            [
+                array[row, :tokens].ravel() if output.per_token else array[row]
+                for array, output in zip(arrays, outputs, strict=True)
+            ]
+        )
+        for row, tokens in enumerate(lengths.tolist())
     ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def split_outputs(
