@@ -11,6 +11,11 @@ import pyarrow.parquet as pq
 
 from bench.paths import SAMPLES
 
+RARE_SHARE = 0.03
+"""Share of words that are names made of syllables: as in a year of news, most of them are new."""
+RARE_WORDS = 1_000_000
+SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+
 Lengths = npt.NDArray[np.int64]
 """(rows,) int64, number of words of each text."""
 
@@ -47,12 +52,24 @@ def corpus_table(name: str, rows: int, rng: np.random.Generator) -> pa.Table:
     words = np.array(" ".join(sample_texts).split())
     starts = rng.integers(0, len(words), size=rows)
     steps = rng.integers(1, 50, size=rows)
-    texts = [
-        " ".join(words[(start + step * np.arange(count)) % len(words)])
-        for start, step, count in zip(starts, steps, word_counts, strict=True)
-    ]
+    texts = []
+    for start, step, count in zip(starts, steps, word_counts, strict=True):
+        of_text = words[(start + step * np.arange(count)) % len(words)].tolist()
+        for place in np.flatnonzero(rng.random(count) < RARE_SHARE).tolist():
+            of_text[place] = rare_word(rng)
+        texts.append(" ".join(of_text))
     domains = np.array(["UA", "CC"])[rng.integers(0, 2, size=rows)]
     return pa.table({"article_id": np.arange(rows), "text": texts, "domain": domains})
+
+
+def rare_word(rng: np.random.Generator) -> str:
+    """A name of two to five syllables; the n-th of them is n times as rare as the first."""
+    number = int(RARE_WORDS ** rng.random())
+    syllables = []
+    while number:
+        number, digit = divmod(number, len(SYLLABLES))
+        syllables.append(SYLLABLES[digit])
+    return "".join(["Vel", *syllables])
 
 
 def _log_normal(

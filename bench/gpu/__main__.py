@@ -21,7 +21,7 @@ from batch.engines.graph_file import GraphFile
 from batch.machine.device import choose_device, cuda_problem
 from batch.scoring.scorer import open_scorer
 from bench.bundles import BASE, random_bundle, widened_bundle
-from bench.gpu import checks, kernels, speed
+from bench.gpu import checks, kernels, launches, speed
 from bench.gpu.machine import describe_machine
 from bench.gpu.page import PAGE, write_page
 from bench.gpu.steps import Steps
@@ -36,7 +36,7 @@ from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import DeviceKind, Precision
 
 RESULTS_FILE = RESULTS / "gpu.json"
-ROWS = {"news": 16_384, "long": 8_192}
+ROWS = {"news": 32_768, "long": 16_384}
 PEER_ROWS = 2_048
 TIMEOUT_S = 300.0
 
@@ -79,7 +79,7 @@ def check(
 ) -> None:
     """Check scores against a CPU, bit-identical repetition, clear errors, resumed runs."""
     steps = _steps(results, device)
-    corpus = corpus or _corpus(work, "news", _rows(device)["news"] // 4)
+    corpus = corpus or _corpus(work, "news", _rows(device)["news"] // 8)
     checks.run_checks(checks.Subject(bundle, task, corpus, work / "checks", device), steps)
     _exit(steps)
 
@@ -136,6 +136,15 @@ def compare(
 @click.option("--name", default="", help="Name of the encoder, if several are compared.")
 @click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16")
 @click.option("--sweep/--no-sweep", default=True, help="Measure batch sizes too.")
+@click.option(
+    "--length",
+    "lengths",
+    multiple=True,
+    type=click.Choice(list(ROWS)),
+    default=list(ROWS),
+    show_default=True,
+    help="Texts to measure.",
+)
 def profile(
     bundle: Path,
     task: str,
@@ -145,13 +154,14 @@ def profile(
     name: str,
     precision: Precision,
     sweep: bool,
+    lengths: tuple[str, ...],
 ) -> None:
     """Measure the tokenizer alone, batch sizes, and the kernels that run."""
     steps = _steps(results, device)
     chosen = choose_device(device)
     opened = Bundle.open(_widened(bundle, task, work))
-    for length, rows in _rows(device).items():
-        corpus = _corpus(work, length, rows)
+    for length in lengths:
+        corpus = _corpus(work, length, _rows(device)[length])
         scorer = open_scorer(opened, (task,), chosen, precision=precision)
         texts = kernels.read_texts(corpus, scorer)
         steps.run(
@@ -168,6 +178,29 @@ def profile(
                 _joined("batch sizes", name, precision, length),
                 partial(kernels.batch_sizes, opened, task, chosen, precision, corpus),
             )
+    _exit(steps)
+
+
+@main.command("launches")
+@measured
+@click.option("--name", default="", help="Name of the encoder, if several are compared.")
+@click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16")
+def launch(
+    bundle: Path,
+    task: str,
+    work: Path,
+    results: Path,
+    device: DeviceKind,
+    name: str,
+    precision: Precision,
+) -> None:
+    """Measure batches by shape: alone, queued one behind the other, and as a CUDA graph."""
+    steps = _steps(results, device)
+    graph = GraphFile.of_bundle(Bundle.open(_widened(bundle, task, work)), (task,), precision)
+    steps.run(
+        _joined("launches", name, precision),
+        partial(launches.launch_times, graph, choose_device(device)),
+    )
     _exit(steps)
 
 
@@ -247,7 +280,7 @@ def _joined(*words: str) -> str:
 
 def _rows(device: DeviceKind) -> dict[str, int]:
     """Number of texts by corpus; few on a CPU, where only the scripts are tested."""
-    return ROWS if device == "cuda" else {name: rows // 64 for name, rows in ROWS.items()}
+    return ROWS if device == "cuda" else {name: rows // 128 for name, rows in ROWS.items()}
 
 
 def _corpus(work: Path, name: str, rows: int) -> Path:

@@ -25,8 +25,11 @@ EXPECTED = {
     "fp16 bit-identical": "bit-identical scores in every order and with every chunk size",
     "small GPU memory limit": "a run with a small `--gpu-memory-limit`",
     "speed news": "articles/s against transformers.pipeline and sentence-transformers",
-    "batch sizes fp16 news": "tokens/s by batch size, with the current masks and a single thread",
+    "speed long": "articles/s on long texts",
+    "speed base news": "articles/s with an encoder of 110 M parameters",
+    "batch sizes fp16 news": "tokens/s by batch size",
     "whole run x1": "whole runs of `batch-classify`, with GPU utilization over time",
+    "every kind": "the tests of `pytest -m gpu` that score a task of every kind",
 }
 """Steps of a complete page, with their descriptions."""
 
@@ -53,6 +56,7 @@ def render(steps: Steps) -> str:
         *_whole_runs(steps),
         *_tokenizer(steps),
         *_engine(steps),
+        *_launches(steps),
         *_kernels(steps),
         *_training(steps),
     ]
@@ -80,6 +84,7 @@ def _checks(steps: Steps) -> list[str]:
         "tokenizer",
         "engine",
         "kernels",
+        "launches",
         "training",
         "batch",
     )
@@ -142,6 +147,21 @@ def _engine(steps: Steps) -> list[str]:
     return _section("Tokenized texts to logits", ["texts", "setting", "tokens/s"], rows)
 
 
+def _launches(steps: Steps) -> list[str]:
+    parts = []
+    for name, facts in _passed(steps, "launches").items():
+        by_shape = facts["ms"]
+        assert isinstance(by_shape, dict)
+        rows = [
+            [shape, *(f"{ms:.2f}" for ms in modes.values())] for shape, modes in by_shape.items()
+        ]
+        modes = list(next(iter(by_shape.values())))
+        parts += _section(f"Milliseconds of a batch: {name}", ["rows x tokens", *modes], rows)
+        if str(facts["graph"]).startswith("failed"):
+            parts.append("CUDA graphs: onnxruntime ended with an error of CUDA at capture.")
+    return parts
+
+
 def _kernels(steps: Steps) -> list[str]:
     parts = []
     for name, facts in _passed(steps, "kernels").items():
@@ -153,7 +173,9 @@ def _kernels(steps: Steps) -> list[str]:
             for kernel, ms in list(kernels.items())[:SHOWN_KERNELS]
         ]
         share = 100 * float(str(facts["busy_share"]))
-        title = f"Kernels: {name}, {total_ms:,.0f} ms in total, GPU busy {share:.0f} % of the time"
+        note = f", {facts['note']}" if "note" in facts else ""
+        title = f"Kernels: {name}{note}, {total_ms:,.0f} ms in total, "
+        title += f"GPU busy {share:.0f} % of the time"
         parts += _section(title, ["kernel", "ms", "share"], rows)
     return parts
 

@@ -93,20 +93,32 @@ def sentence_transformers(model: str, device: str) -> Score:
 
 
 def narrascan(bundle: str, task: str, precision: str, device_name: str) -> Score:
-    """The scorer of `batch-classify`, with its default batch size."""
+    """The scorer of `batch-classify`, with its default batches and chunks."""
     from batch.machine.device import choose_device
+    from batch.options import CHUNK_ROWS
     from batch.scoring.precision import choose_precision
+    from batch.scoring.prefetch import make_ahead
     from batch.scoring.scorer import open_scorer
     from schemas.bundle.folder import Bundle
     from schemas.text.model_text import Article, model_text
+    from schemas.text.tokens import TokenizedText
 
     source, device = Bundle.open(Path(bundle)), choose_device(device_name)
     available = choose_precision(source, (task,), device, precision)
     scorer = open_scorer(source, (task,), device, precision=available)
     spec, max_tokens = scorer.metadata.text, scorer.metadata.max_tokens
 
+    def tokenize(texts: Sequence[str]) -> list[TokenizedText]:
+        return scorer.runner.tokenize(
+            [model_text(Article(text), spec, max_tokens=max_tokens) for text in texts]
+        )
+
     def score(texts: Sequence[str]) -> None:
-        scorer.score([model_text(Article(text), spec, max_tokens=max_tokens) for text in texts])
+        size = CHUNK_ROWS[device.kind]
+        chunks = [texts[first : first + size] for first in range(0, len(texts), size)]
+        at_once = scorer.runner.chunks_at_once
+        for _ in make_ahead(make_ahead(chunks, tokenize), scorer.score_tokens, threads=at_once):
+            pass
 
     return score
 

@@ -23,6 +23,9 @@ from batch.kinds.multiclass import ClassTaskReport
 from exporter.bundle.inspection import BundleReport
 from exporter.cli import main as export_classifier
 from narrascan import Scorer
+from schemas.arrays import Float32Array
+from schemas.bundle.folder import Bundle
+from schemas.bundle.variants import Precision
 from schemas.kinds import KINDS
 from tests.tiny import KINDS_TASKS, SAMPLES, write_config
 from trainer.checkpoint.reader import Checkpoint
@@ -45,6 +48,7 @@ COLUMNS = (
     "topic_labels",
     "topic_probabilities",
 )
+ANSWER_COLUMNS = ("labels", "label", "probabilities", "embedding")
 GOLD = ["narrative=narratives", "outlet=domain", "topic=narratives"]
 
 
@@ -138,6 +142,71 @@ def test_options_do_not_change_an_answer(
     shuffled = by_article(score(write(sample.take(rows), "shuffled.parquet"), **options, **changes))
 
     assert shuffled == expected
+
+
+@pytest.fixture(scope="module")
+def cuda_bundle(trained: Path) -> Path:
+    """The bundle of a machine with CUDA: fp16 files of the tasks that pass its gate, too."""
+    folder = trained.parent / "cuda-bundle"
+    words = ["--output", folder, "--precision", "fp32,fp16"]
+    for task in ("narrative", "topic"):  # fitted thresholds lie among the scores of a tiny encoder
+        words += ["--set", f"{task}.thresholds.strategy=fixed"]
+    run(export_classifier, trained, *words)
+    return folder
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_cuda_gives_the_same_answers_in_any_arrangement(
+    sample: pa.Table, write: Write, score: Score, cuda_bundle: Path, precision: Precision
+) -> None:
+    """Every bit is the same in another order, with other chunks, and from a second run."""
+    tasks = [
+        task
+        for task, graphs in Bundle.open(cuda_bundle).manifest.tasks.items()
+        if task in TASKS and precision in graphs
+    ]
+    rows = random.Random(3).sample(range(len(sample)), len(sample))
+    corpora = write(sample), write(sample.take(rows), "shuffled.parquet")
+    assert tasks
+    for task in tasks:
+        options = {"task": task, "bundle": cuda_bundle, "precision": precision, "device": "cuda"}
+        first, *others = (
+            answers_of_one_task(score(corpus, **options, **changes))
+            for corpus in corpora
+            for changes in ({}, {"chunk_rows": 7})
+        )
+
+        assert all(other == first for other in others), task
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_a_cpu(
+    sample: pa.Table, write: Write, score: Score, cuda_bundle: Path
+) -> None:
+    """Probabilities, votes and vectors of fp32 differ by rounding only."""
+    for task in TASKS:
+        options = {"task": task, "bundle": cuda_bundle, "precision": "fp32"}
+        cuda, cpu = (
+            numbers(score(write(sample), **options, device=device)) for device in ("cuda", "cpu")
+        )
+
+        assert np.abs(cuda - cpu).max() < 1e-3, task
+
+
+def answers_of_one_task(scored: pa.Table) -> Mapping[str, str]:
+    """All columns of answers by article; floats are equal only if their bits are."""
+    answers = scored.select([name for name in scored.column_names if name in ANSWER_COLUMNS])
+    return dict(
+        zip(scored.column("article_id").to_pylist(), map(repr, answers.to_pylist()), strict=True)
+    )
+
+
+def numbers(scored: pa.Table) -> Float32Array:
+    """Probabilities or vectors of a task, all rows in one (numbers,) array."""
+    if "embedding" in scored.column_names:
+        return np.asarray(scored.column("embedding").combine_chunks().flatten())
+    return np.asarray(scored.column("probabilities").combine_chunks().items)
 
 
 def test_a_cache_changes_no_answer(
