@@ -37,12 +37,12 @@ step 120 pytest $python -m pytest -m gpu -q
 train_reuters 21578
 export_bundle 21578
 gpu 120 checks checks --bundle "$bundle"
-gpu 90 speed speed --bundle "$bundle" --rounds 2
+gpu 240 speed speed --bundle "$bundle" --rounds 2
 gpu 60 whole whole --bundle "$bundle" --rows 150000
 gpu 120 kernels kernels --bundle "$bundle"
 gpu 60 launches launches --bundle "$bundle"
 step 60 larger $python -m bench.gpu larger --bundle "$bundle" --output "$work/larger"
-gpu 90 speed-larger speed --name base --no-fp32 --bundle "$work/larger/bundle" --peer-model "$work/larger/peer" --rounds 1
+gpu 180 speed-larger speed --name base --no-fp32 --bundle "$work/larger/bundle" --peer-model "$work/larger/peer" --rounds 1
 gpu 60 kernels-larger kernels --name base --no-sweep --bundle "$work/larger/bundle"
 gpu 60 whole-shards whole --bundle "$bundle" --rows 150000 --processes 3
 for seed in 21579 21580; do
