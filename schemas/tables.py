@@ -27,6 +27,9 @@ GOLD_PREFIX = "gold_"
 """Before the name of a gold column that is called like one of decided labels."""
 
 ENTITY = "entity"
+ENTITIES = "entities"
+SCORE = "score"
+TEXT = "text"
 START = "start"
 END = "end"
 

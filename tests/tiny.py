@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -14,6 +17,7 @@ from transformers import AutoConfig, AutoModel
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.nearest import NearestKind
+from schemas.kinds.token import TokenKind
 from trainer.model.cnn_bilstm import CnnBilstmConfig
 
 if TYPE_CHECKING:
@@ -155,12 +159,48 @@ labels_column = "narratives"
 """
 """A task that is decided by nearest texts for `write_config`, which reads the same text too."""
 
-KINDS_TASKS = ONE_LABEL_TASK + VECTOR_TASK + VOTED_TASK
+ENTITIES_FILE = "entities.parquet"
+"""Name of the data of `SPAN_TASK`, which `write_config` writes beside the config."""
+
+SPAN_TASK = f"""
+[tasks.names]
+kind = "{TokenKind.NAME}"
+loss.name = "weighted-ce"
+[[tasks.names.data]]
+path = "{ENTITIES_FILE}"
+labels_column = "entities"
+"""
+"""A task that finds names and months for `write_config`, which reads the same text too."""
+
+KINDS_TASKS = ONE_LABEL_TASK + VECTOR_TASK + VOTED_TASK + SPAN_TASK
 """A task of every kind but that of the tasks that `write_config` has anyway."""
+
+
+MONTHS = re.compile(
+    "January|February|March|April|May|June|July|August|September|October|November|December"
+)
+
+
+def entity_column(texts: Sequence[str], names: Sequence[str]) -> pa.Array:
+    """Spans of each text: every mention of its name, and months."""
+    return pa.array(
+        [
+            [
+                {"start": match.start(), "end": match.end(), "label": label}
+                for label, pattern in (("name", re.escape(name)), ("month", MONTHS))
+                for match in re.finditer(pattern, text)
+            ]
+            for text, name in zip(texts, names, strict=True)
+        ]
+    )
 
 
 def write_config(path: Path, encoder: Path, *, epochs: int = 2, extra: str = "") -> Path:
     """Write a training config for both sample tasks over a tiny encoder."""
+    if ENTITIES_FILE in extra:
+        table = pq.read_table(SAMPLES / "train.parquet")
+        entities = entity_column(table["text"].to_pylist(), table["entity"].to_pylist())
+        pq.write_table(table.append_column("entities", entities), path.parent / ENTITIES_FILE)
     path.write_text(
         f"""
 schema_version = 1

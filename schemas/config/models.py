@@ -57,13 +57,14 @@ class DataConfig(Section):
 
     path: LocalPath
     """A Parquet file, or a folder whose `*.parquet` files are read by name, hive partitions as
-    columns; for `reuters21578` the folder of its SGML files. It is a path, not a pattern or a URL;
-    relative ones start at the config file's folder, and `~/` is the home folder."""
-    format: Literal["parquet", "reuters21578"] = "parquet"
+    columns; for `reuters21578` the folder of its SGML files; for `conll` a file of tagged words, or
+    a folder where `train_value` and `validation_value` name such files. It is a path, not a pattern
+    or a URL; relative ones start at the config file's folder, and `~/` is the home folder."""
+    format: Literal["parquet", "reuters21578", "conll"] = "parquet"
     """How to read it."""
     text_column: str = "text"
     """Column of the body: any Arrow type of text, binary included. Rows with bytes that are not
-    UTF-8 are left out and counted."""
+    UTF-8 are left out and counted. For a task that finds spans also a list of words."""
     title_column: str = "title"
     """Column of the title; may be missing from the data."""
     labels_column: str = "labels"

@@ -18,6 +18,7 @@ from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 from schemas.kinds.nearest import NearestKind
+from schemas.kinds.token import TokenKind
 
 # Any: the kinds differ in these types, and only the modules of one kind know which they are.
 AnyKind = Kind[Any, Any, Any, Any]
@@ -27,6 +28,7 @@ _ALL: tuple[AnyKind, ...] = (
     MulticlassKind(),
     EmbeddingKind(),
     NearestKind(),
+    TokenKind(),
 )
 KINDS: Mapping[str, AnyKind] = MappingProxyType({kind.NAME: kind for kind in _ALL})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy.typing as npt
 import pyarrow as pa
@@ -48,6 +48,20 @@ class OutputSpec:
         return self.width * (tokens if self.per_token else 1)
 
 
+class Entity(NamedTuple):
+    """A span of a text with a label.
+
+    start, end: characters of the article's text, end exclusive. text: those characters.
+    score: calibrated probability that the span and its label are right.
+    """
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a task says of one text, as a Python value.
@@ -55,11 +69,13 @@ class Answer:
     labels: decided labels in label order; empty for a kind without labels.
     probabilities: calibrated, of every label in label order; None where the kind has none.
     embedding: (dimension,) float32; None where the kind has none.
+    entities: spans in order of their starts; empty for a kind without.
     """
 
     labels: tuple[str, ...] = ()
     probabilities: dict[str, float] | None = None
     embedding: Float32Array | None = None
+    entities: tuple[Entity, ...] = ()
 
 
 class Decided(Protocol):
@@ -112,6 +128,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
 
     NAME: as the config, the ONNX file and reports have it.
     HAS_LABELS: False for a kind whose tasks have no labels and no gold values.
+    NEEDS_WORDS: True for a kind whose answers are places in a text (`TokenizedText.words`).
     Options: what only a task of this kind may set in the config.
     Decision: what the ONNX file carries to turn outputs into answers.
     Evidence: how that decision was chosen, and how well it holds.
@@ -121,6 +138,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
 
     NAME: str
     HAS_LABELS: bool
+    NEEDS_WORDS: bool
     GOLD_TYPES: str
 
     @property

@@ -120,6 +120,7 @@ class EmbeddingKind:
 
     NAME = EMBEDDING
     HAS_LABELS = False
+    NEEDS_WORDS = False
     GOLD_TYPES = "nothing: vectors have no gold values"
     Options = EmbeddingOptions
     Decision = EmbeddingDecision

@@ -82,6 +82,7 @@ class LabelSetKind:
     """The part of `schemas.kinds.base.Kind` that does not depend on how labels are decided."""
 
     HAS_LABELS = True
+    NEEDS_WORDS = False
     GOLD_TYPES = "a list of strings or a string"
     Scores = LabelScores
 

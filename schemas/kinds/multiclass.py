@@ -142,6 +142,7 @@ class MulticlassKind:
 
     NAME = "multiclass"
     HAS_LABELS = True
+    NEEDS_WORDS = False
     GOLD_TYPES = "a string or a list of one string"
     Options = MulticlassOptions
     Decision = ClassDecision

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -85,10 +85,16 @@ class Article:
 
 @dataclass(frozen=True, slots=True)
 class ModelText:
-    """Text ready for the tokenizer; `cut`: whether characters were dropped."""
+    """Text ready for the tokenizer.
+
+    cut: whether characters were dropped. source: the article's text, where words must be traced
+    back to it, otherwise None. body: where that begins in `text`.
+    """
 
     text: str
     cut: bool
+    source: str | None = field(default=None, compare=False)
+    body: int = field(default=0, compare=False)
 
 
 EMPTY = ModelText(text="", cut=False)
@@ -107,8 +113,12 @@ def is_blank(text: str | None) -> bool:
     return text is None or not text.strip()
 
 
-def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelText:
+def model_text(
+    article: Article, spec: TextSpec, *, max_tokens: int, keep_source: bool = False
+) -> ModelText:
     """Build the text that the tokenizer sees.
+
+    keep_source: for tasks that find words in the article (`schemas.kinds.base.Kind.NEEDS_WORDS`).
 
     A row whose body is blank gives EMPTY, whatever its title. A text longer than
     `max_tokens * CHARS_PER_TOKEN` characters is cut: at the end, in the middle (`head_tail`), or
@@ -132,7 +142,8 @@ def model_text(article: Article, spec: TextSpec, *, max_tokens: int) -> ModelTex
             text, cut = _ends(whole.rstrip(), max_chars, spec.separator)
         else:
             text, cut = _beginning(whole, max_chars)
-        built = ModelText(_plain(head + text), cut=cut)
+        built = ModelText(_plain(head + text), cut=cut, body=len(_plain(head)))
+    built = replace(built, source=article.text) if keep_source else built
     return replace(built, cut=True) if title_cut else built
 
 

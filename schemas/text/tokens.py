@@ -16,6 +16,7 @@ import numpy as np
 from schemas.arrays import Int32Array, Int64Array
 from schemas.text.model_text import ENTITY_START, ModelText, Truncation
 from schemas.text.word_ids import WordIds
+from schemas.text.words import Words, find_words
 
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """What the unknown token is called."""
@@ -37,6 +38,10 @@ class Encoding(Protocol):
     def ids(self) -> list[int]: ...
     @property
     def special_tokens_mask(self) -> list[int]: ...
+    @property
+    def offsets(self) -> list[tuple[int, int]]: ...
+    @property
+    def word_ids(self) -> list[int | None]: ...
 
 
 class AddedToken(Protocol):
@@ -66,6 +71,9 @@ class Tokenizer(Protocol):
     @property
     def model(self) -> object: ...
     def encode(self, sequence: str, /) -> Encoding: ...
+    def encode_batch(
+        self, input: list[str], /, *, add_special_tokens: bool
+    ) -> Sequence[Encoding]: ...
     def encode_batch_fast(
         self, input: list[str], /, *, add_special_tokens: bool
     ) -> Sequence[Encoding]: ...
@@ -81,10 +89,12 @@ class TokenizedText:
 
     ids: (seq,) int32, at most `max_tokens` of them.
     truncated: True if characters or tokens were dropped.
+    words: where words are, for a text that has a `source` (`ModelText`).
     """
 
     ids: Int32Array
     truncated: bool
+    words: Words | None = None
 
 
 class TextTokenizer:
@@ -122,18 +132,38 @@ class TextTokenizer:
         """Yield the token ids of each text, in order. truncation: of texts that are too long."""
         for first in range(0, len(texts), self.texts_per_call):
             group = texts[first : first + self.texts_per_call]
+            if any(text.source is not None for text in group):
+                yield from self._with_words(group, truncation)
+                continue
             ids_of_texts = self._ids_of([text.text for text in group])
             for text, ids in zip(group, ids_of_texts, strict=True):
-                yield self._cut(text, ids, truncation)
+                yield self._cut(text, ids, None, truncation)
+
+    def _with_words(
+        self, texts: Sequence[ModelText], truncation: Truncation
+    ) -> Iterator[TokenizedText]:
+        """Token ids and words of each text."""
+        encodings = self._tokenizer.encode_batch(
+            [text.text for text in texts], add_special_tokens=False
+        )
+        plain = self._plain_ids([encoding.ids for encoding in encodings])
+        for text, encoding, ids in zip(texts, encodings, plain, strict=True):
+            words = find_words(
+                encoding.offsets, encoding.word_ids, text.text, text.source or "", text.body
+            )
+            yield self._cut(text, ids, words, truncation)
 
     def _tokenize(self, texts: Sequence[str]) -> Iterator[Int32Array]:
+        """Ids of each text, (length,) int32."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return self._plain_ids([encoding.ids for encoding in encodings])
+
+    def _plain_ids(self, lists: Sequence[list[int]]) -> Iterator[Int32Array]:
         """Ids of each text, (length,) int32, with the unknown token in place of special ones.
 
         SentencePiece vocabularies have "</s>" among their ordinary pieces, so that a text which
         spells it would end there. A vocabulary without an unknown token loses them.
         """
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        lists = [encoding.ids for encoding in encodings]
         ends = np.cumsum([0, *map(len, lists)])
         # All texts at once: array calls for each would take longer than everything else here.
         every = np.fromiter(chain.from_iterable(lists), np.int32, int(ends[-1]))  # (tokens,)
@@ -145,17 +175,22 @@ class TextTokenizer:
             ids = every[first:end]
             yield ids[~special[first:end]] if loses_ids else ids
 
-    def _cut(self, text: ModelText, ids: Int32Array, truncation: Truncation) -> TokenizedText:
-        pieces = [ids]
+    def _cut(
+        self, text: ModelText, ids: Int32Array, words: Words | None, truncation: Truncation
+    ) -> TokenizedText:
+        pieces = [slice(0, len(ids))]
         if len(ids) > self._room and truncation == "head_tail":
             tail = self._room // 2
-            pieces = [ids[: self._room - tail], ids[len(ids) - tail :]]
+            pieces = [slice(0, self._room - tail), slice(len(ids) - tail, len(ids))]
         elif len(ids) > self._room:
             first = self._window_start(ids)
-            pieces = [ids[first : first + self._room]]
+            pieces = [slice(first, first + self._room)]
         return TokenizedText(
-            ids=np.concatenate([self._prefix, *pieces, self._suffix]),
+            ids=np.concatenate([self._prefix, *(ids[piece] for piece in pieces), self._suffix]),
             truncated=text.cut or len(ids) > self._room,
+            words=None
+            if words is None
+            else words.take(pieces, len(self._prefix), len(self._suffix)),
         )
 
     def _window_start(self, ids: Int32Array) -> int:

@@ -9,6 +9,7 @@ from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
 from schemas.errors import ConfigError, UsageError
 from schemas.kinds.multiclass import MulticlassKind
+from schemas.kinds.token import TokenKind
 from tests.label_tasks import KIND, options_of
 
 SHORT = """
@@ -296,14 +297,17 @@ FLOAT_KEYS = [
 ]
 
 
-ONE_LABEL_KEYS = ["tasks.topics.decision.least_probability"]
+KIND_OF_KEY = {
+    "tasks.topics.decision.least_probability": MulticlassKind.NAME,
+    "tasks.topics.decision.least_score": TokenKind.NAME,
+}
 
 
-@pytest.mark.parametrize("key", [*FLOAT_KEYS, *ONE_LABEL_KEYS])
+@pytest.mark.parametrize("key", [*FLOAT_KEYS, *KIND_OF_KEY])
 @pytest.mark.parametrize("value", ["nan", "-nan", "inf", "1e400"])
 def test_a_number_is_finite(tmp_path: Path, key: str, value: str) -> None:
     """NaN compares with no bound, and infinity passes those that have one side only."""
-    kind = MulticlassKind.NAME if key in ONE_LABEL_KEYS else KIND
+    kind = KIND_OF_KEY.get(key, KIND)
     assert key in problems(tmp_path, SHORT, f"tasks.topics.kind={kind}", f"{key}={value}")
 
 
@@ -312,7 +316,7 @@ def test_every_float_of_the_config_was_tried() -> None:
     floats = [
         key for key, schema in _leaves(TrainingRun.model_json_schema()) if "'number'" in schema
     ]
-    tried = {key.rpartition(".")[2] for key in [*FLOAT_KEYS, *ONE_LABEL_KEYS]} - {"gamma"} | {
+    tried = {key.rpartition(".")[2] for key in [*FLOAT_KEYS, *KIND_OF_KEY]} - {"gamma"} | {
         "parameters"
     }
 
