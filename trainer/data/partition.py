@@ -13,7 +13,7 @@ from schemas.config.models import DataConfig
 from schemas.errors import DataError
 from schemas.kinds import AnyKind
 from schemas.tasks.task import label_matrix
-from schemas.text.model_text import ModelText, model_text
+from schemas.text.model_text import ModelText
 from trainer.data.readers.rows import LabelledRows
 from trainer.data.spec import TaskSpec
 from trainer.data.splits import stratified_folds, stratified_split
@@ -101,7 +101,7 @@ def model_texts(rows: LabelledRows, spec: TaskSpec) -> list[ModelText]:
     texts = []
     for row, article in enumerate(rows.articles):
         try:
-            texts.append(model_text(article, spec.text, max_tokens=spec.max_tokens))
+            texts.append(spec.model_text(article))
         except ValueError as error:
             start = (article.text or "")[:60]
             raise DataError(

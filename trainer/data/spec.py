@@ -7,7 +7,7 @@ from typing import Self
 
 from schemas.config.models import FoldConfig, TaskConfig, TrainingRun
 from schemas.kinds import KINDS, AnyKind
-from schemas.text.model_text import TextSpec
+from schemas.text.model_text import Article, ModelText, TextSpec, model_text
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,10 @@ class TaskSpec:
             title=self.task.title,
             entity_markers=self.task.entity_markers,
             truncation=self.task.truncation,
+        )
+
+    def model_text(self, article: Article) -> ModelText:
+        """What the model reads of an article. Raises ValueError for a wrong entity span."""
+        return model_text(
+            article, self.text, max_tokens=self.max_tokens, keep_source=self.kind.NEEDS_WORDS
         )

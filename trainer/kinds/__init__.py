@@ -13,11 +13,13 @@ from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 from schemas.kinds.nearest import NearestKind
+from schemas.kinds.token import TokenKind
 from trainer.kinds.base import TrainerKind
 from trainer.kinds.embedding import EmbeddingTrainerKind
 from trainer.kinds.multiclass import MulticlassTrainerKind
 from trainer.kinds.multilabel import MultilabelTrainerKind
 from trainer.kinds.nearest import NearestTrainerKind
+from trainer.kinds.token import TokenTrainerKind
 
 TRAINER_KINDS: Mapping[str, TrainerKind] = MappingProxyType(
     {
@@ -25,5 +27,6 @@ TRAINER_KINDS: Mapping[str, TrainerKind] = MappingProxyType(
         MulticlassKind.NAME: MulticlassTrainerKind(),
         EmbeddingKind.NAME: EmbeddingTrainerKind(),
         NearestKind.NAME: NearestTrainerKind(),
+        TokenKind.NAME: TokenTrainerKind(),
     }
 )

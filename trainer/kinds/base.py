@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 from torch import Tensor, nn
@@ -41,17 +41,17 @@ class Objective(Protocol):
         """How often rows with rare labels are drawn, and below which share a label is rare."""
         ...
 
-    def collate(self, targets: Any, rows: Sequence[int], seq: int) -> Tensor:
+    def collate(self, data: TokenizedRows, rows: Sequence[int], seq: int) -> Tensor:
         """Targets of some rows as the loss takes them. seq: tokens that the batch is padded to."""
         ...
 
     def held_out_loss(
-        self, loss: LossFunction, outputs: Sequence[Float32Array], targets: Any
+        self, loss: LossFunction, outputs: Sequence[Float32Array], held_out: TokenizedRows
     ) -> float:
         """Mean loss of the held-out rows. outputs: of each row."""
         ...
 
-    def score(self, outputs: Sequence[Float32Array], targets: Any) -> F1Scores:
+    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> F1Scores:
         """Scores of the held-out rows, by the simplest decision that suits them best."""
         ...
 

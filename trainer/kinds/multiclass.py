@@ -13,7 +13,7 @@ from schemas.arrays import Float32Array, Int64Array
 from schemas.decision.classes import ClassScores, Confusion
 from schemas.kinds.multiclass import MulticlassOptions
 from schemas.tasks.sections import Sampling, TaskOptions
-from trainer.data.task_data import TaskData
+from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import LossFunction
 from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.softmax import make_class_loss
@@ -42,21 +42,23 @@ class MulticlassObjective:
         own = _own(options)
         return own.sampling, own.sampling_threshold
 
-    def collate(self, targets: Int64Array, rows: Sequence[int], seq: int) -> Tensor:
+    def collate(self, data: TokenizedRows, rows: Sequence[int], seq: int) -> Tensor:
         """(rows,) int64."""
-        return torch.from_numpy(targets[list(rows)])
+        return torch.from_numpy(_targets(data)[list(rows)])
 
     def held_out_loss(
-        self, loss: LossFunction, outputs: Sequence[Float32Array], targets: Int64Array
+        self, loss: LossFunction, outputs: Sequence[Float32Array], held_out: TokenizedRows
     ) -> float:
         """Mean over all rows at once."""
-        return float(loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(targets)))
+        return float(
+            loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(_targets(held_out)))
+        )
 
-    def score(self, outputs: Sequence[Float32Array], targets: Int64Array) -> ClassScores:
+    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> ClassScores:
         """Scores of the highest logits."""
         logits = np.stack(outputs)
         decided = logits.argmax(axis=1).astype(np.int64)
-        return Confusion.count(targets, decided, logits.shape[1]).scores()
+        return Confusion.count(_targets(held_out), decided, logits.shape[1]).scores()
 
 
 class MulticlassTrainerKind(LabelHeadKind):
@@ -64,6 +66,12 @@ class MulticlassTrainerKind(LabelHeadKind):
 
     GOLD_TYPE = pa.string()
     objective = MulticlassObjective()
+
+
+def _targets(rows: TokenizedRows) -> Int64Array:
+    """(rows,) int64, the number of each row's label."""
+    assert isinstance(rows.targets, np.ndarray)
+    return rows.targets
 
 
 def _own(options: TaskOptions) -> MulticlassOptions:

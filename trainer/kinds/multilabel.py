@@ -15,7 +15,7 @@ from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.thresholds import best_threshold
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import Sampling, TaskOptions
-from trainer.data.task_data import TaskData
+from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import LossFunction
 from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.sigmoid import make_loss
@@ -50,18 +50,21 @@ class MultilabelObjective:
         own = _own(options)
         return own.sampling, own.sampling_threshold
 
-    def collate(self, targets: BoolArray, rows: Sequence[int], seq: int) -> Tensor:
+    def collate(self, data: TokenizedRows, rows: Sequence[int], seq: int) -> Tensor:
         """(rows, labels) bool."""
-        return torch.from_numpy(targets[list(rows)])
+        return torch.from_numpy(_targets(data)[list(rows)])
 
     def held_out_loss(
-        self, loss: LossFunction, outputs: Sequence[Float32Array], targets: BoolArray
+        self, loss: LossFunction, outputs: Sequence[Float32Array], held_out: TokenizedRows
     ) -> float:
         """Mean over all rows at once."""
-        return float(loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(targets)))
+        return float(
+            loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(_targets(held_out)))
+        )
 
-    def score(self, outputs: Sequence[Float32Array], targets: BoolArray) -> LabelScores:
+    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> LabelScores:
         """Scores at the one threshold that suits these rows best."""
+        targets = _targets(held_out)
         labels = targets.shape[1]
         probabilities = calibrate(np.stack(outputs), Calibration.none(labels))
         threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
@@ -73,6 +76,12 @@ class MultilabelTrainerKind(LabelHeadKind):
 
     GOLD_TYPE = pa.list_(pa.string())
     objective = MultilabelObjective()
+
+
+def _targets(rows: TokenizedRows) -> BoolArray:
+    """(rows, labels) bool."""
+    assert isinstance(rows.targets, np.ndarray)
+    return rows.targets
 
 
 def _own(options: TaskOptions) -> MultilabelOptions:

@@ -151,6 +151,25 @@ class EmbeddingHead(Head):
         return at_length_1(vectors) if self._normalize else vectors
 
 
+class TokenHead(Head):
+    """A linear layer over each token.
+
+    hidden: width of the encoder. tags: numbers a token. dropout: share of the values that are
+    zeroed while training.
+    """
+
+    def __init__(self, hidden: int, tags: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.width = tags
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, tags)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """(rows, seq, hidden) and (rows, seq) to logits, (rows, seq, tags)."""
+        logits: Tensor = self.linear(self.dropout(hidden_states))
+        return logits
+
+
 def at_length_1(vectors: Tensor) -> Tensor:
     """(rows, dimension) scaled to length 1; zeros stay zeros."""
     lengths = vectors.pow(2).sum(dim=1, keepdim=True).sqrt()

@@ -203,7 +203,7 @@ class Run:
         """
         device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
         total = torch.zeros((), device=device)
-        objective, targets = self.objectives[task], self.data[task].train.targets
+        objective, data = self.objectives[task], self.data[task].train
         parts = passes([len(text.ids) for text in texts], device.type, max_tokens=max_tokens)
         for part in parts:
             input_ids, attention_mask = to_batch(
@@ -213,7 +213,7 @@ class Run:
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                     logits: Tensor = self.model(input_ids, attention_mask, task)
-                labels = objective.collate(targets, rows[part], input_ids.shape[1]).to(device)
+                labels = objective.collate(data, rows[part], input_ids.shape[1]).to(device)
                 loss = row_weight * len(logits) * self.losses[task](logits, labels)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -235,11 +235,9 @@ class Run:
         for name, objective in self.objectives.items():
             held_out = self.data[name].validation
             outputs = self._run_head(name, self._head(name), held_out)
-            scores = objective.score(outputs, held_out.targets)
+            scores = objective.score(outputs, held_out)
             validation[name] = EpochScores.model_validate(scores.model_dump())
-            validation_loss[name] = objective.held_out_loss(
-                self.losses[name], outputs, held_out.targets
-            )
+            validation_loss[name] = objective.held_out_loss(self.losses[name], outputs, held_out)
         values = [metric_value(scores, self.train.metric) for scores in validation.values()]
         record = EpochRecord(
             epoch=state.epoch + 1,

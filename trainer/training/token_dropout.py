@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -33,4 +34,4 @@ class TokenDropout:
         drawn = np.random.default_rng(seed).random(len(text.ids)) < self._share
         masked = drawn & ~np.isin(text.ids, self._special_ids)
         ids = np.where(masked, np.int32(self._mask_id), text.ids)
-        return TokenizedText(ids=ids, truncated=text.truncated)
+        return replace(text, ids=ids)

@@ -175,7 +175,7 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     assert checkpoint.info.best_epoch == best["epoch"]
     objective = TRAINER_KINDS[KIND].objective
     assert objective is not None
-    scores = objective.score(outputs, rows.targets)
+    scores = objective.score(outputs, rows)
     assert scores.model_dump() == pytest.approx(best["validation"]["topics"])
 
 

@@ -19,6 +19,10 @@ def read_part(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
         from trainer.data.readers.reuters import read_training_part
 
         return read_training_part(data, task, part)
+    if data.format == "conll":
+        from trainer.data.readers.tagged import read_conll_part
+
+        return read_conll_part(data, task, part)
     from trainer.data.readers.parquet import read_parquet_part
 
     return read_parquet_part(data, task, part)

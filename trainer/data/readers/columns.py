@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError, listing, nearest
 from schemas.kinds import KINDS
-from schemas.tables import END, ENTITY, START, is_text
+from schemas.tables import END, ENTITY, START, is_list, is_text
 from trainer.data.readers.tables import OpenFile
 
 _FACETS = ("domain_column", "language_column")
@@ -53,7 +53,7 @@ def check_columns(
             raise DataError(
                 f"{file.path}: has several columns {name!r}", hint="rename all but one of them"
             )
-    texts = [data.text_column]
+    texts = [] if has_words(file, data, task) else [data.text_column]
     texts += [data.title_column] * (task.title and data.title_column in file.columns)
     texts += [ENTITY] * task.entity_markers
     texts += [getattr(data, column) for column in data.model_fields_set.intersection(_FACETS)]
@@ -62,12 +62,25 @@ def check_columns(
     for name in (START, END) if task.entity_markers else ():
         _check(file, name, "whole numbers", is_valid=_may_be_offsets(file.columns[name]))
     kind = KINDS[task.kind]
-    if kind.HAS_LABELS:
+    if has_words(file, data, task):
+        is_tags = is_words(file.columns[data.labels_column])
+        _check(file, data.labels_column, "a list of tags such as B-PER", is_tags)
+    elif kind.HAS_LABELS:
         is_gold = kind.accepts_gold(file.columns[data.labels_column])
         _check(file, data.labels_column, kind.GOLD_TYPES, is_gold)
     if data.group_column is not None:
         group = file.columns[data.group_column]
         _check(file, data.group_column, "one value per row", not pa.types.is_nested(group))
+
+
+def has_words(file: OpenFile, data: DataConfig, task: TaskConfig) -> bool:
+    """True if the text of a file is a list of words, which have tags."""
+    return KINDS[task.kind].NEEDS_WORDS and is_words(file.columns[data.text_column])
+
+
+def is_words(kind: pa.DataType) -> bool:
+    """True for lists of text."""
+    return is_list(kind) and is_text(kind.value_type)
 
 
 def _require(file: OpenFile, name: str) -> None:

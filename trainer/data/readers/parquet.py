@@ -13,14 +13,21 @@ import pyarrow as pa
 from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.kinds import KINDS
+from schemas.kinds.token import GoldSpan
 from schemas.tables import END, ENTITY, START, is_text
 from schemas.text.arrow_text import BadText, decode_text
 from schemas.text.model_text import Article
-from trainer.data.readers.columns import check_columns, required_columns, used_columns
+from trainer.data.readers.columns import (
+    check_columns,
+    has_words,
+    required_columns,
+    used_columns,
+)
 from trainer.data.readers.files import list_files
 from trainer.data.readers.parts import refuse_unmatched, split_rows
 from trainer.data.readers.rows import LabelledRows
 from trainer.data.readers.tables import OpenFile, open_file
+from trainer.data.readers.tagged import gold_of_tags, text_of_words
 
 UNLABELLED = "are not labelled: {labels_column} is null or blank"
 NOT_UTF8 = "hold bytes that are not UTF-8"
@@ -108,26 +115,51 @@ def _decode(
         for name in (START, END)
     )
     kind = KINDS[task.kind]
-    gold_of_all = kind.read_gold(
-        file.array(batch, data.labels_column) if kind.HAS_LABELS else pa.nulls(batch.num_rows)
-    )
+    bodies: list[str | None]
+    gold: list[Any]
+    if has_words(file, data, task):
+        words, tags = (
+            file.array(batch, name).to_pylist() for name in (data.text_column, data.labels_column)
+        )
+        bodies = [None if words[row] is None else text_of_words(words[row]) for row in of_part]
+        gold = [
+            _tagged(words[row], tags[row], name) for row, name in zip(of_part, names, strict=True)
+        ]
+    else:
+        bodies = texts(data.text_column)
+        gold_of_all = kind.read_gold(
+            file.array(batch, data.labels_column) if kind.HAS_LABELS else pa.nulls(batch.num_rows)
+        )
+        gold = [gold_of_all[row] for row in of_part]
     columns = zip(
         names,
-        texts(data.text_column),
+        bodies,
         texts(data.title_column, wanted=task.title),
         texts(ENTITY, wanted=task.entity_markers),
         starts,
         ends,
-        [gold_of_all[row] for row in of_part],
+        gold,
         values(data.group_column) if data.group_column else nothing,
         texts(data.domain_column),
         texts(data.language_column),
         strict=True,
     )
-    for name, text, title, entity, start, end, gold, group, domain, language in columns:
+    for name, text, title, entity, start, end, of_row, group, domain, language in columns:
         article = Article(text, title, entity, start, end)
-        problem = _problem(article, gold, data, task)
-        yield _Row(name, article, gold, group, _good(domain), _good(language), problem)
+        problem = _problem(article, of_row, data, task)
+        yield _Row(name, article, of_row, group, _good(domain), _good(language), problem)
+
+
+def _tagged(
+    words: Sequence[str] | None, tags: Sequence[str] | None, name: str
+) -> tuple[GoldSpan, ...] | None:
+    """Gold spans of tagged words; None for a row without either. Raises DataError."""
+    if words is None or tags is None:
+        return None
+    try:
+        return gold_of_tags(words, tags)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def _problem(article: Article, gold: Any, data: DataConfig, task: TaskConfig) -> str | None:

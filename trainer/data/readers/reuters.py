@@ -91,11 +91,17 @@ def read_training_part(data: DataConfig, task: TaskConfig, part: str) -> Labelle
             f"{data.path}: Reuters-21578 has no validation part",
             hint="leave validation_value out; a share of the training stories is held out",
         )
+    kind = KINDS[task.kind]
+    if kind.HAS_LABELS and not kind.accepts_gold(TOPICS):
+        raise DataError(
+            f"{data.path}: Reuters-21578 has topics of stories, and a task of kind {task.kind!r} "
+            f"needs {kind.GOLD_TYPES}"
+        )
     stories = [story for story in read_stories(data.path, "TRAIN") if story.topics]
     return LabelledRows(
         source=str(data.path),
         articles=[Article(story.text) for story in stories],
-        gold=KINDS[task.kind].read_gold(pa.array([story.topics for story in stories], TOPICS)),
+        gold=kind.read_gold(pa.array([story.topics for story in stories], TOPICS)),
         row_names=[f"{data.path}, story {story.identifier}" for story in stories],
     )
 

@@ -1,0 +1,124 @@
+"""Token: heads and losses of tasks that find spans of words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from schemas.arrays import Float32Array, Int64Array
+from schemas.decision.spans import (
+    IGNORED,
+    SpanHits,
+    SpanScores,
+    number_of_tags,
+    spans_of_tags,
+    word_tags,
+)
+from schemas.kinds.token import TokenOptions
+from schemas.tables import END, LABEL, START
+from schemas.tasks.sections import Sampling, TaskOptions
+from trainer.data.task_data import TaskData, TokenizedRows
+from trainer.kinds.base import LossFunction, RunHead
+from trainer.losses.softmax import make_class_loss
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import Head, TokenHead
+
+SPAN_TYPE = pa.struct(
+    [pa.field(START, pa.int64()), pa.field(END, pa.int64()), pa.field(LABEL, pa.string())]
+)
+
+
+class TokenObjective:
+    """See `trainer.kinds.base.Objective`."""
+
+    def check_loss(self, options: TaskOptions) -> None:
+        """Build the loss for three tags that nothing is known of."""
+        loss = _own(options).loss
+        make_class_loss(loss.name, counts=np.ones(3, np.int64), **loss.parameters)
+
+    def loss_name(self, options: TaskOptions) -> str:
+        """A key of `trainer.losses.softmax.CLASS_LOSSES`."""
+        return _own(options).loss.name
+
+    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+        """Loss for the counts of the tags of training words."""
+        loss = _own(options).loss
+        counts = np.zeros(number_of_tags(len(data.labels)), np.int64)
+        for row in range(len(data.train)):
+            tags = _tags(data.train, row)
+            counts += np.bincount(tags[tags != IGNORED], minlength=len(counts))
+        return make_class_loss(loss.name, counts=counts, **loss.parameters)
+
+    def sampling(self, options: TaskOptions) -> tuple[Sampling, float]:
+        """Every row once."""
+        return "none", 0.0
+
+    def collate(self, data: TokenizedRows, rows: Sequence[int], seq: int) -> Tensor:
+        """Tags of tokens, (rows, seq) int64, IGNORED for padding and pieces inside of words."""
+        tags = np.full((len(rows), seq), IGNORED, np.int64)
+        for place, row in enumerate(rows):
+            of_row = _tags(data, row)
+            tags[place, : len(of_row)] = of_row
+        return torch.from_numpy(tags)
+
+    def held_out_loss(
+        self, loss: LossFunction, outputs: Sequence[Float32Array], held_out: TokenizedRows
+    ) -> float:
+        """Mean over all words."""
+        tags = np.concatenate([_tags(held_out, row) for row in range(len(held_out))])
+        return float(loss(torch.from_numpy(np.concatenate(outputs)), torch.from_numpy(tags)))
+
+    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> SpanScores:
+        """Scores of the most probable tag of each word."""
+        labels = (outputs[0].shape[1] - 1) // 2
+        decided = [_spans(output, held_out, row) for row, output in enumerate(outputs)]
+        return SpanHits.count(list(held_out.targets), decided, labels).scores()
+
+
+class TokenTrainerKind:
+    """See `trainer.kinds.base.TrainerKind`."""
+
+    GOLD_TYPE = pa.list_(SPAN_TYPE)
+    objective = TokenObjective()
+
+    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+        """A linear layer over each token."""
+        return TokenHead(hidden, number_of_tags(labels), dropout=dropout)
+
+    def start_head(
+        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Random weights."""
+
+    def finish_head(
+        self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
+    ) -> bool:
+        """Nothing depends on the trained encoder."""
+        return False
+
+
+def _tags(data: TokenizedRows, row: int) -> Int64Array:
+    words = data.texts[row].words
+    assert words is not None
+    return word_tags(words, data.targets[row])
+
+
+def _spans(output: Float32Array, data: TokenizedRows, row: int) -> Int64Array:
+    """(spans, 3) of a text, by the highest logit of each word."""
+    words = data.texts[row].words
+    assert words is not None
+    tokens = words.tokens
+    spans = [
+        (words.starts[tokens[first]], words.ends[tokens[last]], label)
+        for first, last, label in spans_of_tags(output[tokens].argmax(axis=1).tolist())
+    ]
+    return np.array(spans, np.int64).reshape(-1, 3)
+
+
+def _own(options: TaskOptions) -> TokenOptions:
+    assert isinstance(options, TokenOptions)
+    return options
