@@ -115,7 +115,10 @@ class TaskExport:
         articles, _ = self._checkpoint.heldout(self._task)
         spec, max_tokens = self._task_info.text, self._checkpoint.info.max_tokens
         try:
-            return [model_text(article, spec, max_tokens=max_tokens) for article in articles]
+            return [
+                model_text(article, spec, max_tokens=max_tokens, keep_source=self._kind.NEEDS_WORDS)
+                for article in articles
+            ]
         except ValueError as error:
             path = self._checkpoint.files.heldout(self._task)
             raise CheckpointError(f"{path}: {error}") from error

@@ -47,7 +47,7 @@ def verify(
         (output,) = session.outputs.values()
         tolerance = output.tolerance
     compared = _spread(texts)
-    comparison = _Comparison(session, path_model, decide, tolerance)
+    comparison = _Comparison(session, path_model, decide, tolerance, compared)
     for packed in _batches(runner, [text.ids for text in compared]):
         comparison.add(packed)
     comparison.check(max_differing)
@@ -68,10 +68,16 @@ class _Comparison:
     """
 
     def __init__(
-        self, session: TaskSession, path_model: TaskPath, decide: Decide, tolerance: float
+        self,
+        session: TaskSession,
+        path_model: TaskPath,
+        decide: Decide,
+        tolerance: float,
+        texts: Sequence[TokenizedText],
     ) -> None:
         self._session, self._path_model, self._decide = session, path_model, decide
         self._tolerance = tolerance
+        self._text_of = {text.ids.tobytes(): text for text in texts}
         (self._output,) = session.outputs.values()
         self.worst, self._worst_shape = 0.0, (0, 0)
         self.shapes: set[tuple[int, ...]] = set()
@@ -93,7 +99,7 @@ class _Comparison:
         if self.worst > self._tolerance:
             return  # the decisions no longer matter
         texts = [
-            TokenizedText(ids[:length].astype(np.int32), truncated=False)
+            self._text_of[ids[:length].astype(np.int32).tobytes()]
             for ids, length in zip(packed.input_ids, lengths, strict=False)  # dummy rows
         ]
         changed = self._decide(ours, texts).changed(self._decide(theirs, texts))

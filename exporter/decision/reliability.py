@@ -56,6 +56,8 @@ class Bins:
 
     def error(self) -> float:
         """Expected calibration error, sum of counts / all * |observed - predicted|."""
+        if not len(self.counts):
+            return 0.0
         distance = np.abs(self.observed - self.predicted)
         return float((self.counts * distance).sum() / self.counts.sum())
 
@@ -77,8 +79,10 @@ def calibration_error(
     (Guo et al., 2017) nearly every row of a rare label would share the lowest. Equal probabilities
     stay in one bin, so that the order of the rows does not matter. With few rows chance alone gives
     an error above 0, and more of it with more bins.
-    probabilities, gold: (rows, labels).
+    probabilities, gold: (rows, labels); without rows, both are 0.
     """
+    if not len(gold):
+        return CalibrationQuality(ece=(0.0,) * gold.shape[1], brier=(0.0,) * gold.shape[1])
     inner = np.linspace(0, 1, bins + 1)[1:-1]
     edges = np.quantile(probabilities.astype(np.float64), inner, axis=0, method="higher")
     ece = tuple(
@@ -100,13 +104,18 @@ def diagram_path(folder: Path, task: str) -> Path:
 
 
 def draw_reliability(
-    path: Path, task: str, panels: Mapping[str, Float32Array], gold: BoolArray
+    path: Path,
+    task: str,
+    panels: Mapping[str, Float32Array],
+    gold: BoolArray,
+    *,
+    of: str = "texts",
 ) -> None:
     """Draw a reliability diagram over all (row, label) pairs, in panels side by side.
 
     Points on the diagonal are probabilities that can be taken at their word. Bins are equally wide,
     as is usual in the picture; below, how many pairs each contains.
-    panels: (rows, labels) float32 by title. gold: (rows, labels) bool.
+    panels: (rows, labels) float32 by title. gold: (rows, labels) bool. of: what rows are.
     """
     import matplotlib
 
@@ -138,7 +147,8 @@ def draw_reliability(
     grid[1, 0].set(ylabel="pairs")
     grid[1, 0].set_ylim(bottom=0.7)
     grid[1, 0].legend(frameon=False, fontsize="small", ncols=2)
-    figure.suptitle(f"{picture_text(task)}: {len(gold):,} held-out texts, {gold.shape[1]} labels")
+    labels = f", {gold.shape[1]} labels" if gold.shape[1] > 1 else ""
+    figure.suptitle(f"{picture_text(task)}: {len(gold):,} held-out {of}{labels}")
     save_picture(figure, path)
     pyplot.close(figure)
 
@@ -163,7 +173,7 @@ def _draw_counts(
         ("positive", probabilities[gold], "C0"),
     ):
         axes.hist(values, bins=edges.tolist(), color=color, label=name, rwidth=0.92)
-    axes.set(yscale="log", xlabel="probability")
+    axes.set(yscale="log" if len(gold) else "linear", xlabel="probability")
     axes.minorticks_off()
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)

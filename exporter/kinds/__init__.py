@@ -14,10 +14,12 @@ from exporter.kinds.embedding import EmbeddingExporterKind
 from exporter.kinds.multiclass import MulticlassExporterKind
 from exporter.kinds.multilabel import MultilabelExporterKind
 from exporter.kinds.nearest import NearestExporterKind
+from exporter.kinds.token import TokenExporterKind
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 from schemas.kinds.nearest import NearestKind
+from schemas.kinds.token import TokenKind
 
 EXPORTER_KINDS: Mapping[str, ExporterKind] = MappingProxyType(
     {
@@ -25,5 +27,6 @@ EXPORTER_KINDS: Mapping[str, ExporterKind] = MappingProxyType(
         MulticlassKind.NAME: MulticlassExporterKind(),
         EmbeddingKind.NAME: EmbeddingExporterKind(),
         NearestKind.NAME: NearestExporterKind(),
+        TokenKind.NAME: TokenExporterKind(),
     }
 )
