@@ -13,7 +13,8 @@ from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle
 from schemas.arrays import Float32Array
 from schemas.errors import UsageError
-from schemas.kinds.base import Answer
+from schemas.kinds import KINDS
+from schemas.kinds.base import Answer, Entity
 from schemas.text.model_text import EMPTY, Article, ModelText, model_text
 
 
@@ -23,7 +24,8 @@ class Prediction:
 
     labels: decided labels. probabilities: calibrated, of every label; None for an empty text. Both
     are in label order. tokens: scored tokens, special tokens included. embedding: (dimension,)
-    float32; None for an empty text, and for a task that decides labels.
+    float32; None for an empty text, and for a task that decides labels. entities: spans of the
+    text, in order of their starts, for a task that finds them.
     """
 
     labels: tuple[str, ...]
@@ -31,6 +33,7 @@ class Prediction:
     tokens: int
     status: Literal["ok", "truncated", "empty"]
     embedding: Float32Array | None = None
+    entities: tuple[Entity, ...] = ()
 
 
 EMPTY_PREDICTION = Prediction((), None, 0, "empty")
@@ -89,11 +92,18 @@ class Scorer:
         metadata = self._scorer.metadata
         article = text if isinstance(text, Article) else Article(text)
         try:
-            return model_text(article, metadata.text, max_tokens=metadata.max_tokens)
+            return model_text(
+                article,
+                metadata.text,
+                max_tokens=metadata.max_tokens,
+                keep_source=KINDS[metadata.kind].NEEDS_WORDS,
+            )
         except ValueError as error:
             raise UsageError(f"text {number}: {error}") from error
 
 
 def _prediction(answer: Answer, tokens: int, truncated: bool) -> Prediction:
     status: Literal["ok", "truncated"] = "truncated" if truncated else "ok"
-    return Prediction(answer.labels, answer.probabilities, tokens, status, answer.embedding)
+    return Prediction(
+        answer.labels, answer.probabilities, tokens, status, answer.embedding, answer.entities
+    )

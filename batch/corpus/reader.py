@@ -19,6 +19,7 @@ from batch.corpus.types.convert import LossError, convert
 from batch.corpus.types.output_types import holds_text
 from batch.options import CorpusOptions
 from schemas.errors import CorpusError
+from schemas.kinds import KINDS
 from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
 from schemas.text.model_text import EMPTY, Article, ModelText, TextSpec, is_blank, model_text
@@ -56,6 +57,7 @@ class ChunkReader:
     ) -> None:
         self._plan, self._options, self._spec = plan, options, spec
         self._max_tokens = max_tokens
+        self._keeps_source = any(KINDS[kind].NEEDS_WORDS for kind in plan.tasks.kinds.values())
         self._with_text = [field.name for field in plan.kept if holds_text(field.type)]
         self._cursor: _Cursor | None = None
 
@@ -133,7 +135,10 @@ class ChunkReader:
             return None, end.reason
         try:
             article = Article(text, title, entity, start, end)
-            return model_text(article, self._spec, max_tokens=self._max_tokens), None
+            built = model_text(
+                article, self._spec, max_tokens=self._max_tokens, keep_source=self._keeps_source
+            )
+            return built, None
         except ValueError as error:
             return None, str(error)
 

@@ -10,6 +10,8 @@ import numpy as np
 from batch.machine.device import Device
 from schemas.arrays import Float32Array, Int64Array
 
+PER_TOKEN = 3
+"""Dimensions of an output of every token."""
 BufferKey = tuple[tuple[int, int], tuple[str, ...]]
 """Shape of the inputs, and names of the requested outputs."""
 
@@ -28,6 +30,9 @@ class BoundBuffers:
     ) -> None:
         self._engine, self._session = engine, session
         self._device, self._columns = device, columns
+        self._per_token = {
+            output.name for output in session.get_outputs() if len(output.shape) == PER_TOKEN
+        }
         self._bindings: dict[BufferKey, _ShapeBinding] = {}
 
     def __len__(self) -> int:
@@ -37,7 +42,8 @@ class BoundBuffers:
     def run(
         self, input_ids: Int64Array, attention_mask: Int64Array, outputs: Sequence[str]
     ) -> list[Float32Array]:
-        """Run one batch. Returns copies of the outputs, (rows, columns) float32 each.
+        """Run one batch. Returns copies of the outputs, float32, of (rows, columns) or, for one of
+        every token, (rows, seq, columns).
 
         input_ids, attention_mask: (rows, seq) int64.
         """
@@ -52,11 +58,16 @@ class BoundBuffers:
     def _bind(self, shape: tuple[int, int], outputs: tuple[str, ...]) -> _ShapeBinding:
         inputs = {name: self._allocate(shape, np.int64) for name in ("input_ids", "attention_mask")}
         results = {
-            name: self._allocate((shape[0], self._columns[name]), np.float32) for name in outputs
+            name: self._allocate((*self._places(name, shape), self._columns[name]), np.float32)
+            for name in outputs
         }
         return _ShapeBinding(self._session.io_binding(), inputs, results)
 
-    def _allocate(self, shape: tuple[int, int], dtype: type[np.generic]) -> Any:
+    def _places(self, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
+        """(rows,), or (rows, seq) for an output of every token."""
+        return shape if name in self._per_token else shape[:1]
+
+    def _allocate(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
         return self._engine.OrtValue.ortvalue_from_shape_and_type(
             list(shape), dtype, self._device.kind, self._device.index
         )

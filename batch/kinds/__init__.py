@@ -14,10 +14,12 @@ from batch.kinds.embedding import EmbeddingBatchKind
 from batch.kinds.multiclass import MulticlassBatchKind
 from batch.kinds.multilabel import MultilabelBatchKind
 from batch.kinds.nearest import NearestBatchKind
+from batch.kinds.token import TokenBatchKind
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.kinds.multilabel import MultilabelKind
 from schemas.kinds.nearest import NearestKind
+from schemas.kinds.token import TokenKind
 
 BATCH_KINDS: Mapping[str, BatchKind] = MappingProxyType(
     {
@@ -25,5 +27,6 @@ BATCH_KINDS: Mapping[str, BatchKind] = MappingProxyType(
         MulticlassKind.NAME: MulticlassBatchKind(),
         EmbeddingKind.NAME: EmbeddingBatchKind(),
         NearestKind.NAME: NearestBatchKind(),
+        TokenKind.NAME: TokenBatchKind(),
     }
 )

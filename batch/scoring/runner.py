@@ -113,7 +113,7 @@ class GraphRunner:
 
     def _id_error(self, error: OverflowError) -> BundleError:
         return BundleError(
-            f"{self.graph.label}: its tokenizer has a token id out of range: {error}",
+            f"{self.graph.label}: its tokenizer has an id out of range: {error}",
             hint="export the checkpoint again",
         )
 

@@ -22,12 +22,12 @@ from click.testing import CliRunner, Result
 from batch.kinds.multiclass import ClassTaskReport
 from exporter.bundle.inspection import BundleReport
 from exporter.cli import main as export_classifier
-from narrascan import Scorer
+from narrascan import Article, Scorer
 from schemas.arrays import Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import Precision
 from schemas.kinds import KINDS
-from tests.tiny import KINDS_TASKS, SAMPLES, write_config
+from tests.tiny import KINDS_TASKS, SAMPLES, entity_column, write_config
 from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main as train_classifier
 from trainer.model.heads import EmbeddingHead
@@ -38,7 +38,7 @@ Contents = Callable[[Path], dict[str, bytes]]
 Score = Callable[..., pa.Table]
 Write = Callable[..., Path]
 
-TASKS = ("narrative", "outlet", "vectors", "topic")
+TASKS = ("narrative", "outlet", "vectors", "topic", "names")
 COLUMNS = (
     "narrative_labels",
     "narrative_probabilities",
@@ -47,9 +47,10 @@ COLUMNS = (
     "vectors_embedding",
     "topic_labels",
     "topic_probabilities",
+    "names_entities",
 )
-ANSWER_COLUMNS = ("labels", "label", "probabilities", "embedding")
-GOLD = ["narrative=narratives", "outlet=domain", "topic=narratives"]
+ANSWER_COLUMNS = ("labels", "label", "probabilities", "embedding", "entities")
+GOLD = ["narrative=narratives", "outlet=domain", "topic=narratives", "names=entities"]
 
 
 def run(command: Any, *words: object) -> Result:
@@ -57,6 +58,13 @@ def run(command: Any, *words: object) -> Result:
     result = CliRunner().invoke(command, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     return result
+
+
+@pytest.fixture
+def sample(sample: pa.Table) -> pa.Table:
+    """The sample with gold spans."""
+    texts = sample["text"].to_pylist()
+    return sample.append_column("entities", entity_column(texts, ["Aid"] * len(texts)))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +118,11 @@ def test_predictions_have_the_columns_of_each_kind(
     assert scored.schema.field("topic_labels").type == pa.list_(pa.string())
     assert scored.schema.field("vectors_embedding").type == pa.list_(pa.float32(), 8)
     assert set(outlets) <= {"UA", "CC"}
+    for text, entities in zip(
+        sample["text"].to_pylist(), scored["names_entities"].to_pylist(), strict=True
+    ):
+        assert all(text[one["start"] : one["end"]] == one["text"] for one in entities)
+        assert [one["start"] for one in entities] == sorted(one["start"] for one in entities)
     assert sums == pytest.approx([1.0] * len(sums), abs=1e-6)
     for outlet, row in zip(outlets, scored["outlet_probabilities"].to_pylist(), strict=True):
         assert dict(row)[outlet] == max(value for _, value in row)
@@ -203,7 +216,10 @@ def answers_of_one_task(scored: pa.Table) -> Mapping[str, str]:
 
 
 def numbers(scored: pa.Table) -> Float32Array:
-    """Probabilities or vectors of a task, all rows in one (numbers,) array."""
+    """Probabilities, vectors or scores of spans of a task, all rows in one (numbers,) array."""
+    if "entities" in scored.column_names:
+        spans = scored.column("entities").combine_chunks().flatten()
+        return np.asarray(spans.field("score"))
     if "embedding" in scored.column_names:
         return np.asarray(scored.column("embedding").combine_chunks().flatten())
     return np.asarray(scored.column("probabilities").combine_chunks().items)
@@ -275,6 +291,37 @@ def test_gold_is_compared_by_the_scores_of_the_kind(
     assert page.count("<dt>Precision</dt>") == 1
 
 
+def test_gold_spans_are_compared_with_those_found(
+    sample: pa.Table, write: Write, score: Score, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Scores are those that are counted in the predictions."""
+    scored = score(write(sample), **options, output=tmp_path / "scored")
+    overall = json.loads((tmp_path / "scored" / "report.json").read_text())["tasks"]["names"]
+    pairs = [
+        [{(one["start"], one["end"], one["label"]) for one in row} for row in (gold, found)]
+        for gold, found in zip(
+            sample["entities"].to_pylist(), scored["names_entities"].to_pylist(), strict=True
+        )
+    ]
+    right = sum(len(gold & found) for gold, found in pairs)
+    wanted, given = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
+
+    assert overall["overall"]["gold"]["spans"] == wanted > 0
+    assert overall["overall"]["spans"] == given > 0
+    assert overall["overall"]["gold"]["recall"] == pytest.approx(right / wanted, abs=1e-6)
+    assert overall["overall"]["gold"]["precision"] == pytest.approx(right / given, abs=1e-6)
+    assert {name: one["spans"] for name, one in overall["domains"].items()} == {
+        domain: sum(
+            len(found)
+            for found, of in zip(
+                scored["names_entities"].to_pylist(), sample["domain"].to_pylist(), strict=True
+            )
+            if of == domain
+        )
+        for domain in ("CC", "UA")
+    }
+
+
 def test_gold_of_another_kind_is_refused_before_scoring(
     batch_classify: Callable[..., Result],
     sample: pa.Table,
@@ -313,6 +360,8 @@ def test_verify_inspect_and_the_card_know_every_kind(kinds_bundle: Path) -> None
         assert "7 nearest of the training texts vote" in text
     assert (kinds_bundle / "reliability-outlet.png").exists()
     assert (kinds_bundle / "map-vectors.png").exists()
+    assert (kinds_bundle / "reliability-names.png").exists()
+    assert "Viterbi" in card
 
 
 def test_recalibrating_one_task_leaves_the_others(
@@ -350,6 +399,18 @@ def test_the_python_api_gives_one_label(kinds_bundle: Path) -> None:
     assert len(prediction.labels) == 1
     assert prediction.probabilities is not None
     assert set(prediction.probabilities) == {"CC", "UA"}
+
+
+def test_the_python_api_gives_spans(kinds_bundle: Path) -> None:
+    """Offsets are characters of the text as it was given, whatever stands before and between."""
+    text = "  In March \U0001f600 Cafe\u0301 Avelin   closed in [ENTITY] May."
+    scorer = Scorer(kinds_bundle, task="names", device="cpu")
+    (prediction,) = scorer.score([Article(text, title="June in July")])
+
+    assert prediction.entities
+    assert all(text[one.start : one.end] == one.text for one in prediction.entities)
+    assert all(0.0 <= one.score <= 1.0 for one in prediction.entities)
+    assert prediction.labels == tuple(dict.fromkeys(one.label for one in prediction.entities))
 
 
 def test_vectors_and_references_are_of_the_encoder_that_is_exported(trained: Path) -> None:

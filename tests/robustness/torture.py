@@ -41,7 +41,7 @@ MAX_KILLS_PER_ROUND = 10
 SIGNAL_TIMEOUT_S = 2.0
 """Allowed seconds from SIGTERM or SIGINT to the exit."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TASKS = "narrative,outlet,vectors,topic"
+TASKS = "narrative,outlet,vectors,topic,names"
 
 
 @dataclass

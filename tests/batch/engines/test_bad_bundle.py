@@ -100,7 +100,7 @@ def test_a_token_beyond_int32_is_an_error_of_the_bundle(
     sha256 = hashlib.sha256(content).hexdigest()
     edited = edit_bundle(tokenizer_json=content, props={"tokenizer_sha256": sha256})
 
-    assert "its tokenizer has a token id out of range" in refused(bundle=edited, fails_late=True)
+    assert "its tokenizer has an id out of range" in refused(bundle=edited, fails_late=True)
 
 
 def test_another_tokenizer_is_refused_even_if_the_manifest_matches(
