@@ -28,12 +28,13 @@ from bench.texts import corpus_table
 from exporter.graph.trace import trace_graph
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
+from schemas.decision.spans import number_of_tags
 from schemas.kinds.base import OutputSpec
 from schemas.markdown import markdown_table
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TokenizedText
 from trainer.model.encoders import load_encoder
-from trainer.model.heads import EmbeddingHead, Head, LabelAttentionHead
+from trainer.model.heads import EmbeddingHead, Head, LabelAttentionHead, TokenHead
 from trainer.model.multitask import MultiTaskModel
 from trainer.model.nearest_head import NearestHead
 
@@ -64,6 +65,7 @@ HEADS: Mapping[str, Callable[[int], Head]] = {
     "sentiment": lambda hidden: LabelAttentionHead(hidden, 3),
     "vectors": embedding_head,
     "nearest": nearest_head,
+    "entities": lambda hidden: TokenHead(hidden, number_of_tags(4)),
 }
 """Head of each task, from the width of the encoder."""
 
@@ -74,6 +76,7 @@ PASSES: Mapping[str, tuple[str, ...]] = {
     "and one of 3 labels": (FIRST, "sentiment"),
     "and a vector": (FIRST, "vectors"),
     f"and the votes of {REFERENCES:,} texts": (FIRST, "nearest"),
+    "and entities of 4 labels": (FIRST, "entities"),
     "all of these": tuple(HEADS),
 }
 """Tasks of each pass, by what it gives an article."""
@@ -159,7 +162,12 @@ def _runners(folder: Path, precision: Precision, threads: int) -> dict[str, Grap
     for number, (name, group) in enumerate(PASSES.items()):
         files = BundleFiles(folder / str(number))
         files.folder.mkdir()
-        outputs = {task: OutputSpec("output", model.head(task).width) for task in group}
+        outputs = {
+            task: OutputSpec(
+                "output", model.head(task).width, per_token=isinstance(model.head(task), TokenHead)
+            )
+            for task in group
+        }
         trace_graph(model.joint(group), outputs).write(files)
         path = files.shared(group[0]) if len(group) > 1 else files.onnx(group[0])
         graph, cpu = GraphFile.of_path(path), choose_device("cpu")
