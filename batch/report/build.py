@@ -7,13 +7,15 @@ run writes the same bytes as an uninterrupted one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 from batch.counting.domains import NO_DOMAIN, short_name
 from batch.kinds import BATCH_KINDS
 from batch.kinds.sections import OthersReport, Report, RowCounts, SectionReport
 from batch.report.totals import DomainStats, OtherDomains, TaskStats
+from schemas.kinds import KINDS, TaskKind
 from schemas.printable import printable
 
 FEW_ROWS = 30
@@ -32,10 +34,17 @@ class TaskFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
-    kind: str
+    kind: TaskKind
     labels: tuple[str, ...]
     decision: dict[str, JsonValue]
     gold_column: str | None
+
+    @model_validator(mode="after")
+    def _decision_is_of_the_kind(self) -> Self:
+        """A damaged record is refused here, and not when the report is made."""
+        kind = KINDS[self.kind]
+        kind.check(self.labels, kind.Decision.model_validate(self.decision))
+        return self
 
 
 def build_report(stats: TaskStats, facts: TaskFacts) -> Report:

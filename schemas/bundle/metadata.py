@@ -88,7 +88,8 @@ class ArtefactMetadata(BaseModel):
     @model_validator(mode="after")
     def _decision_fits_labels(self) -> Self:
         check_labels(self.kind, self.labels)
-        KINDS[self.kind].check(self.labels, self, self.evidence)
+        KINDS[self.kind].check(self.labels, self)
+        KINDS[self.kind].check_evidence(self.labels, self.evidence)
         return self
 
     @property

@@ -158,8 +158,12 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
         """Size of the last axis of the output."""
         ...
 
-    def check(self, labels: Sequence[str], decision: DecisionT, evidence: BaseModel) -> None:
-        """Raise ValueError unless decision and evidence fit these labels."""
+    def check(self, labels: Sequence[str], decision: DecisionT) -> None:
+        """Raise ValueError unless a decision fits these labels."""
+        ...
+
+    def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
+        """Raise ValueError unless the evidence for a decision fits these labels."""
         ...
 
     def fields(

@@ -135,9 +135,10 @@ class EmbeddingKind:
         """The dimension."""
         return decision.dimension
 
-    def check(
-        self, labels: Sequence[str], decision: EmbeddingDecision, evidence: BaseModel
-    ) -> None:
+    def check(self, labels: Sequence[str], decision: EmbeddingDecision) -> None:
+        """There is nothing that could not fit."""
+
+    def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
         """There is nothing that could not fit."""
 
     def fields(

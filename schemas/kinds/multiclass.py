@@ -157,13 +157,21 @@ class MulticlassKind:
         """One logit a label."""
         return len(labels)
 
-    def check(self, labels: Sequence[str], decision: ClassDecision, evidence: BaseModel) -> None:
+    def check(self, labels: Sequence[str], decision: ClassDecision) -> None:
         """Raise ValueError unless there is one value a label."""
-        assert isinstance(evidence, ClassDecisionEvidence)
         check_lengths(
             {
                 "calibration.scale": decision.calibration.scale,
                 "calibration.bias": decision.calibration.bias,
+            },
+            labels,
+        )
+
+    def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
+        """Raise ValueError unless there is one value a label."""
+        assert isinstance(evidence, ClassDecisionEvidence)
+        check_lengths(
+            {
                 "evidence.positives": evidence.positives,
                 "evidence.before.ece": evidence.before.ece,
                 "evidence.before.brier": evidence.before.brier,

@@ -77,25 +77,31 @@ class MultilabelKind(LabelSetKind):
         """Logits, (rows, labels)."""
         return OutputSpec("logits", width)
 
-    def check(
-        self, labels: Sequence[str], decision: MultilabelDecision, evidence: BaseModel
-    ) -> None:
+    def check(self, labels: Sequence[str], decision: MultilabelDecision) -> None:
         """Raise ValueError unless there is one value a label."""
-        assert isinstance(evidence, DecisionEvidence)
         values_by_name: dict[str, Sequence[object]] = {
             "thresholds": decision.thresholds,
             "calibration.scale": decision.calibration.scale,
             "calibration.bias": decision.calibration.bias,
-            "evidence.intervals": evidence.intervals,
-            "evidence.positives": evidence.positives,
-            "evidence.before.ece": evidence.before.ece,
-            "evidence.before.brier": evidence.before.brier,
-            "evidence.after.ece": evidence.after.ece,
-            "evidence.after.brier": evidence.after.brier,
         }
         if decision.calibration.method == "isotonic":
             values_by_name["calibration.knots"] = decision.calibration.knots
         check_lengths(values_by_name, labels)
+
+    def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
+        """Raise ValueError unless there is one value a label."""
+        assert isinstance(evidence, DecisionEvidence)
+        check_lengths(
+            {
+                "evidence.intervals": evidence.intervals,
+                "evidence.positives": evidence.positives,
+                "evidence.before.ece": evidence.before.ece,
+                "evidence.before.brier": evidence.before.brier,
+                "evidence.after.ece": evidence.after.ece,
+                "evidence.after.brier": evidence.after.brier,
+            },
+            labels,
+        )
 
     def decide(
         self,

@@ -93,11 +93,15 @@ class NearestKind(LabelSetKind):
         """Share of the votes, (rows, labels); named as the output of every kind with labels."""
         return OutputSpec("logits", width, tolerance=VOTE_TOLERANCE)
 
-    def check(self, labels: Sequence[str], decision: NearestDecision, evidence: BaseModel) -> None:
-        """Raise ValueError unless there is one value a label."""
+    def check(self, labels: Sequence[str], decision: NearestDecision) -> None:
+        """Raise ValueError unless there is one threshold a label, where there are any."""
+        if not decision.one_label:
+            check_lengths({"thresholds": decision.thresholds}, labels)
+
+    def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
+        """Raise ValueError unless there is one count a label."""
         assert isinstance(evidence, NearestEvidence)
-        thresholds = {} if decision.one_label else {"thresholds": decision.thresholds}
-        check_lengths({**thresholds, "evidence.positives": evidence.positives}, labels)
+        check_lengths({"evidence.positives": evidence.positives}, labels)
 
     def decide(
         self,

@@ -165,10 +165,8 @@ class TokenKind:
         """One logit a tag."""
         return number_of_tags(len(labels))
 
-    def check(self, labels: Sequence[str], decision: SpanDecision, evidence: BaseModel) -> None:
-        """Raise ValueError unless there is one calibration, and one count a label."""
-        assert isinstance(evidence, SpanEvidence)
-        check_lengths({"evidence.positives": evidence.positives}, labels)
+    def check(self, labels: Sequence[str], decision: SpanDecision) -> None:
+        """Raise ValueError unless there is one calibration."""
         check_lengths(
             {
                 "calibration.scale": decision.calibration.scale,
@@ -176,6 +174,11 @@ class TokenKind:
             },
             (SCORE,),
         )
+
+    def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
+        """Raise ValueError unless there is one count a label."""
+        assert isinstance(evidence, SpanEvidence)
+        check_lengths({"evidence.positives": evidence.positives}, labels)
 
     def fields(
         self, labels: tuple[str, ...], width: int, form: ProbabilityFormat

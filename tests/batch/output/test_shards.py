@@ -221,6 +221,28 @@ def test_shards_that_lack_the_last_chunks_are_not_merged(runs: Path, tmp_path: P
     assert not (tmp_path / "merged" / "run.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [(["0.5", "../../etc"], "thresholds"), ([0.5], "thresholds has 1 values for"), ([], "values")],
+    ids=["text", "too few", "none"],
+)
+def test_a_damaged_decision_is_refused(
+    runs: Path, tmp_path: Path, thresholds: list[object], message: str
+) -> None:
+    """As a damaged record, before the report is made."""
+    for number in "123":
+        path = runs / number / "shard.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["facts"]["tasks"][0]["decision"]["thresholds"] = thresholds
+        path.write_text(json.dumps(record), encoding="utf-8")
+    result = merge(*(runs / number for number in "123"), output=tmp_path / "merged")
+
+    assert result.exit_code == 1
+    assert "shard.json: is damaged" in result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_shard_of_another_run_is_named_with_what_differs(
     runs: Path, tmp_path: Path, corpus: Path, batch_classify: Command
 ) -> None:
