@@ -13,6 +13,7 @@ from batch.report.build import TaskFacts, build_report
 from batch.report.stats import ChunkStats, RunStats, TaskGold, count_rows
 from batch.report.totals import DomainStats, TaskStats, merge_stats
 from schemas.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from schemas.decision.decide import Calibration
 from schemas.decision.metrics import Hits
 from schemas.kinds.label_sets import LabelSets
 from tests.label_tasks import KIND
@@ -101,7 +102,10 @@ def label_report(
         task=TASK,
         kind=KIND,
         labels=tuple(labels),
-        decision={"thresholds": [0.4] * len(labels)},
+        decision={
+            "thresholds": [0.4] * len(labels),
+            "calibration": Calibration.none(len(labels)).model_dump(mode="json"),
+        },
         gold_column=gold_column,
     )
     report = build_report(stats, facts)

@@ -17,7 +17,7 @@ from batch.report.page import render_html
 from batch.report.stats import ChunkStats, RunStats, TaskGold, count_rows
 from batch.report.totals import merge_stats
 from schemas.arrays import Int64Array
-from schemas.decision.classes import NO_CLASS
+from schemas.decision.classes import NO_CLASS, ClassCalibration
 from schemas.kinds.multiclass import Classes, MulticlassKind
 
 KIND = MulticlassKind.NAME
@@ -56,7 +56,10 @@ def report_of(
         task=TASK,
         kind=KIND,
         labels=tuple(labels),
-        decision={"least_probability": least},
+        decision={
+            "least_probability": least,
+            "calibration": ClassCalibration.none(len(labels)).model_dump(mode="json"),
+        },
         gold_column="stance" if gold else None,
     )
     runs = [RunStats({TASK: one}) for one in chunks]
