@@ -25,7 +25,7 @@ from batch.counting.spans import (
 from batch.kinds.base import ChunkAnswers, RowFacts
 from batch.kinds.labels import rounded_scores
 from batch.kinds.sections import Number, OthersReport, Report, RowCounts, SectionReport
-from schemas.decision.spans import SpanScores
+from schemas.decision.spans import SpanScores, number_of_labels
 from schemas.validation import validation_problems
 
 
@@ -118,7 +118,7 @@ class TokenBatchKind:
 
     def cells(self, width: int) -> int:
         """Those of each label."""
-        return _labels(width)
+        return number_of_labels(width)
 
     def tally(self, groups: Groups, answers: ChunkAnswers) -> SpanCounts:
         """Count spans and right ones by domain."""
@@ -139,13 +139,13 @@ class TokenBatchKind:
     def unpack(self, packed: Mapping[str, object], *, domains: int, width: int) -> SpanCounts:
         """Read what `pack` gave."""
         try:
-            return SpanColumns.model_validate(packed).counts(domains, _labels(width))
+            return SpanColumns.model_validate(packed).counts(domains, number_of_labels(width))
         except ValidationError as error:
             raise ValueError(validation_problems(error, "tally")) from error
 
     def sums(self, height: int, width: int) -> SpanSums:
         """Sums of no chunks yet."""
-        return SpanSums(height, _labels(width))
+        return SpanSums(height, number_of_labels(width))
 
     def section(self, rows: RowFacts, total: SpanTotals, labels: Sequence[str]) -> SpanSection:
         """Counts, mean scores and comparison with gold of each label."""
@@ -172,11 +172,6 @@ class TokenBatchKind:
     ) -> SpanTaskReport:
         """The report."""
         return SpanTaskReport.model_validate(common)
-
-
-def _labels(width: int) -> int:
-    """Labels of a task with so many tags."""
-    return (width - 1) // 2
 
 
 def _label(label: str, cells: Sequence[int], scored: int, *, compared: bool) -> SpanReport:

@@ -17,6 +17,8 @@ from schemas.decision.spans import (
     SpanEvidence,
     SpanHits,
     SpanScores,
+    number_of_labels,
+    places_of,
     tag_spans,
 )
 from schemas.text.tokens import TokenizedText
@@ -49,7 +51,7 @@ def choose_span_decision(
 
     outputs: logits of each text, (tokens, tags). targets: gold spans of each, (spans, 3).
     """
-    labels = (outputs[0].shape[1] - 1) // 2
+    labels = number_of_labels(outputs[0].shape[1])
     found = [_spans(text, output, config) for text, output in zip(texts, outputs, strict=True)]
     logits = np.concatenate([logits for _, logits in found]).reshape(-1, 1)
     correct = np.concatenate(
@@ -99,14 +101,9 @@ def _spans(
     """(spans, 3) of start, end and label, and (spans,) logits of a text."""
     words = text.words
     assert words is not None
-    tokens = words.tokens
-    tagged = tag_spans(output[tokens], config.decoding)
-    spans = [
-        (words.starts[tokens[span.first]], words.ends[tokens[span.last]], span.label)
-        for span in tagged
-    ]
+    tagged = tag_spans(output[words.tokens], config.decoding)
     logits = np.array([span.logit for span in tagged], np.float32)
-    return np.array(spans, np.int64).reshape(-1, 3), logits
+    return places_of(words, (span[:3] for span in tagged)), logits
 
 
 def _correct(spans: Int64Array, gold: Int64Array) -> BoolArray:

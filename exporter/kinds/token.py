@@ -15,7 +15,13 @@ from pydantic import BaseModel
 from exporter.kinds.base import LABEL_LOSSES, CardParts, Fitted, LabelledOutputs
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
-from schemas.decision.spans import SpanDecision, SpanDecisionConfig, SpanEvidence, SpanScores
+from schemas.decision.spans import (
+    SpanDecision,
+    SpanDecisionConfig,
+    SpanEvidence,
+    SpanScores,
+    tag_probabilities,
+)
 from schemas.markdown import markdown_table
 
 LABEL_COLUMNS = ("label", "training texts", "held-out spans")
@@ -65,7 +71,7 @@ class TokenExporterKind:
         self, outputs: Sequence[Float32Array], expected: Sequence[Float32Array], decision: BaseModel
     ) -> Float32Array:
         """Distance of the tags' probabilities."""
-        ours, theirs = (_softmax(np.concatenate(logits)) for logits in (outputs, expected))
+        ours, theirs = (tag_probabilities(np.concatenate(logits)) for logits in (outputs, expected))
         return np.asarray(np.abs(ours - theirs), dtype=np.float32)
 
     def card(self, metadata: ArtefactMetadata) -> CardParts:
@@ -127,9 +133,3 @@ def _label_table(metadata: ArtefactMetadata, evidence: SpanEvidence) -> str:
         )
     ]
     return markdown_table(LABEL_COLUMNS, rows)
-
-
-def _softmax(logits: Float32Array) -> Float32Array:
-    exact = logits.astype(np.float64)
-    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -6,7 +6,7 @@ Tags are numbers: 0 is outside of every span; for label `k`, `1 + 2 * k` begins 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
@@ -22,7 +22,7 @@ from schemas.text.words import Words
 
 OUTSIDE = 0
 IGNORED = -100
-"""Tag of a token that is not the first of a word."""
+"""Tag of a token that has none: padding, and the pieces of a word after its first."""
 
 Decoding = Literal["repair", "viterbi"]
 
@@ -144,6 +144,26 @@ class SpanHits:
 def number_of_tags(labels: int) -> int:
     """Tags of so many labels."""
     return 1 + 2 * labels
+
+
+def number_of_labels(tags: int) -> int:
+    """Labels of so many tags."""
+    return (tags - 1) // 2
+
+
+def places_of(words: Words, spans: Iterable[tuple[int, int, int]]) -> Int64Array:
+    """Spans of words as characters of the article's text, (spans, 3): start, end and label.
+
+    spans: first word, last word and label of each.
+    """
+    starts, ends = words.starts[words.tokens], words.ends[words.tokens]
+    placed = [(starts[first], ends[last], label) for first, last, label in spans]
+    return np.array(placed, np.int64).reshape(-1, 3)
+
+
+def tag_probabilities(logits: Float32Array) -> Float64Array:
+    """Probabilities of tags, (words, tags) float64."""
+    return np.asarray(np.exp(_log_softmax(logits)))
 
 
 def word_tags(words: Words, spans: Int64Array) -> Int64Array:

@@ -20,6 +20,7 @@ from schemas.decision.spans import (
     SpanHits,
     SpanScores,
     number_of_tags,
+    places_of,
     tag_spans,
 )
 from schemas.kinds.base import Answer, Entity, OutputSpec
@@ -267,20 +268,18 @@ def _entities(
 ) -> tuple[Entity, ...]:
     if text.words is None:
         return ()
-    words, tokens = text.words, text.words.tokens
-    spans = tag_spans(output[tokens], decision.decoding)
+    words = text.words
+    spans = tag_spans(output[words.tokens], decision.decoding)
     if not spans:
         return ()
     logits = np.array([[span.logit] for span in spans], np.float32)
     scores = calibrate(logits, decision.calibration)[:, 0]
-    entities = []
-    for span, score in zip(spans, scores.tolist(), strict=True):
-        start = int(words.starts[tokens[span.first]])
-        end = int(words.ends[tokens[span.last]])
-        if score >= decision.least_score:
-            surface = words.source[start:end]
-            entities.append(Entity(start, end, labels[span.label], surface, score))
-    return tuple(entities)
+    places = places_of(words, (span[:3] for span in spans)).tolist()
+    return tuple(
+        Entity(start, end, labels[label], words.source[start:end], score)
+        for (start, end, label), score in zip(places, scores.tolist(), strict=True)
+        if score >= decision.least_score
+    )
 
 
 def _gold_span(start: int | None, end: int | None, label: str | None) -> GoldSpan:

@@ -14,7 +14,9 @@ from schemas.decision.spans import (
     IGNORED,
     SpanHits,
     SpanScores,
+    number_of_labels,
     number_of_tags,
+    places_of,
     spans_of_tags,
     word_tags,
 )
@@ -74,7 +76,7 @@ class TokenObjective:
 
     def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> SpanScores:
         """Scores of the most probable tag of each word."""
-        labels = (outputs[0].shape[1] - 1) // 2
+        labels = number_of_labels(outputs[0].shape[1])
         decided = [_spans(output, held_out, row) for row, output in enumerate(outputs)]
         return SpanHits.count(list(held_out.targets), decided, labels).scores()
 
@@ -111,12 +113,7 @@ def _spans(output: Float32Array, data: TokenizedRows, row: int) -> Int64Array:
     """(spans, 3) of a text, by the highest logit of each word."""
     words = data.texts[row].words
     assert words is not None
-    tokens = words.tokens
-    spans = [
-        (words.starts[tokens[first]], words.ends[tokens[last]], label)
-        for first, last, label in spans_of_tags(output[tokens].argmax(axis=1).tolist())
-    ]
-    return np.array(spans, np.int64).reshape(-1, 3)
+    return places_of(words, spans_of_tags(output[words.tokens].argmax(axis=1).tolist()))
 
 
 def _own(options: TaskOptions) -> TokenOptions:

@@ -12,13 +12,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from schemas.arrays import Int64Array
+from schemas.decision.spans import IGNORED
 from trainer.losses.sigmoid import check_names
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Parameter: TypeAlias = float | str
-
-IGNORED = -100
-"""Label of an element that has none: padding, and the pieces of a word after its first."""
 
 
 def make_class_loss(

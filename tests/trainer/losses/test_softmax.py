@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
 
+from schemas.decision.spans import IGNORED
 from tests.strategies import STEADY
 from trainer.losses.softmax import (
     CLASS_LOSSES,
-    IGNORED,
     balanced_weights,
     effective_weights,
     focal_cross_entropy,
