@@ -63,7 +63,7 @@ def corpus_table(name: str, rows: int, rng: np.random.Generator) -> pa.Table:
 
 
 def rare_word(rng: np.random.Generator) -> str:
-    """A name of two to five syllables; the n-th of them is n times as rare as the first."""
+    """A name of a few syllables; the n-th of them is n times as rare as the first."""
     number = int(RARE_WORDS ** rng.random())
     syllables = []
     while number:

@@ -59,7 +59,10 @@ def test_words_are_those_of_the_text_in_order(
         ("The grain, the oil.", ["The", "grain", ",", "the", "oil", "."]),
         ("  grain\n\noil ", ["grain", "oil"]),
         ("Café Cafe\u0301 oil", ["Café", "Cafe\u0301", "oil"]),
-        ("\U0001f600 grain \U0001f600\U0001f600 oil", ["\U0001f600", "grain"]),
+        (
+            "\U0001f600 grain \U0001f600\U0001f600 oil",
+            ["\U0001f600", "grain", "\U0001f600\U0001f600", "oil"],
+        ),
         ("grain [ENTITY] oil", ["grain", "[", "ENTITY", "]", "oil"]),
         ("grain" + " " * 4000 + "oil", ["grain", "oil"]),
         ("新闻 oil", ["新", "闻", "oil"]),
@@ -70,8 +73,7 @@ def test_characters_of_words(tokenizer: Tokenizer, body: str, expected: list[str
     """Offsets count characters, and combining ones belong to the letter before."""
     found = words_of(read(tokenizer, Article(body, title="A title of oil")))
 
-    assert [word for word in found if word in expected][: len(expected)] == expected[: len(found)]
-    assert "title" not in found
+    assert found == expected
 
 
 def test_byte_level_words_leave_out_the_blank_before() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from schemas.config.models import DataConfig, TaskConfig, task_model
 from schemas.errors import DataError
@@ -97,6 +98,27 @@ def test_spans_of_parquet_are_read(tmp_path: Path) -> None:
     rows = read(task(path=tmp_path, labels_column="e"))
 
     assert spans(rows) == [("In Rome", [("Rome", "LOC")]), ("b", [])]
+
+
+def test_spans_behind_the_text_are_an_error(tmp_path: Path) -> None:
+    """As when offsets count bytes; the message has the file, the row and both lengths."""
+    entities = [[], [{"start": 0, "end": 6, "label": "PER"}]]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["In Rome", "Zoé A"], "e": entities}), path)
+    with pytest.raises(DataError, match=r"row 1: .*from 0 to 6 .* text of 5 characters") as raised:
+        read(task(path=tmp_path, labels_column="e"))
+
+    assert "count characters, not bytes" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("entity_markers", True), ("truncation", "head_tail")], ids=str
+)
+def test_texts_are_read_plainly_from_their_beginning(key: str, value: object) -> None:
+    """Markers and ends of texts would move the characters of spans."""
+    config = {"kind": TokenKind.NAME, "data": [{"path": "a"}], key: value}
+    with pytest.raises(ValidationError, match=f"{key}: a task of kind"):
+        task_model(TokenKind.NAME).model_validate(config)
 
 
 @pytest.mark.parametrize(

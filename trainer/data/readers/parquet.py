@@ -146,8 +146,21 @@ def _decode(
     )
     for name, text, title, entity, start, end, of_row, group, domain, language in columns:
         article = Article(text, title, entity, start, end)
+        if kind.NEEDS_WORDS:
+            _check_ends(text or "", of_row or (), name)
         problem = _problem(article, of_row, data, task)
         yield _Row(name, article, of_row, group, _good(domain), _good(language), problem)
+
+
+def _check_ends(text: str, spans: Sequence[GoldSpan], name: str) -> None:
+    """Refuse spans that end behind their text. Raises DataError."""
+    for span in spans:
+        if span.end > len(text):
+            raise DataError(
+                f"{name}: a span of {span.label!r} from {span.start} to {span.end} lies outside "
+                f"the text of {len(text)} characters",
+                hint="offsets count characters, not bytes, and the end is exclusive",
+            )
 
 
 def _tagged(
