@@ -72,9 +72,10 @@ def exit_codes(progress: RunProgress) -> Iterator[None]:
 
 def summary_line(counts: Counts) -> str:
     """Row counts of a run: scored, truncated, empty and quarantined rows."""
-    scored = counts.ok + counts.truncated
+    in_windows = f"{counts.windowed:,} in windows, " if counts.windowed else ""
     return (
-        f"{counts.rows:,} rows: {scored:,} scored ({counts.truncated:,} truncated), "
+        f"{counts.rows:,} rows: {counts.scored:,} scored ({in_windows}{counts.truncated:,} "
+        f"truncated), "
         f"{counts.empty:,} empty, {counts.quarantined:,} quarantined"
     )
 

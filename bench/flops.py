@@ -16,7 +16,7 @@ from trainer.model.encoders import load_encoder
 from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
 from trainer.training.loop import attention_for
-from trainer.training.run import prepare_encoder
+from trainer.training.model import prepare_encoder
 
 MATRIX_SIZE = 2048
 ROUNDS = 20

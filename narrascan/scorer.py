@@ -16,6 +16,7 @@ from schemas.errors import UsageError
 from schemas.kinds import KINDS
 from schemas.kinds.base import Answer, Entity
 from schemas.text.model_text import EMPTY, Article, ModelText, model_text
+from schemas.text.tokens import ReadStatus, TokenizedText
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,16 @@ class Prediction:
     """What the model says of one text; the columns of `batch-classify` for a row.
 
     labels: decided labels. probabilities: calibrated, of every label; None for an empty text. Both
-    are in label order. tokens: scored tokens, special tokens included. embedding: (dimension,)
-    float32; None for an empty text, and for a task that decides labels. entities: spans of the
-    text, in order of their starts, for a task that finds them.
+    are in label order. tokens: scored tokens, special tokens included. status: `windowed` for a
+    text that was read in several windows, `truncated` for one that was read in part.
+    embedding: (dimension,) float32; None for an empty text, and for a task that decides labels.
+    entities: spans of the text, in order of their starts, for a task that finds them.
     """
 
     labels: tuple[str, ...]
     probabilities: Mapping[str, float] | None
     tokens: int
-    status: Literal["ok", "truncated", "empty"]
+    status: ReadStatus | Literal["empty"]
     embedding: Float32Array | None = None
     entities: tuple[Entity, ...] = ()
 
@@ -80,9 +82,9 @@ class Scorer:
         Raises UsageError if the span of an entity is missing or does not fit its text.
         """
         model_texts = [self._model_text(number, text) for number, text in enumerate(texts)]
-        scored = self._scorer.score([text for text in model_texts if text != EMPTY])
-        tokens, truncated = scored.tokens.tolist(), scored.truncated.tolist()
-        results = iter(zip(scored.tasks[self._task].answers(), tokens, truncated, strict=True))
+        tokenized = self._scorer.runner.tokenize([text for text in model_texts if text != EMPTY])
+        scored = self._scorer.score_tokens(tokenized)
+        results = iter(zip(scored.tasks[self._task].answers(), tokenized, strict=True))
         return [
             EMPTY_PREDICTION if text == EMPTY else _prediction(*next(results))
             for text in model_texts
@@ -95,15 +97,19 @@ class Scorer:
             return model_text(
                 article,
                 metadata.text,
-                max_tokens=metadata.max_tokens,
+                max_tokens=metadata.most_tokens,
                 keep_source=KINDS[metadata.kind].NEEDS_WORDS,
             )
         except ValueError as error:
             raise UsageError(f"text {number}: {error}") from error
 
 
-def _prediction(answer: Answer, tokens: int, truncated: bool) -> Prediction:
-    status: Literal["ok", "truncated"] = "truncated" if truncated else "ok"
+def _prediction(answer: Answer, text: TokenizedText) -> Prediction:
     return Prediction(
-        answer.labels, answer.probabilities, tokens, status, answer.embedding, answer.entities
+        labels=answer.labels,
+        probabilities=answer.probabilities,
+        tokens=len(text.ids),
+        status=text.status,
+        embedding=answer.embedding,
+        entities=answer.entities,
     )

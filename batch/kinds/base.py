@@ -49,6 +49,7 @@ class RowFacts:
 
     rows: int
     ok: int
+    windowed: int
     truncated: int
     empty: int
     quarantined: int
@@ -57,8 +58,8 @@ class RowFacts:
 
     @property
     def scored(self) -> int:
-        """Rows that the model has read: ok and truncated."""
-        return self.ok + self.truncated
+        """Rows that the model has read: at once, in windows, or in part."""
+        return self.ok + self.windowed + self.truncated
 
 
 class BatchKind(Protocol):

@@ -170,6 +170,7 @@ class EmbeddingBatchKind:
         return VectorSection(
             rows=rows.rows,
             ok=rows.ok,
+            windowed=rows.windowed,
             truncated=rows.truncated,
             empty=rows.empty,
             quarantined=rows.quarantined,

@@ -160,6 +160,7 @@ class MulticlassBatchKind:
         return ClassSection(
             rows=rows.rows,
             ok=rows.ok,
+            windowed=rows.windowed,
             truncated=rows.truncated,
             empty=rows.empty,
             quarantined=rows.quarantined,

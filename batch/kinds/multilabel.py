@@ -130,6 +130,7 @@ class MultilabelBatchKind:
         return LabelSection(
             rows=rows.rows,
             ok=rows.ok,
+            windowed=rows.windowed,
             truncated=rows.truncated,
             empty=rows.empty,
             quarantined=rows.quarantined,

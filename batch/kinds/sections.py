@@ -22,12 +22,14 @@ Number = Annotated[float, AfterValidator(rounded)]
 
 
 class RowCounts(BaseModel):
-    """Rows of one domain, or of the whole corpus; scored rows are ok or truncated."""
+    """Rows of one domain, or of the whole corpus; scored rows are ok, windowed or truncated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     ok: int
+    windowed: int
+    """Read in several windows."""
     truncated: int
     empty: int
     quarantined: int
@@ -35,7 +37,7 @@ class RowCounts(BaseModel):
     @property
     def scored(self) -> int:
         """Rows that the model has read."""
-        return self.ok + self.truncated
+        return self.ok + self.windowed + self.truncated
 
     @property
     def compared(self) -> int | None:

@@ -153,6 +153,7 @@ class TokenBatchKind:
         return SpanSection(
             rows=rows.rows,
             ok=rows.ok,
+            windowed=rows.windowed,
             truncated=rows.truncated,
             empty=rows.empty,
             quarantined=rows.quarantined,

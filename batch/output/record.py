@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -29,9 +29,15 @@ class Counts:
 
     rows: int
     ok: int
+    windowed: int
     truncated: int
     empty: int
     quarantined: int
+
+    @property
+    def scored(self) -> int:
+        """Rows that the model has read."""
+        return self.ok + self.windowed + self.truncated
 
     @property
     def quarantined_share(self) -> float:
@@ -43,8 +49,15 @@ class Counts:
         """Rows of all domains, the same for every task; a shard may have nothing to do."""
         total = next((task.total.rows for task in stats.tasks.values()), None)
         if total is None:
-            return cls(0, 0, 0, 0, 0)
-        return cls(total.rows, total.ok, total.truncated, total.empty, total.quarantined)
+            return cls(0, 0, 0, 0, 0, 0)
+        return cls(
+            rows=total.rows,
+            ok=total.ok,
+            windowed=total.windowed,
+            truncated=total.truncated,
+            empty=total.empty,
+            quarantined=total.quarantined,
+        )
 
 
 class Timings(BaseModel):
@@ -219,13 +232,7 @@ def run_record(
         "left_out": [one.model_dump() for one in facts.left_out],
         "left_out_count": facts.left_out_count,
         "outputs": {name: found.model_dump() for name, found in outputs.items()},
-        "counts": {
-            "rows": counts.rows,
-            "ok": counts.ok,
-            "truncated": counts.truncated,
-            "empty": counts.empty,
-            "quarantined": counts.quarantined,
-        },
+        "counts": asdict(counts),
         "device": facts.device.model_dump(),
         "versions": facts.key["engine"],
         "timings": timings.model_dump(),

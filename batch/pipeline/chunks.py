@@ -83,7 +83,7 @@ class ChunkWorker:
         self._output, self._identity = output, identity
         self._progress, self._switch = progress, switch
         metadata = scorer.metadata
-        self._reader = ChunkReader(plan, corpus, metadata.text, max_tokens=metadata.max_tokens)
+        self._reader = ChunkReader(plan, corpus, metadata.text, max_tokens=metadata.most_tokens)
         self._format = PartFormat(
             tuple(
                 TaskColumns(task.task, task.kind, task.labels, task.output.width)
@@ -102,7 +102,7 @@ class ChunkWorker:
         tokenized = self._scorer.runner.tokenize(texts)
         statuses = ["empty" if reason is None else "quarantined" for reason in rows.reasons]
         for row, text in zip(scorable_rows, tokenized, strict=True):
-            statuses[row] = "truncated" if text.truncated else "ok"
+            statuses[row] = text.status
         hashes: list[str | None] = [None] * len(statuses)
         for row, read in zip(scorable_rows, texts, strict=True):
             hashes[row] = text_hash(read)

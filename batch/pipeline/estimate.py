@@ -104,7 +104,7 @@ class Estimate:
         yield f"columns: {printable(', '.join(self.kept_columns)) or 'none'}"
         yield (
             f"sample:  {self.sampled_rows:,} rows; {self.scorable:.1%} can be scored, "
-            f"{self.truncated:.1%} are longer than the model reads"
+            f"{self.truncated:.1%} are read only in part"
         )
         yield f"tokens:  about {self.tokens:,}, give or take {2 * self.tokens_error:.0%}"
         yield (
@@ -160,7 +160,7 @@ def estimate(options: RunOptions, switch: StopSwitch) -> Estimate:
 
 def _take_sample(plan: Plan, options: CorpusOptions, scorer: Scorer) -> Sample:
     metadata = scorer.metadata
-    reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
+    reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.most_tokens)
     tokenized: list[TokenizedText] = []
     rows_by_place, tokens_by_place, seconds = [], [], 0.0
     for place in _places(plan):
@@ -226,7 +226,8 @@ def _scoring_seconds(runner: GraphRunner, sample: Sample, *, rows: int, chunks: 
     each chunk. Shapes that are not timed lie between those that are.
     """
     by_shape: dict[Shape, list[TokenizedText]] = {}
-    for text in sorted(sample.tokenized, key=lambda text: len(text.ids)):
+    pieces = [piece for text in sample.tokenized for piece in text.pieces]
+    for text in sorted(pieces, key=lambda piece: len(piece.ids)):
         by_shape.setdefault(runner.shapes.shape_of(len(text.ids)), []).append(text)
     if not by_shape:
         return 0.0

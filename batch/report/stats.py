@@ -24,8 +24,11 @@ from schemas.kinds import TaskKind
 MOST_NUMBERS = 1_000_000
 """Largest width of an output."""
 
-STATUSES = ("ok", "truncated", "empty", "quarantined")
-"""What can become of a row: read whole, read in part, nothing to read, could not be scored."""
+STATUSES = ("ok", "windowed", "truncated", "empty", "quarantined")
+"""What becomes of a row: read at once, in windows or in part; nothing to read; not scored."""
+
+SCORED = ("ok", "windowed", "truncated")
+"""Statuses of rows that the model has read."""
 
 TOTALS = ("rows", *STATUSES, "tokens")
 """Columns of `ChunkStats.totals`."""
@@ -46,12 +49,12 @@ class TaskGold:
 class ChunkStats:
     """Counts of the rows of a chunk by domain, for one task.
 
-    A row is ok, truncated, empty or quarantined; the first two are scored, and only they are in
-    tokens and in the tally. Empty rows have an empty answer but are compared with gold; quarantined
+    A row has one of STATUSES; those in SCORED are scored, and only they are in tokens and in the
+    tally. Empty rows have an empty answer but are compared with gold; quarantined
     rows count nowhere else.
 
     names: of the domains, sorted. width: of the task's output.
-    totals: (domains, 6), rows, the same by status, and the sum of the tokens of scored rows.
+    totals: (domains, 7), rows, the same by status, and the sum of the tokens of scored rows.
     token_histogram: (domains, 9), rows whose token count is at most each of TOKEN_EDGES, and more.
     tally: what the kind counts.
     """
@@ -84,14 +87,14 @@ def count_rows(
     domains: one a row; None and blank count as NO_DOMAIN. statuses: one of STATUSES a row.
     tokens: (rows,). decided: answers, one a row (`schemas.kinds.base.Decided`). What both hold for
     empty and quarantined rows is not looked at.
-    Raises ValueError for a status that is not one of the four.
+    Raises ValueError for any other status.
     """
     unknown = sorted(set(statuses) - set(STATUSES))
     if unknown:
         raise ValueError(f"unknown status {unknown[0]!r}: expected one of {', '.join(STATUSES)}")
     groups = Groups.of(domains)
     status = np.asarray(statuses, dtype=np.str_)
-    scored = (status == "ok") | (status == "truncated")
+    scored = np.isin(status, SCORED)
     compared = status != "quarantined"
     answers = ChunkAnswers(
         decided,

@@ -20,6 +20,7 @@ from schemas.kinds.base import OutputSpec
 from schemas.printable import one_line
 from schemas.text.model_text import ModelText, Truncation
 from schemas.text.tokens import TextTokenizer, TokenizedText
+from schemas.text.windows import WindowSpec
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 32768}
 """Default batch size by kind of device: what keeps it busy without taking memory for nothing. The
@@ -57,7 +58,8 @@ def load_tokenizer(content: bytes, label: str) -> Tokenizer:
 class GraphRunner:
     """A session with its tokenizer and its batch shapes: texts in, outputs out.
 
-    truncation: of texts that are too long. tokens_per_batch: None takes the default of the device.
+    truncation: of texts that are too long. windows: in which those are read instead.
+    tokens_per_batch: None takes the default of the device.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class GraphRunner:
         max_tokens: int,
         pad_id: int,
         truncation: Truncation = "head",
+        windows: WindowSpec | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
-        self._truncation = truncation
+        self._truncation, self._windows = truncation, windows
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[session.device.kind]
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
         self.pad_id = pad_id
@@ -92,6 +95,12 @@ class GraphRunner:
         """The same runner with a cache that was made for these tasks, this file and this engine."""
         runner = copy.copy(self)
         runner._cache = cache
+        return runner
+
+    def without_windows(self) -> GraphRunner:
+        """The same runner for texts of which the graph reads what it can at once."""
+        runner = copy.copy(self)
+        runner._windows = None
         return runner
 
     @property
@@ -118,15 +127,22 @@ class GraphRunner:
         )
 
     def _encode(self, texts: Sequence[ModelText]) -> list[TokenizedText]:
-        return list(self._tokenizer.encode(texts, self._truncation))
+        return list(self._tokenizer.encode(texts, self._truncation, self._windows))
 
     def outputs(
         self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = ignore_batch
     ) -> TextOutputs:
-        """Run every text, identical ones once."""
+        """Run every text, or its windows; identical ones once.
+
+        on_batch: a text in windows counts as a row with the first of them.
+        """
+        pieces = [text.pieces for text in texts]
         index: dict[bytes, int] = {}
-        inverse = [index.setdefault(text.ids.tobytes(), len(index)) for text in texts]
-        copies = np.bincount(inverse, minlength=len(index))
+        inverse = [
+            [index.setdefault(piece.ids.tobytes(), len(index)) for piece in of_text]
+            for of_text in pieces
+        ]
+        copies = np.bincount([rows[0] for rows in inverse], minlength=len(index))
         ids = [np.frombuffer(key, dtype=np.int32) for key in index]
         if self._cache is None:
             flat = self._run(ids, copies, on_batch)
@@ -136,12 +152,18 @@ class GraphRunner:
             split_outputs(row, self._outputs, len(text))
             for row, text in zip(flat, ids, strict=True)
         ]
-        return tuple([split[row][task] for row in inverse] for task in range(len(self._outputs)))
+        return tuple(
+            [
+                output.of_text([split[row][task] for row in rows], text)
+                for rows, text in zip(inverse, texts, strict=True)
+            ]
+            for task, output in enumerate(self._outputs)
+        )
 
     def _run_unknown(
         self, cache: LogitCache, ids: list[Int32Array], copies: Int64Array, on_batch: OnBatch
     ) -> list[Float32Array]:
-        """Flat outputs of each text, those that are not in the cache by a run."""
+        """Flat outputs of each piece, those that are not in the cache by a run."""
         cached = cache.get(ids)
         unknown = [row for row, output in enumerate(cached) if output is None]
         on_batch(int(copies.sum()) - int(copies[unknown].sum()), 0)
@@ -153,9 +175,9 @@ class GraphRunner:
     def _run(
         self, ids: Sequence[Int32Array], copies: Int64Array, on_batch: OnBatch
     ) -> list[Float32Array]:
-        """Flat outputs of each text, all tasks in one (numbers,) float32.
+        """Flat outputs of each piece, all tasks in one (numbers,) float32.
 
-        copies: (rows,), how often a text occurs.
+        copies: (pieces,), how many texts begin with it.
         """
         results: list[Float32Array] = [_NO_OUTPUT] * len(ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))

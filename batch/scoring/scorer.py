@@ -12,7 +12,7 @@ from batch.machine.device import Device
 from batch.scoring.cache import LogitCache
 from batch.scoring.runner import GraphRunner, OnBatch, ignore_batch, load_tokenizer
 from batch.scoring.session import open_session
-from schemas.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from schemas.arrays import Float32Array, Int32Array, Int64Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.bundle.variants import EngineName, Precision
@@ -28,21 +28,19 @@ class Scored:
     """Results, one a row.
 
     tasks: answers of each task (`schemas.kinds.base.Decided`).
-    tokens: (rows,) int32, special tokens included. truncated: (rows,) bool.
+    tokens: (rows,) int32, special tokens included.
     """
 
     tasks: Mapping[str, Any]
     tokens: Int32Array
-    truncated: BoolArray
 
     def take(self, rows: Int64Array) -> Scored:
         """Results of the given rows, in that order; -1 stands for a row without a text."""
         is_empty = rows < 0
-        tokens, truncated = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.bool_)
+        tokens = np.zeros(len(rows), np.int32)
         tokens[~is_empty] = self.tokens[rows[~is_empty]]
-        truncated[~is_empty] = self.truncated[rows[~is_empty]]
         taken = {task: decided.take(rows) for task, decided in self.tasks.items()}
-        return Scored(taken, tokens, truncated)
+        return Scored(taken, tokens)
 
 
 def concatenate(pieces: Sequence[Scored]) -> Scored:
@@ -50,11 +48,7 @@ def concatenate(pieces: Sequence[Scored]) -> Scored:
     tasks = {}
     for task, first in pieces[0].tasks.items():
         tasks[task] = first.followed_by([piece.tasks[task] for piece in pieces[1:]])
-    return Scored(
-        tasks,
-        tokens=np.concatenate([piece.tokens for piece in pieces]),
-        truncated=np.concatenate([piece.truncated for piece in pieces]),
-    )
+    return Scored(tasks, np.concatenate([piece.tokens for piece in pieces]))
 
 
 class Scorer:
@@ -101,11 +95,7 @@ class Scorer:
             self._check_finite(metadata.task, of_texts)
             kind = KINDS[metadata.kind]
             tasks[metadata.task] = kind.decide(of_texts, metadata.labels, metadata, texts)
-        return Scored(
-            tasks,
-            tokens=np.array([len(text.ids) for text in texts], dtype=np.int32),
-            truncated=np.array([text.truncated for text in texts], dtype=np.bool_),
-        )
+        return Scored(tasks, np.array([len(text.ids) for text in texts], dtype=np.int32))
 
     def _check_finite(self, task: str, outputs: Sequence[Float32Array]) -> None:
         if len(outputs) and not np.isfinite(np.concatenate([one.ravel() for one in outputs])).all():
@@ -151,6 +141,7 @@ def open_scorer(
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
         truncation=metadata.text.truncation,
+        windows=metadata.windows,
         tokens_per_batch=tokens_per_batch,
     )
     return Scorer(runner, described)

@@ -67,7 +67,7 @@ def _facts(metadata: ArtefactMetadata) -> list[str]:
         f"## {markdown_text(metadata.task)}",
         "",
         f"- kind: {markdown_text(metadata.kind)}, {metadata.answer}",
-        f"- reads: {', '.join(reads)}, up to {metadata.max_tokens} tokens",
+        f"- reads: {', '.join(reads)}, up to {metadata.most_tokens} tokens{_windows(metadata)}",
         f"- {_training(training)} (config {_short(training.config_sha256)}, "
         f"data {_short(training.data_sha256)}, commit {_short(training.git_commit or 'unknown')})",
         *parts.scores,
@@ -85,6 +85,18 @@ def _facts(metadata: ArtefactMetadata) -> list[str]:
         *_recalibrated(metadata),
         "",
     ]
+
+
+def _windows(metadata: ArtefactMetadata) -> str:
+    """How long texts are read, after the number of tokens."""
+    windows = metadata.windows
+    if windows is None:
+        return ""
+    pooling = "" if windows.pooling is None else f", whose outputs are pooled ({windows.pooling})"
+    return (
+        f", long texts in windows of {windows.tokens} tokens, each {windows.stride} after the one "
+        f"before{pooling}"
+    )
 
 
 def _cost(metadata: ArtefactMetadata) -> list[str]:

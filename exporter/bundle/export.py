@@ -66,7 +66,7 @@ def _export(
     with atomic_folder(output) as folder:
         files = BundleFiles(folder)
         shutil.copyfile(checkpoint.files.tokenizer, files.tokenizer)
-        groups = text_groups({task: info.text for task, info in infos.items()})
+        groups = text_groups(infos)
         exported = [_export_group(checkpoint, group, configs, files, wanted) for group in groups]
         _write_bundle(files, list(configs), exported)
         open_again(folder)

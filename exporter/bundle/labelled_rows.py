@@ -46,7 +46,7 @@ def read_labelled_rows(options: CorpusOptions, scorer: Scorer, *, leave_out: Pat
     check_gold_labels(options, plan, scorer)
     if (left_out := plan.listing.summary()) is not None:
         log.warning("%s", left_out)
-    reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.max_tokens)
+    reader = ChunkReader(plan, options, metadata.text, max_tokens=metadata.most_tokens)
     texts: list[ModelText] = []
     gold: list[Any] = []
     for chunk in plan.chunks:

@@ -48,7 +48,8 @@ class TaskExport:
             EXPORTER_KINDS[self._task_info.kind],
         )
         self._path = checkpoint.model.path(task)
-        self._output = self._kind.output(checkpoint.model.head(task).width)
+        width = checkpoint.model.head(task).width
+        self._output = self._kind.output(width).in_windows(self._task_info.windows)
         self._tokenizer_json = read_regular_file(files.tokenizer, max_bytes=MAX_FILE_BYTES)
         opened = OpenGraph.open(GraphFile.of_path(files.onnx(task)), choose_device("cpu"))
         self._session = self._session_of(opened)
@@ -58,6 +59,7 @@ class TaskExport:
             max_tokens=checkpoint.info.max_tokens,
             pad_id=checkpoint.info.pad_id,
             truncation=self._task_info.text.truncation,
+            windows=self._task_info.windows,
         )
 
     def run(self) -> ExportedTask:
@@ -113,10 +115,11 @@ class TaskExport:
     def _heldout_texts(self) -> list[ModelText]:
         """What the model reads of the held-out texts."""
         articles, _ = self._checkpoint.heldout(self._task)
-        spec, max_tokens = self._task_info.text, self._checkpoint.info.max_tokens
+        spec, windows = self._task_info.text, self._task_info.windows
+        most = self._checkpoint.info.max_tokens if windows is None else windows.most_tokens
         try:
             return [
-                model_text(article, spec, max_tokens=max_tokens, keep_source=self._kind.NEEDS_WORDS)
+                model_text(article, spec, max_tokens=most, keep_source=self._kind.NEEDS_WORDS)
                 for article in articles
             ]
         except ValueError as error:
@@ -145,7 +148,8 @@ class TaskExport:
         tokenizer = load_tokenizer(self._tokenizer_json, str(self._files.tokenizer))
         max_tokens = self._checkpoint.info.max_tokens
         texts = probe_texts(tokenizer, self._task_info.text, max_tokens=max_tokens)
-        return record_probes(sessions, self._path, self._runner, self._task, texts)
+        runner = self._runner.without_windows()
+        return record_probes(sessions, self._path, runner, self._task, texts)
 
     def _describe(
         self, fitted: Fitted, verification: Verification, portability: Portability
@@ -162,6 +166,7 @@ class TaskExport:
                 "max_tokens": info.max_tokens,
                 "pad_id": info.pad_id,
                 "text": task_info.text,
+                "windows": task_info.windows,
                 "tokenizer_sha256": content_facts(self._tokenizer_json).sha256,
                 "encoder": info.encoder,
                 "training": task_info.training,

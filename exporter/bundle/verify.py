@@ -147,7 +147,7 @@ def _probes_of(bundle: Bundle, task: str) -> Probes | None:
 
 
 def _same_tokens(runner: GraphRunner, probes: Probes) -> Finding:
-    found = runner.tokenize(probes.texts)
+    found = runner.without_windows().tokenize(probes.texts)
     pairs = zip(found, probes.tokenized, strict=True)
     other = sum(not np.array_equal(now.ids, then.ids) for now, then in pairs)
     if other:

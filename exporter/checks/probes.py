@@ -53,7 +53,8 @@ def record_probes(
 ) -> tuple[Probes, Portability]:
     """Run the probes in canonical batches, one by one by every engine, and one by one by torch.
 
-    sessions: of the same file, the first of them that of the runner. The bundle keeps the outputs
+    sessions: of the same file, the first of them that of the runner, which reads without windows.
+    The bundle keeps the outputs
     of the canonical batches; the largest difference to the others gives the bound for other
     machines.
     """

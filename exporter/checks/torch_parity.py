@@ -39,6 +39,7 @@ def verify(
 ) -> Verification:
     """Compare outputs and decisions over many lengths and batch shapes.
 
+    Of a text in windows each is compared, and decided, by itself.
     session: of one task. tolerance: of an output, None for that of its kind. max_differing: share
     of the decisions.
     Raises ExportError, with the worst difference and its shape, if a bound is passed.
@@ -46,7 +47,7 @@ def verify(
     if tolerance is None:
         (output,) = session.outputs.values()
         tolerance = output.tolerance
-    compared = _spread(texts)
+    compared = _spread([piece for text in texts for piece in text.pieces])
     comparison = _Comparison(session, path_model, decide, tolerance, compared)
     for packed in _batches(runner, [text.ids for text in compared]):
         comparison.add(packed)

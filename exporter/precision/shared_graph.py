@@ -15,18 +15,19 @@ from exporter.precision.gate import Reference
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
 from schemas.kinds.base import OutputSpec
-from schemas.text.model_text import TextSpec
+from trainer.checkpoint.reader import CheckpointTask
 
 MAX_TEXTS = 64
 """Texts on which the shared file is compared with that of each task."""
 
 
-def text_groups(texts: Mapping[str, TextSpec]) -> list[tuple[str, ...]]:
+def text_groups(tasks: Mapping[str, CheckpointTask]) -> list[tuple[str, ...]]:
     """Tasks that read the same text together, in the order of their first."""
-    groups: dict[TextSpec, list[str]] = {}
-    for task, spec in texts.items():
-        groups.setdefault(spec, []).append(task)
-    return [tuple(tasks) for tasks in groups.values()]
+    groups: dict[object, list[str]] = {}
+    for name, task in tasks.items():
+        layout = None if task.windows is None else task.windows.layout
+        groups.setdefault((task.text, layout), []).append(name)
+    return [tuple(names) for names in groups.values()]
 
 
 def task_session(

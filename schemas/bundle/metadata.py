@@ -25,6 +25,7 @@ from schemas.kinds.base import OutputSpec
 from schemas.printable import printable
 from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import TextSpec
+from schemas.text.windows import WindowSpec
 from schemas.version import SCHEMA_VERSION
 
 
@@ -72,6 +73,8 @@ class ArtefactMetadata(BaseModel):
     max_tokens: int = Field(ge=3)
     pad_id: int = Field(ge=0, lt=2**31)
     text: TextSpec
+    windows: WindowSpec | None
+    """In which texts are read that are longer than one; None where they are truncated."""
     tokenizer_sha256: str
     encoder: EncoderFacts
     training: TrainingFacts
@@ -88,6 +91,10 @@ class ArtefactMetadata(BaseModel):
     @model_validator(mode="after")
     def _decision_fits_labels(self) -> Self:
         check_labels(self.kind, self.labels)
+        if self.windows is not None and self.windows.tokens > self.max_tokens:
+            raise ValueError(
+                f"windows of {self.windows.tokens} tokens, and max_tokens is {self.max_tokens}"
+            )
         KINDS[self.kind].check(self.labels, self)
         KINDS[self.kind].check_evidence(self.labels, self.evidence)
         return self
@@ -96,7 +103,17 @@ class ArtefactMetadata(BaseModel):
     def output(self) -> OutputSpec:
         """Output of the task, as a file of this task alone has it."""
         kind = KINDS[self.kind]
-        return kind.output(kind.width(self.labels, self))
+        return kind.output(kind.width(self.labels, self)).in_windows(self.windows)
+
+    @property
+    def most_tokens(self) -> int:
+        """Largest number of tokens that is read of a text."""
+        return self.max_tokens if self.windows is None else self.windows.most_tokens
+
+    @property
+    def window_layout(self) -> tuple[int, int, int] | None:
+        """All that the token ids of windows depend on; None without windows."""
+        return None if self.windows is None else self.windows.layout
 
     @property
     def answer(self) -> str:
@@ -211,7 +228,14 @@ def check_shared(tasks: Sequence[ArtefactMetadata], *, source: str) -> None:
     They are scored by the same token ids in the same batches, so that all of them must have been
     exported for the same text, tokenizer and padding.
     """
-    for name in ("text", "max_tokens", "pad_id", "tokenizer_sha256", "precision"):
+    for name in (
+        "text",
+        "window_layout",
+        "max_tokens",
+        "pad_id",
+        "tokenizer_sha256",
+        "precision",
+    ):
         first, *others = tasks
         for other in others:
             if getattr(first, name) != getattr(other, name):

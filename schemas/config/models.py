@@ -21,6 +21,7 @@ from schemas.kinds.by_kind import ByKind
 from schemas.tasks.sections import Section, TaskOptions
 from schemas.tasks.task import ListedLabels, TaskName
 from schemas.text.model_text import Truncation, check_truncation
+from schemas.text.windows import MOST_WINDOWS, WindowPooling, WindowSpec
 from schemas.version import SCHEMA_VERSION
 
 
@@ -50,6 +51,35 @@ class EncoderConfig(Section):
     and words that training never shows keep their place among those that it does."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout inside the encoder while training; drawing it costs a CPU a fifth of its time."""
+
+
+class WindowsConfig(Section):
+    """Windows in which a task reads texts that are longer than one."""
+
+    tokens: int | None = Field(default=None, ge=8, le=8192)
+    """Tokens of a window, special ones included; without it `encoder.max_tokens`."""
+    stride: int | None = Field(default=None, ge=1, le=8192)
+    """Tokens from the beginning of a window to the beginning of the next one; without it three
+    quarters of `tokens`, so that neighbouring windows share a quarter. With `tokens` they share
+    none. The last window always ends with the text."""
+    max_windows: int = Field(default=16, ge=2, le=MOST_WINDOWS)
+    """Windows of a text at most; what is behind them is not read. A step of training and the memory
+    for a text grow with it."""
+    pooling: WindowPooling = "mean"
+    """From the outputs of the windows to that of the text: their `mean`, the largest of each number
+    (`max`), or a smooth maximum (`lse`: the logarithm of the mean of the exponentials). A task
+    whose answers are spans has none: each token counts in the window where it has most context."""
+
+    def resolved(self, max_tokens: int, *, pools: bool) -> WindowSpec:
+        """Windows for an encoder that reads so many tokens. pools: if outputs are pooled."""
+        tokens = max_tokens if self.tokens is None else self.tokens
+        stride = max(1, tokens * 3 // 4) if self.stride is None else self.stride
+        return WindowSpec(
+            tokens=tokens,
+            stride=stride,
+            max_windows=self.max_windows,
+            pooling=self.pooling if pools else None,
+        )
 
 
 class DataConfig(Section):
@@ -117,13 +147,38 @@ class TaskConfig(Section):
     """What is read of a text that is longer than `encoder.max_tokens`: its beginning (`head`), or
     half of the tokens from its beginning and half from its end (`head_tail`). Around a marked
     entity it is always a window."""
+    windows: WindowsConfig | None = None
+    """Read a text that is longer than `encoder.max_tokens` in several windows instead, each by a
+    pass of its own: `windows = { max_windows = 8 }`, see the section of its keys below."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""
 
     @model_validator(mode="after")
     def _window_or_ends(self) -> Self:
         check_truncation(self.truncation, entity_markers=self.entity_markers)
+        if self.windows is None:
+            return self
+        if self.entity_markers:
+            raise ValueError("windows have no effect with entity_markers, which read around one")
+        if self.truncation != "head":
+            raise ValueError(f"truncation {self.truncation!r} has no effect with windows")
+        if not self._pools and "pooling" in self.windows.model_fields_set:
+            raise ValueError(
+                f"windows.pooling: a task of kind {self.kind!r} pools no outputs; each token "
+                "counts in the window where it has most context"
+            )
         return self
+
+    def window_spec(self, max_tokens: int) -> WindowSpec | None:
+        """Windows of the task for an encoder that reads so many tokens; None for none."""
+        if self.windows is None:
+            return None
+        return self.windows.resolved(max_tokens, pools=self._pools)
+
+    @property
+    def _pools(self) -> bool:
+        """True if outputs of windows are pooled, False if they belong to words."""
+        return not KINDS[self.kind].NEEDS_WORDS
 
 
 @cache
@@ -235,6 +290,24 @@ class TrainingRun(Section):
                 f"train.batch_tokens {tokens} is less than encoder.max_tokens "
                 f"{self.encoder.max_tokens}, so that the longest text would fit no batch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit_the_encoder(self) -> Self:
+        most = self.encoder.max_tokens
+        for name, task in self.tasks.items():
+            if task.windows is None:
+                continue
+            tokens = task.windows.tokens or most
+            if tokens > most:
+                raise ValueError(
+                    f"tasks.{name}.windows.tokens {tokens} is more than encoder.max_tokens {most}"
+                )
+            if (task.windows.stride or 1) > tokens:
+                raise ValueError(
+                    f"tasks.{name}.windows.stride {task.windows.stride} is more than the {tokens} "
+                    "tokens of a window, so that tokens between two windows would not be read"
+                )
         return self
 
     def sha256(self) -> str:

@@ -25,6 +25,16 @@ def unit_vectors(vectors: Float32Array) -> Float32Array:
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
+def at_mean_length(vector: Float32Array, vectors: Float32Array) -> Float32Array:
+    """(dimension,) scaled to the mean length of others, (rows, dimension)."""
+    exact = vector.astype(np.float64)
+    length = np.linalg.norm(exact)
+    if length == 0:
+        return vector
+    wanted = np.linalg.norm(vectors.astype(np.float64), axis=1).mean()
+    return np.asarray(exact * (wanted / length), np.float32)
+
+
 def cosines(ours: Float32Array, theirs: Float32Array) -> Float32Array:
     """(rows,) cosine of the vectors of each row, (rows, dimension) both."""
     return np.asarray((unit_vectors(ours) * unit_vectors(theirs)).sum(axis=1), dtype=np.float32)

@@ -7,18 +7,21 @@ A kind is one module here and one of the same name in `trainer/kinds/`, `exporte
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel
 
 from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.metrics import Scores
+from schemas.decision.vectors import at_mean_length
 from schemas.tables import ProbabilityFormat
 from schemas.tasks.sections import TaskOptions
 from schemas.text.tokens import TokenizedText
+from schemas.text.windows import WindowPooling, WindowSpec, pool_windows
 
 Targets = Sequence[npt.NDArray[Any]] | npt.NDArray[Any]
 """Gold values as numbers, one array a row."""
@@ -32,12 +35,16 @@ class OutputSpec:
     width: size of the last axis.
     per_token: True for (rows, seq, width), False for (rows, width).
     tolerance: largest difference of a number between ONNX and torch, both fp32.
+    pooling: of the outputs of a text's windows, unless they are those of tokens.
+    keeps_length: True for vectors: pooled ones are as long as those of the windows on average.
     """
 
     name: str
     width: int
     per_token: bool = False
     tolerance: float = 1e-4
+    pooling: WindowPooling = "mean"
+    keeps_length: bool = False
 
     def shape(self, tokens: int) -> tuple[int, ...]:
         """Shape of the output of one text of so many tokens."""
@@ -46,6 +53,27 @@ class OutputSpec:
     def size(self, tokens: int) -> int:
         """Numbers of the output of one text of so many tokens."""
         return self.width * (tokens if self.per_token else 1)
+
+    def in_windows(self, windows: WindowSpec | None) -> OutputSpec:
+        """The same output of a task that may read a text in windows."""
+        if windows is None or windows.pooling is None:
+            return self
+        return replace(self, pooling=windows.pooling)
+
+    def of_text(self, outputs: Sequence[Float32Array], text: TokenizedText) -> Float32Array:
+        """Output of a text, of `shape`, from those of its pieces (`TokenizedText.pieces`).
+
+        Depends on them alone, to the bit.
+        """
+        if text.windows is None:
+            (output,) = outputs
+            return output
+        if self.per_token:
+            owned = zip(outputs, text.windows.own, strict=True)
+            return np.concatenate([output[tokens] for output, tokens in owned])
+        stacked = np.stack(outputs)  # (windows, width)
+        pooled = pool_windows(stacked, self.pooling)
+        return at_mean_length(pooled, stacked) if self.keeps_length else pooled
 
 
 class Entity(NamedTuple):

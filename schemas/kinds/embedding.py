@@ -129,7 +129,7 @@ class EmbeddingKind:
 
     def output(self, width: int) -> OutputSpec:
         """Vectors, (rows, dimension)."""
-        return OutputSpec(EMBEDDING, width)
+        return OutputSpec(EMBEDDING, width, keeps_length=True)
 
     def width(self, labels: Sequence[str], decision: EmbeddingDecision) -> int:
         """The dimension."""

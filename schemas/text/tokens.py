@@ -7,16 +7,20 @@ of it; `Tokenizer` below states the part of it that is used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from schemas.arrays import Int32Array, Int64Array
 from schemas.text.model_text import ENTITY_START, ModelText, Truncation
+from schemas.text.windows import Windows, WindowSpec
 from schemas.text.word_ids import WordIds
 from schemas.text.words import Words, find_words
+
+ReadStatus = Literal["ok", "windowed", "truncated"]
+"""What was read of a text: all of it at once, all of it in windows, or a part."""
 
 UNKNOWN_TOKENS = ("[UNK]", "<unk>")
 """What the unknown token is called."""
@@ -87,14 +91,34 @@ class Tokenizer(Protocol):
 class TokenizedText:
     """Token ids of one text, special tokens included.
 
-    ids: (seq,) int32, at most `max_tokens` of them.
+    ids: (seq,) int32, at most `max_tokens` of them, or more in windows.
     truncated: True if characters or tokens were dropped.
     words: where words are, for a text that has a `source` (`ModelText`).
+    windows: of a text that the model reads in several.
     """
 
     ids: Int32Array
     truncated: bool
     words: Words | None = None
+    windows: Windows | None = None
+
+    @property
+    def status(self) -> ReadStatus:
+        """What was read of the text."""
+        if self.truncated:
+            return "truncated"
+        return "ok" if self.windows is None else "windowed"
+
+    @property
+    def pieces(self) -> list[TokenizedText]:
+        """What the model reads at once: each window, or the whole text."""
+        if self.windows is None:
+            return [self]
+        pieces = [TokenizedText(ids, truncated=False) for ids in self.windows.cut(self.ids)]
+        if self.words is None:
+            return pieces
+        words = self.words.in_windows(self.windows)
+        return [replace(piece, words=own) for piece, own in zip(pieces, words, strict=True)]
 
 
 class TextTokenizer:
@@ -104,7 +128,7 @@ class TextTokenizer:
 
     Text that spells a special token ("[SEP]") is read as plain text, never as that token. A text
     that is too long keeps its beginning, with `head_tail` half of the tokens from each end, or
-    where an entity is marked a window around the marker.
+    where an entity is marked those around the marker; or it is read in windows.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
@@ -127,22 +151,36 @@ class TextTokenizer:
             raise ValueError(f"max_tokens {max_tokens} leaves no room for text")
 
     def encode(
-        self, texts: Sequence[ModelText], truncation: Truncation = "head"
+        self,
+        texts: Sequence[ModelText],
+        truncation: Truncation = "head",
+        windows: WindowSpec | None = None,
     ) -> Iterator[TokenizedText]:
-        """Yield the token ids of each text, in order. truncation: of texts that are too long."""
+        """Yield the token ids of each text, in order.
+
+        truncation: of texts that are too long. windows: in which those are read instead.
+        """
         for first in range(0, len(texts), self.texts_per_call):
             group = texts[first : first + self.texts_per_call]
-            if any(text.source is not None for text in group):
-                yield from self._with_words(group, truncation)
-                continue
-            ids_of_texts = self._ids_of([text.text for text in group])
-            for text, ids in zip(group, ids_of_texts, strict=True):
-                yield self._cut(text, ids, None, truncation)
+            for text, ids, words in self._tokens_of(group):
+                if windows is None:
+                    yield self._cut(text, ids, words, truncation)
+                else:
+                    yield self._in_windows(text, ids, words, windows)
+
+    def _tokens_of(
+        self, texts: Sequence[ModelText]
+    ) -> Iterator[tuple[ModelText, Int32Array, Words | None]]:
+        """Each text with the ids of all its tokens, and its words if any of them has a source."""
+        if any(text.source is not None for text in texts):
+            yield from self._with_words(texts)
+            return
+        for text, ids in zip(texts, self._ids_of([text.text for text in texts]), strict=True):
+            yield text, ids, None
 
     def _with_words(
-        self, texts: Sequence[ModelText], truncation: Truncation
-    ) -> Iterator[TokenizedText]:
-        """Token ids and words of each text."""
+        self, texts: Sequence[ModelText]
+    ) -> Iterator[tuple[ModelText, Int32Array, Words | None]]:
         encodings = self._tokenizer.encode_batch(
             [text.text for text in texts], add_special_tokens=False
         )
@@ -151,7 +189,7 @@ class TextTokenizer:
             words = find_words(
                 encoding.offsets, encoding.word_ids, text.text, text.source or "", text.body
             )
-            yield self._cut(text, ids, words, truncation)
+            yield text, ids, words
 
     def _tokenize(self, texts: Sequence[str]) -> Iterator[Int32Array]:
         """Ids of each text, (length,) int32."""
@@ -185,9 +223,31 @@ class TextTokenizer:
         elif len(ids) > self._room:
             first = self._window_start(ids)
             pieces = [slice(first, first + self._room)]
+        return self._joined(ids, words, pieces, truncated=text.cut or len(ids) > self._room)
+
+    def _in_windows(
+        self, text: ModelText, ids: Int32Array, words: Words | None, spec: WindowSpec
+    ) -> TokenizedText:
+        """A text whose beginning is read, as far as the windows of `spec` reach."""
+        before, after = len(self._prefix), len(self._suffix)
+        room = spec.tokens - before - after
+        if room < 1:
+            raise ValueError(f"windows of {spec.tokens} tokens leave no room for text")
+        stride = min(spec.stride, room)
+        read = min(len(ids), room + (spec.max_windows - 1) * stride)
+        joined = self._joined(ids, words, [slice(0, read)], truncated=text.cut or read < len(ids))
+        if read <= room:
+            return joined
+        windows = Windows.over(read, room=room, stride=stride, before=before, after=after)
+        return replace(joined, windows=windows)
+
+    def _joined(
+        self, ids: Int32Array, words: Words | None, pieces: Sequence[slice], *, truncated: bool
+    ) -> TokenizedText:
+        """Pieces of a text, one after the other, between special tokens."""
         return TokenizedText(
             ids=np.concatenate([self._prefix, *(ids[piece] for piece in pieces), self._suffix]),
-            truncated=text.cut or len(ids) > self._room,
+            truncated=truncated,
             words=None
             if words is None
             else words.take(pieces, len(self._prefix), len(self._suffix)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.arrays import Int32Array, Int64Array
+from schemas.text.windows import Windows
 
 NOWHERE = -1
 """Offset of what is not in the article's text: the title, inserted characters, special tokens."""
@@ -44,6 +45,11 @@ class Words:
             for values in (self.starts, self.ends)
         )
         return Words(starts, ends, self.source)
+
+    def in_windows(self, windows: Windows) -> list[Words]:
+        """Words of each window of the text."""
+        cut = zip(windows.cut(self.starts), windows.cut(self.ends), strict=True)
+        return [Words(starts, ends, self.source) for starts, ends in cut]
 
 
 def find_words(

@@ -159,7 +159,7 @@ def test_a_duration_is_a_finite_number(text: str) -> None:
 
 def test_a_share_of_nan_allows_nothing(tmp_path: Path) -> None:
     """The record of a shard may contain it."""
-    counts = Counts(rows=10, ok=9, truncated=0, empty=0, quarantined=1)
+    counts = Counts(rows=10, ok=9, windowed=0, truncated=0, empty=0, quarantined=1)
 
     with pytest.raises(SystemExit) as caught:
         check_quarantine(counts, float("nan"), tmp_path, make_progress("text"))

@@ -27,6 +27,7 @@ from schemas.tables import END, ENTITY, START
 from schemas.tasks.sections import TaskOptions
 from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import Article, TextSpec
+from schemas.text.windows import WindowSpec
 from schemas.validation import validation_problems
 from schemas.version import SCHEMA_VERSION
 from trainer.data.readers.rows import LabelledRows
@@ -54,6 +55,8 @@ class CheckpointTask(BaseModel):
     kind: TaskKind
     labels: LabelNames
     text: TextSpec
+    windows: WindowSpec | None
+    """In which long texts are read, if any."""
     options: TaskOptions
     """What the config set for a task of this kind."""
     training: TrainingFacts

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.arrays import Int32Array
 from schemas.bundle.facts import EncoderFacts, TrainingFacts
 from schemas.config.models import TrainingRun
 from schemas.io.files import atomic_path, write_atomic
@@ -47,7 +48,7 @@ def publish_checkpoint(
         encoder.tokenizer.save(str(temporary))
     kinds = {name: task.kind for name, task in config.tasks.items()}
     write_heldout(files, {name: task.heldout for name, task in data.items()}, kinds)
-    write_sample(files, {name: [t.ids for t in task.train.texts] for name, task in data.items()})
+    write_sample(files, {name: _pieces(task) for name, task in data.items()})
     write_atomic(files.reference, json.dumps(_reference(data), indent=1, ensure_ascii=False))
     with atomic_path(files.weights) as temporary:
         shutil.copyfile(best_weights, temporary)
@@ -83,6 +84,7 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
         kind=task.kind,
         labels=data.labels,
         text=data.spec,
+        windows=data.windows,
         options=options,
         training=TrainingFacts(
             config_sha256=config.sha256(),
@@ -95,6 +97,11 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
             versions={package: version(package) for package in PACKAGES},
         ),
     )
+
+
+def _pieces(data: TaskData) -> list[Int32Array]:
+    """Token ids of what the model reads at once of training texts."""
+    return [piece.ids for text in data.train.texts for piece in text.pieces]
 
 
 def _reference(data: Mapping[str, TaskData]) -> dict[str, dict[str, object]]:

@@ -89,7 +89,7 @@ def _score_task(
         path = checkpoint.model.path(task)
         outputs = predict(
             path,
-            KINDS[trained.kind].output(path.head.width),
+            KINDS[trained.kind].output(path.head.width).in_windows(trained.windows),
             rows,
             pad_id=checkpoint.info.pad_id,
             max_tokens=checkpoint.info.max_tokens,

@@ -38,7 +38,7 @@ def load_task(spec: TaskSpec, tokenizer: TextTokenizer) -> TaskData:
     train = _tokenize(train_parts, labels, spec, tokenizer)
     validation = _tokenize(heldout_parts, labels, spec, tokenizer)
     heldout = concatenate(heldout_parts)
-    task_data = TaskData(spec.name, labels, spec.text, train, validation, heldout)
+    task_data = TaskData(spec.name, labels, spec.text, spec.windows, train, validation, heldout)
     _check_seen(task_data)
     return task_data
 
@@ -103,7 +103,7 @@ def _tokenize(
     presence = np.concatenate(matrices)
     targets = kind.encode(gold, labels)
     is_presence = isinstance(targets, np.ndarray) and np.array_equal(targets, presence)
-    tokenized = list(tokenizer.encode(texts, spec.text.truncation))
+    tokenized = list(tokenizer.encode(texts, spec.text.truncation, spec.windows))
     return TokenizedRows(tokenized, presence, presence if is_presence else targets)
 
 

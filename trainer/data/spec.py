@@ -8,13 +8,14 @@ from typing import Self
 from schemas.config.models import FoldConfig, TaskConfig, TrainingRun
 from schemas.kinds import KINDS, AnyKind
 from schemas.text.model_text import Article, ModelText, TextSpec, model_text
+from schemas.text.windows import WindowSpec
 
 
 @dataclass(frozen=True)
 class TaskSpec:
     """One task of a config, with the settings of the run that its rows depend on.
 
-    max_tokens: tokens that the model reads of a text. seed: of splits. fold: rows that training
+    max_tokens: tokens that the model reads at once. seed: of splits. fold: rows that training
     leaves out to be tested on, if any.
     """
 
@@ -43,8 +44,12 @@ class TaskSpec:
             truncation=self.task.truncation,
         )
 
+    @property
+    def windows(self) -> WindowSpec | None:
+        """Windows in which long texts are read, if any."""
+        return self.task.window_spec(self.max_tokens)
+
     def model_text(self, article: Article) -> ModelText:
         """What the model reads of an article. Raises ValueError for a wrong entity span."""
-        return model_text(
-            article, self.text, max_tokens=self.max_tokens, keep_source=self.kind.NEEDS_WORDS
-        )
+        most = self.max_tokens if self.windows is None else self.windows.most_tokens
+        return model_text(article, self.text, max_tokens=most, keep_source=self.kind.NEEDS_WORDS)

@@ -12,6 +12,7 @@ from schemas.arrays import BoolArray
 from schemas.kinds.base import Targets
 from schemas.text.model_text import TextSpec
 from schemas.text.tokens import TokenizedText
+from schemas.text.windows import WindowSpec
 from trainer.data.readers.rows import LabelledRows
 
 
@@ -35,17 +36,32 @@ class TokenizedRows:
         """Tokens of each row."""
         return [len(text.ids) for text in self.texts]
 
+    def in_pieces(self) -> TokenizedRows:
+        """A row for each window of a text, or for the text, with the labels of the text."""
+        pieces = [text.pieces for text in self.texts]
+        rows = np.repeat(np.arange(len(pieces)), [len(of_text) for of_text in pieces])
+        targets = self.targets
+        return TokenizedRows(
+            [piece for of_text in pieces for piece in of_text],
+            self.labels[rows],
+            targets[rows]
+            if isinstance(targets, np.ndarray)
+            else [targets[row] for row in rows.tolist()],
+        )
+
 
 @dataclass(frozen=True)
 class TaskData:
     """Training and held-out rows of one task.
 
-    labels: ordered label names. heldout: the articles behind `validation`, for the exporter.
+    labels: ordered label names. windows: in which long texts are read, if any.
+    heldout: the articles behind `validation`, for the exporter.
     """
 
     task: str
     labels: tuple[str, ...]
     spec: TextSpec
+    windows: WindowSpec | None
     train: TokenizedRows
     validation: TokenizedRows
     heldout: LabelledRows

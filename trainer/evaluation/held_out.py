@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -34,9 +35,9 @@ def to_batch(
     return input_ids, attention_mask
 
 
-def validation_batches(rows: TokenizedRows) -> Iterator[list[int]]:
+def validation_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Rows in order of length, a batch at a time."""
-    order = np.argsort(np.asarray(rows.lengths), kind="stable").tolist()
+    order = np.argsort(np.asarray(lengths), kind="stable").tolist()
     for first in range(0, len(order), ROWS_PER_BATCH):
         yield order[first : first + ROWS_PER_BATCH]
 
@@ -56,15 +57,17 @@ def predict(
     path: in training mode afterwards. output: of its task. Processes share the batches, and each
     gets all the outputs.
     """
-    lengths = rows.lengths
+    pieces = [text.pieces for text in rows.texts]
+    every = [piece for of_text in pieces for piece in of_text]
+    lengths = [len(piece.ids) for piece in every]
     edges = np.cumsum([0, *(output.size(length) for length in lengths)])
     flat = torch.zeros(int(edges[-1]), dtype=torch.float32)
     device = accelerator.device
-    batches = list(validation_batches(rows))
+    batches = list(validation_batches(lengths))
     path.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
-            texts = [rows.texts[row] for row in batch]
+            texts = [every[row] for row in batch]
             input_ids, attention_mask = to_batch(texts, pad_id, device, max_tokens=max_tokens)
             outputs = path(input_ids, attention_mask).float().cpu()
             for of_row, row in zip(outputs, batch, strict=True):
@@ -72,9 +75,13 @@ def predict(
                 flat[edges[row] : edges[row + 1]] = kept.ravel()
     path.train()
     everyones = accelerator.reduce(flat.to(device), "sum").cpu().numpy()
-    return [
+    outputs = iter(
         everyones[edges[row] : edges[row + 1]].reshape(output.shape(length))
         for row, length in enumerate(lengths)
+    )
+    return [
+        output.of_text(list(islice(outputs, len(of_text))), text)
+        for text, of_text in zip(rows.texts, pieces, strict=True)
     ]
 
 

@@ -42,7 +42,7 @@ class Objective(Protocol):
         ...
 
     def collate(self, data: TokenizedRows, rows: Sequence[int], seq: int) -> Tensor:
-        """Targets of some rows as the loss takes them. seq: tokens that the batch is padded to."""
+        """Targets of some rows as the loss takes them. seq: second axis of the outputs."""
         ...
 
     def held_out_loss(

@@ -35,7 +35,7 @@ class NearestTrainerKind:
         """Check that there are as many layers, and enough references but not too many."""
         own = _own(options)
         check_layers(own.layers, data, encoder)
-        references = len(_distinct(data.train)[0])
+        references = len(_distinct(data.train.in_pieces())[0])
         if references <= own.neighbours:
             raise ConfigError(
                 f"tasks.{data.task}.neighbours: {own.neighbours} neighbours need more than "
@@ -54,13 +54,15 @@ class NearestTrainerKind:
     ) -> bool:
         """Take the vectors of the training texts, and their labels.
 
-        A text that is there several times is one reference, with the mean of its labels.
+        A text that is there several times is one reference, with the mean of its labels. Each
+        window of a long text is a reference of its own: it is compared with windows.
         """
         assert isinstance(head, NearestHead)
-        first, reference_of_row = _distinct(data.train)
-        vectors = run_head(_vectors(_own(options), head.vectors.shape[1]), data.train)
+        train = data.train.in_pieces()
+        first, reference_of_row = _distinct(train)
+        vectors = run_head(_vectors(_own(options), head.vectors.shape[1]), train)
         chosen = np.stack([vectors[row] for row in first])
-        labels = _mean_by(data.train.labels.astype(np.float32), reference_of_row)
+        labels = _mean_by(train.labels.astype(np.float32), reference_of_row)
         head.set_references(torch.from_numpy(chosen), torch.from_numpy(labels))
         return True
 

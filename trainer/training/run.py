@@ -6,38 +6,38 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
 
 from schemas.arrays import Float32Array
-from schemas.config.models import EncoderConfig, TrainingRun
+from schemas.config.models import TrainingRun
 from schemas.errors import TrainingError
 from schemas.io.files import atomic_path
 from schemas.kinds import KINDS
+from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles
-from trainer.data.batches import Batch, TaskRows, passes, plan_epoch, steps_by_epoch
+from trainer.data.batches import Batch, TaskRows, plan_epoch, steps_by_epoch
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.evaluation.held_out import metric_value, predict, to_batch
+from trainer.evaluation.held_out import metric_value, predict
 from trainer.evaluation.history import EpochRecord, EpochScores, History, draw_curves
 from trainer.kinds import TRAINER_KINDS
 from trainer.kinds.base import Objective
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import Head
 from trainer.model.multitask import MultiTaskModel, TaskPath
+from trainer.training.gradients import Gradients
 from trainer.training.memory import STEPS_BETWEEN, give_back_memory
+from trainer.training.model import make_model
 from trainer.training.optim import make_optimizer, make_schedule, use_bf16
 from trainer.training.progress import TrainingProgress
-from trainer.training.start import start_from
 from trainer.training.state import RunState, StateFolder
 from trainer.training.token_dropout import TokenDropout
 
@@ -66,7 +66,7 @@ class Run:
         self.accelerator = accelerator
         device = accelerator.device
         self.bf16 = use_bf16(config.train, device)
-        model = _make_model(config, encoder, data)
+        model = make_model(config, encoder, data)
         self.objectives = {
             name: objective
             for name in data
@@ -81,6 +81,13 @@ class Run:
         self.optimizer: AdamW
         self.schedule: LRScheduler
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
+        self.gradients = Gradients(
+            self.model,
+            accelerator,
+            pad_id=encoder.pad_id,
+            max_tokens=config.encoder.max_tokens,
+            bf16=self.bf16,
+        )
         self.losses = {
             name: objective.loss(config.tasks[name], data[name])
             for name, objective in self.objectives.items()
@@ -194,30 +201,20 @@ class Run:
     def _add_gradients(
         self, task: str, texts: Sequence[TokenizedText], rows: Sequence[int], row_weight: float
     ) -> Tensor:
-        """Run the rows through the model and back, in passes that memory has room for.
+        """Run the rows through the model and back.
 
-        rows: of the training data, one a text. row_weight: weight of a row in the loss. Gradients
-        are averaged over processes, once for all passes: the weights make the average that over all
-        rows.
+        rows: of the training data, one a text. row_weight: weight of a row in the loss, which makes
+        the average of gradients over processes that over all rows.
         Returns the weighted loss, a scalar.
         """
-        device, max_tokens = self.accelerator.device, self.config.encoder.max_tokens
-        total = torch.zeros((), device=device)
         objective, data = self.objectives[task], self.data[task].train
-        parts = passes([len(text.ids) for text in texts], device.type, max_tokens=max_tokens)
-        for part in parts:
-            input_ids, attention_mask = to_batch(
-                texts[part], self.pad_id, device, max_tokens=max_tokens
-            )
-            is_last = part is parts[-1]
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    logits: Tensor = self.model(input_ids, attention_mask, task)
-                labels = objective.collate(data, rows[part], input_ids.shape[1]).to(device)
-                loss = row_weight * len(logits) * self.losses[task](logits, labels)
-                self.accelerator.backward(loss)
-            total += loss.detach()
-        return total
+
+        def loss_of(outputs: Tensor, part: slice) -> Tensor:
+            labels = objective.collate(data, rows[part], outputs.shape[1])
+            loss = self.losses[task](outputs, labels.to(outputs.device))
+            return row_weight * len(outputs) * loss
+
+        return self.gradients.add(task, self._output(task), texts, loss_of)
 
     def _count(self, task: str, loss: float, rows: int, tokens: int, seconds: float) -> None:
         state = self.state
@@ -271,6 +268,15 @@ class Run:
         if self.accelerator.is_main_process and (any(changed) or not self.objectives):
             self._keep_weights()
 
+    def _output(self, task: str) -> OutputSpec:
+        """Output of a task."""
+        return self._output_of(task, self._head(task))
+
+    def _output_of(self, task: str, head: Head) -> OutputSpec:
+        """Output of a head of a task."""
+        kind = KINDS[self.config.tasks[task].kind]
+        return kind.output(head.width).in_windows(self.data[task].windows)
+
     def _head(self, task: str) -> Head:
         model: MultiTaskModel = self.accelerator.unwrap_model(self.model)
         return model.head(task)
@@ -280,7 +286,7 @@ class Run:
         model = self.accelerator.unwrap_model(self.model)
         return predict(
             TaskPath(model.encoder, head),
-            KINDS[self.config.tasks[task].kind].output(head.width),
+            self._output_of(task, head),
             rows,
             pad_id=self.pad_id,
             max_tokens=self.config.encoder.max_tokens,
@@ -304,43 +310,6 @@ class Run:
         weights = {name: value.contiguous() for name, value in model.state_dict().items()}
         with atomic_path(self.best_weights) as temporary:
             save_file(weights, temporary)
-
-
-def prepare_encoder(encoder: PreTrainedModel, config: EncoderConfig) -> None:
-    """Set the encoder's dropout, and what of it does not learn."""
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = config.dropout
-    if config.frozen_embeddings:
-        encoder.get_input_embeddings().requires_grad_(False)
-
-
-def _make_model(
-    config: TrainingRun, encoder: LoadedEncoder, data: Mapping[str, TaskData]
-) -> MultiTaskModel:
-    hidden = encoder.model.config.hidden_size
-    kinds = {name: TRAINER_KINDS[config.tasks[name].kind] for name in data}
-    heads = {
-        name: kinds[name].head(
-            config.tasks[name],
-            hidden=hidden,
-            labels=len(task.labels),
-            dropout=config.train.dropout,
-        )
-        for name, task in data.items()
-    }
-    model = MultiTaskModel(encoder.model, heads)
-    for name, task in data.items():
-        kinds[name].start_head(heads[name], config.tasks[name], task, encoder)
-    prepare_encoder(encoder.model, config.encoder)
-    if config.encoder.start_from is not None:
-        start_from(
-            model,
-            config.encoder.start_from,
-            tokenizer=encoder.tokenizer,
-            labels={name: task.labels for name, task in data.items()},
-        )
-    return model
 
 
 def _task_rows(

@@ -19,6 +19,7 @@ from trainer.data.batches import (
     length_grouped,
     padded_length,
     passes,
+    pieces_per_pass,
     plan_epoch,
     steps_by_epoch,
 )
@@ -311,9 +312,9 @@ def test_few_padded_lengths_occur() -> None:
 
 
 def test_passes_contain_every_row_once() -> None:
-    """On a CPU a pass has limited tokens, or one row; elsewhere it is the whole batch."""
+    """On a CPU a pass has limited tokens, or one row; on a GPU it has more."""
     for lengths in ([256] * 16, [40, 256, 3], [8192] * 3, [1], [100] * 17):
-        parts = passes(lengths, "cpu", max_tokens=8192)
+        parts = passes([[length] for length in lengths], "cpu", max_tokens=8192)
 
         assert [row for part in parts for row in range(len(lengths))[part]] == list(
             range(len(lengths))
@@ -321,5 +322,16 @@ def test_passes_contain_every_row_once() -> None:
         assert all(
             max(lengths) * len(lengths[part]) <= 2048 or len(lengths[part]) == 1 for part in parts
         )
-    assert len(passes([256] * 16, "cpu", max_tokens=256)) == 2
-    assert passes([8192] * 3, "cuda", max_tokens=8192) == [slice(0, 3)]
+    assert passes([[256]] * 16, "cpu", max_tokens=256) == [slice(0, 8), slice(8, 16)]
+    assert passes([[8192]] * 3, "cuda", max_tokens=8192) == [slice(0, 3)]
+
+
+@given(st.lists(st.lists(st.integers(1, 256), min_size=1, max_size=12), min_size=1, max_size=12))
+def test_windows_of_a_row_stay_in_one_pass(lengths: list[list[int]]) -> None:
+    """A pass has as many windows as fit, or those of one row."""
+    limit = pieces_per_pass(lengths, "cpu", max_tokens=256)
+    parts = passes(lengths, "cpu", max_tokens=256)
+
+    assert [row for part in parts for row in range(len(lengths))[part]] == [*range(len(lengths))]
+    for part in parts:
+        assert sum(map(len, lengths[part])) <= limit or part.stop - part.start == 1

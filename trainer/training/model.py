@@ -1,0 +1,53 @@
+"""The model of a run before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from schemas.config.models import EncoderConfig, TrainingRun
+from trainer.data.task_data import TaskData
+from trainer.kinds import TRAINER_KINDS
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.multitask import MultiTaskModel
+from trainer.training.start import start_from
+
+
+def prepare_encoder(encoder: PreTrainedModel, config: EncoderConfig) -> None:
+    """Set the encoder's dropout, and what of it does not learn."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
+    if config.frozen_embeddings:
+        encoder.get_input_embeddings().requires_grad_(False)
+
+
+def make_model(
+    config: TrainingRun, encoder: LoadedEncoder, data: Mapping[str, TaskData]
+) -> MultiTaskModel:
+    """Encoder and heads as they are before the first step. Raises ConfigError."""
+    hidden = encoder.model.config.hidden_size
+    kinds = {name: TRAINER_KINDS[config.tasks[name].kind] for name in data}
+    heads = {
+        name: kinds[name].head(
+            config.tasks[name],
+            hidden=hidden,
+            labels=len(task.labels),
+            dropout=config.train.dropout,
+        )
+        for name, task in data.items()
+    }
+    model = MultiTaskModel(encoder.model, heads)
+    for name, task in data.items():
+        kinds[name].start_head(heads[name], config.tasks[name], task, encoder)
+    prepare_encoder(encoder.model, config.encoder)
+    if config.encoder.start_from is not None:
+        start_from(
+            model,
+            config.encoder.start_from,
+            tokenizer=encoder.tokenizer,
+            labels={name: task.labels for name, task in data.items()},
+        )
+    return model
