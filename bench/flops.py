@@ -48,7 +48,7 @@ def forward_mflops_per_token(metadata: ArtefactMetadata, lengths: Sequence[int])
     for seq in (short, long):
         input_ids = torch.randint(1000, 2000, (1, seq))
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            model(input_ids, torch.ones_like(input_ids), task)
+            model(input_ids, torch.ones_like(input_ids), (task,))
         costs.append(counter.get_total_flops())
     quadratic = (costs[1] / long - costs[0] / short) / (long - short)
     linear = costs[0] / short - quadratic * short
@@ -69,5 +69,5 @@ def training_mflops_per_token(
     prepare_encoder(encoder.model, config.encoder)
     input_ids = torch.randint(1000, 2000, (rows, seq))
     with FlopCounterMode(display=False) as counter:
-        model(input_ids, torch.ones_like(input_ids), task).sum().backward()
+        model(input_ids, torch.ones_like(input_ids), (task,))[0].sum().backward()
     return float(counter.get_total_flops() / (rows * seq) / 1e6)

@@ -30,7 +30,6 @@ from schemas.io.files import write_atomic
 from schemas.tasks.task import label_matrix
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
 from trainer.data.dataset import load_rows
-from trainer.data.spec import TaskSpec
 from trainer.evaluation.history import History
 from trainer.kinds import TRAINER_KINDS
 from trainer.training.loop import train
@@ -156,7 +155,7 @@ class LossBenchmark:
         )
 
     def _score_baseline(self, name: BaselineName, run: PlannedRun, recipe: str) -> Row:
-        train_rows, heldout_rows = load_rows(TaskSpec.of(self.config(run), TASK))
+        train_rows, heldout_rows = load_rows(self.config(run), TASK)
         gold = label_matrix(list(train_rows.gold), topics(), source="train")
         heldout_gold = label_matrix(list(heldout_rows.gold), topics(), source="held out")
         texts = [article.text or "" for article in train_rows.articles]

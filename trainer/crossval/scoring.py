@@ -28,9 +28,8 @@ from trainer.crossval.results import (
     Spread,
     TaskResult,
 )
-from trainer.data.dataset import load_fold_test, load_task
-from trainer.data.spec import TaskSpec
-from trainer.data.task_data import TaskData, TokenizedRows
+from trainer.data.dataset import load_fold_tests, load_tasks
+from trainer.data.task_data import FoldTest, TaskData, TokenizedRows
 from trainer.evaluation.held_out import predict
 from trainer.evaluation.history import read_history
 from trainer.evaluation.scores import evaluate, ranking_scores
@@ -66,24 +65,26 @@ def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
     accelerator = Accelerator()
     checkpoint.model.to(accelerator.device)
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
+    tasks = load_tasks(config, tokenizer)
+    for data in tasks.values():
+        _refuse_other_data(data, checkpoint)
+    labels = {name: task.labels for name, task in checkpoint.info.tasks.items()}
+    tests = load_fold_tests(config, labels, tokenizer)
     return {
-        task: _score_task(task, config, checkpoint, tokenizer, accelerator) for task in config.tasks
+        task: _score_task(config, data, tests[task], checkpoint, accelerator)
+        for task, data in tasks.items()
     }
 
 
 def _score_task(
-    task: str,
     config: TrainingRun,
+    data: TaskData,
+    test: FoldTest,
     checkpoint: Checkpoint,
-    tokenizer: TextTokenizer,
     accelerator: Accelerator,
 ) -> FoldOutcome:
     assert config.fold is not None
-    spec = TaskSpec.of(config, task)
-    data = load_task(spec, tokenizer)
-    trained = checkpoint.info.tasks[task]
-    _refuse_other_data(task, data, checkpoint)
-    test = load_fold_test(spec, trained.labels, tokenizer)
+    task, trained = data.task, checkpoint.info.tasks[data.task]
 
     def probabilities(rows: TokenizedRows) -> Float32Array:
         path = checkpoint.model.path(task)
@@ -112,11 +113,11 @@ def _score_task(
     )
 
 
-def _refuse_other_data(task: str, data: TaskData, checkpoint: Checkpoint) -> None:
-    if data.sha256() != checkpoint.info.tasks[task].training.data_sha256:
+def _refuse_other_data(data: TaskData, checkpoint: Checkpoint) -> None:
+    if data.sha256() != checkpoint.info.tasks[data.task].training.data_sha256:
         raise CheckpointError(
-            f"{checkpoint.files.folder}: the data of task {task!r} has changed since this fold was "
-            "trained, so that its test rows may have been trained on",
+            f"{checkpoint.files.folder}: the data of task {data.task!r} has changed since this "
+            "fold was trained, so that its test rows may have been trained on",
             hint="train again with --overwrite, or restore the data",
         )
 

@@ -1,77 +1,85 @@
-"""From labelled files to token ids and label columns, one task at a time."""
+"""From labelled files to token ids and label columns."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from schemas.config.models import TrainingRun
 from schemas.errors import DataError, listing
 from schemas.kinds import AnyKind
 from schemas.tasks.labels import refuse_lookalikes
 from schemas.tasks.task import label_matrix
 from schemas.text.tokens import TextTokenizer
-from trainer.data.partition import fold_rows, model_texts, train_and_heldout
+from trainer.data.partition import SplitRows, model_texts, split_rows
 from trainer.data.readers.rows import LabelledRows, concatenate
 from trainer.data.spec import TaskSpec
 from trainer.data.task_data import FoldTest, TaskData, TokenizedRows
-from trainer.data.usable import label_names, label_uses, read_usable
+from trainer.data.usable import label_names, label_uses
 
 log = logging.getLogger(__name__)
 
 
-def load_task(spec: TaskSpec, tokenizer: TextTokenizer) -> TaskData:
-    """Read, split and tokenize the data of one task; without the fold to be tested on.
+def load_tasks(config: TrainingRun, tokenizer: TextTokenizer) -> dict[str, TaskData]:
+    """Read, split and tokenize the data of every task; without the fold to be tested on.
 
     Labels are those of the training and held-out rows, or those that the config lists. A listed
     label without any training row is an error: it would be a column that can never be right.
-    Within a data set, rows of one group and rows of the same model text are never apart.
+    Within a data set, rows of one group and rows of the same model text are never apart, and tasks
+    that are labelled on the same rows hold out the same of them.
     Raises DataError.
     """
-    parts = _read_parts(spec)
-    labels = spec.task.labels or _labels_of_data(
-        [rows for both in parts for rows in both], spec.kind
-    )
-    train_parts, heldout_parts = ([both[side] for both in parts] for side in (0, 1))
-    train = _tokenize(train_parts, labels, spec, tokenizer)
+    specs = _specs(config)
+    split = split_rows(specs)
+    return {spec.name: _task_data(spec, split[spec.name], tokenizer) for spec in specs}
+
+
+def load_rows(config: TrainingRun, task: str) -> tuple[LabelledRows, LabelledRows]:
+    """The training and the held-out rows of a task as they were read, for models of other kinds.
+
+    Raises DataError.
+    """
+    parts = split_rows(_specs(config))[task]
+    return concatenate([one.train for one in parts]), concatenate([one.heldout for one in parts])
+
+
+def load_fold_tests(
+    config: TrainingRun, labels: Mapping[str, Sequence[str]], tokenizer: TextTokenizer
+) -> dict[str, FoldTest]:
+    """Read and tokenize the rows of the fold to be tested on.
+
+    Nothing else reads these rows; training never calls it. labels: names in column order, by task.
+    Raises DataError.
+    """
+    specs = _specs(config)
+    split = split_rows(specs)
+    tests = {}
+    for spec in specs:
+        parts = [one.tested for one in split[spec.name]]
+        rows = _tokenize(parts, tuple(labels[spec.name]), spec, tokenizer)
+        tests[spec.name] = FoldTest(rows, concatenate(parts))
+    return tests
+
+
+def _specs(config: TrainingRun) -> list[TaskSpec]:
+    return [TaskSpec.of(config, name) for name in config.tasks]
+
+
+def _task_data(spec: TaskSpec, parts: Sequence[SplitRows], tokenizer: TextTokenizer) -> TaskData:
+    """Data of one task; labels look alike in none and between none of its data sets."""
+    rows = [rows for one in parts for rows in (one.train, one.heldout)]
+    refuse_lookalikes(label_uses(rows, spec.kind), spec.task.labels or ())
+    labels = spec.task.labels or _labels_of_data(rows, spec.kind)
+    heldout_parts = [one.heldout for one in parts]
+    train = _tokenize([one.train for one in parts], labels, spec, tokenizer)
     validation = _tokenize(heldout_parts, labels, spec, tokenizer)
     heldout = concatenate(heldout_parts)
     task_data = TaskData(spec.name, labels, spec.text, spec.windows, train, validation, heldout)
     _check_seen(task_data)
     return task_data
-
-
-def load_rows(spec: TaskSpec) -> tuple[LabelledRows, LabelledRows]:
-    """The training and the held-out rows of a task as they were read, for models of other kinds.
-
-    Raises DataError.
-    """
-    parts = _read_parts(spec)
-    train, heldout = (concatenate([both[side] for both in parts]) for side in (0, 1))
-    return train, heldout
-
-
-def load_fold_test(spec: TaskSpec, labels: Sequence[str], tokenizer: TextTokenizer) -> FoldTest:
-    """Read and tokenize the rows of the fold to be tested on.
-
-    Nothing else reads these rows; training never calls it. labels: names in column order.
-    Raises DataError.
-    """
-    parts = []
-    for data in spec.task.data:
-        rows = read_usable(data, spec.task, "train")
-        parts.append(rows.take(fold_rows(rows, data, spec).tolist()))
-    return FoldTest(_tokenize(parts, tuple(labels), spec, tokenizer), concatenate(parts))
-
-
-def _read_parts(spec: TaskSpec) -> list[tuple[LabelledRows, LabelledRows]]:
-    """Training and held-out rows of each data set; labels look alike in none and between none."""
-    parts = [train_and_heldout(data, spec) for data in spec.task.data]
-    rows = [rows for both in parts for rows in both]
-    refuse_lookalikes(label_uses(rows, spec.kind), spec.task.labels or ())
-    return parts
 
 
 def _labels_of_data(parts: Sequence[LabelledRows], kind: AnyKind) -> tuple[str, ...]:

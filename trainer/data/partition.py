@@ -1,8 +1,13 @@
-"""Which rows are trained on, held out, or left out as a fold to be tested on."""
+"""Which rows are trained on, held out, or left out as a fold to be tested on.
+
+Tasks that are labelled on the same rows of the same data are split together: a row that is held out
+for one of them is held out for all, so that the encoder has never seen it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -20,49 +25,85 @@ from trainer.data.splits import stratified_folds, stratified_split
 from trainer.data.usable import label_names, read_usable
 
 
-def train_and_heldout(data: DataConfig, spec: TaskSpec) -> tuple[LabelledRows, LabelledRows]:
-    """Training and held-out rows of one data set, without those of the fold to be tested on.
+@dataclass(frozen=True)
+class SplitRows:
+    """Rows of one data set of one task. tested: those of the fold, which training leaves out."""
 
-    Raises DataError.
-    """
-    rows = read_usable(data, spec.task, "train")
+    train: LabelledRows
+    heldout: LabelledRows
+    tested: LabelledRows
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """One data set of one task, with its usable rows that are not held out by name."""
+
+    spec: TaskSpec
+    data: DataConfig
+    rows: LabelledRows
+
+
+def split_rows(specs: Sequence[TaskSpec]) -> Mapping[str, list[SplitRows]]:
+    """Rows of each data set of each task, in the order of the config. Raises DataError."""
+    sets = [
+        _DataSet(spec, data, read_usable(data, spec.task, "train"))
+        for spec in specs
+        for data in spec.task.data
+    ]
+    together: dict[Hashable, list[_DataSet]] = {}
+    for one in sets:
+        data = one.data
+        key = (data.path, data.validation_value, data.validation_share, *one.rows.row_names)
+        together.setdefault(key, []).append(one)
+    split: dict[int, SplitRows] = {}
+    for same_rows in together.values():
+        train, heldout, tested = _split(same_rows)
+        for one in same_rows:
+            held_out = (
+                one.rows.take(heldout.tolist())
+                if one.data.validation_value is None
+                else read_usable(one.data, one.spec.task, "validation")
+            )
+            split[id(one)] = SplitRows(
+                one.rows.take(train.tolist()), held_out, one.rows.take(tested.tolist())
+            )
+    return {spec.name: [split[id(one)] for one in sets if one.spec is spec] for spec in specs}
+
+
+def _split(sets: Sequence[_DataSet]) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Numbers of the rows to train on, to hold out and to test on, the same for all tasks."""
+    spec, data = sets[0].spec, sets[0].data
+    labels = np.concatenate([_stratify_by(one.rows, one.spec.kind) for one in sets], axis=1)
+    groups = _kept_together(sets)
+    every = np.arange(len(sets[0].rows), dtype=np.int64)
+    tested = every[:0]
     if spec.fold is not None:
-        tested = fold_rows(rows, data, spec)
-        rows = rows.take(np.setdiff1d(np.arange(len(rows)), tested).tolist())
+        try:
+            folds = stratified_folds(labels, folds=spec.fold.of, seed=spec.seed, groups=groups)
+        except ValueError as error:
+            raise DataError(
+                f"{data.path}: cannot be split into {spec.fold.of} folds: {error}",
+                hint="more rows, or fewer folds",
+            ) from error
+        tested = folds[spec.fold.index]
+    others = np.setdiff1d(every, tested)
+    remaining = labels[others]
     if data.validation_value is not None:
-        return rows, read_usable(data, spec.task, "validation")
+        return others, every[:0], tested
     share = data.validation_share
     try:
         train, heldout = stratified_split(
-            _stratify_by(rows, spec.kind),
+            remaining[:, remaining.any(axis=0)],
             fractions=(1 - share, share),
             seed=spec.seed,
-            groups=_kept_together(rows, spec),
+            groups=[groups[row] for row in others],
         )
     except ValueError as error:
         raise DataError(
             f"{data.path}: a share of {share} cannot be held out: {error}",
             hint="more rows, or a validation_value",
         ) from error
-    return rows.take(train.tolist()), rows.take(heldout.tolist())
-
-
-def fold_rows(rows: LabelledRows, data: DataConfig, spec: TaskSpec) -> Int64Array:
-    """Rows of the fold to be tested on; the other folds do not depend on which it is."""
-    assert spec.fold is not None
-    try:
-        folds = stratified_folds(
-            _stratify_by(rows, spec.kind),
-            folds=spec.fold.of,
-            seed=spec.seed,
-            groups=_kept_together(rows, spec),
-        )
-    except ValueError as error:
-        raise DataError(
-            f"{data.path}: cannot be split into {spec.fold.of} folds: {error}",
-            hint="more rows, or fewer folds",
-        ) from error
-    return folds[spec.fold.index]
+    return others[train], others[heldout], tested
 
 
 def _stratify_by(rows: LabelledRows, kind: AnyKind) -> BoolArray:
@@ -72,22 +113,27 @@ def _stratify_by(rows: LabelledRows, kind: AnyKind) -> BoolArray:
     return label_matrix(of_rows, tuple(names), source=rows.source)
 
 
-def _kept_together(rows: LabelledRows, spec: TaskSpec) -> Sequence[Hashable]:
-    """A code of each row that is the same for rows of one group, or of one model text.
+def _kept_together(sets: Sequence[_DataSet]) -> Sequence[Hashable]:
+    """A code of each row that is the same for rows of one group, or of one model text of a task.
 
     Where groups share texts, they are one: connected components of rows, groups and texts.
     """
-    texts = model_texts(rows, spec)
-    same_text = [text.text for text in texts]
-    if rows.groups is None:
-        return same_text
-    groups, text_codes = (_codes(values) for values in (rows.groups, same_text))
-    nodes = int(groups.max()) + 1 + int(text_codes.max()) + 1  # groups first, then texts
-    edges = coo_array(
-        (np.ones(len(rows)), (groups, groups.max() + 1 + text_codes)), shape=(nodes, nodes)
-    )
-    _, component = connected_components(edges, directed=False)
-    return [int(code) for code in component[groups]]
+    columns: list[Sequence[Hashable]] = [
+        [text.text for text in model_texts(one.rows, one.spec)] for one in sets
+    ]
+    columns += [one.rows.groups for one in sets if one.rows.groups is not None]
+    if len(columns) == 1:
+        return columns[0]
+    rows = len(columns[0])
+    edges, nodes = [], rows
+    for column in columns:
+        codes = _codes(column)
+        edges.append(np.stack([np.arange(rows), nodes + codes]))
+        nodes += int(codes.max(initial=-1)) + 1
+    ends = np.concatenate(edges, axis=1)
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(nodes, nodes))
+    _, component = connected_components(graph, directed=False)
+    return [int(code) for code in component[:rows]]
 
 
 def _codes(values: Sequence[Hashable]) -> Int64Array:

@@ -92,10 +92,12 @@ class MultiTaskModel(nn.Module):
         """The encoder and the heads of some tasks, sharing their weights with this model."""
         return JointPath(self.encoder, {task: self.head(task) for task in tasks})
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, task: str) -> Tensor:
-        """Output of one task, (rows, ...)."""
-        output: Tensor = self.path(task)(input_ids, attention_mask)
-        return output
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, tasks: Sequence[str]
+    ) -> tuple[Tensor, ...]:
+        """Output of each of some tasks, (rows, ...), the encoder run once."""
+        outputs: tuple[Tensor, ...] = self.joint(tasks)(input_ids, attention_mask)
+        return outputs
 
 
 def head_key(task: str) -> str:

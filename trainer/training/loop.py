@@ -15,8 +15,7 @@ from schemas.errors import CheckpointError, ConfigError
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import CheckpointFiles, read_info
 from trainer.checkpoint.writer import publish_checkpoint
-from trainer.data.dataset import load_task
-from trainer.data.spec import TaskSpec
+from trainer.data.dataset import load_tasks
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder, load_encoder
 from trainer.training.memory import bound_heap
@@ -81,7 +80,7 @@ def _train(
     )
     _check_max_tokens(config, encoder)
     tokenizer = TextTokenizer(encoder.tokenizer, max_tokens=config.encoder.max_tokens)
-    data = {name: load_task(TaskSpec.of(config, name), tokenizer) for name in config.tasks}
+    data = load_tasks(config, tokenizer)
     if overwrite and accelerator.is_main_process:  # not earlier: a run that cannot begin
         StateFolder(files).clear()  # must not cost what is there
         files.info.unlink(missing_ok=True)

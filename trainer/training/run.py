@@ -72,7 +72,8 @@ class Run:
             for name in data
             if (objective := TRAINER_KINDS[config.tasks[name].kind].objective) is not None
         }
-        self.rows = _task_rows(config, data, self.objectives)
+        self.sharing = tasks_that_share_rows(config, data, self.objectives)
+        self.rows = _task_rows(config, data, self.objectives, self.sharing)
         self.steps = steps_by_epoch(self.rows, config.train, seed=config.seed)
         self.total_steps = sum(self.steps)
         optimizer = make_optimizer(model, config.train)
@@ -151,29 +152,30 @@ class Run:
         saved_at = clock = time.monotonic()
         for batch in plan[self.state.step :]:
             due = clock - saved_at >= self.train.save_every_s
-            loss, save = self._step(batch, save=due)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"task {batch.task!r}: training has diverged: the loss is {loss} in epoch "
-                    f"{self.state.epoch + 1}, step {self.state.step + 1}",
-                    hint="lower train.learning_rate, or set train.precision to fp32",
-                )
+            losses, save = self._step(batch, save=due)
+            for task, loss in losses.items():
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"task {task!r}: training has diverged: the loss is {loss} in epoch "
+                        f"{self.state.epoch + 1}, step {self.state.step + 1}",
+                        hint="lower train.learning_rate, or set train.precision to fp32",
+                    )
             rows, tokens = len(batch.rows), sum(lengths[batch.task][row] for row in batch.rows)
             now = time.monotonic()
-            self._count(batch.task, loss, rows, tokens, now - clock)
+            self._count(losses, rows, tokens, now - clock)
             clock = now
-            progress.step(rows=rows, tokens=tokens, loss=loss)
+            progress.step(rows=rows, tokens=tokens, loss=sum(losses.values()))
             if self.state.step % STEPS_BETWEEN == 0:
                 give_back_memory()
             if save and self.state.step < len(plan):
                 self.folder.save(self.accelerator, self.state)
                 saved_at = clock = time.monotonic()
 
-    def _step(self, batch: Batch, *, save: bool) -> tuple[float, bool]:
+    def _step(self, batch: Batch, *, save: bool) -> tuple[dict[str, float], bool]:
         """Train on one batch; every process takes its share of the rows.
 
         save: whether this process would save the state now; clocks differ, so the first decides.
-        Returns the mean loss of the whole batch, and whether all are to save.
+        Returns the mean loss of the whole batch for each task, and whether all are to save.
         """
         rows = self.data[batch.task].train
         device, processes = self.accelerator.device, self.accelerator.num_processes
@@ -188,39 +190,51 @@ class Run:
             self.token_dropout.hide(rows.texts[row], seed)
             for row, seed in zip(own, seeds, strict=True)
         ]
-        loss = self._add_gradients(batch.task, texts, own, row_weight)
+        tasks = self.sharing[batch.task]
+        losses = self._add_gradients(tasks, texts, own, row_weight)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         wish = float(save and self.accelerator.is_main_process)
-        mean = self.accelerator.reduce(loss, "mean")
+        means = self.accelerator.reduce(losses, "mean").tolist()
         wishes = self.accelerator.reduce(torch.tensor(wish, device=device), "sum")
-        return float(mean), bool(wishes > 0)
+        return dict(zip(tasks, means, strict=True)), bool(wishes > 0)
 
     def _add_gradients(
-        self, task: str, texts: Sequence[TokenizedText], rows: Sequence[int], row_weight: float
+        self,
+        tasks: Sequence[str],
+        texts: Sequence[TokenizedText],
+        rows: Sequence[int],
+        row_weight: float,
     ) -> Tensor:
         """Run the rows through the model and back.
 
         rows: of the training data, one a text. row_weight: weight of a row in the loss, which makes
         the average of gradients over processes that over all rows.
-        Returns the weighted loss, a scalar.
+        Returns the weighted loss of each task, (tasks,).
         """
-        objective, data = self.objectives[task], self.data[task].train
 
-        def loss_of(outputs: Tensor, part: slice) -> Tensor:
-            labels = objective.collate(data, rows[part], outputs.shape[1])
+        def loss_of_task(task: str, outputs: Tensor, part: slice) -> Tensor:
+            data = self.data[task].train
+            labels = self.objectives[task].collate(data, rows[part], outputs.shape[1])
             loss = self.losses[task](outputs, labels.to(outputs.device))
             return row_weight * len(outputs) * loss
 
-        return self.gradients.add(task, self._output(task), texts, loss_of)
+        def loss_of(outputs: Sequence[Tensor], part: slice) -> list[Tensor]:
+            return [
+                loss_of_task(task, of_task, part)
+                for task, of_task in zip(tasks, outputs, strict=True)
+            ]
 
-    def _count(self, task: str, loss: float, rows: int, tokens: int, seconds: float) -> None:
+        return self.gradients.add({task: self._output(task) for task in tasks}, texts, loss_of)
+
+    def _count(self, losses: Mapping[str, float], rows: int, tokens: int, seconds: float) -> None:
         state = self.state
         state.step += 1
-        state.loss_sums[task] = state.loss_sums.get(task, 0.0) + loss
-        state.loss_steps[task] = state.loss_steps.get(task, 0) + 1
+        for task, loss in losses.items():
+            state.loss_sums[task] = state.loss_sums.get(task, 0.0) + loss
+            state.loss_steps[task] = state.loss_steps.get(task, 0) + 1
         state.rows += rows
         state.tokens += tokens
         state.seconds += seconds
@@ -312,12 +326,33 @@ class Run:
             save_file(weights, temporary)
 
 
-def _task_rows(
+def tasks_that_share_rows(
     config: TrainingRun, data: Mapping[str, TaskData], objectives: Mapping[str, Objective]
+) -> dict[str, tuple[str, ...]]:
+    """Tasks that are trained by the same steps, by the first of them.
+
+    They read the same texts, row by row, and draw every row once an epoch.
+    """
+    groups: dict[object, list[str]] = {}
+    for name, objective in objectives.items():
+        task = data[name]
+        layout = None if task.windows is None else task.windows.layout
+        sampled = objective.sampling(config.tasks[name])[0] != "none"
+        alone = name if sampled else None
+        key = (alone, layout, tuple(text.ids.tobytes() for text in task.train.texts))
+        groups.setdefault(key, []).append(name)
+    return {names[0]: tuple(names) for names in groups.values()}
+
+
+def _task_rows(
+    config: TrainingRun,
+    data: Mapping[str, TaskData],
+    objectives: Mapping[str, Objective],
+    sharing: Mapping[str, tuple[str, ...]],
 ) -> dict[str, TaskRows]:
     rows = {}
-    for name, objective in objectives.items():
+    for name in sharing:
         train = data[name].train
-        sampling, threshold = objective.sampling(config.tasks[name])
+        sampling, threshold = objectives[name].sampling(config.tasks[name])
         rows[name] = TaskRows(train.lengths, train.labels, sampling, threshold)
     return rows

@@ -96,7 +96,7 @@ def test_served_logits_and_decisions_are_those_of_torch(
     with torch.inference_mode():
         expected = np.concatenate(
             [
-                model(ids, torch.ones_like(ids), task).numpy()
+                model.path(task)(ids, torch.ones_like(ids)).numpy()
                 for text in tokenized
                 for ids in [torch.from_numpy(text.ids.astype(np.int64))[None]]
             ]

@@ -28,8 +28,7 @@ from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main
 from trainer.crossval import CrossValidation, CrossValidationFiles, cross_validate
 from trainer.crossval.results import Spread
-from trainer.data.dataset import load_task
-from trainer.data.spec import TaskSpec
+from trainer.data.dataset import load_tasks
 from trainer.evaluation.held_out import predict
 
 Row: TypeAlias = dict[str, Any]
@@ -126,7 +125,7 @@ def test_thresholds_come_from_the_held_out_rows_of_the_fold(
     checkpoint = Checkpoint.open(tmp_path / "out" / "fold-2")
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
     fold = run.model_copy(update={"fold": FoldConfig(index=1, of=2)})
-    heldout = load_task(TaskSpec.of(fold, "topics"), tokenizer).validation
+    heldout = load_tasks(fold, tokenizer)["topics"].validation
     labels = checkpoint.info.tasks["topics"].labels
     path = checkpoint.model.path("topics")
     outputs = predict(

@@ -15,8 +15,7 @@ from tokenizers import Tokenizer
 from schemas.config.models import TrainingRun
 from schemas.errors import DataError
 from schemas.text.tokens import TextTokenizer
-from trainer.data.dataset import load_fold_test, load_task
-from trainer.data.spec import TaskSpec
+from trainer.data.dataset import load_fold_tests, load_tasks
 from trainer.data.task_data import FoldTest, TaskData
 
 Row: TypeAlias = dict[str, Any]
@@ -32,7 +31,7 @@ def ours(tokenizer: Tokenizer) -> Tokenizer:
 def load(run: TrainingRun, tokenizer: Tokenizer) -> TaskData:
     """Load the one task of `config_file`."""
     text_tokenizer = TextTokenizer(tokenizer, max_tokens=run.encoder.max_tokens)
-    return load_task(TaskSpec.of(run, "topics"), text_tokenizer)
+    return load_tasks(run, text_tokenizer)["topics"]
 
 
 def write(path: Path, rows: list[Row]) -> None:
@@ -410,9 +409,9 @@ def test_unlabelled_rows_are_in_no_part(
     write(corpus, [row for pair in zip(rows, unlabelled, strict=True) for row in pair])
     data = load(make_run(), ours)
     run = make_run(*fold(1))
-    tested = load_fold_test(
-        TaskSpec.of(run, "topics"), data.labels, TextTokenizer(ours, max_tokens=24)
-    ).labelled.articles
+    tokenizer = TextTokenizer(ours, max_tokens=24)
+    (test,) = load_fold_tests(run, {"topics": data.labels}, tokenizer).values()
+    tested = test.labelled.articles
 
     assert len(data.train) + len(data.validation) == 48
     assert tested
@@ -429,7 +428,7 @@ def load_both(make_run: MakeRun, tokenizer: Tokenizer, *settings: str) -> tuple[
     run = make_run("encoder.max_tokens=120", *settings)
     data = load(run, tokenizer)
     text_tokenizer = TextTokenizer(tokenizer, max_tokens=run.encoder.max_tokens)
-    return data, load_fold_test(TaskSpec.of(run, "topics"), data.labels, text_tokenizer)
+    return data, load_fold_tests(run, {"topics": data.labels}, text_tokenizer)["topics"]
 
 
 def test_folds_are_tested_in_turn(make_run: MakeRun, rows: list[Row], ours: Tokenizer) -> None:
@@ -494,3 +493,28 @@ def test_too_many_folds_are_reported(make_run: MakeRun, corpus: Path, ours: Toke
         load(make_run(*fold(0, folds=49)), ours)
     assert str(corpus) in caught.value.message
     assert caught.value.hint == "more rows, or fewer folds"
+
+
+@pytest.mark.parametrize("settings", [(), ("fold.index=1", "fold.of=4")], ids=str)
+def test_tasks_of_the_same_rows_hold_out_the_same(
+    make_run: MakeRun,
+    corpus: Path,
+    rows: list[Row],
+    ours: Tokenizer,
+    settings: tuple[str, ...],
+) -> None:
+    """Whatever their labels are, no task is trained on a row that is held out for another."""
+    write(corpus, [{**row, "site": ["a", "b", "c"][at % 3]} for at, row in enumerate(rows)])
+    data_set = f'{{path = "{corpus}", labels_column = "site", validation_share = 0.25}}'
+    second = f"tasks.site={{data = [{data_set}]}}"
+    run = make_run(second, "encoder.max_tokens=120", *settings)
+    tokenizer = TextTokenizer(ours, max_tokens=120)
+    data = load_tasks(run, tokenizer)
+    heldout = [[one.text for one in task.heldout.articles] for task in data.values()]
+
+    assert list(data) == ["topics", "site"]
+    assert heldout[0] == heldout[1] != []
+    assert [one.ids.tolist() for one in data["topics"].train.texts] == [
+        one.ids.tolist() for one in data["site"].train.texts
+    ]
+    assert data["site"].validation.labels.any(axis=0).all()

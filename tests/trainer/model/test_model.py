@@ -42,8 +42,8 @@ def test_joint_path_gives_every_task_its_own_logits(model: MultiTaskModel) -> No
     with torch.inference_mode():
         roles, topics = path(input_ids, mask)
         assert path.tasks == ("roles", "topics")
-        assert roles.equal(model(input_ids, mask, "roles"))
-        assert topics.equal(model(input_ids, mask, "topics"))
+        assert roles.equal(model.path("roles")(input_ids, mask))
+        assert topics.equal(model.path("topics")(input_ids, mask))
 
 
 def test_mean_pool_averages_real_tokens() -> None:
@@ -84,9 +84,9 @@ def test_padding_does_not_change_logits(model: MultiTaskModel) -> None:
         for size in (3, 17, 40)
     ]
     with torch.inference_mode():
-        together = model(*to_batch(texts, 0, CPU, max_tokens=40), "topics")
+        together = model.path("topics")(*to_batch(texts, 0, CPU, max_tokens=40))
         alone = torch.cat(
-            [model(*to_batch([text], 0, CPU, max_tokens=40), "topics") for text in texts]
+            [model.path("topics")(*to_batch([text], 0, CPU, max_tokens=40)) for text in texts]
         )
 
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
@@ -110,8 +110,8 @@ def test_each_task_has_its_own_head(model: MultiTaskModel) -> None:
     ids = torch.tensor([[2, 9, 3]])
     mask = torch.ones_like(ids)
 
-    assert model(ids, mask, "topics").shape == (1, 3)
-    assert model(ids, mask, "roles").shape == (1, 2)
+    assert model.path("topics")(ids, mask).shape == (1, 3)
+    assert model.path("roles")(ids, mask).shape == (1, 2)
 
 
 def test_path_shares_its_weights(model: MultiTaskModel) -> None:
@@ -121,7 +121,7 @@ def test_path_shares_its_weights(model: MultiTaskModel) -> None:
     path = model.path("topics")
 
     assert path.encoder is model.encoder
-    assert torch.equal(path(ids, mask), model(ids, mask, "topics"))
+    assert torch.equal(path(ids, mask), model(ids, mask, ("topics",))[0])
 
 
 @pytest.mark.parametrize("task", ["type", "keys", "items", "train", "forward", "apply", "float"])
@@ -131,7 +131,7 @@ def test_task_may_be_called_anything(encoder: Path, task: str) -> None:
     model = MultiTaskModel(loaded, make_heads(loaded, {task: 2, "topics": 3}))
     ids = torch.tensor([[2, 9, 3]])
 
-    assert model(ids, torch.ones_like(ids), task).shape == (1, 2)
+    assert model.path(task)(ids, torch.ones_like(ids)).shape == (1, 2)
 
 
 @OLD_TORCH_JIT

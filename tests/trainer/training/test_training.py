@@ -26,8 +26,7 @@ from schemas.text.tokens import TextTokenizer
 from tests.label_tasks import KIND, options_of
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles, heldout_schema
 from trainer.cli import main
-from trainer.data.dataset import load_task
-from trainer.data.spec import TaskSpec
+from trainer.data.dataset import load_tasks
 from trainer.evaluation.held_out import predict
 from trainer.kinds import TRAINER_KINDS
 from trainer.training.loop import train
@@ -105,7 +104,7 @@ def test_held_out_rows_are_those_that_were_not_trained_on(
     train(run, tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "heldout" / "topics.parquet")
     text_tokenizer = TextTokenizer(Tokenizer.from_str(tokenizer.to_str()), max_tokens=24)
-    expected = load_task(TaskSpec.of(run, "topics"), text_tokenizer).heldout
+    expected = load_tasks(run, text_tokenizer)["topics"].heldout
 
     assert table.schema.equals(heldout_schema(KIND))
     assert table["text"].to_pylist() == [article.text for article in expected.articles]
@@ -161,7 +160,7 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
 
     run = make_run()
     text_tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=24)
-    rows = load_task(TaskSpec.of(run, "topics"), text_tokenizer).validation
+    rows = load_tasks(run, text_tokenizer)["topics"].validation
     accelerator, path = Accelerator(), checkpoint.model.path("topics")
     outputs = predict(
         path,

@@ -12,8 +12,7 @@ from tokenizers import Tokenizer
 
 from schemas.config.models import TrainingRun
 from schemas.text.tokens import TextTokenizer
-from trainer.data.dataset import load_fold_test
-from trainer.data.spec import TaskSpec
+from trainer.data.dataset import load_fold_tests
 from trainer.training.loop import train
 
 Row: TypeAlias = dict[str, Any]
@@ -153,6 +152,6 @@ def test_fold_trains_as_if_its_rows_were_not_there(
 def rows_tested(rows: list[Row], run: TrainingRun, tokenizer: TextTokenizer) -> set[int]:
     """Numbers of the original rows that stand in the tested fold now."""
     labels = sorted({label for row in rows for label in row["labels"]})
-    test = load_fold_test(TaskSpec.of(run, "topics"), labels, tokenizer).labelled
+    test = load_fold_tests(run, {"topics": labels}, tokenizer)["topics"].labelled
     found = {article.text for article in test.articles}
     return {at for at, row in enumerate(rows) if row["text"] in found}

@@ -61,10 +61,10 @@ def gradients_of(
     torch.manual_seed(1)
     maker = Gradients(model, Accelerator(), pad_id=0, max_tokens=16, bf16=False)
 
-    def loss_of(outputs: Tensor, part: slice) -> Tensor:
-        return (outputs.square().flatten(1).mean(dim=1)).sum()
+    def loss_of(outputs: Sequence[Tensor], part: slice) -> list[Tensor]:
+        return [one.square().flatten(1).mean(dim=1).sum() for one in outputs]
 
-    loss = maker.add(task, output, texts, loss_of)
+    loss = maker.add({task: output}, texts, loss_of)
     return float(loss), [one.grad.clone() for one in model.parameters() if one.grad is not None]
 
 
@@ -105,7 +105,10 @@ def test_dropout_is_drawn_once_for_both_passes(
     torch.manual_seed(1)
     pieces = [text.pieces[first : first + 2] for first in range(0, len(text.pieces), 2)]
     outputs = torch.cat(
-        [model(*to_batch(two, 0, torch.device("cpu"), max_tokens=16), "texts") for two in pieces]
+        [
+            model.path("texts")(*to_batch(two, 0, torch.device("cpu"), max_tokens=16))
+            for two in pieces
+        ]
     )
     pooled = outputs_of_texts(outputs, [text], OutputSpec("logits", LABELS))
     torch.autograd.backward(pooled.square().mean(dim=1).sum())
