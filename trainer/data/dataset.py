@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 def load_task(spec: TaskSpec, tokenizer: TextTokenizer) -> TaskData:
     """Read, split and tokenize the data of one task; without the fold to be tested on.
 
-    Labels are those of the training and held-out rows, or those that the config lists. A listed
+    Labels are those of the training and held-out rows with the parents that they imply, or those
+    that the config lists. A listed
     label without any training row is an error: it would be a column that can never be right.
     Within a data set, rows of one group and rows of the same model text are never apart.
     Raises DataError.
