@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -119,6 +120,17 @@ def calibrations(draw: st.DrawFn, labels: int = 3) -> Calibration:
             return Calibration(
                 method="isotonic", scale=draw(one[0]), bias=draw(one[1]), knots=curves
             )
+
+
+@st.composite
+def parents(draw: st.DrawFn, labels: Sequence[str]) -> dict[str, str]:
+    """Parents of some of the labels, in exactly two levels; coarse labels may have no fine ones."""
+    is_coarse = draw(st.lists(st.booleans(), min_size=len(labels), max_size=len(labels)))
+    coarse = [label for label, chosen in zip(labels, is_coarse, strict=True) if chosen]
+    if not coarse:
+        return {}
+    fine = [label for label in labels if label not in coarse and draw(st.booleans())]
+    return {label: draw(st.sampled_from(coarse)) for label in fine}
 
 
 @st.composite

@@ -16,6 +16,7 @@ from schemas.errors import CorpusError, NarrascanError, listing, nearest
 from schemas.kinds import AnyKind
 from schemas.kinds.base import Targets
 from schemas.tasks.labels import mistaken_label
+from schemas.tasks.parents import Parents
 from schemas.text.arrow_text import BadText
 
 
@@ -110,10 +111,13 @@ def bad_labels(kind: AnyKind, gold: Sequence[Any], column: str) -> dict[int, str
 
 
 def gold_targets(
-    kind: AnyKind, gold: Sequence[Any], labels: tuple[str, ...]
+    kind: AnyKind, gold: Sequence[Any], labels: tuple[str, ...], parents: Parents
 ) -> tuple[Targets, BoolArray]:
-    """Gold values as numbers, one array a row, and (rows,) bool for rows that are labelled."""
+    """Gold values as numbers, one array a row, and (rows,) bool for rows that are labelled.
+
+    parents: of the task's labels; a gold value also counts for those that it implies.
+    """
     labelled = np.array([value is not None for value in gold], dtype=np.bool_)
     nothing = kind.empty_gold()
-    filled = [nothing if value is None else value for value in gold]
+    filled = [nothing if value is None else kind.complete(value, parents) for value in gold]
     return kind.encode(filled, labels), labelled

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from batch.counting.columns import Column
 from batch.counting.groups import add_cells, add_rows, sum_rows
-from batch.counting.labels import MOST_LABELS_A_ROW, PROBABILITY_BINS, HitCounts, LabelCounts
+from batch.counting.labels import (
+    MOST_LABELS_A_ROW,
+    PROBABILITY_BINS,
+    HitCounts,
+    LabelCounts,
+    LevelCounts,
+)
 from schemas.arrays import Int64Array
-from schemas.decision.metrics import Hits
+from schemas.decision.metrics import Hits, LevelHits
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,37 @@ class LabelTotals:
     hits: Hits | None
 
 
+class LevelColumns(BaseModel):
+    """Columns of `LevelCounts`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fine: list[int]
+    exact_rows: Column
+    samples_f1_sum: Column
+
+    @classmethod
+    def of(cls, levels: LevelCounts) -> LevelColumns:
+        """Pack counts by level."""
+        return cls(
+            fine=list(levels.fine),
+            exact_rows=Column.of(levels.exact_rows),
+            samples_f1_sum=Column.of_floats(levels.samples_f1_sum),
+        )
+
+    def counts(self, domains: int, labels: int) -> LevelCounts:
+        """Unpack counts by level. Raises ValueError if they do not fit domains and labels."""
+        sums = self.samples_f1_sum.floats()
+        columns = set(self.fine)
+        if len(sums) != 2 * domains or not columns < set(range(labels)) or not columns:
+            raise ValueError("statistics of a marker do not fit its domains and labels")
+        return LevelCounts(
+            fine=tuple(self.fine),
+            exact_rows=self.exact_rows.array(domains, 2),
+            samples_f1_sum=sums.reshape(domains, 2),
+        )
+
+
 class HitColumns(BaseModel):
     """Columns of `HitCounts`."""
 
@@ -39,6 +76,7 @@ class HitColumns(BaseModel):
     false_negatives: Column
     rows: Column
     samples_f1_sum: Column
+    levels: LevelColumns | None = None
 
     @classmethod
     def of(cls, hits: HitCounts) -> HitColumns:
@@ -49,6 +87,7 @@ class HitColumns(BaseModel):
             false_negatives=Column.of(hits.false_negatives),
             rows=Column.of(hits.rows),
             samples_f1_sum=Column.of_floats(hits.samples_f1_sum),
+            levels=None if hits.levels is None else LevelColumns.of(hits.levels),
         )
 
     def hits(self, domains: int, labels: int) -> HitCounts:
@@ -62,6 +101,7 @@ class HitColumns(BaseModel):
             false_negatives=self.false_negatives.array(domains, labels),
             rows=self.rows.array(domains, 2),
             samples_f1_sum=sums,
+            levels=None if self.levels is None else self.levels.counts(domains, labels),
         )
 
 
@@ -113,6 +153,7 @@ class LabelSums:
         self._hit_rows = np.zeros((height, 2), np.int64)
         self._samples_f1_sum = np.zeros(height, np.float64)
         self._has_gold = False
+        self._levels = _LevelSums(height)
 
     def add(self, counts: LabelCounts, rows: Int64Array) -> None:
         """Add the counts of a chunk. rows: (domains,), the row of each of its domains."""
@@ -132,6 +173,8 @@ class LabelSums:
             add_rows(total, of_chunk, rows)
         add_rows(self._hit_rows, hits.rows, rows)
         np.add.at(self._samples_f1_sum, rows, hits.samples_f1_sum)
+        if hits.levels is not None:
+            self._levels.add(hits.levels, rows)
 
     def total(self, rows: int | slice) -> LabelTotals:
         """Counts of a row, or of several added up."""
@@ -146,7 +189,7 @@ class LabelSums:
 
     def _hits_of(self, rows: int | slice) -> Hits:
         compared, exact = sum_rows(self._hit_rows, rows).tolist()
-        return Hits(
+        hits = Hits(
             true_positives=sum_rows(self._hits[0], rows),
             false_positives=sum_rows(self._hits[1], rows),
             false_negatives=sum_rows(self._hits[2], rows),
@@ -154,3 +197,41 @@ class LabelSums:
             exact_rows=exact,
             samples_f1_sum=float(np.sum(self._samples_f1_sum[rows])),
         )
+        return replace(hits, levels=self._levels.of(hits, rows))
+
+
+class _LevelSums:
+    """Sums of comparisons by level, in the rows of `LabelSums`; nothing for labels of one level."""
+
+    def __init__(self, height: int) -> None:
+        self._fine: tuple[int, ...] = ()
+        self._exact_rows = np.zeros((height, 2), np.int64)
+        self._samples_f1_sum = np.zeros((height, 2), np.float64)
+
+    def add(self, levels: LevelCounts, rows: Int64Array) -> None:
+        """Add a chunk. Raises ValueError if its labels have other levels."""
+        if self._fine not in ((), levels.fine):
+            raise ValueError("statistics of a marker are of other levels of labels")
+        self._fine = levels.fine
+        add_rows(self._exact_rows, levels.exact_rows, rows)
+        np.add.at(self._samples_f1_sum, rows, levels.samples_f1_sum)
+
+    def of(self, hits: Hits, rows: int | slice) -> LevelHits | None:
+        """Comparison by level of a row, or of several. hits: of the same rows, of all labels."""
+        if not self._fine:
+            return None
+        is_fine = np.isin(np.arange(len(hits.true_positives)), self._fine)
+        exact = sum_rows(self._exact_rows, rows).tolist()
+        samples_f1 = np.atleast_2d(self._samples_f1_sum[rows]).sum(axis=0).tolist()
+        coarse, fine = (
+            Hits(
+                true_positives=hits.true_positives[of_level],
+                false_positives=hits.false_positives[of_level],
+                false_negatives=hits.false_negatives[of_level],
+                rows=hits.rows,
+                exact_rows=exact[level],
+                samples_f1_sum=samples_f1[level],
+            )
+            for level, of_level in enumerate((~is_fine, is_fine))
+        )
+        return LevelHits(coarse, fine)

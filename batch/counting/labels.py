@@ -19,6 +19,7 @@ from batch.counting.groups import (
     narrow,
 )
 from schemas.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from schemas.decision.levels import ONE_LEVEL, LabelTree
 
 PROBABILITY_BINS = 20
 """Equal bins over [0, 1]; bin i contains [i/20, (i+1)/20), the last one 1.0 too."""
@@ -34,12 +35,27 @@ BLOCK_VALUES = 2**18
 
 
 @dataclass(frozen=True)
+class LevelCounts:
+    """Comparison with gold labels by level, coarse and fine.
+
+    fine: columns of the fine labels; the others are coarse.
+    exact_rows: (domains, 2), rows whose labels of the level are exactly right.
+    samples_f1_sum: (domains, 2) float64, sum over rows of the row's F1 of the level.
+    """
+
+    fine: tuple[int, ...]
+    exact_rows: Counts
+    samples_f1_sum: Float64Array
+
+
+@dataclass(frozen=True)
 class HitCounts:
     """Comparison with gold labels, of rows that have them.
 
     true_positives, false_positives, false_negatives: (domains, labels).
     rows: (domains, 2), rows compared, and those whose label set is exactly right.
     samples_f1_sum: (domains,) float64, sum over rows of the row's F1.
+    levels: the last two for each level; None for labels of one level.
     """
 
     true_positives: Counts
@@ -47,6 +63,7 @@ class HitCounts:
     false_negatives: Counts
     rows: Counts
     samples_f1_sum: Float64Array
+    levels: LevelCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -75,19 +92,24 @@ def count_label_rows(
     scored: BoolArray,
     gold: BoolArray | None,
     compared: BoolArray,
+    tree: LabelTree = ONE_LEVEL,
 ) -> LabelCounts:
     """Count the rows of a chunk.
 
     probabilities: (rows, labels) float32. decided, gold: (rows, labels) bool; gold is None if the
     run has none. scored, compared: (rows,) bool, rows that the model has read, and rows that are
     compared with gold. What the arrays hold for other rows is not looked at.
+    tree: levels of the labels.
     """
     in_order = scored[groups.order]
     label_counts, labels_a_row = _count_labels(groups, decided, in_order)
     probability_sum, cells = _count_probabilities(groups, probabilities, in_order)
     hits = None
     if gold is not None:
-        hits = _count_hits(groups, gold, decided, scored=in_order, compared=compared[groups.order])
+        compared_in_order = compared[groups.order]
+        right = gold[groups.order] & compared_in_order[:, None]
+        given = decided[groups.order] & (compared_in_order & in_order)[:, None]
+        hits = _count_hits(groups, right, given, compared_in_order, tree)
     return LabelCounts(
         labels_a_row=groups.histogram(labels_a_row, in_order, MOST_LABELS_A_ROW + 1),
         label_counts=label_counts,
@@ -160,19 +182,44 @@ def _cells(domain: Int64Array, values: Float64Array, block: slice, labels: int) 
 
 
 def _count_hits(
-    groups: Groups, gold: BoolArray, decided: BoolArray, *, scored: BoolArray, compared: BoolArray
+    groups: Groups, right: BoolArray, given: BoolArray, compared: BoolArray, tree: LabelTree
 ) -> HitCounts:
-    """Compare decided with gold labels. scored, compared: (rows,) bool, in order."""
-    right = gold[groups.order] & compared[:, None]
-    given = decided[groups.order] & (compared & scored)[:, None]
-    both = right & given
-    sizes = right.sum(axis=1) + given.sum(axis=1)
-    row_f1 = np.where(sizes == 0, 1.0, 2 * both.sum(axis=1) / np.maximum(sizes, 1))
-    exact = (right == given).all(axis=1) & compared
+    """Compare decided with gold labels, both (rows, labels) bool, in order, False elsewhere.
+
+    compared: (rows,) bool, in order.
+    """
+    exact, row_f1 = _by_row(right, given, compared)
     return HitCounts(
-        true_positives=_sums_by_label(groups, both),
+        true_positives=_sums_by_label(groups, right & given),
         false_positives=_sums_by_label(groups, given & ~right),
         false_negatives=_sums_by_label(groups, right & ~given),
         rows=narrow(groups.sums(np.stack([compared, exact], axis=1))),
-        samples_f1_sum=groups.sums(np.where(compared, row_f1, 0.0), np.float64),
+        samples_f1_sum=groups.sums(row_f1, np.float64),
+        levels=_count_levels(groups, right, given, compared, tree) if tree.children else None,
     )
+
+
+def _count_levels(
+    groups: Groups, right: BoolArray, given: BoolArray, compared: BoolArray, tree: LabelTree
+) -> LevelCounts:
+    """Compare the labels of each level."""
+    is_fine = np.isin(np.arange(right.shape[1]), tree.fine)
+    (exact_coarse, f1_coarse), (exact_fine, f1_fine) = (
+        _by_row(right[:, of_level], given[:, of_level], compared)
+        for of_level in (~is_fine, is_fine)
+    )
+    return LevelCounts(
+        fine=tree.fine,
+        exact_rows=narrow(groups.sums(np.stack([exact_coarse, exact_fine], axis=1))),
+        samples_f1_sum=groups.sums(np.stack([f1_coarse, f1_fine], axis=1), np.float64),
+    )
+
+
+def _by_row(
+    right: BoolArray, given: BoolArray, compared: BoolArray
+) -> tuple[BoolArray, Float64Array]:
+    """Rows that are exactly right, (rows,) bool, and F1 of each row, 0 for rows not compared."""
+    sizes = right.sum(axis=1) + given.sum(axis=1)
+    row_f1 = np.where(sizes == 0, 1.0, 2 * (right & given).sum(axis=1) / np.maximum(sizes, 1))
+    exact = (right == given).all(axis=1) & compared
+    return exact, np.where(compared, row_f1, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -37,6 +37,19 @@ class LabelReport(BaseModel):
     """Null too where no gold row has the label."""
     f1: Number | None = None
     """Null too where neither has it; macro F1 counts that as 0."""
+
+
+class NestedLabel(NamedTuple):
+    """A label where fine labels stand below their coarse one.
+
+    is_coarse: True if its fine labels may follow. is_fine: True if it has a coarse label.
+    coarse: name of that if it is not in the same table, otherwise empty.
+    """
+
+    label: LabelReport
+    is_coarse: bool = False
+    is_fine: bool = False
+    coarse: str = ""
 
 
 class UnlabelledShare(RowCounts):
@@ -85,6 +98,10 @@ class LabelHeat:
             "all": "All domains together",
         }
 
+    def nested(self, labels: Sequence[LabelReport]) -> list[NestedLabel]:
+        """Labels of a table as they stand there."""
+        return [NestedLabel(label) for label in labels]
+
     @property
     def position_of(self: _HasDomains) -> Mapping[str, int]:
         """Place in label order by label."""
@@ -95,6 +112,27 @@ class LabelHeat:
         """Highest share of a label in a domain."""
         labels = [label for section in self.domains.values() for label in section.labels]
         return max((label.share for label in labels), default=0.0)
+
+
+def nested_labels(labels: Sequence[LabelReport], parents: Mapping[str, str]) -> list[NestedLabel]:
+    """Fine labels below their coarse one; otherwise the order stays.
+
+    parents: coarse label by fine label.
+    """
+    families: dict[str, list[LabelReport]] = {}
+    for label in labels:
+        families.setdefault(parents.get(label.label, label.label), []).append(label)
+    coarse, nested = frozenset(parents.values()), []
+    for name, family in families.items():
+        family.sort(key=lambda label: label.label != name)
+        missing = "" if family[0].label == name else name
+        nested += [
+            NestedLabel(label, name in coarse, is_fine=False)
+            if label.label == name
+            else NestedLabel(label, is_fine=True, coarse=missing)
+            for label in family
+        ]
+    return nested
 
 
 def label_reports(
@@ -133,9 +171,11 @@ def _ratio(part: int, whole: int) -> float | None:
 
 def rounded_scores(scores: ScoresT) -> ScoresT:
     """Scores as the report has them."""
-    return type(scores).model_validate(
-        {
-            name: rounded(number) if isinstance(number, float) else number
-            for name, number in scores.model_dump().items()
-        }
-    )
+    return type(scores).model_validate(_rounded(scores.model_dump()))
+
+
+def _rounded(value: object) -> object:
+    """A value with its numbers rounded, those of its parts too."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    return rounded(value) if isinstance(value, float) else value

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
+from batch.counting.domains import short_name
 from batch.counting.groups import Groups
 from batch.counting.label_sums import LabelColumns, LabelSums, LabelTotals
 from batch.counting.labels import LabelCounts, count_label_rows
@@ -15,8 +16,10 @@ from batch.kinds.labels import (
     LabelHeat,
     LabelReport,
     LabelTable,
+    NestedLabel,
     UnlabelledShare,
     label_reports,
+    nested_labels,
     rounded_scores,
 )
 from batch.kinds.sections import (
@@ -27,6 +30,7 @@ from batch.kinds.sections import (
     SectionReport,
 )
 from schemas.decision.metrics import LabelScores
+from schemas.kinds.multilabel import MultilabelDecision
 from schemas.validation import validation_problems
 
 
@@ -64,6 +68,8 @@ class Thresholds(ReportHead):
 
     thresholds: tuple[Number, ...]
     """In label order."""
+    parents: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
+    """Coarse label by fine label; not written for labels of one level."""
 
 
 class LabelTaskReport(LabelHeat, Report, Thresholds):
@@ -75,6 +81,10 @@ class LabelTaskReport(LabelHeat, Report, Thresholds):
     overall: LabelSection
     domains: Mapping[str, LabelSection]
     others: LabelOthers | None = None
+
+    def nested(self, labels: Sequence[LabelReport]) -> list[NestedLabel]:
+        """Labels of a table, fine ones below their coarse one."""
+        return nested_labels(labels, self.parents)
 
     @property
     def has_thresholds(self) -> bool:
@@ -105,6 +115,7 @@ class MultilabelBatchKind:
             scored=answers.scored,
             gold=answers.targets,
             compared=answers.compared,
+            tree=answers.decided.tree,
         )
 
     def pack(self, tally: LabelCounts) -> dict[str, JsonValue]:
@@ -145,7 +156,9 @@ class MultilabelBatchKind:
     def report(
         self, decision: Mapping[str, JsonValue], common: Mapping[str, Any]
     ) -> LabelTaskReport:
-        """The report, with the threshold of each label."""
-        thresholds = decision["thresholds"]
-        assert isinstance(thresholds, list | tuple)
-        return LabelTaskReport.model_validate({**common, "thresholds": tuple(thresholds)})
+        """The report, with the threshold of each label, and the parents of fine labels."""
+        known = MultilabelDecision.model_validate(decision)
+        parents = {short_name(fine): short_name(known.parents[fine]) for fine in known.parents}
+        return LabelTaskReport.model_validate(
+            {**common, "thresholds": known.thresholds, "parents": parents}
+        )

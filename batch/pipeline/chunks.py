@@ -29,6 +29,7 @@ from schemas.bundle.metadata import ArtefactMetadata
 from schemas.errors import NarrascanError, OutOfMemoryError
 from schemas.kinds import KINDS
 from schemas.tables import ProbabilityFormat
+from schemas.tasks.parents import parents_of
 from schemas.text.model_text import EMPTY, ModelText, text_hash
 from schemas.text.tokens import TokenizedText
 
@@ -277,7 +278,8 @@ def _gold(rows: Rows, metadata: ArtefactMetadata) -> TaskGold | None:
     """Gold values of a task, None if the run has none; those of this chunk may all be null."""
     if metadata.task not in rows.gold:
         return None
-    return TaskGold(*gold_targets(KINDS[metadata.kind], rows.gold[metadata.task], metadata.labels))
+    kind, gold = KINDS[metadata.kind], rows.gold[metadata.task]
+    return TaskGold(*gold_targets(kind, gold, metadata.labels, parents_of(metadata)))
 
 
 def _joined(pieces: Sequence[ScoredChunk]) -> ScoredChunk:

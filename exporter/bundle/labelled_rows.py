@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch.corpus.gold import gold_targets
 from batch.corpus.reader import ChunkReader
 from batch.corpus.sources.hashing import check_unchanged, fingerprint_file
 from batch.corpus.sources.urls import label_of
@@ -17,6 +18,7 @@ from batch.scoring.scorer import Scorer
 from schemas.errors import DataError
 from schemas.kinds import KINDS
 from schemas.kinds.base import Targets
+from schemas.tasks.parents import parents_of
 from schemas.text.model_text import EMPTY, ModelText
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ def read_labelled_rows(options: CorpusOptions, scorer: Scorer, *, leave_out: Pat
     return LabelledRows(
         texts=texts,
         # Unknown labels that may not be ignored were refused above.
-        targets=KINDS[metadata.kind].encode(gold, metadata.labels),
+        targets=gold_targets(KINDS[metadata.kind], gold, metadata.labels, parents_of(metadata))[0],
         data_sha256=hashlib.sha256("\n".join(fingerprints.values()).encode()).hexdigest(),
         left_out=plan.rows - len(texts),
     )

@@ -32,6 +32,7 @@ from schemas.errors import DataError, ExportError, UsageError
 from schemas.io.files import FileFacts, atomic_folder
 from schemas.io.lock import lock_beside
 from schemas.kinds import KINDS
+from schemas.tasks.parents import parents_of
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ def _reference(scorer: Scorer, rows: LabelledRows, config: BaseModel, bundle: Bu
     (outputs,) = scorer.runner.outputs(texts)
     if not all(np.isfinite(output).all() for output in outputs):
         raise DataError("the model gives outputs that are not numbers", hint="train it again")
-    labelled = LabelledOutputs(metadata.labels, texts, outputs, rows.targets)
+    parents = parents_of(metadata)
+    labelled = LabelledOutputs(metadata.labels, texts, outputs, rows.targets, parents)
     return Reference(
         task=metadata.task,
         kind=metadata.kind,

@@ -25,6 +25,7 @@ from schemas.errors import CheckpointError, ExportError
 from schemas.io.files import content_facts
 from schemas.io.regular_file import read_regular_file
 from schemas.kinds import KINDS
+from schemas.tasks.parents import parents_of
 from schemas.tasks.sections import Section
 from schemas.text.model_text import ModelText, model_text
 from trainer.checkpoint.reader import Checkpoint
@@ -110,7 +111,8 @@ class TaskExport:
             )
         encoded = self._kind.encode(gold, self._task_info.labels)
         targets = self._exporter.targets(encoded, outputs)
-        return LabelledOutputs(self._task_info.labels, texts, outputs, targets)
+        parents = parents_of(self._task_info.options)
+        return LabelledOutputs(self._task_info.labels, texts, outputs, targets, parents)
 
     def _heldout_texts(self) -> list[ModelText]:
         """What the model reads of the held-out texts."""

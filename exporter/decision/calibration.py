@@ -19,6 +19,7 @@ from schemas.decision.decide import (
     Knots,
     calibrate,
 )
+from schemas.decision.levels import ONE_LEVEL, LabelTree
 from schemas.decision.thresholds import each_fold
 
 log = logging.getLogger(__name__)
@@ -40,17 +41,20 @@ class Line(NamedTuple):
 
 
 def fit_calibration(
-    logits: Float32Array, gold: BoolArray, method: CalibrationChoice
+    logits: Float32Array,
+    gold: BoolArray,
+    method: CalibrationChoice,
+    tree: LabelTree = ONE_LEVEL,
 ) -> Calibration:
     """Fit calibration to held-out rows by maximum likelihood, or isotonic regression.
 
     Labels with too few rows share the task's fit. `vector` and `isotonic` end as `platt` where no
     label has enough, and every method as `none` where gold contains one value only, or where the
     shared slope would turn the order of the logits round.
-    logits, gold: (rows, labels).
+    logits, gold: (rows, labels). tree: of the labels, which `auto` compares methods by.
     """
     labels = gold.shape[1]
-    chosen = choose_method(logits, gold) if method == "auto" else method
+    chosen = choose_method(logits, gold, tree) if method == "auto" else method
     shared = None
     if chosen != "none":
         shared = _fit_line(logits.ravel(), gold.ravel(), bias=chosen != "temperature")
@@ -79,31 +83,38 @@ def fit_calibration(
     )
 
 
-def choose_method(logits: Float32Array, gold: BoolArray) -> CalibrationMethod:
+def choose_method(
+    logits: Float32Array, gold: BoolArray, tree: LabelTree = ONE_LEVEL
+) -> CalibrationMethod:
     """The method with the lowest cross-validated log loss; of equals the one with fewer numbers.
 
-    logits, gold: (rows, labels).
+    logits, gold: (rows, labels). tree: of the labels.
     """
     methods: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
     losses = {}
     for method in methods:
-        probabilities = cross_fitted(logits, gold, method).astype(np.float64)
+        probabilities = cross_fitted(logits, gold, method, tree).astype(np.float64)
         losses[method] = log_loss(gold.ravel(), probabilities.ravel(), labels=[False, True])
     shown = ", ".join(f"{method} {loss:.5f}" for method, loss in losses.items())
     log.info("calibration: cross-validated log loss %s", shown)
     return min(methods, key=losses.__getitem__)
 
 
-def cross_fitted(logits: Float32Array, gold: BoolArray, method: CalibrationMethod) -> Float32Array:
+def cross_fitted(
+    logits: Float32Array,
+    gold: BoolArray,
+    method: CalibrationMethod,
+    tree: LabelTree = ONE_LEVEL,
+) -> Float32Array:
     """Probabilities of every row by a fit to the other folds only.
 
-    logits, gold: (rows, labels). Returns (rows, labels) float32.
+    logits, gold: (rows, labels). tree: of the labels. Returns (rows, labels) float32.
     """
     probabilities = np.zeros(logits.shape, dtype=np.float32)
     for inside in each_fold(len(gold)):
         fitted = fit_calibration(logits[~inside], gold[~inside], method)
         probabilities[inside] = calibrate(logits[inside], fitted)
-    return probabilities
+    return tree.probabilities(probabilities)
 
 
 def _fit_line(

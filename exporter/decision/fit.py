@@ -8,6 +8,7 @@ from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
 from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import Calibration, calibrate, decide
+from schemas.decision.levels import ONE_LEVEL, LabelTree
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.decision.thresholds import find_thresholds, held_out_decisions, threshold_intervals
@@ -35,19 +36,29 @@ class LabelDecision:
     after: Float32Array
 
 
-def choose_decision(logits: Float32Array, gold: BoolArray, config: DecisionConfig) -> LabelDecision:
+def choose_decision(
+    logits: Float32Array,
+    gold: BoolArray,
+    config: DecisionConfig,
+    tree: LabelTree = ONE_LEVEL,
+) -> LabelDecision:
     """Fit and measure. Deterministic; logits, gold: (rows, labels), those of held-out texts.
 
+    tree: of the labels. Calibration is fitted to the logits of each label; thresholds are chosen,
+    and everything is measured, on the probabilities that answers have: those of coarse labels are
+    never below those of their fine ones.
     The cross-validated score takes the method of calibration as given, even where `auto` chose it
     on all rows: one choice between five can hardly fit the rows by chance.
     """
     rule = config.thresholds
-    calibration = fit_calibration(logits, gold, config.calibration)
-    probabilities = calibrate(logits, calibration)
+    calibration = fit_calibration(logits, gold, config.calibration, tree)
+    probabilities = tree.probabilities(calibrate(logits, calibration))
     thresholds = find_thresholds(probabilities, gold, rule)
     intervals = threshold_intervals(probabilities, gold, rule, confidence=CONFIDENCE)
-    before = calibrate(logits, Calibration.none(gold.shape[1]))
-    after = cross_fitted(logits, gold, calibration.method)
+    before = tree.probabilities(calibrate(logits, Calibration.none(gold.shape[1])))
+    after = cross_fitted(logits, gold, calibration.method, tree)
+    decided = tree.decisions(decide(probabilities, thresholds))
+    cross_validated = tree.decisions(held_out_decisions(after, gold, rule))
     return LabelDecision(
         calibration=calibration,
         thresholds=thresholds,
@@ -60,8 +71,8 @@ def choose_decision(logits: Float32Array, gold: BoolArray, config: DecisionConfi
             before=calibration_error(before, gold),
             after=calibration_error(after, gold),
         ),
-        validation=Hits.count(gold, decide(probabilities, thresholds)).scores(),
-        cross_validated=Hits.count(gold, held_out_decisions(after, gold, rule)).scores(),
+        validation=Hits.count(gold, decided, tree).scores(),
+        cross_validated=Hits.count(gold, cross_validated, tree).scores(),
         before=before,
         after=after,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.metrics import Scores
+from schemas.tasks.parents import Parents
 from schemas.text.tokens import TokenizedText
 
 LABEL_LOSSES: Mapping[str, float] = MappingProxyType(
@@ -26,16 +27,18 @@ class LabelledOutputs:
     """Outputs of one task for labelled texts.
 
     outputs: of each text, float32. targets: gold values as numbers, one array a row.
+    parents: coarse label by fine label, empty for labels of one level.
     """
 
     labels: tuple[str, ...]
     texts: Sequence[TokenizedText]
     outputs: Sequence[Float32Array]
     targets: Any
+    parents: Parents = field(default_factory=dict)
 
     def rerun(self, outputs: Sequence[Float32Array]) -> LabelledOutputs:
         """The same texts with the outputs of another graph."""
-        return LabelledOutputs(self.labels, self.texts, outputs, self.targets)
+        return replace(self, outputs=outputs)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from exporter.kinds.base import (
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.decide import calibrate, decide
+from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.decision.thresholds import ThresholdRule
@@ -55,10 +56,13 @@ class MultilabelExporterKind:
         from exporter.decision.fit import choose_decision
 
         assert isinstance(config, DecisionConfig)
-        chosen = choose_decision(np.stack(rows.outputs), rows.targets, config)
+        tree = LabelTree.of(rows.labels, rows.parents)
+        chosen = choose_decision(np.stack(rows.outputs), rows.targets, config, tree)
         return Fitted(
             decision=MultilabelDecision(
-                thresholds=tuple(chosen.thresholds.tolist()), calibration=chosen.calibration
+                thresholds=tuple(chosen.thresholds.tolist()),
+                calibration=chosen.calibration,
+                parents=dict(rows.parents),
             ),
             evidence=chosen.evidence,
             validation=chosen.validation,
@@ -83,10 +87,12 @@ class MultilabelExporterKind:
         own, fp32, rule = _decision(variant), _decision(before), _rule(config)
         if rule.objective not in ("f1", "macro_f1"):
             return own
-        probabilities = calibrate(np.stack(rows.outputs), own.calibration)
+        tree = LabelTree.of(rows.labels, rows.parents)
+        probabilities = tree.probabilities(calibrate(np.stack(rows.outputs), own.calibration))
         new, old = own.threshold_array, fp32.threshold_array
         of_new, of_old = (
-            Hits.count(rows.targets, decide(probabilities, thresholds)) for thresholds in (new, old)
+            Hits.count(rows.targets, tree.decisions(decide(probabilities, thresholds)))
+            for thresholds in (new, old)
         )
         if rule.strategy != "global":
             chosen = np.where(of_old.label_f1() >= of_new.label_f1(), old, new)
@@ -99,7 +105,7 @@ class MultilabelExporterKind:
     def output_error(
         self, outputs: Sequence[Float32Array], expected: Sequence[Float32Array], decision: BaseModel
     ) -> Float32Array:
-        """Distance of probabilities, both by the calibration of fp32."""
+        """Distance of the labels' own probabilities, both by the calibration of fp32."""
         assert isinstance(decision, MultilabelDecision)
         ours, theirs = (
             calibrate(np.stack(each), decision.calibration) for each in (outputs, expected)
@@ -121,6 +127,7 @@ class MultilabelExporterKind:
                 "- on the same texts with those found on all of them, mostly too high: micro-F1 "
                 f"{seen.micro_f1:.3f}, macro-F1 {seen.macro_f1:.3f}, exact match "
                 f"{seen.exact_match:.3f}",
+                *_level_lines(unseen),
             ],
             decision=[
                 f"- calibration: {metadata.calibration.method} (asked for: "
@@ -128,8 +135,9 @@ class MultilabelExporterKind:
                 f"- thresholds: {rule_text(evidence.thresholds)}",
                 f"- calibration error (ECE, mean of the labels) {_mean_change(evidence, 'ece')}, "
                 f"Brier score {_mean_change(evidence, 'brier')}",
+                *_parent_lines(metadata),
             ],
-            table=_label_table(metadata, metadata.thresholds, evidence),
+            table=_label_table(metadata, metadata, evidence),
             caption=reliability_caption(metadata.task),
         )
 
@@ -164,8 +172,31 @@ def _rule(config: BaseModel) -> ThresholdRule:
     return config.thresholds
 
 
+def _level_lines(scores: LabelScores) -> list[str]:
+    """Scores by level; nothing for labels of one level."""
+    if scores.levels is None:
+        return []
+    return [
+        f"- on the same texts, each decided without it, {level} labels alone: micro-F1 "
+        f"{of_level.micro_f1:.3f}, macro-F1 {of_level.macro_f1:.3f}, samples F1 "
+        f"{of_level.samples_f1:.3f}, exact match {of_level.exact_match:.3f}"
+        for level, of_level in (("coarse", scores.levels.coarse), ("fine", scores.levels.fine))
+    ]
+
+
+def _parent_lines(decision: MultilabelDecision) -> list[str]:
+    """How the levels of labels agree; nothing for labels of one level."""
+    if not decision.parents:
+        return []
+    return [
+        f"- {len(decision.parents)} fine labels have one of {len({*decision.parents.values()})} "
+        "coarse labels: a coarse label is as probable as the most probable of its fine labels, or "
+        "more, and is given with any of them"
+    ]
+
+
 def _label_table(
-    metadata: ArtefactMetadata, thresholds: Sequence[float], evidence: DecisionEvidence
+    metadata: ArtefactMetadata, decision: MultilabelDecision, evidence: DecisionEvidence
 ) -> list[str]:
     rows = [
         [
@@ -182,7 +213,7 @@ def _label_table(
             metadata.labels,
             metadata.training.positives,
             evidence.positives,
-            thresholds,
+            decision.thresholds,
             evidence.intervals,
             evidence.before.ece,
             evidence.after.ece,
@@ -190,12 +221,17 @@ def _label_table(
             strict=True,
         )
     ]
+    columns = list(LABEL_COLUMNS)
+    if decision.parents:
+        columns.insert(1, "coarse label")
+        for row in rows:
+            row.insert(1, decision.parents.get(row[0], ""))
     return [
         f"Intervals hold {evidence.confidence:.0%} of the thresholds that resampled held-out texts "
         "give. ECE before is of the sigmoid of the logits; ECE after and Brier score are "
         "cross-validated.",
         "",
-        markdown_table(LABEL_COLUMNS, rows),
+        markdown_table(columns, rows),
     ]
 
 

@@ -97,6 +97,11 @@ class ArtefactMetadata(BaseModel):
             )
         KINDS[self.kind].check(self.labels, self)
         KINDS[self.kind].check_evidence(self.labels, self.evidence)
+        for precision, variant in self.variants.items():
+            try:
+                KINDS[self.kind].check(self.labels, variant.decision)
+            except ValueError as error:
+                raise ValueError(f"variant {precision}: {error}") from error
         return self
 
     @property

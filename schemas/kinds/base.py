@@ -19,6 +19,7 @@ from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.metrics import Scores
 from schemas.decision.vectors import at_mean_length
 from schemas.tables import ProbabilityFormat
+from schemas.tasks.parents import Parents
 from schemas.tasks.sections import TaskOptions
 from schemas.text.tokens import TokenizedText
 from schemas.text.windows import WindowPooling, WindowSpec, pool_windows
@@ -223,8 +224,15 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
         """The gold value without labels that are not known; None if no label is left."""
         ...
 
+    def complete(self, gold: GoldT, parents: Parents) -> GoldT:
+        """The gold value with the labels that it implies: a fine label implies its parent."""
+        ...
+
     def encode(self, gold: Sequence[GoldT], labels: tuple[str, ...]) -> TargetsT:
-        """Gold values as numbers, one array a row; labels that are not in `labels` are left out."""
+        """Completed gold values as numbers, one array a row.
+
+        Labels that are not in `labels` are left out.
+        """
         ...
 
     def decide(

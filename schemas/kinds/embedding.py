@@ -14,6 +14,7 @@ from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.vectors import Agreement, VectorScores, same_answer
 from schemas.kinds.base import Answer, OutputSpec
 from schemas.tables import ProbabilityFormat
+from schemas.tasks.parents import Parents
 from schemas.tasks.sections import Section, TaskOptions
 from schemas.text.tokens import TokenizedText
 
@@ -165,6 +166,10 @@ class EmbeddingKind:
 
     def only_known(self, gold: tuple[()], known: Collection[str]) -> tuple[()]:
         """Nothing."""
+        return gold
+
+    def complete(self, gold: tuple[()], parents: Parents) -> tuple[()]:
+        """The value itself."""
         return gold
 
     def encode(self, gold: Sequence[tuple[()]], labels: tuple[str, ...]) -> Float32Array:

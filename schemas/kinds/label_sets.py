@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from schemas.arrays import BoolArray, Float32Array, Int64Array
+from schemas.decision.levels import ONE_LEVEL, LabelTree
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.kinds.base import Answer
 from schemas.tables import (
@@ -20,6 +21,7 @@ from schemas.tables import (
     probability_column,
     probability_type,
 )
+from schemas.tasks.parents import Parents, with_parents
 from schemas.tasks.task import label_matrix
 from schemas.text.arrow_text import holds_labels, label_lists
 
@@ -29,11 +31,13 @@ class LabelSets:
     """Answers of a multi-label task.
 
     labels: of the task. probabilities: (rows, labels) float32. decided: (rows, labels) bool.
+    tree: of the labels, for scores by level.
     """
 
     labels: tuple[str, ...]
     probabilities: Float32Array
     decided: BoolArray
+    tree: LabelTree = ONE_LEVEL
 
     def __len__(self) -> int:
         return len(self.decided)
@@ -120,13 +124,17 @@ class LabelSetKind:
         kept = [label for label in gold if label in known]
         return kept if kept or not gold else None
 
+    def complete(self, gold: list[str], parents: Parents) -> list[str]:
+        """Labels and their parents."""
+        return with_parents(gold, parents)
+
     def encode(self, gold: Sequence[list[str]], labels: tuple[str, ...]) -> BoolArray:
         """(rows, labels) bool."""
         return label_matrix(gold, labels, source="gold", ignore_unknown=True)
 
     def compare(self, targets: BoolArray, decided: LabelSets) -> Hits:
         """Hits and misses of each label; targets: (rows, labels) bool."""
-        return Hits.count(targets, decided.decided)
+        return Hits.count(targets, decided.decided, decided.tree)
 
 
 def label_lists_column(decided: BoolArray, labels: tuple[str, ...]) -> pa.Array:

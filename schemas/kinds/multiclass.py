@@ -31,6 +31,7 @@ from schemas.tables import (
     probability_column,
     probability_type,
 )
+from schemas.tasks.parents import Parents
 from schemas.tasks.sections import HeadKind, HeadStart, Sampling, Section, TaskOptions
 from schemas.text.arrow_text import BadText, holds_labels, label_lists
 from schemas.text.tokens import TokenizedText
@@ -212,6 +213,10 @@ class MulticlassKind:
     def only_known(self, gold: str, known: Collection[str]) -> str | None:
         """The label if it is known."""
         return gold if gold in known else None
+
+    def complete(self, gold: str, parents: Parents) -> str:
+        """The value itself: no row has two labels."""
+        return gold
 
     def encode(self, gold: Sequence[str], labels: tuple[str, ...]) -> Int64Array:
         """(rows,) int64, the number of the label, NO_CLASS for one that is not in `labels`."""

@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.arrays import Float32Array
 from schemas.decision.decide import Calibration, Probability, calibrate, decide
+from schemas.decision.levels import LabelTree
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.kinds.base import OutputSpec
 from schemas.kinds.label_sets import LabelSetKind, LabelSets
 from schemas.kinds.labels import check_label_names, check_lengths
+from schemas.tasks.parents import check_parents
 from schemas.tasks.sections import HeadKind, HeadStart, LossConfig, Sampling, TaskOptions
 from schemas.text.tokens import TokenizedText
 
@@ -31,6 +33,11 @@ class MultilabelOptions(TaskOptions):
     label_names: dict[str, str] = Field(default_factory=dict)
     """Words for labels whose own name does not say what they are, as in `dlr = "US dollar"`; heads
     start from them. Without it the name itself, `-` and `_` read as spaces."""
+    parents: dict[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
+    """Coarse label of each fine one, as in `"crude oil" = "energy"`, for labels of exactly two
+    levels. A gold label implies its parent, and a fine label is decided only together with its
+    parent, which is never less probable; scores are given for both levels. Labels without an entry
+    are coarse. A parent need not occur in the data."""
     loss: LossConfig = LossConfig()
     """Training loss."""
     sampling: Sampling = "none"
@@ -49,6 +56,11 @@ class MultilabelOptions(TaskOptions):
         check_label_names(self.label_names, getattr(self, "labels", None))
         return self
 
+    @model_validator(mode="after")
+    def _parents_are_labels(self) -> Self:
+        check_parents(self.parents, getattr(self, "labels", None))
+        return self
+
 
 class MultilabelDecision(BaseModel):
     """Calibration, and the threshold of each label."""
@@ -58,6 +70,8 @@ class MultilabelDecision(BaseModel):
     thresholds: tuple[Probability, ...]
     """In label order; a probability equal to its threshold is positive."""
     calibration: Calibration
+    parents: dict[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
+    """Coarse label by fine label; empty, and not written, for labels of one level."""
 
     @property
     def threshold_array(self) -> Float32Array:
@@ -78,7 +92,7 @@ class MultilabelKind(LabelSetKind):
         return OutputSpec("logits", width)
 
     def check(self, labels: Sequence[str], decision: MultilabelDecision) -> None:
-        """Raise ValueError unless there is one value a label."""
+        """Raise ValueError unless there is one value a label, and parents are labels."""
         values_by_name: dict[str, Sequence[object]] = {
             "thresholds": decision.thresholds,
             "calibration.scale": decision.calibration.scale,
@@ -87,6 +101,7 @@ class MultilabelKind(LabelSetKind):
         if decision.calibration.method == "isotonic":
             values_by_name["calibration.knots"] = decision.calibration.knots
         check_lengths(values_by_name, labels)
+        check_parents(decision.parents, labels)
 
     def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
@@ -112,8 +127,12 @@ class MultilabelKind(LabelSetKind):
     ) -> LabelSets:
         """Calibrate, and mark the labels that reach their threshold.
 
+        A coarse label takes the highest probability of its fine ones if its own is lower, and is
+        decided with any of them, so that answers are consistent (`schemas.decision.levels`).
         outputs: logits of each text, (labels,) float32.
         """
         logits = np.stack(outputs) if len(outputs) else np.zeros((0, len(labels)), np.float32)
-        probabilities = calibrate(logits, decision.calibration)
-        return LabelSets(labels, probabilities, decide(probabilities, decision.threshold_array))
+        tree = LabelTree.of(labels, decision.parents)
+        probabilities = tree.probabilities(calibrate(logits, decision.calibration))
+        decided = tree.decisions(decide(probabilities, decision.threshold_array))
+        return LabelSets(labels, probabilities, decided, tree)

@@ -37,6 +37,7 @@ from schemas.tables import (
     is_list,
     is_text,
 )
+from schemas.tasks.parents import Parents
 from schemas.tasks.sections import TaskOptions
 from schemas.text.arrow_text import BadText, decode_text
 from schemas.text.tokens import TokenizedText
@@ -226,6 +227,10 @@ class TokenKind:
     def only_known(self, gold: Sequence[GoldSpan], known: Collection[str]) -> tuple[GoldSpan, ...]:
         """Spans with known labels; a text without any is an example, too."""
         return tuple(span for span in gold if span.label in known)
+
+    def complete(self, gold: tuple[GoldSpan, ...], parents: Parents) -> tuple[GoldSpan, ...]:
+        """The spans themselves: no span implies another."""
+        return gold
 
     def encode(
         self, gold: Sequence[Sequence[GoldSpan]], labels: tuple[str, ...]

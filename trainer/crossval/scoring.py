@@ -12,10 +12,12 @@ from accelerate import Accelerator
 from schemas.arrays import BoolArray, Float32Array
 from schemas.config.models import FoldConfig, TrainingRun
 from schemas.decision.decide import Calibration, calibrate, decide
+from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
 from schemas.kinds import KINDS
+from schemas.tasks.parents import Parents, parents_of
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
 from trainer.crossval.results import (
@@ -42,6 +44,7 @@ class FoldOutcome:
     labels: names in column order. positives: training rows of each label.
     gold, probabilities: (rows, labels) of the test rows. domains, languages: one a test row.
     validation_gold, validation_probabilities: (rows, labels), what thresholds are found on.
+    parents: coarse label by fine label, empty for labels of one level.
     """
 
     facts: FoldFacts
@@ -53,6 +56,12 @@ class FoldOutcome:
     languages: Sequence[str | None] | None
     validation_gold: BoolArray
     validation_probabilities: Float32Array
+    parents: Parents
+
+    @property
+    def tree(self) -> LabelTree:
+        """Levels of the labels."""
+        return LabelTree.of(self.labels, self.parents)
 
 
 def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
@@ -85,6 +94,8 @@ def _score_task(
 ) -> FoldOutcome:
     assert config.fold is not None
     task, trained = data.task, checkpoint.info.tasks[data.task]
+    parents = parents_of(trained.options)
+    tree = LabelTree.of(trained.labels, parents)
 
     def probabilities(rows: TokenizedRows) -> Float32Array:
         path = checkpoint.model.path(task)
@@ -97,7 +108,8 @@ def _score_task(
             bf16=False,
             accelerator=accelerator,
         )
-        return calibrate(np.stack(outputs), Calibration.none(len(trained.labels)))
+        uncalibrated = Calibration.none(len(trained.labels))
+        return tree.probabilities(calibrate(np.stack(outputs), uncalibrated))
 
     scored = probabilities(test.rows)
     return FoldOutcome(
@@ -110,6 +122,7 @@ def _score_task(
         languages=test.labelled.languages,
         validation_gold=data.validation.labels,
         validation_probabilities=probabilities(data.validation),
+        parents=parents,
     )
 
 
@@ -176,6 +189,7 @@ def _in_order(outcome: FoldOutcome, labels: tuple[str, ...]) -> FoldOutcome:
         languages=outcome.languages,
         validation_gold=outcome.validation_gold[:, columns],
         validation_probabilities=outcome.validation_probabilities[:, columns],
+        parents=outcome.parents,
     )
 
 
@@ -185,13 +199,13 @@ def _apply(name: RuleName, rule: ThresholdRule, outcomes: Sequence[FoldOutcome])
         for outcome in outcomes
     ]
     decided = [
-        decide(outcome.probabilities, found)
+        outcome.tree.decisions(decide(outcome.probabilities, found))
         for outcome, found in zip(outcomes, thresholds, strict=True)
     ]
     folds = tuple(
         FoldScores(
             thresholds=tuple(float(value) for value in found),
-            scores=Hits.count(outcome.gold, chosen).scores(),
+            scores=Hits.count(outcome.gold, chosen, outcome.tree).scores(),
         )
         for outcome, found, chosen in zip(outcomes, thresholds, decided, strict=True)
     )
@@ -204,6 +218,7 @@ def _apply(name: RuleName, rule: ThresholdRule, outcomes: Sequence[FoldOutcome])
         positives=[int(rows) for rows in positives],
         domains=_pooled([outcome.domains for outcome in outcomes]),
         languages=_pooled([outcome.languages for outcome in outcomes]),
+        tree=outcomes[0].tree,
     )
     spread = _spread([fold.scores.model_dump() for fold in folds], list(METRICS))
     return RuleResult(name=name, rule=rule, folds=folds, spread=spread, pooled=pooled)

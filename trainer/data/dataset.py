@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 def load_tasks(config: TrainingRun, tokenizer: TextTokenizer) -> dict[str, TaskData]:
     """Read, split and tokenize the data of every task; without the fold to be tested on.
 
-    Labels are those of the training and held-out rows, or those that the config lists. A listed
-    label without any training row is an error: it would be a column that can never be right.
-    Within a data set, rows of one group and rows of the same model text are never apart, and tasks
-    that are labelled on the same rows hold out the same of them.
+    Labels are those of the training and held-out rows with the parents that they imply, or those
+    that the config lists. A listed label without any training row is an error: it would be a column
+    that can never be right. Within a data set, rows of one group and rows of the same model text
+    are never apart, and tasks that are labelled on the same rows hold out the same of them.
     Raises DataError.
     """
     specs = _specs(config)

@@ -11,6 +11,7 @@ from schemas.config.models import DataConfig, TaskConfig
 from schemas.errors import DataError
 from schemas.kinds import KINDS, AnyKind
 from schemas.tasks.labels import LabelUse, count_labels, label_warnings, refuse_unusable_labels
+from schemas.tasks.parents import parents_of
 from schemas.tasks.task import label_matrix
 from schemas.text.model_text import is_blank
 from trainer.data.readers import Part, read_part
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def read_usable(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
-    """Read the rows of one part that have text and labels of the task. Raises DataError."""
+    """Read the rows of one part that have text and labels of the task. Raises DataError.
+
+    Their gold values are complete: whatever is made of them also counts the labels that they imply.
+    """
     rows = read_part(data, task, part)
     _check_labels(rows, task)
     usable = _usable(rows, data, task)
@@ -30,7 +34,8 @@ def read_usable(data: DataConfig, task: TaskConfig, part: Part) -> LabelledRows:
             "were read",
             hint="check split_column, train_value, validation_value and labels in the config",
         )
-    return usable
+    kind, parents = KINDS[task.kind], parents_of(task)
+    return replace(usable, gold=[kind.complete(value, parents) for value in usable.gold])
 
 
 def _check_labels(rows: LabelledRows, task: TaskConfig) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from schemas.arrays import BoolArray, Float32Array
+from schemas.decision.levels import ONE_LEVEL, LabelTree
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.markdown import markdown_table, percent, score_text
 from trainer.evaluation.intervals import F1Intervals, f1_intervals
@@ -107,7 +108,7 @@ class Evaluation(_Record):
 
     def as_markdown(self) -> str:
         """Tables of everything but the single labels; see `labels_as_markdown`."""
-        return "\n".join([self._overall_table(), *self._group_tables()])
+        return "\n".join([self._overall_table(), *self._level_table(), *self._group_tables()])
 
     def labels_as_markdown(self) -> str:
         """A table with one row a label, the most frequent in training first."""
@@ -136,6 +137,22 @@ class Evaluation(_Record):
         return markdown_table(
             ["training rows a label", "labels", "micro-F1", inside, "macro-F1", inside], rows
         )
+
+    def _level_table(self) -> list[str]:
+        """Scores of coarse and of fine labels, where labels have two levels."""
+        levels = self.overall.levels
+        if levels is None:
+            return []
+        metrics = ("micro_f1", "macro_f1", "samples_f1", "exact_match")
+        return [
+            markdown_table(
+                ["level", "micro-F1", "macro-F1", "samples F1", "exact match"],
+                [
+                    [name, *(score_text(getattr(scores, metric)) for metric in metrics)]
+                    for name, scores in (("coarse", levels.coarse), ("fine", levels.fine))
+                ],
+            )
+        ]
 
     def _group_tables(self) -> list[str]:
         groups = {
@@ -170,6 +187,7 @@ def evaluate(
     positives: Sequence[int],
     domains: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
+    tree: LabelTree = ONE_LEVEL,
     bands: FrequencyBands | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -179,7 +197,8 @@ def evaluate(
 
     gold, decided: (rows, labels) bool. probabilities: (rows, labels) float32, for the ranking.
     labels: names in column order. positives: training rows of each label, for the bands.
-    domains, languages: one a row, or None if rows have none. bands: None is `FrequencyBands()`.
+    domains, languages: one a row, or None if rows have none.
+    tree: levels of the labels, for the overall scores. bands: None is `FrequencyBands()`.
     resamples: draws of the bootstrap intervals; with 0 there are none.
     """
     columns = (bands or FrequencyBands()).split(positives)
@@ -194,7 +213,7 @@ def evaluate(
     counts = gold.sum(axis=1)
     by_count = {"none": counts == 0, "one": counts == 1, "several": counts > 1}
     return Evaluation(
-        overall=_scores(gold, decided),
+        overall=Hits.count(gold, decided, tree).scores(),
         intervals=intervals[0],
         confidence=confidence,
         ranking=ranking_scores(gold, probabilities),

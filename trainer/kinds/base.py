@@ -51,8 +51,13 @@ class Objective(Protocol):
         """Mean loss of the held-out rows. outputs: of each row."""
         ...
 
-    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> F1Scores:
-        """Scores of the held-out rows, by the simplest decision that suits them best."""
+    def score(
+        self, options: TaskOptions, data: TaskData, outputs: Sequence[Float32Array]
+    ) -> F1Scores:
+        """Scores of the held-out rows, by the simplest decision that suits them best.
+
+        outputs: of each of these rows.
+        """
         ...
 
 

@@ -54,11 +54,13 @@ class MulticlassObjective:
             loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(_targets(held_out)))
         )
 
-    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> ClassScores:
+    def score(
+        self, options: TaskOptions, data: TaskData, outputs: Sequence[Float32Array]
+    ) -> ClassScores:
         """Scores of the highest logits."""
         logits = np.stack(outputs)
         decided = logits.argmax(axis=1).astype(np.int64)
-        return Confusion.count(_targets(held_out), decided, logits.shape[1]).scores()
+        return Confusion.count(_targets(data.validation), decided, logits.shape[1]).scores()
 
 
 class MulticlassTrainerKind(LabelHeadKind):

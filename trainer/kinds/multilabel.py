@@ -11,14 +11,19 @@ from torch import Tensor
 
 from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import Calibration, calibrate, decide
+from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.thresholds import best_threshold
+from schemas.errors import ConfigError, nearest
 from schemas.kinds.multilabel import MultilabelOptions
+from schemas.tasks.parents import Parents
 from schemas.tasks.sections import Sampling, TaskOptions
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import LossFunction
 from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.sigmoid import make_loss
+from trainer.model.encoders import LoadedEncoder
+from trainer.model.heads import Head
 
 
 class MultilabelObjective:
@@ -62,12 +67,16 @@ class MultilabelObjective:
             loss(torch.from_numpy(np.stack(outputs)), torch.from_numpy(_targets(held_out)))
         )
 
-    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> LabelScores:
+    def score(
+        self, options: TaskOptions, data: TaskData, outputs: Sequence[Float32Array]
+    ) -> LabelScores:
         """Scores at the one threshold that suits these rows best."""
-        targets = _targets(held_out)
+        targets = _targets(data.validation)
         labels = targets.shape[1]
-        probabilities = calibrate(np.stack(outputs), Calibration.none(labels))
+        tree = LabelTree.of(data.labels, _own(options).parents)
+        probabilities = tree.probabilities(calibrate(np.stack(outputs), Calibration.none(labels)))
         threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
+        # One threshold for all: a fine label that reaches it has its coarse one reach it, too.
         return Hits.count(targets, decide(probabilities, threshold)).scores()
 
 
@@ -76,6 +85,24 @@ class MultilabelTrainerKind(LabelHeadKind):
 
     GOLD_TYPE = pa.list_(pa.string())
     objective = MultilabelObjective()
+
+    def start_head(
+        self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
+    ) -> None:
+        """Check that parents are of labels of the data, and start from the names of the labels."""
+        _check_fine_labels(data.task, data.labels, _own(options).parents)
+        super().start_head(head, options, data, encoder)
+
+
+def _check_fine_labels(task: str, labels: Sequence[str], parents: Parents) -> None:
+    """Raise ConfigError for a parent of something that is no label of the data."""
+    for fine in parents:
+        if fine not in labels:
+            close = nearest(fine, labels)
+            raise ConfigError(
+                f"tasks.{task}.parents: {fine!r} is no label of the data",
+                hint=f"did you mean {close!r}?" if close else None,
+            )
 
 
 def _targets(rows: TokenizedRows) -> BoolArray:

@@ -74,9 +74,12 @@ class TokenObjective:
         tags = np.concatenate([_tags(held_out, row) for row in range(len(held_out))])
         return float(loss(torch.from_numpy(np.concatenate(outputs)), torch.from_numpy(tags)))
 
-    def score(self, outputs: Sequence[Float32Array], held_out: TokenizedRows) -> SpanScores:
+    def score(
+        self, options: TaskOptions, data: TaskData, outputs: Sequence[Float32Array]
+    ) -> SpanScores:
         """Scores of the most probable tag of each word."""
         labels = number_of_labels(outputs[0].shape[1])
+        held_out = data.validation
         decided = [_spans(output, held_out, row) for row, output in enumerate(outputs)]
         return SpanHits.count(list(held_out.targets), decided, labels).scores()
 

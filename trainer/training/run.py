@@ -246,7 +246,7 @@ class Run:
         for name, objective in self.objectives.items():
             held_out = self.data[name].validation
             outputs = self._run_head(name, self._head(name), held_out)
-            scores = objective.score(outputs, held_out)
+            scores = objective.score(self.config.tasks[name], self.data[name], outputs)
             validation[name] = EpochScores.model_validate(scores.model_dump())
             validation_loss[name] = objective.held_out_loss(self.losses[name], outputs, held_out)
         values = [metric_value(scores, self.train.metric) for scores in validation.values()]

@@ -15,6 +15,7 @@ from click.testing import Result
 
 from batch.corpus.gold import gold_targets, read_gold_column
 from schemas.kinds import KINDS
+from schemas.tasks.parents import NO_PARENTS
 from tests.label_tasks import KIND
 
 Write = Callable[..., Path]
@@ -91,7 +92,9 @@ def test_unknown_label_can_be_ignored(
 def test_null_is_not_labelled(labels: pa.Array, labelled: list[bool]) -> None:
     """Null, and blank in a column of single labels, is not counted; an empty list is."""
     kind = KINDS[KIND]
-    targets, is_labelled = gold_targets(kind, read_gold_column(kind, labels), ("Other",))
+    targets, is_labelled = gold_targets(
+        kind, read_gold_column(kind, labels), ("Other",), NO_PARENTS
+    )
 
     assert is_labelled.tolist() == labelled
     assert np.asarray(targets)[~is_labelled].sum() == 0

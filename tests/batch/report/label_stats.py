@@ -14,8 +14,11 @@ from batch.report.stats import ChunkStats, RunStats, TaskGold, count_rows
 from batch.report.totals import DomainStats, TaskStats, merge_stats
 from schemas.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from schemas.decision.decide import Calibration
+from schemas.decision.levels import ONE_LEVEL, LabelTree
 from schemas.decision.metrics import Hits
 from schemas.kinds.label_sets import LabelSets
+from schemas.kinds.multilabel import MultilabelDecision
+from schemas.tasks.parents import NO_PARENTS, Parents
 from tests.label_tasks import KIND
 
 TASK = "narrative"
@@ -30,6 +33,7 @@ def count_labels(
     decided: BoolArray,
     gold: BoolArray | None = None,
     has_gold: BoolArray | None = None,
+    tree: LabelTree = ONE_LEVEL,
 ) -> ChunkStats:
     """Count rows; has_gold: rows whose gold labels are known, None means all of them."""
     labels = tuple(f"label {number}" for number in range(decided.shape[1]))
@@ -40,7 +44,7 @@ def count_labels(
         domains=domains,
         statuses=statuses,
         tokens=tokens,
-        decided=LabelSets(labels, probabilities, decided),
+        decided=LabelSets(labels, probabilities, decided, tree),
         gold=None if gold is None else TaskGold(gold, labelled),
     )
 
@@ -95,17 +99,23 @@ def added(*chunks: ChunkStats) -> TaskStats:
 
 
 def label_report(
-    stats: TaskStats, labels: Sequence[str], *, gold_column: str | None
+    stats: TaskStats,
+    labels: Sequence[str],
+    *,
+    gold_column: str | None,
+    parents: Parents = NO_PARENTS,
 ) -> LabelTaskReport:
     """A report with thresholds of 0.4."""
+    decision = MultilabelDecision(
+        thresholds=(0.4,) * len(labels),
+        calibration=Calibration.none(len(labels)),
+        parents=dict(parents),
+    )
     facts = TaskFacts(
         task=TASK,
         kind=KIND,
         labels=tuple(labels),
-        decision={
-            "thresholds": [0.4] * len(labels),
-            "calibration": Calibration.none(len(labels)).model_dump(mode="json"),
-        },
+        decision=decision.model_dump(mode="json"),
         gold_column=gold_column,
     )
     report = build_report(stats, facts)

@@ -116,3 +116,23 @@ def test_a_rule_that_asks_for_something_else_has_the_last_word() -> None:
     decided = decide(probabilities, decision_of(variant).threshold_array)
 
     assert (Hits.count(gold, decided).label_recall() >= 0.9).all()
+
+
+@pytest.mark.parametrize("objective", ["f1", "recall_floor"])
+def test_a_variant_keeps_the_parents_and_decides_by_them(objective: Any) -> None:
+    """Its scores are those of consistent answers, by level too."""
+    logits, gold = some_logits()
+    gold[:, 0] |= gold[:, 2] | gold[:, 3]
+    parents = {"label 2": "label 0", "label 3": "label 0"}
+    flat = reference(logits, gold, objective=objective)
+    rows = replace(flat.rows, parents=parents)
+    plain = replace(flat, rows=rows, fitted=EXPORTER_KINDS[KIND].fit(rows, flat.config))
+    noise = np.random.default_rng(4).normal(scale=0.05, size=logits.shape)
+    noisy = (logits + noise).astype(np.float32)
+    facts, _ = variant_of(plain, noisy)
+    answers = KINDS[KIND].decide(list(noisy), rows.labels, decision_of(facts), [])
+
+    assert fp32_decision(plain).parents == decision_of(facts).parents == parents
+    assert facts.validation == KINDS[KIND].compare(gold, answers).scores()
+    assert "levels" in facts.cross_validated.model_dump()
+    assert (answers.decided[:, 0] >= answers.decided[:, 2]).all()

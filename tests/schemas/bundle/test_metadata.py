@@ -104,6 +104,9 @@ def metadata(**changes: Any) -> ArtefactMetadata:
     return metadata_model(KIND).model_validate({**whole, **changes})
 
 
+PARENTS = {LABELS[0]: LABELS[1], LABELS[2]: LABELS[1]}
+
+
 def props_of(*tasks: ArtefactMetadata) -> dict[str, str]:
     """Props of the file of some tasks, by default of that of `metadata()`."""
     return to_props(tasks or [metadata()])
@@ -329,3 +332,30 @@ def test_a_task_without_labels_is_refused() -> None:
     }
     with pytest.raises(ValidationError, match="a task needs at least one label"):
         metadata(**none)
+
+
+def test_parents_are_carried() -> None:
+    """Parents have a key of their own, which a task of one level does not have."""
+    props = props_of(metadata(parents=PARENTS))
+
+    assert json.loads(props[f"{PREFIX}parents"]) == PARENTS
+    assert decision_of(from_props(props, source="t.onnx")["topics"]).parents == PARENTS
+    assert f"{PREFIX}parents" not in props_of()
+    assert decision_of(from_props(props_of(), source="t.onnx")["topics"]).parents == {}
+
+
+@pytest.mark.parametrize(
+    ("parents", "message"),
+    [
+        ({LABELS[0]: "energy"}, "parents has 'energy', which labels does not list"),
+        ({LABELS[0]: LABELS[1], LABELS[1]: LABELS[2]}, "more than two levels"),
+        ({LABELS[0]: 1}, "parents"),
+        ([LABELS[0]], "parents"),
+    ],
+)
+def test_parents_that_do_not_fit_are_refused(parents: object, message: str) -> None:
+    """A damaged file is refused with the label or the chain that is wrong."""
+    props = {**props_of(), f"{PREFIX}parents": json.dumps(parents)}
+
+    with pytest.raises(BundleError, match=message):
+        from_props(props, source="t.onnx")

@@ -160,12 +160,12 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
 
     run = make_run()
     text_tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=24)
-    rows = load_tasks(run, text_tokenizer)["topics"].validation
+    data = load_tasks(run, text_tokenizer)["topics"]
     accelerator, path = Accelerator(), checkpoint.model.path("topics")
     outputs = predict(
         path,
         KINDS[KIND].output(path.head.width),
-        rows,
+        data.validation,
         pad_id=0,
         max_tokens=24,
         bf16=False,
@@ -174,7 +174,7 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     assert checkpoint.info.best_epoch == best["epoch"]
     objective = TRAINER_KINDS[KIND].objective
     assert objective is not None
-    scores = objective.score(outputs, rows)
+    scores = objective.score(run.tasks["topics"], data, outputs)
     assert scores.model_dump() == pytest.approx(best["validation"]["topics"])
 
 
