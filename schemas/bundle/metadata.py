@@ -13,6 +13,7 @@ from schemas.bundle.facts import (
     EncoderFacts,
     Portability,
     Recalibration,
+    References,
     TrainingFacts,
     VariantCost,
     Verification,
@@ -73,6 +74,8 @@ class ArtefactMetadata(BaseModel):
     pad_id: int = Field(ge=0, lt=2**31)
     text: TextSpec
     tokenizer_sha256: str
+    references: References | None = None
+    """None for a kind without reference texts."""
     encoder: EncoderFacts
     training: TrainingFacts
     metrics: ArtefactMetrics
@@ -90,6 +93,12 @@ class ArtefactMetadata(BaseModel):
         check_labels(self.kind, self.labels)
         KINDS[self.kind].check(self.labels, self)
         KINDS[self.kind].check_evidence(self.labels, self.evidence)
+        if (self.references is not None) != KINDS[self.kind].HAS_REFERENCES:
+            raise ValueError(
+                f"a task of kind {self.kind!r} needs ids of reference texts"
+                if self.references is None
+                else f"a task of kind {self.kind!r} has no reference texts"
+            )
         return self
 
     @property
@@ -97,6 +106,11 @@ class ArtefactMetadata(BaseModel):
         """Output of the task, as a file of this task alone has it."""
         kind = KINDS[self.kind]
         return kind.output(kind.width(self.labels, self))
+
+    @property
+    def output_with_neighbours(self) -> OutputSpec:
+        """The same, with the output that names the nearest reference texts where there is one."""
+        return self.output.with_neighbours(self.references.neighbours if self.references else 0)
 
     @property
     def answer(self) -> str:

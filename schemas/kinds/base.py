@@ -6,8 +6,9 @@ A kind is one module here and one of the same name in `trainer/kinds/`, `exporte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.metrics import Scores
-from schemas.tables import ProbabilityFormat
+from schemas.tables import NEIGHBOURS, ProbabilityFormat
 from schemas.tasks.sections import TaskOptions
 from schemas.text.tokens import TokenizedText
 
@@ -32,20 +33,42 @@ class OutputSpec:
     width: size of the last axis.
     per_token: True for (rows, seq, width), False for (rows, width).
     tolerance: largest difference of a number between ONNX and torch, both fp32.
+    extra: an optional output of the same graph, (rows, extra.width); a session that is asked for it
+    joins it to this one along the last axis. Not for an output of every token.
     """
 
     name: str
     width: int
     per_token: bool = False
     tolerance: float = 1e-4
+    extra: OutputSpec | None = None
 
     def shape(self, tokens: int) -> tuple[int, ...]:
-        """Shape of the output of one text of so many tokens."""
-        return (tokens, self.width) if self.per_token else (self.width,)
+        """Shape of the output of one text of so many tokens, with the extra output joined to it."""
+        width = self.width + (self.extra.width if self.extra is not None else 0)
+        return (tokens, width) if self.per_token else (width,)
 
     def size(self, tokens: int) -> int:
         """Numbers of the output of one text of so many tokens."""
-        return self.width * (tokens if self.per_token else 1)
+        return math.prod(self.shape(tokens))
+
+    def with_neighbours(self, neighbours: int) -> OutputSpec:
+        """The same with an extra output that names so many nearest reference texts, if any.
+
+        The extra output has their similarities, the nearest first, and then their numbers.
+        """
+        extra = OutputSpec(NEIGHBOURS, 2 * neighbours) if neighbours else None
+        return replace(self, extra=extra)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, and that of the extra output where there is one."""
+        return (self.name,) if self.extra is None else (self.name, self.extra.name)
+
+    @property
+    def alone(self) -> OutputSpec:
+        """The same without the extra output."""
+        return replace(self, extra=None)
 
 
 class Entity(NamedTuple):
@@ -129,6 +152,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     NAME: as the config, the ONNX file and reports have it.
     HAS_LABELS: False for a kind whose tasks have no labels and no gold values.
     NEEDS_WORDS: True for a kind whose answers are places in a text (`TokenizedText.words`).
+    HAS_REFERENCES: True for a kind whose tasks can name the reference texts nearest to a text.
     Options: what only a task of this kind may set in the config.
     Decision: what the ONNX file carries to turn outputs into answers.
     Evidence: how that decision was chosen, and how well it holds.
@@ -139,6 +163,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     NAME: str
     HAS_LABELS: bool
     NEEDS_WORDS: bool
+    HAS_REFERENCES: bool
     GOLD_TYPES: str
 
     @property
