@@ -104,7 +104,8 @@ def _tokenize(
     targets = kind.encode(gold, labels)
     is_presence = isinstance(targets, np.ndarray) and np.array_equal(targets, presence)
     tokenized = list(tokenizer.encode(texts, spec.text.truncation))
-    return TokenizedRows(tokenized, presence, presence if is_presence else targets)
+    ids = [one for rows in parts for one in rows.ids]
+    return TokenizedRows(tokenized, presence, presence if is_presence else targets, ids)
 
 
 def _check_seen(data: TaskData) -> None:
