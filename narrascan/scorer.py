@@ -12,6 +12,7 @@ from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle
 from schemas.arrays import Float32Array
+from schemas.decision.neighbours import Neighbour
 from schemas.errors import UsageError
 from schemas.kinds import KINDS
 from schemas.kinds.base import Answer, Entity
@@ -25,7 +26,8 @@ class Prediction:
     labels: decided labels. probabilities: calibrated, of every label; None for an empty text. Both
     are in label order. tokens: scored tokens, special tokens included. embedding: (dimension,)
     float32; None for an empty text, and for a task that decides labels. entities: spans of the
-    text, in order of their starts, for a task that finds them.
+    text, in order of their starts, for a task that finds them. neighbours: the nearest reference
+    texts, the nearest first, if the scorer was asked for them; none for an empty text.
     """
 
     labels: tuple[str, ...]
@@ -34,6 +36,7 @@ class Prediction:
     status: Literal["ok", "truncated", "empty"]
     embedding: Float32Array | None = None
     entities: tuple[Entity, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 EMPTY_PREDICTION = Prediction((), None, 0, "empty")
@@ -44,6 +47,7 @@ class Scorer:
 
     bundle: folder that export-classifier wrote. device, precision, threads: as the options of
     `batch-classify`. require_signature: PEM file of the public key that must have signed it.
+    neighbours: name the nearest reference texts too, for a task that can.
     labels: of the task, in their order.
 
     Raises NarrascanError if the bundle, the task, the device or the precision is not available.
@@ -58,6 +62,7 @@ class Scorer:
         precision: str = "auto",
         threads: int = 0,
         require_signature: str | Path | None = None,
+        neighbours: bool = False,
     ) -> None:
         opened = open_bundle(
             Path(bundle), None if require_signature is None else Path(require_signature)
@@ -69,6 +74,7 @@ class Scorer:
             chosen,
             precision=choose_precision(opened, (task,), chosen, precision),
             threads=threads,
+            neighbours=neighbours,
         )
         self._task = task
         self.labels = self._scorer.metadata.labels
@@ -82,7 +88,11 @@ class Scorer:
         model_texts = [self._model_text(number, text) for number, text in enumerate(texts)]
         scored = self._scorer.score([text for text in model_texts if text != EMPTY])
         tokens, truncated = scored.tokens.tolist(), scored.truncated.tolist()
-        results = iter(zip(scored.tasks[self._task].answers(), tokens, truncated, strict=True))
+        answers = scored.tasks[self._task].answers()
+        none: list[tuple[Neighbour, ...]] = [()] * len(answers)
+        named = scored.neighbours.get(self._task)
+        neighbours = none if named is None else named.answers()
+        results = iter(zip(answers, tokens, truncated, neighbours, strict=True))
         return [
             EMPTY_PREDICTION if text == EMPTY else _prediction(*next(results))
             for text in model_texts
@@ -102,8 +112,16 @@ class Scorer:
             raise UsageError(f"text {number}: {error}") from error
 
 
-def _prediction(answer: Answer, tokens: int, truncated: bool) -> Prediction:
+def _prediction(
+    answer: Answer, tokens: int, truncated: bool, neighbours: tuple[Neighbour, ...]
+) -> Prediction:
     status: Literal["ok", "truncated"] = "truncated" if truncated else "ok"
     return Prediction(
-        answer.labels, answer.probabilities, tokens, status, answer.embedding, answer.entities
+        answer.labels,
+        answer.probabilities,
+        tokens,
+        status,
+        answer.embedding,
+        answer.entities,
+        neighbours,
     )
