@@ -137,6 +137,12 @@ def main() -> None:
     help="Type of the probabilities column: map from label to probability, the same for every "
     "model; struct with a field for each label; none for no such column.",
 )
+@click.option(
+    "--neighbours",
+    is_flag=True,
+    help="Add a column with the ids and similarities of the nearest training texts, for tasks that "
+    "are decided by them.",
+)
 @click.option("--keep-text", is_flag=True, help="Keep the text column in the predictions.")
 @shared.overwrite
 @click.option(

@@ -32,6 +32,7 @@ class ModelOptions:
     threads: 0 lets the engine choose. tokens_per_batch: None takes the device's default.
     gpu_memory_bytes: memory of a GPU to take at most, or None.
     require_signature: file of the public key that must have signed the bundle, or None.
+    neighbours: name the nearest reference texts, for tasks that can.
     """
 
     bundle: Path
@@ -42,6 +43,7 @@ class ModelOptions:
     tokens_per_batch: int | None = None
     gpu_memory_bytes: int | None = None
     require_signature: Path | None = None
+    neighbours: bool = False
 
 
 CHUNK_ROWS: Mapping[DeviceKind, int] = {"cpu": 4096, "cuda": 16384}

@@ -12,6 +12,7 @@ from batch.scoring.precision import choose_precision
 from batch.scoring.scorer import open_scorer
 from batch.scoring.signature import open_bundle
 from schemas.arrays import Float32Array
+from schemas.decision.neighbours import Neighbour
 from schemas.errors import UsageError
 from schemas.kinds import KINDS
 from schemas.kinds.base import Answer, Entity
@@ -28,6 +29,8 @@ class Prediction:
     text that was read in several windows, `truncated` for one that was read in part.
     embedding: (dimension,) float32; None for an empty text, and for a task that decides labels.
     entities: spans of the text, in order of their starts, for a task that finds them.
+    neighbours: the nearest reference texts, the nearest first, if the scorer was asked for them;
+    none for an empty text.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +39,7 @@ class Prediction:
     status: ReadStatus | Literal["empty"]
     embedding: Float32Array | None = None
     entities: tuple[Entity, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 EMPTY_PREDICTION = Prediction((), None, 0, "empty")
@@ -46,6 +50,7 @@ class Scorer:
 
     bundle: folder that export-classifier wrote. device, precision, threads: as the options of
     `batch-classify`. require_signature: PEM file of the public key that must have signed it.
+    neighbours: name the nearest reference texts too, for a task that can.
     labels: of the task, in their order.
 
     Raises NarrascanError if the bundle, the task, the device or the precision is not available.
@@ -60,6 +65,7 @@ class Scorer:
         precision: str = "auto",
         threads: int = 0,
         require_signature: str | Path | None = None,
+        neighbours: bool = False,
     ) -> None:
         opened = open_bundle(
             Path(bundle), None if require_signature is None else Path(require_signature)
@@ -71,6 +77,7 @@ class Scorer:
             chosen,
             precision=choose_precision(opened, (task,), chosen, precision),
             threads=threads,
+            neighbours=neighbours,
         )
         self._task = task
         self.labels = self._scorer.metadata.labels
@@ -84,7 +91,11 @@ class Scorer:
         model_texts = [self._model_text(number, text) for number, text in enumerate(texts)]
         tokenized = self._scorer.runner.tokenize([text for text in model_texts if text != EMPTY])
         scored = self._scorer.score_tokens(tokenized)
-        results = iter(zip(scored.tasks[self._task].answers(), tokenized, strict=True))
+        none: list[tuple[Neighbour, ...]] = [()] * len(tokenized)
+        named = scored.neighbours.get(self._task)
+        neighbours = none if named is None else named.answers()
+        answers = scored.tasks[self._task].answers()
+        results = iter(zip(answers, tokenized, neighbours, strict=True))
         return [
             EMPTY_PREDICTION if text == EMPTY else _prediction(*next(results))
             for text in model_texts
@@ -104,7 +115,9 @@ class Scorer:
             raise UsageError(f"text {number}: {error}") from error
 
 
-def _prediction(answer: Answer, text: TokenizedText) -> Prediction:
+def _prediction(
+    answer: Answer, text: TokenizedText, neighbours: tuple[Neighbour, ...]
+) -> Prediction:
     return Prediction(
         labels=answer.labels,
         probabilities=answer.probabilities,
@@ -112,4 +125,5 @@ def _prediction(answer: Answer, text: TokenizedText) -> Prediction:
         status=text.status,
         embedding=answer.embedding,
         entities=answer.entities,
+        neighbours=neighbours,
     )

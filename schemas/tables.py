@@ -26,6 +26,10 @@ does not depend on the labels; a struct with one field a label; or not at all.""
 GOLD_PREFIX = "gold_"
 """Before the name of a gold column that is called like one of decided labels."""
 
+NEIGHBOURS = "neighbours"
+ID = "id"
+SIMILARITY = "similarity"
+
 ENTITY = "entity"
 ENTITIES = "entities"
 SCORE = "score"

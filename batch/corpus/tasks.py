@@ -20,13 +20,17 @@ class RunTasks:
 
     kinds: of each task, in the bundle's order.
     gold: column of the gold values by task, for tasks that have one.
+    neighbours: the nearest reference texts are named, where a kind has any.
     """
 
     kinds: Mapping[str, str]
     gold: Mapping[str, str]
+    neighbours: bool = False
 
     @classmethod
-    def parse(cls, kinds: Mapping[str, str], gold_columns: Sequence[str]) -> RunTasks:
+    def parse(
+        cls, kinds: Mapping[str, str], gold_columns: Sequence[str], *, neighbours: bool = False
+    ) -> RunTasks:
         """Take --gold-column apart: COLUMN for one task, TASK=COLUMN for several.
 
         Raises UsageError for anything else.
@@ -54,7 +58,7 @@ class RunTasks:
             if task in gold:
                 raise UsageError(f"--gold-column {value!r}: task {task!r} has {gold[task]!r} too")
             gold[task] = column
-        return cls(kinds, gold)
+        return cls(kinds, gold, neighbours)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,7 +72,7 @@ class RunTasks:
     @property
     def reserved(self) -> tuple[str, ...]:
         """Columns that predictions add; a corpus may not have them."""
-        return reserved_columns(self.kinds)
+        return reserved_columns(self.kinds, neighbours=self.neighbours)
 
     def output_name(self, column: str) -> str:
         """Name that an input column takes in the predictions.

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.text.short_names import hashed_name, short_name
+
 NO_DOMAIN = "(none)"
 """Where rows are counted whose domain is null or blank."""
-
-MOST_NAME_CHARACTERS = 200
-"""A longer name is cut to CUT_CHARACTERS and ends in a hash of the whole."""
-
-CUT_CHARACTERS = 160
 
 MOST_DOMAINS = 500
 """Domains that a report describes one by one, the largest."""
@@ -26,8 +22,6 @@ MOST_CELLS = 20_000
 MOST_CANDIDATES = 100_000
 """Names whose rows are counted one by one while the largest domains are looked for."""
 
-_CUT_NAME = re.compile(r".*…#[0-9a-f]{16}", re.DOTALL)
-
 
 def domain_name(domain: str | None) -> str:
     """Name under which the rows of a domain are counted: the domain itself, if it can be.
@@ -37,24 +31,12 @@ def domain_name(domain: str | None) -> str:
     """
     if domain is None or not domain.strip():
         return NO_DOMAIN
-    return _with_hash(domain) if domain == NO_DOMAIN else short_name(domain)
-
-
-def short_name(name: str) -> str:
-    """A name as it is; a long one cut, with a hash of the whole at its end."""
-    if len(name) <= MOST_NAME_CHARACTERS and not _CUT_NAME.fullmatch(name):
-        return name
-    return _with_hash(name)
+    return hashed_name(domain) if domain == NO_DOMAIN else short_name(domain)
 
 
 def most_domains(cells: int) -> int:
     """Domains that a report describes one by one, with so many numbers each, of all tasks."""
     return max(1, min(MOST_DOMAINS, MOST_CELLS // max(cells, 1)))
-
-
-def _with_hash(name: str) -> str:
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{name[:CUT_CHARACTERS]}…#{digest[:16]}"
 
 
 class DomainRanking:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue, ValidationError
 
-from batch.counting.domains import short_name
 from batch.counting.groups import Groups
 from batch.counting.label_sums import LabelColumns, LabelSums, LabelTotals
 from batch.counting.labels import LabelCounts, count_label_rows
@@ -31,6 +30,7 @@ from batch.kinds.sections import (
 )
 from schemas.decision.metrics import LabelScores
 from schemas.kinds.multilabel import MultilabelDecision
+from schemas.text.short_names import short_name
 from schemas.validation import validation_problems
 
 

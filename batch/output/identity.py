@@ -53,6 +53,7 @@ class ModelIdentity(BaseModel):
     """Everything that the logits of a text depend on, beside its tokens.
 
     graph_sha256: of the ONNX file, the task's own or the one that tasks share.
+    neighbours: the nearest reference texts are among the outputs.
     engine: device, GPU model, processor class, and the versions of what computes.
     """
 
@@ -62,6 +63,7 @@ class ModelIdentity(BaseModel):
     tasks: tuple[str, ...]
     precision: Precision
     max_tokens_per_batch: int
+    neighbours: bool
     engine: dict[str, JsonValue]
 
     @classmethod
@@ -74,6 +76,7 @@ class ModelIdentity(BaseModel):
         precision: Precision,
         engine: EngineName,
         max_tokens_per_batch: int,
+        neighbours: bool,
     ) -> ModelIdentity:
         """Identity of tasks of a bundle, run by an engine on a device of this machine."""
         graph = bundle.precisions(tasks)[precision]
@@ -82,6 +85,7 @@ class ModelIdentity(BaseModel):
             tasks=tasks,
             precision=precision,
             max_tokens_per_batch=max_tokens_per_batch,
+            neighbours=neighbours,
             engine={
                 "device": device.kind,
                 "gpu": gpu_model(device),
@@ -140,6 +144,7 @@ class RunIdentity:
                     "gold_column": plan.tasks.recorded_gold(),
                     "precision": model.precision,
                     "max_tokens_per_batch": model.max_tokens_per_batch,
+                    "neighbours": model.neighbours,
                 },
                 "inputs": {
                     (name := file.source.name): {

@@ -48,11 +48,15 @@ class TaskColumns:
 
 @dataclass(frozen=True)
 class PartFormat:
-    """What is the same in every part of a run. model: short hash of the bundle."""
+    """What is the same in every part of a run.
+
+    model: short hash of the bundle. neighbours: the run names the nearest reference texts.
+    """
 
     tasks: tuple[TaskColumns, ...]
     probabilities: ProbabilityFormat
     model: str
+    neighbours: bool = False
 
     def fields(self) -> list[pa.Field]:
         """Columns that predictions add to those of the input."""
@@ -66,6 +70,7 @@ class PartFormat:
                 self.probabilities,
                 tasks=len(self.tasks),
                 width=one.width,
+                neighbours=self.neighbours,
             )
         ]
         return [*fields, *COMMON_FIELDS]
@@ -93,6 +98,8 @@ def prediction_table(
     arrays: list[pa.Array] = []
     for one in part_format.tasks:
         arrays += results.tasks[one.task].columns(is_answered, part_format.probabilities)
+        if one.task in results.neighbours:
+            arrays.append(results.neighbours[one.task].column(is_answered))
     arrays += [
         pa.array(results.tokens, pa.int32()),
         pa.array([statuses[row] for row in rows_kept], pa.string()),

@@ -92,6 +92,7 @@ class ChunkWorker:
             ),
             probabilities,
             identity.model,
+            scorer.neighbours,
         )
         self._most_rows = max(chunk.rows for chunk in plan.chunks)
 

@@ -130,6 +130,7 @@ def open_model(options: ModelOptions, model: Model) -> Scorer:
         precision=model.precision,
         threads=options.threads,
         tokens_per_batch=options.tokens_per_batch,
+        neighbours=options.neighbours,
     )
 
 
@@ -142,6 +143,7 @@ def identify_model(model: Model, scorer: Scorer) -> ModelIdentity:
         precision=model.precision,
         engine=scorer.runner.engine,
         max_tokens_per_batch=scorer.runner.tokens_per_batch,
+        neighbours=scorer.neighbours,
     )
 
 
@@ -158,7 +160,9 @@ def plan_run(
     keep_columns: predictions will be written, and take over the columns of the corpus.
     """
     tasks = RunTasks.parse(
-        {metadata.task: metadata.kind for metadata in scorer.tasks}, options.gold_columns
+        {metadata.task: metadata.kind for metadata in scorer.tasks},
+        options.gold_columns,
+        neighbours=scorer.neighbours,
     )
     text = scorer.metadata.text
     return make_plan(

@@ -11,12 +11,13 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
-from batch.counting.domains import NO_DOMAIN, short_name
+from batch.counting.domains import NO_DOMAIN
 from batch.kinds import BATCH_KINDS
 from batch.kinds.sections import OthersReport, Report, RowCounts, SectionReport
 from batch.report.totals import DomainStats, OtherDomains, TaskStats
 from schemas.kinds import KINDS, TaskKind
 from schemas.printable import printable
+from schemas.text.short_names import short_name
 
 FEW_ROWS = 30
 """Below this many scored rows a page says that shares are rough."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from batch.engines import EngineSession, open_engine, open_fastest
 from batch.engines.graph_file import GraphFile
@@ -65,7 +67,10 @@ class OpenGraph:
         """
         tasks = from_props(self.session.props, source=self.graph.label)
         for metadata in tasks.values():
-            self._check_width(metadata, task_output(metadata, tasks=len(tasks)))
+            output = task_output(metadata, tasks=len(tasks), neighbours=True)
+            self._check_width(output, metadata.answer)
+            if output.extra is not None:
+                self._check_width(output.extra, f"{output.extra.width // 2} neighbours")
         return tasks
 
     def in_this_precision(self, metadata: ArtefactMetadata) -> ArtefactMetadata:
@@ -78,12 +83,11 @@ class OpenGraph:
                 hint="export the checkpoint again",
             ) from None
 
-    def _check_width(self, metadata: ArtefactMetadata, output: OutputSpec) -> None:
+    def _check_width(self, output: OutputSpec, answer: str) -> None:
         width = self.session.columns.get(output.name, 0)
         if width != output.width:
             raise BundleError(
-                f"{self.graph.label}: the graph has {width} outputs and its metadata "
-                f"{metadata.answer}",
+                f"{self.graph.label}: the graph has {width} outputs and its metadata {answer}",
                 hint="export the checkpoint again",
             )
 
@@ -105,11 +109,12 @@ class TaskSession:
     def run(self, input_ids: Int64Array, attention_mask: Int64Array) -> tuple[Float32Array, ...]:
         """Run a batch; both (rows, seq) int64. May be called from several threads at once.
 
-        Returns the output of each task, (rows, ...) float32 as its `OutputSpec` says.
+        Returns the output of each task, (rows, ...) float32 as its `OutputSpec` says; the extra
+        output is joined to it.
         Raises MemoryError if there is too little for the batch, in RAM or on a GPU, and BundleError
         if the engine fails for another reason or returns something else.
         """
-        names = [output.name for output in self.outputs.values()]
+        names = [name for output in self.outputs.values() for name in output.names]
         try:
             arrays = self._session.run(input_ids, attention_mask, names)
         except Exception as error:  # engines have no common base class for their errors
@@ -120,9 +125,10 @@ class TaskSession:
                 f"{input_ids.shape[0]} rows of {input_ids.shape[1]} tokens: {one_line(error)}",
                 hint="export the checkpoint again",
             ) from error
-        for output, array in zip(self.outputs.values(), arrays, strict=True):
+        joined = tuple(_with_extra(arrays, self.outputs.values()))
+        for output, array in zip(self.outputs.values(), joined, strict=True):
             self._check_shape(output, array, *input_ids.shape)
-        return tuple(arrays)
+        return joined
 
     def _check_shape(self, output: OutputSpec, array: Float32Array, rows: int, seq: int) -> None:
         """A graph may declare one shape and compute another."""
@@ -134,14 +140,32 @@ class TaskSession:
             )
 
 
-def task_output(metadata: ArtefactMetadata, *, tasks: int) -> OutputSpec:
-    """Output of a task in a graph of so many tasks."""
-    return output_in_graph(metadata.output, metadata.task, tasks=tasks)
+def task_output(metadata: ArtefactMetadata, *, tasks: int, neighbours: bool = False) -> OutputSpec:
+    """Output of a task in a graph of so many tasks.
+
+    neighbours: with the output that names the nearest reference texts, where there is one.
+    """
+    output = metadata.output_with_neighbours if neighbours else metadata.output
+    return output_in_graph(output, metadata.task, tasks=tasks)
 
 
 def output_in_graph(output: OutputSpec, task: str, *, tasks: int) -> OutputSpec:
     """The output of a task, as a file of this task alone has it, in a graph of so many tasks."""
-    return replace(output, name=output_name(output, task, tasks=tasks))
+    extra = output.extra and output_in_graph(output.extra, task, tasks=tasks)
+    return replace(output, name=output_name(output, task, tasks=tasks), extra=extra)
+
+
+def _with_extra(
+    arrays: Sequence[Float32Array], outputs: Iterable[OutputSpec]
+) -> Iterator[Float32Array]:
+    """Arrays of the outputs and of their extra outputs, joined where there is one."""
+    remaining = iter(arrays)
+    for output in outputs:
+        array = next(remaining)
+        if output.extra is None:
+            yield array
+        else:
+            yield np.concatenate([array, next(remaining)], axis=-1)
 
 
 def open_session(
@@ -152,9 +176,11 @@ def open_session(
     precision: Precision,
     engine: EngineName | None = None,
     threads: int = 0,
+    neighbours: bool = False,
 ) -> tuple[TaskSession, tuple[ArtefactMetadata, ...]]:
     """Open the graph of a task of a bundle, or of tasks that share one, with the metadata of each.
 
+    neighbours: run the outputs that name the nearest reference texts, too.
     Raises UsageError for what the bundle does not have, else as `OpenGraph` does.
     """
     graph = GraphFile.of_bundle(bundle, tasks, precision)
@@ -170,5 +196,8 @@ def open_session(
         )
     wanted = tuple(opened.in_this_precision(by_task[task]) for task in tasks)
     check_shared(wanted, source=graph.label)
-    outputs = {metadata.task: task_output(metadata, tasks=len(by_task)) for metadata in wanted}
+    outputs = {
+        metadata.task: task_output(metadata, tasks=len(by_task), neighbours=neighbours)
+        for metadata in wanted
+    }
     return TaskSession(opened, outputs), wanted

@@ -165,7 +165,7 @@ def _runners(folder: Path, precision: Precision, threads: int) -> dict[str, Grap
         outputs = {
             task: OutputSpec(
                 "output", model.head(task).width, per_token=isinstance(model.head(task), TokenHead)
-            )
+            ).with_neighbours(model.head(task).neighbours)
             for task in group
         }
         trace_graph(model.joint(group), outputs).write(files)
@@ -173,7 +173,7 @@ def _runners(folder: Path, precision: Precision, threads: int) -> dict[str, Grap
         graph, cpu = GraphFile.of_path(path), choose_device("cpu")
         opened = OpenGraph.open(graph, cpu, threads=threads, precision=precision)
         named = {
-            task: output_in_graph(output, task, tasks=len(group))
+            task: output_in_graph(output.alone, task, tasks=len(group))
             for task, output in outputs.items()
         }
         runners[name] = GraphRunner(

@@ -100,7 +100,7 @@ def _score_with_checkpoint(checkpoint: Checkpoint, articles: Sequence[Article]) 
     outputs = predict(
         path,
         KINDS[task.kind].output(path.head.width),
-        TokenizedRows(list(tokenizer.encode(texts)), no_labels, no_labels),
+        TokenizedRows(list(tokenizer.encode(texts)), no_labels, no_labels, [""] * len(texts)),
         pad_id=info.pad_id,
         max_tokens=max_tokens,
         bf16=False,

@@ -115,9 +115,9 @@ def _export_group(
 
 
 def _output(checkpoint: Checkpoint, task: str) -> OutputSpec:
-    """Output of a task in the file of this task alone."""
-    kind = KINDS[checkpoint.info.tasks[task].kind]
-    return kind.output(checkpoint.model.head(task).width)
+    """Output of a task in the file of this task alone, with the extra output that it may have."""
+    kind, head = KINDS[checkpoint.info.tasks[task].kind], checkpoint.model.head(task)
+    return kind.output(head.width).with_neighbours(head.neighbours)
 
 
 def _write_bundle(files: BundleFiles, tasks: list[str], groups: list[ExportedGroup]) -> None:

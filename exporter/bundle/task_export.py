@@ -17,7 +17,7 @@ from exporter.kinds import EXPORTER_KINDS
 from exporter.kinds.base import Fitted, LabelledOutputs
 from exporter.precision.gate import Reference
 from exporter.precision.reduce import ExportedTask
-from schemas.bundle.facts import Portability, Verification
+from schemas.bundle.facts import Portability, References, Verification
 from schemas.bundle.folder import MAX_FILE_BYTES, BundleFiles
 from schemas.bundle.metadata import ArtefactMetadata, VariantMetadata, metadata_model
 from schemas.bundle.probes import Probes
@@ -85,6 +85,7 @@ class TaskExport:
             tokenizer_json=self._tokenizer_json,
             max_tokens=self._checkpoint.info.max_tokens,
             pad_id=self._checkpoint.info.pad_id,
+            neighbours=self._checkpoint.model.head(self._task).neighbours,
         )
         return ExportedTask(VariantMetadata(metadata, {}), probes, reference, self._path)
 
@@ -170,6 +171,7 @@ class TaskExport:
                 "text": task_info.text,
                 "windows": task_info.windows,
                 "tokenizer_sha256": content_facts(self._tokenizer_json).sha256,
+                "references": self._references(),
                 "encoder": info.encoder,
                 "training": task_info.training,
                 "metrics": {
@@ -184,6 +186,14 @@ class TaskExport:
                 "recalibration": None,
             }
         )
+
+    def _references(self) -> References | None:
+        """Ids of the reference texts, for a kind that has any."""
+        if not self._kind.HAS_REFERENCES:
+            return None
+        neighbours = self._checkpoint.model.head(self._task).neighbours
+        ids = self._checkpoint.reference_ids(self._task)
+        return References(neighbours=neighbours, ids=ids)
 
     def _log_result(self, fitted: Fitted, verification: Verification) -> None:
         log.info(

@@ -19,10 +19,10 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfig
 
-from batch.scoring.session import INPUTS
+from batch.scoring.session import INPUTS, output_in_graph
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.metadata import ArtefactMetadata
-from schemas.bundle.props import output_name, to_props
+from schemas.bundle.props import to_props
 from schemas.bundle.variants import Precision
 from schemas.errors import ExportError
 from schemas.kinds.base import OutputSpec
@@ -45,7 +45,8 @@ class GroupGraph:
     """One graph of an encoder and the heads of tasks that read the same text.
 
     model: inputs `input_ids` and `attention_mask`, int64 (rows, seq); for each task an output,
-    float32, named as `schemas.bundle.props.output_name` does in a graph of several tasks.
+    float32, and its extra output where it has one, named as `schemas.bundle.props.output_name` does
+    in a graph of several tasks.
     outputs: of each task, as the file of this task alone has it.
     """
 
@@ -54,15 +55,17 @@ class GroupGraph:
     outputs: Mapping[str, OutputSpec]
 
     def cut(self, task: str) -> onnx.ModelProto:
-        """The nodes that one task needs, unchanged, with its output under its own name.
+        """The nodes that one task needs, unchanged, with its outputs under their own names.
 
         Because nothing else is changed, the outputs of a task have the same bits in both files.
         """
         model = onnx_ir.from_proto(self.model)
-        name = traced_name(self.outputs[task], task)
-        (output,) = (one for one in model.graph.outputs if one.name == name)
-        output.name = self.outputs[task].name
-        model.graph.outputs[:] = [output]
+        by_name = {output.name: output for output in model.graph.outputs}
+        own = self.outputs[task]
+        outputs = [by_name[name] for name in traced_names(own, task)]
+        model.graph.outputs[:] = outputs
+        for output, name in zip(outputs, own.names, strict=True):
+            output.name = name
         RemoveUnusedNodesPass()(model)
         return onnx_ir.to_proto(model)
 
@@ -74,9 +77,9 @@ class GroupGraph:
             onnx.save(self.model, files.shared(self.tasks[0], precision))
 
 
-def traced_name(output: OutputSpec, task: str) -> str:
-    """Name of a task's output in the graph that is traced, whatever the number of tasks."""
-    return output_name(output, task, tasks=2)
+def traced_names(output: OutputSpec, task: str) -> tuple[str, ...]:
+    """Names of a task's outputs in the graph that is traced, whatever the number of tasks."""
+    return output_in_graph(output, task, tasks=2).names
 
 
 def trace_graph(path_model: JointPath, outputs: Mapping[str, OutputSpec]) -> GroupGraph:
@@ -135,8 +138,9 @@ def _onnx_config(path_model: JointPath, outputs: Mapping[str, OutputSpec]) -> An
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
             return OrderedDict(
-                (traced_name(output, task), AXES if output.per_token else {0: "rows"})
+                (name, AXES if output.per_token else {0: "rows"})
                 for task, output in outputs.items()
+                for name in traced_names(output, task)
             )
 
     return PathConfig(path_model.config, task="feature-extraction")

@@ -30,7 +30,7 @@ from schemas.kinds.nearest import (
     NearestEvidence,
     most_votes,
 )
-from schemas.markdown import markdown_table
+from schemas.markdown import markdown_code, markdown_table
 
 LABEL_COLUMNS = ("label", "reference texts", "held-out rows", "threshold")
 
@@ -93,6 +93,8 @@ class NearestExporterKind:
         assert isinstance(evidence, NearestEvidence)
         assert isinstance(fitted_on, LabelScores)
         assert isinstance(unseen, LabelScores)
+        assert metadata.references is not None
+        ids = metadata.references.ids
         answer = "the label with the most votes"
         if not metadata.one_label:
             rule = rule_text(evidence.rule)
@@ -109,7 +111,9 @@ class NearestExporterKind:
             decision=[
                 f"- {options['neighbours']} nearest of the training texts vote, by "
                 f"{options['pooling']} pooling and cosine, the nearer the more; the answer is "
-                + answer
+                + answer,
+                f"- `batch-classify --neighbours` names them: {len(ids):,} texts, with ids such as "
+                f"{markdown_code(ids[0])}",
             ],
             table=_label_table(metadata, evidence),
             caption=f"How often labels of {metadata.task} are right, by their share of the votes",

@@ -34,6 +34,7 @@ class Reference:
     """Outputs of fp32 for a task's held-out texts, and the decision fitted to them.
 
     config: section `decision` of the task. output: of the file of this task alone.
+    neighbours: nearest reference texts that the file names for each text.
     tokenizer_json: content of that file.
     """
 
@@ -46,6 +47,7 @@ class Reference:
     tokenizer_json: bytes
     max_tokens: int
     pad_id: int
+    neighbours: int = 0
 
     @property
     def texts(self) -> Sequence[TokenizedText]:

@@ -104,9 +104,8 @@ class _Trial:
         cut = GroupGraph(model, self.tasks, self.outputs).cut(task)
         graph = GraphFile("tried.onnx", "tried.onnx", cut.SerializeToString)
         opened = OpenGraph.open(graph, choose_device("cpu"), precision="int8")
-        (outputs,) = reference.runner(TaskSession(opened, {task: self.outputs[task]})).outputs(
-            texts
-        )
+        session = TaskSession(opened, {task: self.outputs[task].alone})
+        (outputs,) = reference.runner(session).outputs(texts)
         return outputs
 
 

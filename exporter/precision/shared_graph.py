@@ -35,11 +35,24 @@ def task_session(
 ) -> TaskSession:
     """A session of the file of one task, whose metadata is not written yet."""
     opened = OpenGraph.open(GraphFile.of_path(path), device, precision=precision)
-    return TaskSession(opened, {reference.task: _output(reference, tasks=1)})
+    return TaskSession(opened, {reference.task: reference.output})
 
 
-def _output(reference: Reference, *, tasks: int) -> OutputSpec:
-    return output_in_graph(reference.output, reference.task, tasks=tasks)
+def _all_outputs(
+    path: Path,
+    references: Mapping[str, Reference],
+    device: Device,
+    *,
+    precision: Precision,
+    tasks: int,
+) -> TaskSession:
+    """A session of tasks in a file of so many, which also names their nearest reference texts."""
+    opened = OpenGraph.open(GraphFile.of_path(path), device, precision=precision)
+    outputs: dict[str, OutputSpec] = {}
+    for task, reference in references.items():
+        output = reference.output.with_neighbours(reference.neighbours)
+        outputs[task] = output_in_graph(output, task, tasks=tasks)
+    return TaskSession(opened, outputs)
 
 
 def shared_mismatch(
@@ -53,13 +66,12 @@ def shared_mismatch(
     names = tuple(references)
     first = references[names[0]]
     device, path = checking_device(precision), files.shared(names[0], precision)
-    opened = OpenGraph.open(GraphFile.of_path(path), device, precision=precision)
-    outputs = {task: _output(one, tasks=len(names)) for task, one in references.items()}
     texts = first.texts[:MAX_TEXTS]
-    together = first.runner(TaskSession(opened, outputs)).outputs(texts)
+    session = _all_outputs(path, references, device, precision=precision, tasks=len(names))
+    together = first.runner(session).outputs(texts)
     for (task, reference), shared in zip(references.items(), together, strict=True):
         own = files.onnx(task, precision)
-        session = task_session(own, reference, device, precision=precision)
+        session = _all_outputs(own, {task: reference}, device, precision=precision, tasks=1)
         (alone,) = first.runner(session).outputs(texts)
         pairs = list(zip(alone, shared, strict=True))
         if not all(np.array_equal(one, other) for one, other in pairs):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from schemas.bundle.variants import DeviceKind
 from schemas.decision.decide import Probability
@@ -36,6 +38,23 @@ class TrainingFacts(BaseModel):
     options: dict[str, JsonValue]
     """What the config set for a task of this kind, but for how it decides."""
     versions: dict[str, str]
+
+
+class References(BaseModel):
+    """Reference texts of a task, which it can name as the neighbours of a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    neighbours: int = Field(ge=1)
+    """Reference texts that the graph names for each text."""
+    ids: tuple[str, ...]
+    """Ids of the reference texts, in the order of the vectors in the graph."""
+
+    @model_validator(mode="after")
+    def _more_than_neighbours(self) -> Self:
+        if len(self.ids) <= self.neighbours:
+            raise ValueError(f"{self.neighbours} neighbours of {len(self.ids)} reference texts")
+        return self
 
 
 class Verification(BaseModel):

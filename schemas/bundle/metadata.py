@@ -13,6 +13,7 @@ from schemas.bundle.facts import (
     EncoderFacts,
     Portability,
     Recalibration,
+    References,
     TrainingFacts,
     VariantCost,
     Verification,
@@ -76,6 +77,8 @@ class ArtefactMetadata(BaseModel):
     windows: WindowSpec | None
     """In which texts are read that are longer than one; None where they are truncated."""
     tokenizer_sha256: str
+    references: References | None = None
+    """None for a kind without reference texts."""
     encoder: EncoderFacts
     training: TrainingFacts
     metrics: ArtefactMetrics
@@ -102,6 +105,12 @@ class ArtefactMetadata(BaseModel):
                 KINDS[self.kind].check(self.labels, variant.decision)
             except ValueError as error:
                 raise ValueError(f"variant {precision}: {error}") from error
+        if (self.references is not None) != KINDS[self.kind].HAS_REFERENCES:
+            raise ValueError(
+                f"a task of kind {self.kind!r} needs ids of reference texts"
+                if self.references is None
+                else f"a task of kind {self.kind!r} has no reference texts"
+            )
         return self
 
     @property
@@ -119,6 +128,11 @@ class ArtefactMetadata(BaseModel):
     def window_layout(self) -> tuple[int, int, int] | None:
         """All that the token ids of windows depend on; None without windows."""
         return None if self.windows is None else self.windows.layout
+
+    @property
+    def output_with_neighbours(self) -> OutputSpec:
+        """The same, with the output that names the nearest reference texts where there is one."""
+        return self.output.with_neighbours(self.references.neighbours if self.references else 0)
 
     @property
     def answer(self) -> str:

@@ -105,6 +105,10 @@ class DataConfig(Section):
     group_column: str | None = None
     """Rows that share a value here, such as those of one article, never straddle train and
     validation; rows of the same text never do."""
+    id_column: str = "article_id"
+    """Column of ids, by which `batch-classify --neighbours` names training texts: text or whole
+    numbers, only read for a kind whose tasks keep these texts. The id of a row without one is its
+    file and row (`train.parquet:12`). The column may be missing, unless it is named here."""
     domain_column: str = "domain"
     """Column of the publisher's domain, for scores by domain; may be missing from the data, unless
     it is named here."""

@@ -6,6 +6,7 @@ A kind is one module here and one of the same name in `trainer/kinds/`, `exporte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
@@ -17,8 +18,9 @@ from pydantic import BaseModel
 
 from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.metrics import Scores
+from schemas.decision.neighbours import nearest_of_windows
 from schemas.decision.vectors import at_mean_length
-from schemas.tables import ProbabilityFormat
+from schemas.tables import NEIGHBOURS, ProbabilityFormat
 from schemas.tasks.parents import Parents
 from schemas.tasks.sections import TaskOptions
 from schemas.text.tokens import TokenizedText
@@ -38,6 +40,8 @@ class OutputSpec:
     tolerance: largest difference of a number between ONNX and torch, both fp32.
     pooling: of the outputs of a text's windows, unless they are those of tokens.
     keeps_length: True for vectors: pooled ones are as long as those of the windows on average.
+    extra: an optional output of the same graph, (rows, extra.width); a session that is asked for it
+    joins it to this one along the last axis. Not for an output of every token.
     """
 
     name: str
@@ -46,14 +50,34 @@ class OutputSpec:
     tolerance: float = 1e-4
     pooling: WindowPooling = "mean"
     keeps_length: bool = False
+    extra: OutputSpec | None = None
 
     def shape(self, tokens: int) -> tuple[int, ...]:
-        """Shape of the output of one text of so many tokens."""
-        return (tokens, self.width) if self.per_token else (self.width,)
+        """Shape of the output of one text of so many tokens, with the extra output joined to it."""
+        width = self.width + (self.extra.width if self.extra is not None else 0)
+        return (tokens, width) if self.per_token else (width,)
 
     def size(self, tokens: int) -> int:
         """Numbers of the output of one text of so many tokens."""
-        return self.width * (tokens if self.per_token else 1)
+        return math.prod(self.shape(tokens))
+
+    def with_neighbours(self, neighbours: int) -> OutputSpec:
+        """The same with an extra output that names so many nearest reference texts, if any.
+
+        The extra output has their similarities, the nearest first, and then their numbers.
+        """
+        extra = OutputSpec(NEIGHBOURS, 2 * neighbours) if neighbours else None
+        return replace(self, extra=extra)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, and that of the extra output where there is one."""
+        return (self.name,) if self.extra is None else (self.name, self.extra.name)
+
+    @property
+    def alone(self) -> OutputSpec:
+        """The same without the extra output."""
+        return replace(self, extra=None)
 
     def in_windows(self, windows: WindowSpec | None) -> OutputSpec:
         """The same output of a task that may read a text in windows."""
@@ -72,9 +96,12 @@ class OutputSpec:
         if self.per_token:
             owned = zip(outputs, text.windows.own, strict=True)
             return np.concatenate([output[tokens] for output, tokens in owned])
-        stacked = np.stack(outputs)  # (windows, width)
-        pooled = pool_windows(stacked, self.pooling)
-        return at_mean_length(pooled, stacked) if self.keeps_length else pooled
+        stacked = np.stack(outputs)  # (windows, numbers)
+        own, extra = stacked[:, : self.width], stacked[:, self.width :]
+        pooled = pool_windows(own, self.pooling)
+        if self.keeps_length:
+            pooled = at_mean_length(pooled, own)
+        return pooled if self.extra is None else np.append(pooled, nearest_of_windows(extra))
 
 
 class Entity(NamedTuple):
@@ -158,6 +185,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     NAME: as the config, the ONNX file and reports have it.
     HAS_LABELS: False for a kind whose tasks have no labels and no gold values.
     NEEDS_WORDS: True for a kind whose answers are places in a text (`TokenizedText.words`).
+    HAS_REFERENCES: True for a kind whose tasks can name the reference texts nearest to a text.
     Options: what only a task of this kind may set in the config.
     Decision: what the ONNX file carries to turn outputs into answers.
     Evidence: how that decision was chosen, and how well it holds.
@@ -168,6 +196,7 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
     NAME: str
     HAS_LABELS: bool
     NEEDS_WORDS: bool
+    HAS_REFERENCES: bool
     GOLD_TYPES: str
 
     @property

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from schemas.decision.neighbours import NEIGHBOURS_TYPE
 from schemas.kinds import KINDS
 from schemas.tables import (
     MODEL,
+    NEIGHBOURS,
     SOURCE_FILE,
     SOURCE_ROW,
     STATUS,
@@ -41,13 +43,17 @@ def task_fields(
     *,
     tasks: int,
     width: int = 0,
+    neighbours: bool = False,
 ) -> list[pa.Field]:
     """Columns of one task in a run over so many tasks.
 
     width: of the task's output; names do not depend on it, nor on the labels.
+    neighbours: the run names the nearest reference texts, where the kind has any.
     """
     prefix = column_prefix(task, tasks)
     fields = KINDS[kind].fields(labels, width, form)
+    if neighbours and KINDS[kind].HAS_REFERENCES:
+        fields = [*fields, pa.field(NEIGHBOURS, NEIGHBOURS_TYPE)]
     return [field.with_name(prefix + field.name) for field in fields]
 
 
@@ -56,11 +62,14 @@ def answer_column(task: str, kind: str, *, tasks: int) -> str:
     return str(task_fields(task, kind, (), "map", tasks=tasks)[0].name)
 
 
-def reserved_columns(kinds: Mapping[str, str]) -> tuple[str, ...]:
-    """Columns that predictions of these tasks add, kinds by task; a corpus may not have them."""
+def reserved_columns(kinds: Mapping[str, str], *, neighbours: bool = False) -> tuple[str, ...]:
+    """Columns that predictions of these tasks add, kinds by task; a corpus may not have them.
+
+    neighbours: as in `task_fields`.
+    """
     names = [
         field.name
         for task, kind in kinds.items()
-        for field in task_fields(task, kind, (), "map", tasks=len(kinds))
+        for field in task_fields(task, kind, (), "map", tasks=len(kinds), neighbours=neighbours)
     ]
     return (*names, *(field.name for field in COMMON_FIELDS))

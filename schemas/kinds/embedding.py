@@ -122,6 +122,7 @@ class EmbeddingKind:
     NAME = EMBEDDING
     HAS_LABELS = False
     NEEDS_WORDS = False
+    HAS_REFERENCES = False
     GOLD_TYPES = "nothing: vectors have no gold values"
     Options = EmbeddingOptions
     Decision = EmbeddingDecision

@@ -87,6 +87,7 @@ class LabelSetKind:
 
     HAS_LABELS = True
     NEEDS_WORDS = False
+    HAS_REFERENCES = False
     GOLD_TYPES = "a list of strings or a string"
     Scores = LabelScores
 

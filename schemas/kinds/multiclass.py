@@ -144,6 +144,7 @@ class MulticlassKind:
     NAME = "multiclass"
     HAS_LABELS = True
     NEEDS_WORDS = False
+    HAS_REFERENCES = False
     GOLD_TYPES = "a string or a list of one string"
     Options = MulticlassOptions
     Decision = ClassDecision

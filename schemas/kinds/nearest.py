@@ -85,6 +85,7 @@ class NearestKind(LabelSetKind):
     """See `schemas.kinds.base.Kind`; gold values and columns are those of multi-label tasks."""
 
     NAME = "nearest"
+    HAS_REFERENCES = True
     Options = NearestOptions
     Decision = NearestDecision
     Evidence = NearestEvidence

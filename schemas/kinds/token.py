@@ -153,6 +153,7 @@ class TokenKind:
     NAME = "token"
     HAS_LABELS = True
     NEEDS_WORDS = True
+    HAS_REFERENCES = False
     GOLD_TYPES = "a list of structs with start, end and label"
     Options = TokenOptions
     Decision = SpanDecision

@@ -239,6 +239,21 @@ def test_spans_are_those_of_the_whole_text(
     assert last > 250  # characters; a window has about 120
 
 
+def test_neighbours_of_a_text_are_those_of_its_windows(
+    articles: pa.Table, write: Write, score: Score, windows_bundle: Path
+) -> None:
+    """Seven different ones, the nearest first; votes are the same with and without them."""
+    options = {"task": "topic", "bundle": windows_bundle}
+    scored = score(write(articles), **options, neighbours=True)
+    alone = score(write(articles), **options)
+    for named in scored["neighbours"].to_pylist():
+        similarities = [one["similarity"] for one in named]
+
+        assert len(named) == 7
+        assert similarities == sorted(similarities, reverse=True)
+    assert scored["probabilities"].equals(alone["probabilities"])
+
+
 def test_the_python_api_reads_in_windows(
     articles: pa.Table, write: Write, score: Score, windows_bundle: Path
 ) -> None:

@@ -23,7 +23,7 @@ from schemas.errors import CheckpointError, listing
 from schemas.io.json_values import parse_json
 from schemas.kinds import KINDS, TaskKind, check_labels
 from schemas.kinds.by_kind import ByKind
-from schemas.tables import END, ENTITY, START
+from schemas.tables import END, ENTITY, ID, START
 from schemas.tasks.sections import TaskOptions
 from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import Article, TextSpec
@@ -45,6 +45,7 @@ ARTICLE_FIELDS = (
 GOLD = "gold"
 SAMPLE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
 SAMPLE_ROWS = 300
+REFERENCES_SCHEMA = pa.schema([pa.field(ID, pa.string(), nullable=False)])
 
 
 class CheckpointTask(BaseModel):
@@ -148,6 +149,10 @@ class CheckpointFiles:
         """Token ids of some training texts: they show the exporter what values activations take."""
         return self.folder / "sample" / f"{task}.parquet"
 
+    def references(self, task: str) -> Path:
+        """Ids of the reference texts of a task, in the order that its head has them."""
+        return self.folder / "references" / f"{task}.parquet"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -233,6 +238,17 @@ class Checkpoint:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
         return [row.values.to_numpy() for row in table["ids"]]
 
+    def reference_ids(self, task: str) -> tuple[str, ...]:
+        """Ids of the reference texts of a task, in the order that its head has them."""
+        path = self.files.references(task)
+        try:
+            table = pq.read_table(path, schema=REFERENCES_SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            raise CheckpointError(
+                f"{path}: cannot be read: {error}", hint="train again with --overwrite"
+            ) from error
+        return tuple(table[ID].to_pylist())
+
 
 def read_info(files: CheckpointFiles) -> CheckpointInfo:
     """Read `checkpoint.json`. Raises CheckpointError if training has not finished there."""
@@ -293,3 +309,13 @@ def write_sample(files: CheckpointFiles, texts: Mapping[str, Sequence[Int32Array
         places = np.linspace(0, len(ids) - 1, min(SAMPLE_ROWS, len(ids))).astype(int)
         rows = [by_length[place] for place in places]
         pq.write_table(pa.table({"ids": rows}, schema=SAMPLE_SCHEMA), path, compression="zstd")
+
+
+def write_references(files: CheckpointFiles, ids: Mapping[str, Sequence[str]]) -> None:
+    """Write the ids of the reference texts of the tasks that have any."""
+    shutil.rmtree(files.folder / "references", ignore_errors=True)
+    for task, of_task in ids.items():
+        path = files.references(task)
+        path.parent.mkdir(exist_ok=True)
+        table = pa.table({ID: of_task}, schema=REFERENCES_SCHEMA)
+        pq.write_table(table, path, compression="zstd")

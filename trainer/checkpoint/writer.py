@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from trainer.checkpoint.reader import (
     CheckpointTask,
     checkpoint_task_model,
     write_heldout,
+    write_references,
     write_sample,
 )
 from trainer.data.task_data import TaskData
@@ -49,6 +50,7 @@ def publish_checkpoint(
     kinds = {name: task.kind for name, task in config.tasks.items()}
     write_heldout(files, {name: task.heldout for name, task in data.items()}, kinds)
     write_sample(files, {name: _pieces(task) for name, task in data.items()})
+    write_references(files, _reference_ids(data, kinds))
     write_atomic(files.reference, json.dumps(_reference(data), indent=1, ensure_ascii=False))
     with atomic_path(files.weights) as temporary:
         shutil.copyfile(best_weights, temporary)
@@ -102,6 +104,17 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
 def _pieces(data: TaskData) -> list[Int32Array]:
     """Token ids of what the model reads at once of training texts."""
     return [piece.ids for text in data.train.texts for piece in text.pieces]
+
+
+def _reference_ids(
+    data: Mapping[str, TaskData], kinds: Mapping[str, str]
+) -> dict[str, Sequence[str]]:
+    """Ids of the reference texts, by task, of tasks that have any."""
+    return {
+        name: TRAINER_KINDS[kinds[name]].reference_ids(task)
+        for name, task in data.items()
+        if KINDS[kinds[name]].HAS_REFERENCES
+    }
 
 
 def _reference(data: Mapping[str, TaskData]) -> dict[str, dict[str, object]]:

@@ -112,7 +112,8 @@ def _tokenize(
     targets = kind.encode(gold, labels)
     is_presence = isinstance(targets, np.ndarray) and np.array_equal(targets, presence)
     tokenized = list(tokenizer.encode(texts, spec.text.truncation, spec.windows))
-    return TokenizedRows(tokenized, presence, presence if is_presence else targets)
+    ids = [one for rows in parts for one in rows.ids]
+    return TokenizedRows(tokenized, presence, presence if is_presence else targets, ids)
 
 
 def _check_seen(data: TaskData) -> None:

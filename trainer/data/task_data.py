@@ -21,12 +21,14 @@ class TokenizedRows:
     """Rows ready for the model.
 
     texts: token ids of each row. labels: (rows, labels) bool, labels that occur in a row's gold
-    value. targets: gold values as numbers, one array a row (`Kind.encode`).
+    value. targets: gold values as numbers, one array a row (`Kind.encode`). ids: name of each row
+    for users of the model.
     """
 
     texts: Sequence[TokenizedText]
     labels: BoolArray
     targets: Targets
+    ids: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -47,6 +49,7 @@ class TokenizedRows:
             targets[rows]
             if isinstance(targets, np.ndarray)
             else [targets[row] for row in rows.tolist()],
+            [self.ids[row] for row in rows.tolist()],
         )
 
 

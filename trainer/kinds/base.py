@@ -87,3 +87,7 @@ class TrainerKind(Protocol):
     ) -> bool:
         """Set weights that depend on the trained encoder; True if there are any."""
         ...
+
+    def reference_ids(self, data: TaskData) -> Sequence[str]:
+        """Ids of the reference texts, in the order that the head has them; none for most kinds."""
+        ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -58,6 +60,10 @@ class EmbeddingTrainerKind:
         components = principal_components(unit_vectors(vectors), dimension)
         head.projection.copy_(torch.from_numpy(components))
         return True
+
+    def reference_ids(self, data: TaskData) -> Sequence[str]:
+        """None."""
+        return ()
 
 
 def _head(options: EmbeddingOptions, hidden: int, *, project: bool) -> EmbeddingHead:

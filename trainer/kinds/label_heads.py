@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas.kinds.multiclass import MulticlassOptions
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import TaskOptions
@@ -33,6 +35,10 @@ class LabelHeadKind:
     ) -> bool:
         """Nothing depends on the trained encoder."""
         return False
+
+    def reference_ids(self, data: TaskData) -> Sequence[str]:
+        """None."""
+        return ()
 
 
 def _own(options: TaskOptions) -> MultilabelOptions | MulticlassOptions:

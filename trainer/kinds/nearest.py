@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -10,6 +12,7 @@ from schemas.arrays import Float32Array, Int64Array
 from schemas.errors import ConfigError
 from schemas.kinds.nearest import MOST_REFERENCES, NearestOptions
 from schemas.tasks.sections import TaskOptions
+from schemas.text.short_names import short_name
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import RunHead
 from trainer.kinds.embedding import check_layers
@@ -65,6 +68,11 @@ class NearestTrainerKind:
         labels = _mean_by(train.labels.astype(np.float32), reference_of_row)
         head.set_references(torch.from_numpy(chosen), torch.from_numpy(labels))
         return True
+
+    def reference_ids(self, data: TaskData) -> Sequence[str]:
+        """Of each reference the id of its first row, shortened if it is long."""
+        train = data.train.in_pieces()
+        return [short_name(train.ids[row]) for row in _distinct(train)[0]]
 
 
 def _distinct(rows: TokenizedRows) -> tuple[list[int], Int64Array]:

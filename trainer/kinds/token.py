@@ -105,6 +105,10 @@ class TokenTrainerKind:
         """Nothing depends on the trained encoder."""
         return False
 
+    def reference_ids(self, data: TaskData) -> Sequence[str]:
+        """None."""
+        return ()
+
 
 def _tags(data: TokenizedRows, row: int) -> Int64Array:
     words = data.texts[row].words

@@ -27,10 +27,13 @@ class Head(nn.Module):
     """From hidden states to the output of a task.
 
     layers: last layers of the encoder whose mean the head takes. width: of the output.
+    neighbours: nearest reference texts that the head names where it is called with
+    `with_neighbours=True`; 0 for a head that does not take it.
     """
 
     layers = 1
     width: int
+    neighbours = 0
 
 
 class MeanHead(Head):

@@ -59,12 +59,19 @@ class JointPath(nn.Module):
         self.config = encoder.config  # read by the ONNX exporter
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Both (rows, seq) int64. Returns the output of each task in order, (rows, ...)."""
+        """Both (rows, seq) int64. Returns the output of each task in order, (rows, ...).
+
+        The output of a head that names neighbours is followed by theirs.
+        """
         heads = list(self.heads)
         taken = hidden_states_for(heads, self.encoder, input_ids, attention_mask)
-        return tuple(
-            head(states, attention_mask) for head, states in zip(heads, taken, strict=True)
-        )
+        outputs: list[Tensor] = []
+        for head, states in zip(heads, taken, strict=True):
+            if head.neighbours:
+                outputs += head(states, attention_mask, with_neighbours=True)
+            else:
+                outputs.append(head(states, attention_mask))
+        return tuple(outputs)
 
 
 class MultiTaskModel(nn.Module):

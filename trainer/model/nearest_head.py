@@ -38,7 +38,7 @@ class NearestHead(Head):
     def __init__(self, vectors_head: EmbeddingHead, labels: int, *, neighbours: int) -> None:
         super().__init__()
         self.layers, self.width = vectors_head.layers, labels
-        self._vectors_head, self._neighbours = vectors_head, neighbours
+        self._vectors_head, self.neighbours = vectors_head, neighbours
         self.register_buffer("mean", torch.zeros(vectors_head.width))
         self.register_buffer("vectors", torch.zeros(1, vectors_head.width))
         self.register_buffer("labels", torch.zeros(1, labels))
@@ -52,15 +52,24 @@ class NearestHead(Head):
         """(rows, hidden) without the mean of the references, at length 1."""
         return at_length_1(vectors - self.mean)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        """(rows, seq, hidden) and (rows, seq) to votes, (rows, labels), that sum to 1 a label."""
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, *, with_neighbours: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """(rows, seq, hidden) and (rows, seq) to votes, (rows, labels), that sum to 1 a label.
+
+        with_neighbours: return also (rows, 2 * neighbours), the cosines of the nearest references
+        and then their numbers, which float32 holds exactly.
+        """
         vectors = self._centred(self._vectors_head(hidden_states, attention_mask))
         cosines = vectors @ self.vectors.T  # (rows, references)
-        nearest, places = torch.topk(cosines, self._neighbours + 1, dim=1)
+        nearest, places = torch.topk(cosines, self.neighbours + 1, dim=1)
         weights = nearest[:, :-1] - nearest[:, -1:]  # (rows, neighbours)
         weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=LEAST_SUM)
-        votes = weights.unsqueeze(1) @ self.labels[places[:, :-1]]  # (rows, 1, labels)
-        return votes.squeeze(1)
+        votes = (weights.unsqueeze(1) @ self.labels[places[:, :-1]]).squeeze(1)  # (rows, labels)
+        if not with_neighbours:
+            return votes
+        numbers = places[:, :-1].to(nearest.dtype)
+        return votes, torch.cat([nearest[:, :-1], numbers], dim=1)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: Any, **options: Any

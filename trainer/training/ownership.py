@@ -45,7 +45,7 @@ LAYOUTS = {
         TRAINING,
         re.compile(
             r"(checkpoint|config|tokenizer|history|reference)\.json|model\.safetensors|curves\.png"
-            r"|heldout|sample|state"
+            r"|heldout|sample|references|state"
         ),
         (
             ("checkpoint.json", "config_sha256"),

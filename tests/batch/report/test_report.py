@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batch.counting.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains, short_name
+from batch.counting.domains import MOST_DOMAINS, NO_DOMAIN, domain_name, most_domains
 from batch.kinds.multilabel import LabelTaskReport
 from batch.kinds.sections import JointReport
 from batch.report.build import notices
 from batch.report.page import DETAILED_DOMAINS, render_html, write_report
 from batch.report.stats import ChunkStats, RunStats
 from batch.report.totals import TaskStats, merge_stats
+from schemas.text.short_names import short_name
 from tests.batch.report.label_stats import added, count_labels, label_report
 
 NASTY = ("<script>alert(1)</script>", 'he said "no" & left', "Überwachung — قصص")

@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from batch.counting.domains import short_name
 from batch.kinds.multilabel import LabelTaskReport
 from batch.report.page import render_html
 from batch.report.stats import ChunkStats, RunStats
 from schemas.arrays import BoolArray
 from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits
+from schemas.text.short_names import short_name
 from tests.batch.report.label_stats import added, count_labels, label_report
 
 LONG = "long " * 60

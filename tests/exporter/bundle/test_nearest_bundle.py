@@ -132,6 +132,28 @@ def test_a_reference_finds_itself(bundle: Path) -> None:
     assert np.mean([one in gold for one, gold in zip(first, rows["narratives"], strict=True)]) > 0.8
 
 
+def test_training_again_replaces_the_ids(tmp_path: Path, encoder: Path) -> None:
+    """Ids are those of the last data; an export without them is refused, with the file."""
+    rows = pl.read_parquet(SAMPLES / "train.parquet")[:200]
+    config = write_config(tmp_path, encoder, data=tmp_path / "rows.parquet")
+    words = [config, "--output", tmp_path / "c"]
+    ids = []
+    for prefix, more in (("old", []), ("new", ["--overwrite"])):
+        renamed = rows.with_columns(article_id=prefix + pl.col("article_id"))
+        renamed.write_parquet(tmp_path / "rows.parquet")
+        run(train_classifier, *words, *more)
+        ids.append(Checkpoint.open(tmp_path / "c").reference_ids("topic"))
+    (tmp_path / "c" / "references" / "topic.parquet").unlink()
+    refused = CliRunner().invoke(
+        export_classifier, [str(tmp_path / "c"), "--output", str(tmp_path / "b")]
+    )
+
+    assert ids[1] == tuple(one.replace("old", "new") for one in ids[0])
+    assert len(ids[0]) == len(head_of(tmp_path / "c").vectors)
+    assert refused.exit_code == 1
+    assert str(Path("references", "topic.parquet")) in refused.output
+
+
 def test_one_label_can_be_asked_for_at_export(trained: Path, tmp_path: Path) -> None:
     """Every text then has the label with the most votes, and no label has a threshold."""
     words = ["--output", tmp_path / "b", "--precision", "fp32", "--set", "topic.one_label=true"]

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.config.models import DataConfig, TaskConfig
+from schemas.config.models import DataConfig, TaskConfig, task_model
 from schemas.errors import DataError
+from schemas.kinds.nearest import NearestKind
 from schemas.text.model_text import Article
 from trainer.data.readers import Part, read_part
 from trainer.data.readers.rows import LabelledRows, concatenate
@@ -446,3 +447,35 @@ def test_page_that_is_damaged_is_reported(tmp_path: Path) -> None:
     path.write_bytes(content)
 
     assert "cannot be read" in refusal(path)
+
+
+def read_ids(path: Path, **settings: Any) -> list[str]:
+    """Ids of the rows of a file, for a task that names its training texts."""
+    data = DataConfig(path=path, **settings)
+    task = task_model(NearestKind.NAME).model_validate(
+        {"kind": NearestKind.NAME, "title": False, "data": [data]}
+    )
+    return list(read_part(data, task, "train").ids)
+
+
+def test_rows_have_ids_for_tasks_that_name_them(tmp_path: Path) -> None:
+    """Of text or whole numbers; a row without one is named by its file and row, no folder."""
+    texts = write(tmp_path, {**ALL, "article_id": ["n1", None, " "]})
+    assert read_ids(texts) == ["n1", "a.parquet:1", "a.parquet:2"]
+    assert read(texts).ids == [f"a.parquet:{row}" for row in range(3)]
+
+    numbers = write(tmp_path, {**ALL, "number": [7, 8, 7]})
+    assert read_ids(numbers, id_column="number") == ["7", "8", "7"]
+    assert read_ids(numbers) == [f"a.parquet:{row}" for row in range(3)]
+
+
+def test_named_id_column_must_be_there_and_of_a_type_for_ids(tmp_path: Path) -> None:
+    """The default may be missing or anything; a kind without references never reads it."""
+    path = write(tmp_path, {**ALL, "article_id": [[1], [2], [3]]})
+
+    assert read_ids(path) == [f"a.parquet:{row}" for row in range(3)]
+    with pytest.raises(DataError, match="not text or whole numbers"):
+        read_ids(path, id_column="article_id")
+    with pytest.raises(DataError, match="no column 'artcles'"):
+        read_ids(path, id_column="artcles")
+    assert len(read(path, id_column="artcles")) == 3

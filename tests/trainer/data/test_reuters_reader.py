@@ -182,6 +182,7 @@ def test_training_rows_are_training_stories_with_topics(tmp_path: Path) -> None:
     assert [article.text for article in rows.articles] == ["ONE\n\nFirst."]
     assert rows.articles[0].title is None
     assert rows.gold == [["tea", "cocoa"]]
+    assert rows.ids == ["training/1"]
 
 
 def test_there_is_no_validation_part(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_conll_file_is_read(tmp_path: Path, name: str) -> None:
 
     assert spans(rows) == EXPECTED
     assert rows.row_names == [f"{path}, sentence at line 3", f"{path}, sentence at line 8"]
+    assert rows.ids == [f"{name}:3", f"{name}:8"]
 
 
 def test_parts_of_a_folder_are_files(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def required_columns(data: DataConfig, task: TaskConfig) -> list[str]:
     )
     markers = (ENTITY, START, END) if task.entity_markers else ()
     labels = data.labels_column if KINDS[task.kind].HAS_LABELS else None
-    names = (data.text_column, labels, *markers, *optional)
+    ids = data.id_column if _reads_ids(task) and "id_column" in data.model_fields_set else None
+    names = (data.text_column, labels, ids, *markers, *optional)
     return [name for name in names if name is not None]
 
 
@@ -35,6 +36,7 @@ def used_columns(file: OpenFile, data: DataConfig, task: TaskConfig) -> list[str
     facets = [getattr(data, column) for column in _FACETS]
     optional = [name for name in facets if is_text(file.columns.get(name, pa.null()))]
     optional += [data.title_column] * task.title + [data.split_column]
+    optional += [data.id_column] * has_ids(file, data, task)
     names = [*required_columns(data, task), *optional]
     return [name for name in dict.fromkeys(names) if name in file.columns]
 
@@ -68,6 +70,8 @@ def check_columns(
     elif kind.HAS_LABELS:
         is_gold = kind.accepts_gold(file.columns[data.labels_column])
         _check(file, data.labels_column, kind.GOLD_TYPES, is_gold)
+    if _reads_ids(task) and "id_column" in data.model_fields_set:
+        _check(file, data.id_column, "text or whole numbers", has_ids(file, data, task))
     if data.group_column is not None:
         group = file.columns[data.group_column]
         _check(file, data.group_column, "one value per row", not pa.types.is_nested(group))
@@ -78,9 +82,20 @@ def has_words(file: OpenFile, data: DataConfig, task: TaskConfig) -> bool:
     return KINDS[task.kind].NEEDS_WORDS and is_words(file.columns[data.text_column])
 
 
+def has_ids(file: OpenFile, data: DataConfig, task: TaskConfig) -> bool:
+    """True if a file has a column of ids, and the kind of the task has a use for them."""
+    kind = file.columns.get(data.id_column)
+    is_ids = kind is not None and (_is_text_or_null(kind) or pa.types.is_integer(kind))
+    return is_ids and _reads_ids(task)
+
+
 def is_words(kind: pa.DataType) -> bool:
     """True for lists of text."""
     return is_list(kind) and is_text(kind.value_type)
+
+
+def _reads_ids(task: TaskConfig) -> bool:
+    return KINDS[task.kind].HAS_REFERENCES
 
 
 def _require(file: OpenFile, name: str) -> None:

@@ -19,13 +19,14 @@ from schemas.text.arrow_text import BadText, decode_text
 from schemas.text.model_text import Article
 from trainer.data.readers.columns import (
     check_columns,
+    has_ids,
     has_words,
     required_columns,
     used_columns,
 )
 from trainer.data.readers.files import list_files
 from trainer.data.readers.parts import refuse_unmatched, split_rows
-from trainer.data.readers.rows import LabelledRows
+from trainer.data.readers.rows import LabelledRows, row_id
 from trainer.data.readers.tables import OpenFile, open_file
 from trainer.data.readers.tagged import gold_of_tags, text_of_words
 
@@ -40,6 +41,7 @@ class _Row(NamedTuple):
     """A row as it was read; `problem` says why it is left out."""
 
     name: str
+    id: str
     article: Article
     gold: Any
     group: Hashable
@@ -77,6 +79,7 @@ def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> Labelled
         if _has_text(files, data.language_column)
         else None,
         row_names=[row.name for row in usable],
+        ids=[row.id for row in usable],
     )
 
 
@@ -131,8 +134,10 @@ def _decode(
             file.array(batch, data.labels_column) if kind.HAS_LABELS else pa.nulls(batch.num_rows)
         )
         gold = [gold_of_all[row] for row in of_part]
+    ids = values(data.id_column) if has_ids(file, data, task) else nothing
     columns = zip(
         names,
+        [_id(ids[at], file, first + row) for at, row in enumerate(of_part)],
         bodies,
         texts(data.title_column, wanted=task.title),
         texts(ENTITY, wanted=task.entity_markers),
@@ -144,12 +149,19 @@ def _decode(
         texts(data.language_column),
         strict=True,
     )
-    for name, text, title, entity, start, end, of_row, group, domain, language in columns:
+    for name, own_id, text, title, entity, start, end, of_row, group, domain, language in columns:
         article = Article(text, title, entity, start, end)
         if kind.NEEDS_WORDS:
             _check_ends(text or "", of_row or (), name)
         problem = _problem(article, of_row, data, task)
-        yield _Row(name, article, of_row, group, _good(domain), _good(language), problem)
+        yield _Row(name, own_id, article, of_row, group, _good(domain), _good(language), problem)
+
+
+def _id(value: str | int | None, file: OpenFile, row: int) -> str:
+    """Id of a row: what the column of ids has, else the file and the row."""
+    if value is None or isinstance(value, BadText) or not str(value).strip():
+        return row_id(file.path, row)
+    return str(value)
 
 
 def _check_ends(text: str, spans: Sequence[GoldSpan], name: str) -> None:

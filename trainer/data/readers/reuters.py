@@ -103,6 +103,7 @@ def read_training_part(data: DataConfig, task: TaskConfig, part: str) -> Labelle
         articles=[Article(story.text) for story in stories],
         gold=kind.read_gold(pa.array([story.topics for story in stories], TOPICS)),
         row_names=[f"{data.path}, story {story.identifier}" for story in stories],
+        ids=[story.identifier for story in stories],
     )
 
 

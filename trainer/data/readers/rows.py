@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from schemas.printable import printable
 from schemas.text.model_text import Article
 
 T = TypeVar("T")
@@ -18,6 +20,7 @@ class LabelledRows:
     source: file or folder they came from, for messages.
     articles, gold: one article and its gold value a row (`schemas.kinds.base.Kind.read_gold`).
     row_names: how messages name each row, such as `a.parquet, row 12`.
+    ids: name of each row for users of the model, such as an article's id.
     groups: value that rows of one article share, or None if every row stands for itself.
     domains, languages: one a row, or None where the data has no such column.
     """
@@ -26,6 +29,7 @@ class LabelledRows:
     articles: Sequence[Article]
     gold: Sequence[Any]
     row_names: Sequence[str]
+    ids: Sequence[str]
     groups: Sequence[Hashable] | None = None
     domains: Sequence[str | None] | None = None
     languages: Sequence[str | None] | None = None
@@ -40,6 +44,7 @@ class LabelledRows:
             [self.articles[row] for row in rows],
             [self.gold[row] for row in rows],
             [self.row_names[row] for row in rows],
+            [self.ids[row] for row in rows],
             _take(self.groups, rows),
             _take(self.domains, rows),
             _take(self.languages, rows),
@@ -53,9 +58,15 @@ def concatenate(parts: Sequence[LabelledRows]) -> LabelledRows:
         articles=[article for rows in parts for article in rows.articles],
         gold=[gold for rows in parts for gold in rows.gold],
         row_names=[name for rows in parts for name in rows.row_names],
+        ids=[one for rows in parts for one in rows.ids],
         domains=_join([rows.domains for rows in parts], parts),
         languages=_join([rows.languages for rows in parts], parts),
     )
+
+
+def row_id(path: Path, row: int) -> str:
+    """Id of a row that has none: the name of its file, without folders, and the row."""
+    return f"{printable(path.name)}:{row}"
 
 
 def _take(values: Sequence[T] | None, rows: Sequence[int]) -> list[T] | None:

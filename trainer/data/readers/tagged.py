@@ -17,7 +17,7 @@ from schemas.errors import DataError
 from schemas.kinds import KINDS
 from schemas.kinds.token import GoldSpan
 from schemas.text.model_text import Article
-from trainer.data.readers.rows import LabelledRows
+from trainer.data.readers.rows import LabelledRows, row_id
 
 NEW_DOCUMENT = "-DOCSTART-"
 OUTSIDE_TAG = "O"
@@ -66,7 +66,7 @@ def read_conll_part(data: DataConfig, task: TaskConfig, part: str) -> LabelledRo
             f"{path}: is one file, and has no validation part",
             hint="name its folder, and the files in it with train_value and validation_value",
         )
-    articles, gold, names = [], [], []
+    articles, gold, names, ids = [], [], [], []
     for line, words, tags in _sentences(path):
         try:
             gold.append(gold_of_tags(words, tags))
@@ -74,9 +74,10 @@ def read_conll_part(data: DataConfig, task: TaskConfig, part: str) -> LabelledRo
             raise DataError(f"{path}, sentence at line {line}: {error}") from error
         articles.append(Article(text_of_words(words)))
         names.append(f"{path}, sentence at line {line}")
+        ids.append(row_id(path, line))
     if not articles:
         raise DataError(f"{path}: has no sentences", hint="is it a file in the CoNLL format?")
-    return LabelledRows(source=str(path), articles=articles, gold=gold, row_names=names)
+    return LabelledRows(source=str(path), articles=articles, gold=gold, row_names=names, ids=ids)
 
 
 def _sentences(path: Path) -> Iterator[tuple[int, list[str], list[str]]]:
