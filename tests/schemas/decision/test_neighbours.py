@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.decision.neighbours import NEIGHBOURS_TYPE, Neighbours
+from schemas.decision.neighbours import NEIGHBOURS_TYPE, Neighbours, nearest_of_windows
 
 IDS = pa.array(["a", "b", "c"])
 OUTPUTS = np.array([[0.9, 0.5, 2, 0], [0.5, 0.5, 2, 1], [1.0000001, -0.25, 1, 0]], np.float32)
