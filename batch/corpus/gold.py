@@ -110,6 +110,22 @@ def bad_labels(kind: AnyKind, gold: Sequence[Any], column: str) -> dict[int, str
     }
 
 
+def misplaced_gold(
+    kind: AnyKind, gold: Sequence[Any], texts: Sequence[str | None], column: str
+) -> dict[int, str]:
+    """Rows whose gold value cannot belong to their text, and the reason by row."""
+    problems = {
+        row: kind.gold_problem(value, text)
+        for row, (value, text) in enumerate(zip(gold, texts, strict=True))
+        if value is not None and text is not None and not isinstance(text, BadText)
+    }
+    return {
+        row: f"gold column {column!r}: {problem}"
+        for row, problem in problems.items()
+        if problem is not None
+    }
+
+
 def gold_targets(
     kind: AnyKind, gold: Sequence[Any], labels: tuple[str, ...], parents: Parents
 ) -> tuple[Targets, BoolArray]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch.corpus.decode import BadText, as_dates, bad_utf8, decode_text, plain_values
-from batch.corpus.gold import bad_labels, read_gold_column
+from batch.corpus.gold import bad_labels, misplaced_gold, read_gold_column
 from batch.corpus.offsets import BadOffset, read_offsets
 from batch.corpus.plan import Chunk, Plan
 from batch.corpus.sources.footers import PlannedFile, decode_error, open_parquet
@@ -19,7 +19,7 @@ from batch.corpus.types.convert import LossError, convert
 from batch.corpus.types.output_types import holds_text
 from batch.options import CorpusOptions
 from schemas.errors import CorpusError
-from schemas.kinds import KINDS
+from schemas.kinds import KINDS, AnyKind
 from schemas.printable import printable
 from schemas.tables import END, ENTITY, START, is_text
 from schemas.text.model_text import EMPTY, Article, ModelText, TextSpec, is_blank, model_text
@@ -85,7 +85,7 @@ class ChunkReader:
             }
             bad = self._bad_rows(table)
             for task, column in columns.items():
-                bad |= bad_labels(self._plan.tasks.kind(task), values[task], column)
+                bad |= self._bad_gold(self._plan.tasks.kind(task), values[task], batch, column)
             for row, (text, reason) in enumerate(self._texts(batch)):
                 reasons.append(reason or bad.get(row))
                 texts.append(None if row in bad else text)
@@ -100,6 +100,16 @@ class ChunkReader:
             file.source.check_unchanged()
         self._cursor = cursor
         return Rows(texts, reasons, domains, gold, whole)
+
+    def _bad_gold(
+        self, kind: AnyKind, gold: Sequence[Any], batch: pa.RecordBatch, column: str
+    ) -> dict[int, str]:
+        """Rows with a gold value that cannot be used, and the reason by row."""
+        bad = bad_labels(kind, gold, column)
+        if kind.NEEDS_WORDS:
+            texts = decode_text(batch.column(self._options.text_column))
+            bad |= misplaced_gold(kind, gold, texts, column)
+        return bad
 
     def _texts(self, batch: pa.RecordBatch) -> Iterator[tuple[ModelText | None, str | None]]:
         names, rows = batch.schema.names, batch.num_rows

@@ -245,6 +245,10 @@ class Kind(Protocol[DecisionT, DecidedT, TargetsT, GoldT]):
         """Labels that a gold value names; a BadText for one that is not UTF-8."""
         ...
 
+    def gold_problem(self, gold: GoldT, text: str) -> str | None:
+        """Why a gold value cannot belong to the text of an article; None if it can."""
+        ...
+
     def empty_gold(self) -> GoldT:
         """Gold value that names no label."""
         ...

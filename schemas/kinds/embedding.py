@@ -161,6 +161,9 @@ class EmbeddingKind:
         """None."""
         return gold
 
+    def gold_problem(self, gold: tuple[()], text: str) -> None:
+        """None: there is nothing that could not fit."""
+
     def empty_gold(self) -> tuple[()]:
         """Nothing."""
         return ()

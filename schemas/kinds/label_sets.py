@@ -116,6 +116,9 @@ class LabelSetKind:
         """The labels themselves."""
         return gold
 
+    def gold_problem(self, gold: list[str], text: str) -> None:
+        """None: labels fit every text."""
+
     def empty_gold(self) -> list[str]:
         """A row to which no label applies."""
         return []

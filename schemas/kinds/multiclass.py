@@ -207,6 +207,9 @@ class MulticlassKind:
         """The one label, if there is one."""
         return (gold,) if gold else ()
 
+    def gold_problem(self, gold: str, text: str) -> None:
+        """None: a label fits every text."""
+
     def empty_gold(self) -> str:
         """A row without a label."""
         return ""

@@ -221,6 +221,16 @@ class TokenKind:
         """Labels of the spans, each once."""
         return tuple(dict.fromkeys(span.label for span in gold))
 
+    def gold_problem(self, gold: Sequence[GoldSpan], text: str) -> str | None:
+        """The first span that ends behind the text."""
+        for span in gold:
+            if span.end > len(text):
+                return (
+                    f"a span of {span.label!r} from {span.start} to {span.end} lies outside the "
+                    f"text of {len(text)} characters"
+                )
+        return None
+
     def empty_gold(self) -> tuple[GoldSpan, ...]:
         """A text without spans."""
         return ()

@@ -12,17 +12,19 @@ from torch import Tensor
 from schemas.arrays import Float32Array, Int64Array
 from schemas.decision.spans import (
     IGNORED,
+    Decoding,
     SpanHits,
     SpanScores,
     number_of_labels,
     number_of_tags,
     places_of,
-    spans_of_tags,
+    tag_spans,
     word_tags,
 )
 from schemas.kinds.token import TokenOptions
 from schemas.tables import END, LABEL, START
 from schemas.tasks.sections import Sampling, TaskOptions
+from schemas.text.tokens import TokenizedText
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import LossFunction, RunHead
 from trainer.losses.softmax import make_class_loss
@@ -77,10 +79,13 @@ class TokenObjective:
     def score(
         self, options: TaskOptions, data: TaskData, outputs: Sequence[Float32Array]
     ) -> SpanScores:
-        """Scores of the most probable tag of each word."""
-        labels = number_of_labels(outputs[0].shape[1])
+        """Scores of the spans that the config's decoding finds."""
+        labels, decoding = number_of_labels(outputs[0].shape[1]), _own(options).decision.decoding
         held_out = data.validation
-        decided = [_spans(output, held_out, row) for row, output in enumerate(outputs)]
+        decided = [
+            _spans(output, text, decoding)
+            for output, text in zip(outputs, held_out.texts, strict=True)
+        ]
         return SpanHits.count(list(held_out.targets), decided, labels).scores()
 
 
@@ -116,11 +121,11 @@ def _tags(data: TokenizedRows, row: int) -> Int64Array:
     return word_tags(words, data.targets[row])
 
 
-def _spans(output: Float32Array, data: TokenizedRows, row: int) -> Int64Array:
-    """(spans, 3) of a text, by the highest logit of each word."""
-    words = data.texts[row].words
+def _spans(output: Float32Array, text: TokenizedText, decoding: Decoding) -> Int64Array:
+    """(spans, 3) of a text. output: logits of its tokens, (tokens, tags)."""
+    words = text.words
     assert words is not None
-    return places_of(words, spans_of_tags(output[words.tokens].argmax(axis=1).tolist()))
+    return places_of(words, (span[:3] for span in tag_spans(output[words.tokens], decoding)))
 
 
 def _own(options: TaskOptions) -> TokenOptions:

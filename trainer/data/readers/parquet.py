@@ -151,8 +151,11 @@ def _decode(
     )
     for name, own_id, text, title, entity, start, end, of_row, group, domain, language in columns:
         article = Article(text, title, entity, start, end)
-        if kind.NEEDS_WORDS:
-            _check_ends(text or "", of_row or (), name)
+        if of_row is not None and (misfit := kind.gold_problem(of_row, text or "")) is not None:
+            raise DataError(
+                f"{name}: {misfit}",
+                hint="offsets count characters, not bytes, and the end is exclusive",
+            )
         problem = _problem(article, of_row, data, task)
         yield _Row(name, own_id, article, of_row, group, _good(domain), _good(language), problem)
 
@@ -162,17 +165,6 @@ def _id(value: str | int | None, file: OpenFile, row: int) -> str:
     if value is None or isinstance(value, BadText) or not str(value).strip():
         return row_id(file.path, row)
     return str(value)
-
-
-def _check_ends(text: str, spans: Sequence[GoldSpan], name: str) -> None:
-    """Refuse spans that end behind their text. Raises DataError."""
-    for span in spans:
-        if span.end > len(text):
-            raise DataError(
-                f"{name}: a span of {span.label!r} from {span.start} to {span.end} lies outside "
-                f"the text of {len(text)} characters",
-                hint="offsets count characters, not bytes, and the end is exclusive",
-            )
 
 
 def _tagged(
