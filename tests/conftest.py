@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
+# Read when torch and numpy are imported, here and in the processes that tests start. Tiny tensors
+# gain nothing from threads, and threads that wait for each other on shared cores cost five times
+# the time of a training run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from tokenizers import Tokenizer
 
@@ -38,12 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of the longest files first, and leave the order within and after them."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and lose much where cores are shared."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

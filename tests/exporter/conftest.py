@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from exporter.bundle.export import export_checkpoint
 from tests.tiny import write_config
 from trainer.cli import main as train_classifier
 
@@ -28,6 +29,14 @@ def trained_alone(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Pa
     result = CliRunner().invoke(train_classifier, words)
     assert result.exit_code == 0, result.output
     return folder / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def bundle_alone(trained_alone: Path) -> Path:
+    """The bundle of `trained_alone` in fp32; not to be changed."""
+    output = trained_alone.parent / "bundle"
+    export_checkpoint(trained_alone, output, precisions=["fp32"])
+    return output
 
 
 @pytest.fixture
