@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -70,15 +71,20 @@ def reduced(trained_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
-    """A checkpoint of one task and few texts: each of them is run for every try of eight bits."""
+    """A checkpoint of one task, one layer and few texts: each of them is run for every try of eight
+    bits, and there is a try for every matmul.
+    """
     folder = tmp_path_factory.mktemp("small")
+    shallow = Path(shutil.copytree(encoder, folder / "encoder"))
+    sizes = json.loads((shallow / "config.json").read_text())
+    (shallow / "config.json").write_text(json.dumps({**sizes, "num_hidden_layers": 1}))
     sample_rows("train").gather_every(12).write_parquet(folder / "train.parquet")
     config = folder / "config.toml"
     config.write_text(
         f"""
 schema_version = 1
 [encoder]
-source = "{encoder}"
+source = "{shallow}"
 max_tokens = 32
 [train]
 epochs = 1
