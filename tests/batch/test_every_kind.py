@@ -27,9 +27,8 @@ from schemas.arrays import Float32Array
 from schemas.bundle.folder import Bundle
 from schemas.bundle.variants import Precision
 from schemas.kinds import KINDS
-from tests.tiny import KINDS_TASKS, SAMPLES, entity_column, write_config
+from tests.tiny import SAMPLES, entity_column
 from trainer.checkpoint.reader import Checkpoint
-from trainer.cli import main as train_classifier
 from trainer.model.heads import EmbeddingHead
 from trainer.model.multitask import TaskPath
 from trainer.model.nearest_head import NearestHead
@@ -69,20 +68,15 @@ def sample(sample: pa.Table) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+def trained(tiny_kinds: Path) -> Path:
     """A checkpoint with tasks of every kind."""
-    folder = tmp_path_factory.mktemp("kinds")
-    config = write_config(folder / "config.toml", encoder, epochs=1, extra=KINDS_TASKS)
-    run(train_classifier, config, "--output", folder / "checkpoint")
-    return folder / "checkpoint"
+    return tiny_kinds / "checkpoint"
 
 
 @pytest.fixture(scope="module")
-def kinds_bundle(trained: Path) -> Path:
+def kinds_bundle(tiny_kinds: Path) -> Path:
     """Its bundle in fp32."""
-    folder = trained.parent / "bundle"
-    run(export_classifier, trained, "--output", folder, "--precision", "fp32")
-    return folder
+    return tiny_kinds / "bundle"
 
 
 @pytest.fixture
@@ -164,9 +158,9 @@ def test_options_do_not_change_an_answer(
 
 
 @pytest.fixture(scope="module")
-def cuda_bundle(trained: Path) -> Path:
+def cuda_bundle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a machine with CUDA: fp16 files of the tasks that pass its gate, too."""
-    folder = trained.parent / "cuda-bundle"
+    folder = tmp_path_factory.mktemp("cuda") / "bundle"
     words = ["--output", folder, "--precision", "fp32,fp16"]
     for task in ("narrative", "topic"):  # fitted thresholds lie among the scores of a tiny encoder
         words += ["--set", f"{task}.thresholds.strategy=fixed"]

@@ -99,32 +99,39 @@ def signalled(command: list[str], output: Path, number: signal.Signals) -> tuple
 
 
 def test_kills_leave_no_trace(
-    corpus: Path, uninterrupted: Path, words: Words, tmp_path: Path, contents: Contents
+    corpus: Path,
+    uninterrupted: Path,
+    words: Words,
+    batch_classify: Command,
+    tmp_path: Path,
+    contents: Contents,
 ) -> None:
-    """After `kill -9` at five random moments, and once when only the report is missing, no part is
+    """After `kill -9` at three random moments, and once when only the report is missing, no part is
     half-written, and in the end the folder is that of an uninterrupted run.
     """
     output, rng = tmp_path / "killed", random.Random(20)
     command = words(corpus, **OPTIONS, output=output)
     codes, half_written, whole = [], [], contents(uninterrupted)
-    for kill in range(6):
+    for kill in range(4):
         with running(command) as process:
-            more = rng.randint(1, 5) if kill < 5 else 48
+            more = rng.randint(1, 8) if kill < 3 else 48
             wait_for_chunks(process, output, min(finished_chunks(output) + more, 48))
             time.sleep(rng.random() / 100)
             process.kill()
             codes.append(process.wait())
         left = contents(output / "predictions") if output.exists() else {}
         half_written += [name for name in left if left[name] != whole[f"predictions/{name}"]]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = batch_classify(corpus, **OPTIONS, output=output)
 
     assert -signal.SIGKILL in codes
     assert half_written == []
-    assert finished.returncode == 0, finished.stderr
+    assert finished.exit_code == 0, finished.output
     assert contents(output) == whole
 
 
-def test_what_is_finished_is_not_scored_again(corpus: Path, words: Words, tmp_path: Path) -> None:
+def test_what_is_finished_is_not_scored_again(
+    corpus: Path, words: Words, batch_classify: Command, tmp_path: Path
+) -> None:
     """A resumed run leaves the parts of the killed one as they lie on the disk."""
     output = tmp_path / "killed"
     command = words(corpus, **OPTIONS, output=output)
@@ -133,9 +140,9 @@ def test_what_is_finished_is_not_scored_again(corpus: Path, words: Words, tmp_pa
         process.kill()
         process.wait()
     kept = {path: path.stat().st_ino for path in (output / ".narrascan" / "done").glob("*.json")}
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = batch_classify(corpus, **OPTIONS, output=output)
 
-    assert finished.returncode == 0
+    assert finished.exit_code == 0
     assert len(kept) >= 10
     assert f"resuming: {2 * len(kept)} of 96 rows are finished" in finished.stderr
     assert {path: path.stat().st_ino for path in kept} == kept

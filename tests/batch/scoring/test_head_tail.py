@@ -37,7 +37,10 @@ def bundle_of_ends(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> P
     config.write_text(CONFIG.format(encoder=encoder, samples=SAMPLES), encoding="utf-8")
     for command, words in (
         (train_classifier, [str(config), "--output", str(folder / "checkpoint")]),
-        (export_classifier, [str(folder / "checkpoint"), "--output", str(bundle)]),
+        (
+            export_classifier,
+            [str(folder / "checkpoint"), "--output", str(bundle), "--precision", "fp32"],
+        ),
     ):
         result = CliRunner().invoke(command, words)
         assert result.exit_code == 0, result.output

@@ -72,6 +72,21 @@ def vectors_of(bundle: Path, texts: list[str]) -> np.ndarray:
     return np.stack([one.embedding for one in predictions if one.embedding is not None])
 
 
+@pytest.fixture(scope="module")
+def plain(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a config without options; not to be changed."""
+    folder = tmp_path_factory.mktemp("plain")
+    return make_bundle(folder, write_config(folder, str(encoder)))
+
+
+def read_few_texts(config: Path) -> Path:
+    """Let the config read `TEXTS` alone, without any other column."""
+    texts = config.parent / "texts.parquet"
+    pl.DataFrame({"text": TEXTS}).write_parquet(texts)
+    config.write_text(config.read_text().replace(str(SAMPLES / "train.parquet"), str(texts)))
+    return config
+
+
 def peer(encoder: Path, folder: Path, pooling: str) -> SentenceTransformer:
     """The same encoder and pooling in sentence-transformers."""
     AutoModel.from_pretrained(encoder).save_pretrained(folder)
@@ -90,7 +105,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 def test_vectors_of_minilm_are_those_of_sentence_transformers(tmp_path: Path) -> None:
     """Through training without a step, export and scoring: within 1e-5."""
-    bundle = make_bundle(tmp_path, write_config(tmp_path, MINILM))
+    bundle = make_bundle(tmp_path, read_few_texts(write_config(tmp_path, MINILM)))
     model = peer(Path(locate(MINILM)), tmp_path / "peer", "mean")
 
     assert vectors_of(bundle, TEXTS) == pytest.approx(model.encode(TEXTS), abs=1e-5)
@@ -125,17 +140,13 @@ def test_layers_are_averaged_and_lengths_kept(tmp_path: Path, encoder: Path) -> 
 
 
 def test_a_shorter_vector_is_a_projection_on_principal_components(
-    tmp_path: Path, encoder: Path
+    tmp_path: Path, encoder: Path, plain: Path
 ) -> None:
     """Cosines are those in the space that scikit-learn finds for the training texts."""
-    whole, short = tmp_path / "whole", tmp_path / "short"
-    for folder in (whole, short):
-        folder.mkdir()
-    full = make_bundle(whole, write_config(whole, str(encoder)))
-    projected = make_bundle(short, write_config(short, str(encoder), "dimension = 4"))
+    projected = make_bundle(tmp_path, write_config(tmp_path, str(encoder), "dimension = 4"))
     train = pl.read_parquet(SAMPLES / "train.parquet")["text"].to_list()
-    components = PCA(n_components=4).fit(vectors_of(full, train)).components_
-    vectors = vectors_of(full, TEXTS) @ components.T
+    components = PCA(n_components=4).fit(vectors_of(plain, train)).components_
+    vectors = vectors_of(plain, TEXTS) @ components.T
     expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = vectors_of(projected, TEXTS)
 
@@ -168,19 +179,14 @@ def test_what_the_encoder_does_not_have_is_refused(
 
 def test_data_without_labels_are_enough(tmp_path: Path, encoder: Path) -> None:
     """A column of texts is all that is read."""
-    pl.DataFrame({"text": TEXTS}).write_parquet(tmp_path / "texts.parquet")
-    config = write_config(tmp_path, str(encoder))
-    source = str(SAMPLES / "train.parquet")
-    config.write_text(config.read_text().replace(source, str(tmp_path / "texts.parquet")))
-    bundle = make_bundle(tmp_path, config)
+    bundle = make_bundle(tmp_path, read_few_texts(write_config(tmp_path, str(encoder))))
 
     assert vectors_of(bundle, TEXTS[:2]).shape == (2, 32)
 
 
-def test_there_is_nothing_to_recalibrate(tmp_path: Path, encoder: Path) -> None:
+def test_there_is_nothing_to_recalibrate(tmp_path: Path, plain: Path) -> None:
     """The command says so before anything is read."""
-    bundle = make_bundle(tmp_path, write_config(tmp_path, str(encoder)))
-    words = ["recalibrate", str(bundle), "--task", "vectors", "--labels-column", "domain"]
+    words = ["recalibrate", str(plain), "--task", "vectors", "--labels-column", "domain"]
     words += ["--data", str(SAMPLES / "articles.parquet"), "--output", str(tmp_path / "new")]
     result = CliRunner().invoke(export_classifier, words)
 
@@ -189,10 +195,9 @@ def test_there_is_nothing_to_recalibrate(tmp_path: Path, encoder: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_empty_texts_have_no_vector(tmp_path: Path, encoder: Path) -> None:
+def test_empty_texts_have_no_vector(plain: Path) -> None:
     """The prediction says so."""
-    bundle = make_bundle(tmp_path, write_config(tmp_path, str(encoder)))
-    empty, full = Scorer(bundle, task="vectors", device="cpu").score([" ", "An article."])
+    empty, full = Scorer(plain, task="vectors", device="cpu").score([" ", "An article."])
 
     assert (empty.status, empty.embedding) == ("empty", None)
     assert full.embedding is not None

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from batch.cli import main as batch_main
 from batch.engines.graph_file import GraphFile
@@ -46,7 +46,7 @@ from schemas.text.model_text import Article, ModelText, model_text
 from tests.exporting import export_classifier, folder_contents, scorer_of
 from tests.label_tasks import KIND, decision_of, evidence_of, label_sets, logits_of
 from tests.strategies import Bools, Floats
-from tests.tiny import sample_rows, write_config
+from tests.tiny import SAMPLES, sample_rows, write_config
 from trainer.checkpoint.reader import GOLD, Checkpoint, heldout_schema
 from trainer.cli import main as train_main
 
@@ -216,14 +216,16 @@ def test_held_out_rows_are_no_training_rows(checkpoint: Path, task: str) -> None
 
 
 def test_other_held_out_rows_give_other_thresholds(
-    ours: Path, bundle: Path, tmp_path: Path
+    ours_alone: Path, bundle_alone: Path, tmp_path: Path
 ) -> None:
     """Thresholds follow the held-out file; weights do not."""
-    path = ours / "heldout" / "narrative.parquet"
+    path = ours_alone / "heldout" / "narrative.parquet"
     table = pq.read_table(path)
     pq.write_table(table.slice(0, table.num_rows // 2), path)
-    export_checkpoint(ours, tmp_path / "bundle", precisions=["fp32"])
-    before, after = (scorer_of(folder, "narrative") for folder in (bundle, tmp_path / "bundle"))
+    export_checkpoint(ours_alone, tmp_path / "bundle", precisions=["fp32"])
+    before, after = (
+        scorer_of(folder, "narrative") for folder in (bundle_alone, tmp_path / "bundle")
+    )
 
     assert decision_of(before.metadata).thresholds != decision_of(after.metadata).thresholds
     texts = before.runner.tokenize(sample_texts(before.metadata)[:20])
@@ -231,14 +233,13 @@ def test_other_held_out_rows_give_other_thresholds(
 
 
 def test_exporting_twice_gives_the_same_bytes(
-    checkpoint: Path, bundle: Path, tmp_path: Path
+    trained_alone: Path, bundle_alone: Path, tmp_path: Path
 ) -> None:
     """The same checkpoint is the same bundle, in a new folder and over an old one."""
-    export_checkpoint(checkpoint, tmp_path / "again", precisions=["fp32"])
-    assert folder_contents(tmp_path / "again") == folder_contents(bundle)
+    for _ in ("new", "old"):
+        export_checkpoint(trained_alone, tmp_path / "again", precisions=["fp32"])
+        assert folder_contents(tmp_path / "again") == folder_contents(bundle_alone)
 
-    export_checkpoint(checkpoint, tmp_path / "again", precisions=["fp32"])
-    assert folder_contents(tmp_path / "again") == folder_contents(bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
@@ -331,13 +332,30 @@ def test_inspect_refuses_other_files(ours: Path, tmp_path: Path) -> None:
         assert "Traceback" not in result.output
 
 
-def test_command_names_the_next_step(checkpoint: Path, tmp_path: Path) -> None:
-    """At its end the command, here in its long form, names the tasks and the next command."""
-    result = export_classifier("export", checkpoint, "--output", tmp_path / "bundle")
-
+@pytest.fixture(scope="module")
+def decided_again(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Result]:
+    """A bundle with other thresholds of one task, and the command that wrote it, in its long
+    form.
+    """
+    output = tmp_path_factory.mktemp("settings") / "bundle"
+    result = export_classifier(
+        *("export", checkpoint, "--output", output),
+        *("--precision", "fp32"),  # whether another passes its gate depends on the thresholds
+        *("--set", "narrative.thresholds.strategy=global"),
+        *("--set", "narrative.thresholds.objective=macro_f1"),
+    )
     assert result.exit_code == 0, result.output
+    return output, result
+
+
+def test_command_names_the_next_step(decided_again: tuple[Path, Result]) -> None:
+    """At its end the command names the tasks and the next command."""
+    output, result = decided_again
+
     assert "tasks: narrative, entity_framing" in result.output
-    assert f"batch-classify articles.parquet --bundle {tmp_path / 'bundle'}" in result.output
+    assert f"batch-classify articles.parquet --bundle {output}" in result.output
 
 
 def test_file_scores_with_its_tokenizer_alone(bundle: Path, tmp_path: Path) -> None:
@@ -361,7 +379,7 @@ def test_every_calibration_is_served_as_it_was_fitted(
     ours_alone: Path, tmp_path: Path, method: Any
 ) -> None:
     """From checkpoint to predictions.parquet, probabilities and labels are those of the rule."""
-    many_heldout_rows(ours_alone)
+    many_heldout_rows(ours_alone, every=2 if method == "isotonic" else 4)
     rule = ThresholdRule(strategy="per_label", objective="recall_floor", floor=0.75)
     settings = [f"narrative.calibration={method}", "narrative.thresholds.strategy=per_label"]
     settings += ["narrative.thresholds.objective=recall_floor", "narrative.thresholds.floor=0.75"]
@@ -381,6 +399,7 @@ def test_every_calibration_is_served_as_it_was_fitted(
     served = pq.read_table(tmp_path / "scored" / "predictions").to_pylist()
 
     assert method in (calibration.method, "auto")
+    assert method != "isotonic" or any(calibration.knots)
     assert decision_of(scorer.metadata).calibration == calibration
     assert evidence_of(scorer.metadata).thresholds == rule
     labels = scorer.metadata.labels
@@ -392,9 +411,9 @@ def test_every_calibration_is_served_as_it_was_fitted(
     ]
 
 
-def many_heldout_rows(checkpoint: Path) -> None:
-    """Hold out the rows that were trained on too, so that labels have curves of their own."""
-    samples = sample_rows("train")
+def many_heldout_rows(checkpoint: Path, *, every: int) -> None:
+    """Hold out rows that were trained on too, so that labels have fits of their own."""
+    samples = sample_rows("train").gather_every(every)
     labels = samples["narratives"].to_list()
     known = Checkpoint.open(checkpoint).info.tasks["narrative"].labels
     rows = {
@@ -409,25 +428,18 @@ def many_heldout_rows(checkpoint: Path) -> None:
 
 
 def test_settings_change_thresholds_and_nothing_else(
-    checkpoint: Path, bundle: Path, tmp_path: Path
+    bundle: Path, decided_again: tuple[Path, Result]
 ) -> None:
     """`--set` decides one task again; the graph and the other task stay as they were."""
-    result = export_classifier(
-        *(checkpoint, "--output", tmp_path / "bundle"),
-        *("--precision", "fp32"),  # whether another passes its gate depends on the thresholds
-        *("--set", "narrative.thresholds.strategy=global"),
-        *("--set", "narrative.thresholds.objective=macro_f1"),
-    )
-    assert result.exit_code == 0, result.output
+    again, _ = decided_again
     before, after = (
-        decision_of(scorer_of(folder, "narrative").metadata)
-        for folder in (bundle, tmp_path / "bundle")
+        decision_of(scorer_of(folder, "narrative").metadata) for folder in (bundle, again)
     )
 
     assert len({*after.thresholds}) == 1 < len({*before.thresholds})
     assert after.calibration == before.calibration
     name = "entity_framing.onnx"
-    assert (tmp_path / "bundle" / name).read_bytes() == (bundle / name).read_bytes()
+    assert (again / name).read_bytes() == (bundle / name).read_bytes()
 
 
 def test_wrong_settings_are_wrong_usage(checkpoint: Path, tmp_path: Path) -> None:
@@ -452,6 +464,10 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     thresholds = { strategy = "fixed", fixed = 0.25 }
     """
     config = write_config(tmp_path / "config.toml", encoder, epochs=1, extra=decision)
+    sample_rows("train").gather_every(4).write_parquet(tmp_path / "few.parquet")
+    config.write_text(
+        config.read_text().replace(str(SAMPLES / "train.parquet"), str(tmp_path / "few.parquet"))
+    )
     trained = CliRunner().invoke(train_main, [str(config), "--output", str(tmp_path / "trained")])
     assert trained.exit_code == 0, trained.output
     export_checkpoint(tmp_path / "trained", tmp_path / "bundle", precisions=["fp32"])

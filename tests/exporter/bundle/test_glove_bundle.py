@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from batch.cli import main as batch_main
 from exporter.cli import main as export_main
 from schemas.bundle.folder import Bundle
-from tests.tiny import make_tokenizer, sample_rows, write_config
+from tests.tiny import SAMPLES, make_tokenizer, sample_rows, write_config
 from trainer.cli import main as train_main
 
 Scored = dict[str, tuple[bytes, int]]
@@ -24,6 +24,13 @@ def run(command: object, *arguments: object) -> None:
     assert result.exit_code == 0, result.output
 
 
+def read_few_rows(config: Path) -> None:
+    """Let a config read every fourth row of the samples."""
+    rows = config.parent / "train.parquet"
+    sample_rows("train").gather_every(4).write_parquet(rows)
+    config.write_text(config.read_text().replace(str(SAMPLES / "train.parquet"), str(rows)))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of both sample tasks over random vectors of the samples' words."""
@@ -33,6 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [" ".join([word, *(f"{value:.4f}" for value in rng.normal(size=8))]) for word in words]
     (folder / "vectors.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = write_config(folder / "config.toml", Path(f"glove:{folder / 'vectors.txt'}"), epochs=1)
+    read_few_rows(config)
     run(train_main, config, "--output", folder / "checkpoint")
     return folder / "checkpoint"
 
@@ -114,6 +122,7 @@ def test_trained_checkpoint_is_an_encoder_to_start_from(trained: Path, tmp_path:
     """A later run starts from the weights of an earlier one over the same vectors."""
     vectors = f"glove:{trained.parent / 'vectors.txt'}"
     config = write_config(tmp_path / "config.toml", Path(vectors), epochs=1)
+    read_few_rows(config)
     run(train_main, config, "--output", tmp_path / "on", "--set", f"encoder.start_from='{trained}'")
 
     assert (tmp_path / "on" / "checkpoint.json").is_file()

@@ -35,7 +35,7 @@ def recalibrate(bundle: Path, data: Path, *words: str | Path) -> Result:
     return CliRunner().invoke(main, [str(word) for word in command])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows(bundle: Path) -> list[dict[str, Any]]:
     """Articles of the samples with those of their narratives that the model knows."""
     known = set(scorer_of(bundle).metadata.labels)
@@ -49,21 +49,28 @@ def rows(bundle: Path) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
-def data(rows: list[dict[str, Any]], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a file."""
-    path = tmp_path / "labelled.parquet"
+    path = tmp_path_factory.mktemp("labelled") / "labelled.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
 
 
+@pytest.fixture(scope="module")
+def recalibrated(bundle: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle with the decision of `data`; not to be changed."""
+    output = tmp_path_factory.mktemp("recalibrated") / "new"
+    result = recalibrate(bundle, data, "--output", output)
+    assert result.exit_code == 0, result.output
+    return output
+
+
 def test_the_decision_is_that_of_an_export_on_these_rows(
-    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+    bundle: Path, rows: list[dict[str, Any]], recalibrated: Path
 ) -> None:
     """The same function, on logits of the bundle's own session, with the bundle's own rule."""
-    result = recalibrate(bundle, data, "--output", tmp_path / "new")
-    assert result.exit_code == 0, result.output
-    before, after = scorer_of(bundle).metadata, scorer_of(tmp_path / "new").metadata
+    before, after = scorer_of(bundle).metadata, scorer_of(recalibrated).metadata
     runner = scorer_of(bundle).runner
     texts = [
         model_text(Article(row["text"], row["title"]), before.text, max_tokens=before.max_tokens)
@@ -83,16 +90,15 @@ def test_the_decision_is_that_of_an_export_on_these_rows(
     assert after.metrics.cross_validated == expected.cross_validated
 
 
-def test_all_else_stays(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_all_else_stays(bundle: Path, recalibrated: Path) -> None:
     """The graph, the other task, the tokenizer and the probes, and what was measured of them."""
-    recalibrate(bundle, data, "--output", tmp_path / "new")
-    before, after = (scorer_of(folder).metadata for folder in (bundle, tmp_path / "new"))
+    before, after = (scorer_of(folder).metadata for folder in (bundle, recalibrated))
     changed = {
         path.name
         for path in bundle.iterdir()
-        if path.read_bytes() != (tmp_path / "new" / path.name).read_bytes()
+        if path.read_bytes() != (recalibrated / path.name).read_bytes()
     }
-    graphs = [onnx.load(folder / "narrative.onnx").graph for folder in (bundle, tmp_path / "new")]
+    graphs = [onnx.load(folder / "narrative.onnx").graph for folder in (bundle, recalibrated)]
 
     assert changed == REDECIDED
     assert graphs[0] == graphs[1]
@@ -103,16 +109,15 @@ def test_all_else_stays(bundle: Path, data: Path, tmp_path: Path) -> None:
         before.labels,
         before.text,
     )
-    assert CliRunner().invoke(main, ["verify", str(tmp_path / "new")]).exit_code == 0
+    assert CliRunner().invoke(main, ["verify", str(recalibrated)]).exit_code == 0
 
 
 def test_metadata_and_card_say_on_what(
-    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+    bundle: Path, rows: list[dict[str, Any]], recalibrated: Path
 ) -> None:
     """Hash and number of the rows, and the bundle before; an export says nothing of the kind."""
-    recalibrate(bundle, data, "--output", tmp_path / "new")
-    facts = scorer_of(tmp_path / "new").metadata.recalibration
-    card = (tmp_path / "new" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    facts = scorer_of(recalibrated).metadata.recalibration
+    card = (recalibrated / "MODEL_CARD.md").read_text(encoding="utf-8")
 
     assert scorer_of(bundle).metadata.recalibration is None
     assert facts is not None
@@ -120,17 +125,18 @@ def test_metadata_and_card_say_on_what(
     assert f"found again on {len(rows)} labelled rows (data {facts.data_sha256[:12]})" in card
 
 
-def test_a_bundle_can_be_replaced_by_itself(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_a_bundle_can_be_replaced_by_itself(
+    bundle: Path, data: Path, recalibrated: Path, tmp_path: Path
+) -> None:
     """Without --output; twice gives the same decision, and only the bundle before differs."""
     ours = Path(shutil.copytree(bundle, tmp_path / "ours"))
     results = [recalibrate(ours, data), recalibrate(ours, data)]
-    recalibrate(bundle, data, "--output", tmp_path / "new")
-    here, there = (decision_of(scorer_of(folder).metadata) for folder in (ours, tmp_path / "new"))
+    here, there = (decision_of(scorer_of(folder).metadata) for folder in (ours, recalibrated))
 
     assert [result.exit_code for result in results] == [0, 0]
     assert here.calibration == there.calibration
     assert here.thresholds == there.thresholds
-    assert {path.name for path in tmp_path.iterdir()} == {"ours", "new", data.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"ours"}
 
 
 def test_the_signature_does_not_outlive_the_change(
@@ -160,14 +166,13 @@ def test_settings_decide_otherwise(bundle: Path, data: Path, tmp_path: Path) -> 
 
 
 def test_rows_without_text_or_labels_have_no_say(
-    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+    bundle: Path, rows: list[dict[str, Any]], recalibrated: Path, tmp_path: Path
 ) -> None:
     """Blank texts and null labels are left out; an empty list of labels is an answer."""
     mute = [{"text": " ", "title": "t", "labels": []}, {**rows[0], "labels": None}]
     pq.write_table(pa.Table.from_pylist(mute + rows), tmp_path / "more.parquet")
-    recalibrate(bundle, data, "--output", tmp_path / "plain")
     recalibrate(bundle, tmp_path / "more.parquet", "--output", tmp_path / "more")
-    plain, more = (scorer_of(tmp_path / name).metadata for name in ("plain", "more"))
+    plain, more = (scorer_of(folder).metadata for folder in (recalibrated, tmp_path / "more"))
 
     assert decision_of(plain).thresholds == decision_of(more).thresholds
     assert decision_of(plain).calibration == decision_of(more).calibration
@@ -176,16 +181,15 @@ def test_rows_without_text_or_labels_have_no_say(
 
 
 def test_columns_can_be_named(
-    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+    bundle: Path, rows: list[dict[str, Any]], recalibrated: Path, tmp_path: Path
 ) -> None:
     """Body, title and labels under names of their own."""
     renamed = [{"b": row["text"], "t": row["title"], "gold": row["labels"]} for row in rows]
     pq.write_table(pa.Table.from_pylist(renamed), tmp_path / "renamed.parquet")
-    recalibrate(bundle, data, "--output", tmp_path / "plain")
     words = ["--text-column", "b", "--title-column", "t", "--labels-column", "gold"]
     recalibrate(bundle, tmp_path / "renamed.parquet", "--output", tmp_path / "new", *words)
 
-    plain, named = (scorer_of(tmp_path / name).metadata for name in ("plain", "new"))
+    plain, named = (scorer_of(folder).metadata for folder in (recalibrated, tmp_path / "new"))
     assert decision_of(named).thresholds == decision_of(plain).thresholds
 
 
@@ -240,28 +244,26 @@ def test_a_changed_bundle_is_refused(bundle: Path, data: Path, tmp_path: Path) -
     assert not (tmp_path / "new").exists()
 
 
-def test_the_manifest_fits_the_new_files(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_the_manifest_fits_the_new_files(bundle: Path, recalibrated: Path) -> None:
     """Every hash is of the file that is there."""
-    recalibrate(bundle, data, "--output", tmp_path / "new")
-    manifest = json.loads((tmp_path / "new" / "bundle.json").read_text())
+    manifest = json.loads((recalibrated / "bundle.json").read_text())
 
     assert set(manifest["files"]) == set(Bundle.open(bundle).manifest.files)
     for name, facts in manifest["files"].items():
-        assert FileFacts.of(tmp_path / "new" / name).model_dump() == facts
-    assert np.isfinite(decision_of(scorer_of(tmp_path / "new").metadata).thresholds).all()
+        assert FileFacts.of(recalibrated / name).model_dump() == facts
+    assert np.isfinite(decision_of(scorer_of(recalibrated).metadata).thresholds).all()
 
 
 def test_rows_with_null_labels_are_left_out(
-    bundle: Path, rows: list[dict[str, Any]], data: Path, tmp_path: Path
+    bundle: Path, rows: list[dict[str, Any]], recalibrated: Path, tmp_path: Path
 ) -> None:
     """Null means not labelled: the decision is that of the other rows."""
     unlabelled = tmp_path / "unlabelled.parquet"
     extra = [{**row, "labels": None} for row in rows[:9]]
     pq.write_table(pa.Table.from_pylist([*rows, *extra]), unlabelled)
-    recalibrate(bundle, data, "--output", tmp_path / "without")
     result = recalibrate(bundle, unlabelled, "--output", tmp_path / "with")
     assert result.exit_code == 0, result.output
-    without, among = (scorer_of(tmp_path / name).metadata for name in ("without", "with"))
+    without, among = (scorer_of(folder).metadata for folder in (recalibrated, tmp_path / "with"))
 
     assert decision_of(without).thresholds == decision_of(among).thresholds
     assert without.recalibration is not None
@@ -276,8 +278,8 @@ def test_label_that_looks_like_a_known_one_is_refused(
     """By code points, also where unknown labels are ignored."""
     path = tmp_path / "labelled.parquet"
     label = next(label for row in rows for label in row["labels"])
-    rows[3] = {**rows[3], "labels": [f"{label}\u00a0"]}
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    changed = [*rows[:3], {**rows[3], "labels": [f"{label}\u00a0"]}, *rows[4:]]
+    pq.write_table(pa.Table.from_pylist(changed), path)
     result = recalibrate(bundle, path, "--output", tmp_path / "new", *words)
 
     assert result.exit_code == 1

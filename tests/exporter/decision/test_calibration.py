@@ -176,7 +176,7 @@ def test_cross_fitted_rows_have_no_say(method: CalibrationMethod) -> None:
 @pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (0.5, 0.0), (0.5, -1.5)])
 def test_auto_takes_the_lowest_cross_validated_loss(scale: float, bias: float) -> None:
     """The mean log loss of all pairs, each by a fit without its row."""
-    logits, gold = drawn(scale, bias, rows=1500)
+    logits, gold = drawn(scale, bias, rows=600)
     losses = {}
     for method in METHODS:
         probabilities = cross_fitted(logits, gold, method).astype(np.float64)

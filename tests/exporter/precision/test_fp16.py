@@ -266,7 +266,7 @@ def test_recalibrating_without_cuda_fits_fp16_on_the_cpu(halved: Path, tmp_path:
     ids=["too far from torch", "not fused"],
 )
 def test_what_does_not_hold_is_left_out(
-    checkpoint: Path,
+    trained_alone: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -283,7 +283,7 @@ def test_what_does_not_hold_is_left_out(
     recipe = replace(RECIPES["fp16"], make=make, torch_tolerance=tolerance)
     monkeypatch.setattr(reducer, "RECIPES", {**RECIPES, "fp16": recipe})
     with caplog.at_level(logging.INFO):
-        result = export(checkpoint, tmp_path / "bundle")
+        result = export(trained_alone, tmp_path / "bundle")
 
     assert result.exit_code == 0, result.output
     assert list(Bundle.open(tmp_path / "bundle").precisions(("narrative",))) == ["fp32"]

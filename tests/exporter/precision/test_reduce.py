@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -54,16 +55,15 @@ COST = VariantCost(
 
 
 @pytest.fixture(scope="module")
-def reduced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reduced(trained_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the shared checkpoint with bf16, exported through the command line.
 
     With fitted thresholds the tiny model, whose scores hardly differ between texts, would change
     too many labels to pass the gate.
     """
     folder = tmp_path_factory.mktemp("reduced") / "bundle"
-    words = [str(checkpoint), "--output", str(folder), "--precision", "bf16"]
-    for task in ("narrative", "entity_framing"):
-        words += ["--set", f"{task}.thresholds.strategy=fixed"]
+    words = [str(trained_alone), "--output", str(folder), "--precision", "bf16"]
+    words += ["--set", "narrative.thresholds.strategy=fixed"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     return folder
@@ -71,16 +71,21 @@ def reduced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
-    """A checkpoint of one task and few texts: each of them is run for every try of eight bits."""
+    """A checkpoint of one task, one layer and few texts: each of them is run for every try of eight
+    bits, and there is a try for every matmul.
+    """
     folder = tmp_path_factory.mktemp("small")
-    sample_rows("train").gather_every(6).write_parquet(folder / "train.parquet")
+    shallow = Path(shutil.copytree(encoder, folder / "encoder"))
+    sizes = json.loads((shallow / "config.json").read_text())
+    (shallow / "config.json").write_text(json.dumps({**sizes, "num_hidden_layers": 1}))
+    sample_rows("train").gather_every(12).write_parquet(folder / "train.parquet")
     config = folder / "config.toml"
     config.write_text(
         f"""
 schema_version = 1
 [encoder]
-source = "{encoder}"
-max_tokens = 64
+source = "{shallow}"
+max_tokens = 32
 [train]
 epochs = 1
 [tasks.narrative]
@@ -114,10 +119,10 @@ def test_bf16_is_made_of_the_same_file_and_decides_by_its_own(reduced: Path) -> 
 
 
 @needs_bf16
-def test_what_fails_its_gate_is_not_published(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_fails_its_gate_is_not_published(trained_alone: Path, tmp_path: Path) -> None:
     """The export continues without it."""
     output = tmp_path / "bundle"
-    words = [str(checkpoint), "--output", str(output), "--precision", "bf16"]
+    words = [str(trained_alone), "--output", str(output), "--precision", "bf16"]
     result = CliRunner().invoke(main, words)
 
     assert result.exit_code == 0, result.output
@@ -126,10 +131,10 @@ def test_what_fails_its_gate_is_not_published(checkpoint: Path, tmp_path: Path) 
 
 @needs_bf16
 def test_bf16_gives_a_text_the_same_bits_in_every_arrangement(
-    reduced: Path, checkpoint: Path
+    reduced: Path, trained_alone: Path
 ) -> None:
     """Other rows, order, repeats and threads change nothing, to the last bit."""
-    texts = texts_of(checkpoint)
+    texts = texts_of(trained_alone)
     runner = scorer_of(reduced, precision="bf16", threads=1).runner
     expected = logits_of(runner, texts)
     threads = scorer_of(reduced, precision="bf16", threads=2).runner
@@ -142,9 +147,9 @@ def test_bf16_gives_a_text_the_same_bits_in_every_arrangement(
 
 
 @needs_bf16
-def test_bf16_is_close_to_fp32_and_not_equal(reduced: Path, checkpoint: Path) -> None:
+def test_bf16_is_close_to_fp32_and_not_equal(reduced: Path, trained_alone: Path) -> None:
     """It really is computed in another precision."""
-    texts = texts_of(checkpoint)
+    texts = texts_of(trained_alone)
     plain, variant = (
         logits_of(scorer_of(reduced, precision=precision).runner, texts)
         for precision in ("fp32", "bf16")
@@ -291,14 +296,14 @@ def test_sweep_puts_the_most_sensitive_matmul_first() -> None:
 
 @needs_bf16
 def test_int8_ranges_come_from_texts_and_hold_for_others(
-    reduced: Path, checkpoint: Path, tmp_path: Path
+    reduced: Path, trained_alone: Path, tmp_path: Path
 ) -> None:
     """A graph in 8 bits scores nearly like fp32, and a text alone as among others."""
-    texts = texts_of(checkpoint)
+    texts = texts_of(trained_alone)
     plain = reduced / "narrative.onnx"
     quantize(plain, tmp_path / "int8.onnx", [text.ids for text in texts[:16]])
     assert quantized_matmuls(onnx.load(tmp_path / "int8.onnx"))
-    opened = Checkpoint.open(checkpoint)
+    opened = Checkpoint.open(trained_alone)
     tokenizer = load_tokenizer(opened.files.tokenizer.read_bytes(), "tokenizer.json")
     shutil.copyfile(plain, tmp_path / "fp32.onnx")
 

@@ -30,10 +30,13 @@ TEXT_CHARACTERS = 160
 ROWS = 12
 
 
-def prepare_inputs(folder: Path) -> FuzzInputs:
-    """Make the inputs of all cases, with a bundle of tasks narrative, outlet, entity_framing."""
+def prepare_inputs(folder: Path, bundle: Path | None = None) -> FuzzInputs:
+    """Make the inputs of all cases.
+
+    bundle: of tasks narrative, outlet and entity_framing in fp32; None makes one.
+    """
     inputs = FuzzInputs(folder)
-    shutil.copytree(tiny_bundle(folder / "tiny"), inputs.bundle)
+    shutil.copytree(bundle or tiny_bundle(folder / "tiny"), inputs.bundle)
     _add_bf16(inputs.bundle)
     make_keys(inputs.private_key)
     sign_bundle(inputs.bundle, inputs.private_key)

@@ -6,16 +6,18 @@ import ast
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner, Result
 
+from exporter.cli import main as export_classifier
 from schemas.config.models import TrainingRun
 from schemas.errors import CheckpointError
+from trainer.cli import main as train_classifier
 from trainer.training.loop import train
 
 MakeRun = Callable[..., TrainingRun]
@@ -44,16 +46,9 @@ def bring_code(folder: Path, target: Path) -> Path:
     return folder
 
 
-def run_with_yes(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_with_yes(command: click.Command, *words: str) -> Result:
     """Run a command and answer every question with yes."""
-    return subprocess.run(
-        [sys.executable, "-c", f"from {module} import main; main()", *words],
-        input="y\n" * 20,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+    return CliRunner().invoke(command, words, input="y\n" * 20)
 
 
 def test_code_of_an_encoder_is_not_run(
@@ -63,12 +58,12 @@ def test_code_of_an_encoder_is_not_run(
     target = tmp_path / "written"
     source = bring_code(shutil.copytree(encoder, tmp_path / "encoder"), target)
     words = (str(config_file), "--output", str(tmp_path / "out"))
-    result = run_with_yes("trainer.cli", *words, "--set", f"encoder.source={source}")
+    result = run_with_yes(train_classifier, *words, "--set", f"encoder.source={source}")
 
     assert not target.exists()
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "needs its own code (`auto_map` in a config), which is never run" in result.stderr
-    assert "y/N" not in result.stdout + result.stderr
+    assert "y/N" not in result.output
     assert not (tmp_path / "out").exists()
 
 
@@ -76,10 +71,10 @@ def test_code_of_a_checkpoint_is_not_run(checkpoint: Path, tmp_path: Path) -> No
     """Export refuses it likewise."""
     target = tmp_path / "written"
     source = bring_code(shutil.copytree(checkpoint, tmp_path / "checkpoint"), target)
-    result = run_with_yes("exporter.cli", str(source), "--output", str(tmp_path / "out"))
+    result = run_with_yes(export_classifier, str(source), "--output", str(tmp_path / "out"))
 
     assert not target.exists()
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "asks for code of its own (`auto_map`), which is never run" in result.stderr
     assert not (tmp_path / "out").exists()
 
