@@ -74,7 +74,7 @@ class ArtefactMetadata(BaseModel):
     pad_id: int = Field(ge=0, lt=2**31)
     text: TextSpec
     tokenizer_sha256: str
-    references: References | None = None
+    references: References | None
     """None for a kind without reference texts."""
     encoder: EncoderFacts
     training: TrainingFacts
