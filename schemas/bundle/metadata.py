@@ -77,7 +77,7 @@ class ArtefactMetadata(BaseModel):
     windows: WindowSpec | None
     """In which texts are read that are longer than one; None where they are truncated."""
     tokenizer_sha256: str
-    references: References | None = None
+    references: References | None
     """None for a kind without reference texts."""
     encoder: EncoderFacts
     training: TrainingFacts

@@ -99,6 +99,7 @@ def metadata(**changes: Any) -> ArtefactMetadata:
         "precision": "fp32",
         "cost": None,
         "variants": {},
+        "references": None,
         "recalibration": None,
     }
     return metadata_model(KIND).model_validate({**whole, **changes})
@@ -320,6 +321,20 @@ def test_shared_metadata_of_another_task_is_refused() -> None:
 
     message = refusal({**props, f"{PREFIX}other.task": '"topics"'})
     assert "is listed for task 'other', and its metadata is that of task 'topics'" in message
+
+
+def test_references_of_a_kind_without_them_are_refused() -> None:
+    """The message names the kind."""
+    props = {**props_of(), f"{PREFIX}references": json.dumps({"neighbours": 1, "ids": ["a", "b"]})}
+
+    assert f"a task of kind {KIND!r} has no reference texts" in refusal(props)
+
+
+def test_more_neighbours_than_references_are_refused() -> None:
+    """The message has both numbers."""
+    props = {**props_of(), f"{PREFIX}references": json.dumps({"neighbours": 2, "ids": ["a", "b"]})}
+
+    assert "2 neighbours of 2 reference texts" in refusal(props)
 
 
 def test_a_task_without_labels_is_refused() -> None:
