@@ -286,7 +286,7 @@ def test_recalibration_reads_in_windows(
 ) -> None:
     """Thresholds are fitted to outputs of whole texts."""
     words = ["--task", "narrative", "--labels-column", "narratives", "--output", tmp_path / "new"]
-    words += ["--data", SAMPLES / "articles.parquet", "--ignore-unknown-gold"]
+    words += ["--data", SAMPLES / "articles.parquet", "--ignore-unknown-labels"]
     run(export_classifier, "recalibrate", windows_bundle, *words)
     tasks = BundleReport.of(tmp_path / "new").tasks
 

@@ -253,3 +253,18 @@ def test_wrong_calls_are_reported(config_file: Path, tmp_path: Path) -> None:
         assert result.exit_code in (1, 2)
         assert message in result.output
         assert "Traceback" not in result.output
+
+
+def test_two_level_labels_are_scored_by_level(make_run: MakeRun, tmp_path: Path) -> None:
+    """On every fold and on all test rows together; the page has a table of the levels."""
+    parents = ("tasks.topics.parents.oil=energy", "tasks.topics.parents.grain=farming")
+    found = cross_validate(make_run(*BRIEF, *parents), tmp_path / "cv", folds=2)
+    page = CrossValidationFiles(tmp_path / "cv").page.read_text(encoding="utf-8")
+    task = found.tasks["topics"]
+    rows = {label.label: label.gold_rows for label in task.rules[0].pooled.labels}
+
+    assert rows["energy"] == rows["oil"] > 0
+    for rule in task.rules:
+        assert rule.pooled.overall.levels is not None
+        assert all(fold.scores.levels is not None for fold in rule.folds)
+    assert "| level | micro-F1 | macro-F1 | samples F1 | exact match |" in page
