@@ -13,6 +13,7 @@ from schemas.arrays import BoolArray, Float32Array
 from schemas.config.models import FoldConfig, TrainingRun
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.metrics import Hits
+from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
 from schemas.kinds import KINDS
@@ -56,8 +57,17 @@ class FoldOutcome:
     validation_probabilities: Float32Array
 
 
+def tested_tasks(config: TrainingRun) -> dict[str, DecisionConfig]:
+    """Decisions of the tasks that have thresholds, by task."""
+    return {
+        name: task.decision
+        for name, task in config.tasks.items()
+        if isinstance(task.decision, DecisionConfig)
+    }
+
+
 def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
-    """Score the test rows of one fold, task by task.
+    """Score the test rows of one fold for each task that has thresholds.
 
     config: with the fold. Probabilities are uncalibrated sigmoids, computed in fp32.
     Raises DataError, and CheckpointError if the data has changed since the fold was trained.
@@ -67,7 +77,8 @@ def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
     checkpoint.model.to(accelerator.device)
     tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=checkpoint.info.max_tokens)
     return {
-        task: _score_task(task, config, checkpoint, tokenizer, accelerator) for task in config.tasks
+        task: _score_task(task, config, checkpoint, tokenizer, accelerator)
+        for task in tested_tasks(config)
     }
 
 
