@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 import subprocess
 import sys
@@ -15,10 +16,7 @@ import pytest
 from tests.tiny import SAMPLES, sample_rows
 
 FILES = ("train", "articles")
-BESIDE_NAMES = set(
-    "January February March April May June July August September October November December "
-    "Monday Tuesday Wednesday Thursday Friday Saturday Sunday European".split()
-)
+BESIDE_NAMES = {"European", *calendar.month_name[1:], *calendar.day_name}
 """Words that have a capital letter inside a sentence and are not names."""
 
 
@@ -57,7 +55,8 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     )
 
     assert first == second
-    assert first.keys() == other.keys() and not set(first.values()) & set(other.values())
+    assert first.keys() == other.keys()
+    assert not set(first.values()) & set(other.values())
     for name in FILES:
         assert pl.read_parquet(tmp_path / "0" / f"{name}.parquet").equals(sample_rows(name))
 
@@ -71,7 +70,8 @@ def test_names_have_offsets_of_whole_names(file: str) -> None:
     for text, entity, start, end, spans in zip(*columns, strict=True):
         offsets = [(span["start"], span["end"]) for span in spans]
         assert sum(offsets, ()) == tuple(sorted(sum(offsets, ())))
-        assert (start, end) in offsets and text[start:end] == entity
+        assert (start, end) in offsets
+        assert text[start:end] == entity
 
 
 @pytest.mark.parametrize("file", FILES)
