@@ -47,12 +47,16 @@ train: setup ## Train CONFIG into CHECKPOINT; resumes a run that was stopped
 export: setup ## Export CHECKPOINT to BUNDLE, checked against torch
 	$(BIN)/export-classifier $(CHECKPOINT) --output $(BUNDLE) $(EXPORT_FLAGS)
 
-demo: setup ## Train on samples/, export, score samples/articles.parquet, make the report
+demo: setup ## Train five tasks on samples/, export, score samples/articles.parquet, make the reports
 	$(BIN)/train-classifier samples/newsroom.toml --output artifacts/demo-checkpoint
 	$(BIN)/export-classifier artifacts/demo-checkpoint --output artifacts/bundle
-	$(BIN)/batch-classify samples/articles.parquet --task narrative --bundle artifacts/bundle \
-	  --gold-column narratives --output artifacts/demo --overwrite
+	$(BIN)/batch-classify samples/articles.parquet --task narrative,stance,entities,embedding \
+	  --gold-column narrative=narratives --gold-column stance=stance --gold-column entities=names \
+	  --bundle artifacts/bundle --output artifacts/demo --overwrite
+	$(BIN)/batch-classify samples/articles.parquet --task entity_framing --gold-column roles \
+	  --bundle artifacts/bundle --output artifacts/demo-framing --overwrite
 	@echo "open $(abspath artifacts/demo/report.html)"
+	@echo "open $(abspath artifacts/demo-framing/report.html) (roles of the marked entities)"
 
 reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 test stories, print F1
 	$(BIN)/python -m bench.training.reuters prepare $(SGML) --output artifacts/reuters/test.parquet

@@ -9,12 +9,13 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import click
 import polars as pl
+from gold import Names, Span, stance_of
 from wording import PHRASES, Bank, Brief, Writer, load_bank
 
 HERE = Path(__file__).resolve().parent
@@ -36,12 +37,14 @@ SCHEMA: dict[str, pl.DataType] = {
     "start": pl.Int64(),
     "end": pl.Int64(),
     "roles": pl.List(pl.String()),
+    "stance": pl.String(),
+    "names": pl.List(pl.Struct({"start": pl.Int64(), "end": pl.Int64(), "label": pl.String()})),
 }
 
 
 @dataclass(frozen=True)
 class Article:
-    """One row, in the column order of ``SCHEMA``; offsets count characters, end exclusive."""
+    """One row, its fields as the columns of ``SCHEMA``; offsets count characters, end exclusive."""
 
     article_id: str
     title: str
@@ -54,6 +57,8 @@ class Article:
     start: int
     end: int
     roles: list[str]
+    stance: str
+    names: list[Span]
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Plan:
 
     narratives: dict[str, dict[str, int]]
     affinity: dict[str, list[str]]
+    stances: dict[str, list[str]]
     roles: dict[str, int]
     languages: dict[str, float]
     neutral_share: float
@@ -145,8 +151,10 @@ def draw_briefs(
     return briefs
 
 
-def write_article(rng: random.Random, bank: Bank, brief: Brief, held_out: bool) -> Article:
-    """Turn a brief into a row that still lacks its id; any mention may be the marked one."""
+def write_article(
+    rng: random.Random, bank: Bank, names: Names, brief: Brief, held_out: bool
+) -> Article:
+    """Turn a brief into a row without id and stance; any mention may be the marked one."""
     writer = Writer(rng, bank, brief, held_out)
     title, text = writer.title(), writer.body()
     entity = writer.entity.removeprefix("the ")
@@ -163,6 +171,8 @@ def write_article(rng: random.Random, bank: Bank, brief: Brief, held_out: bool) 
         start=start,
         end=start + len(entity),
         roles=list(brief.roles),
+        stance="",
+        names=names.find(text),
     )
 
 
@@ -181,14 +191,27 @@ def drop_labels(rng: random.Random, plan: Plan, articles: list[Article]) -> None
         article.narratives.remove(label)
 
 
+def check_offsets(article: Article, names: Names) -> None:
+    """Check that the marked entity is where its offsets say, and so is every name.
+
+    Raises ValueError.
+    """
+    marked = article.text[article.start : article.end]
+    if marked != article.entity:
+        raise ValueError(f"{article.article_id}: offsets of {article.entity!r} give {marked!r}")
+    for span in article.names:
+        name = article.text[span.start : span.end]
+        if names.labels.get(name) != span.label:
+            raise ValueError(f"{article.article_id}: {name!r} is not a known {span.label}")
+    if (article.start, article.end) not in {(span.start, span.end) for span in article.names}:
+        raise ValueError(f"{article.article_id}: {article.entity!r} is not one of the names")
+
+
 def write_parquet(articles: list[Article], path: Path) -> None:
-    """Check the rows and write them as one zstd Parquet file."""
-    for article in articles:
-        if article.text[article.start : article.end] != article.entity:
-            raise ValueError(f"{path.name}, {article.article_id}: offsets miss {article.entity!r}")
+    """Check that texts differ, and write the rows as one zstd Parquet file."""
     if len({article.text for article in articles}) != len(articles):
         raise ValueError(f"{path.name}: two rows have the same text; try another seed")
-    table = pl.DataFrame([astuple(article) for article in articles], SCHEMA, orient="row")
+    table = pl.DataFrame([asdict(article) for article in articles], SCHEMA)
     table.write_parquet(path, compression="zstd", compression_level=9)
 
 
@@ -198,6 +221,7 @@ def write_parquet(articles: list[Article], path: Path) -> None:
 def main(output: Path, seed: int) -> None:
     """Generate both files."""
     plan, banks = load_plan(), {language: load_bank(language) for language in LANGUAGES}
+    names = {language: Names.of_bank(bank) for language, bank in banks.items()}
     output.mkdir(parents=True, exist_ok=True)
     ids = Counter[str]()
     for name, split_rows, held_out in (("train", 600, False), ("articles", 240, True)):
@@ -206,8 +230,13 @@ def main(output: Path, seed: int) -> None:
         for brief in draw_briefs(rng, plan, banks, split_rows, split_rows / 600):
             ids[brief.domain] += 1
             article_id = f"{brief.domain.lower()}-{ids[brief.domain]:04d}"
-            article = write_article(rng, banks[brief.language], brief, held_out)
-            articles.append(replace(article, article_id=article_id))
+            bank, known = banks[brief.language], names[brief.language]
+            article = write_article(rng, bank, known, brief, held_out)
+            # Not from the gold narratives, some of which are dropped below.
+            stance = stance_of(brief.narratives, plan.stances)
+            article = replace(article, article_id=article_id, stance=stance)
+            check_offsets(article, known)
+            articles.append(article)
         drop_labels(rng, plan, articles)
         write_parquet(articles, output / f"{name}.parquet")
         click.echo(f"{output / name}.parquet: {split_rows} rows")

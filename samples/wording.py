@@ -35,6 +35,8 @@ class Bank:
     narratives: dict[str, dict[str, list[str]]]
     said: list[str]
     neutral_mentions: list[str]
+    written_names: dict[str, list[str]] = field(default_factory=dict)
+    """Names that sentences contain without a slot, by label."""
 
 
 def load_bank(language: str) -> Bank:

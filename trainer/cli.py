@@ -92,7 +92,8 @@ def cross_validate_command(
     a model that was not trained on it, at thresholds tuned on held-out rows of its training part.
     Three methods to choose thresholds are compared: one threshold per task with the best micro-F1,
     one with the best macro-F1, and the rule of the config. Rows of one group or with the same text
-    are in one fold; a row that is the only one with some label is in every training part.
+    are in one fold; a row that is the only one with some label is in every training part. Tasks
+    that have no thresholds are trained, but not tested.
 
     It takes the time of that many training runs. The same command resumes when it was stopped or
     killed; finished folds are not repeated.

@@ -10,14 +10,13 @@ from pathlib import Path
 from accelerate import PartialState
 
 from schemas.config.models import FoldConfig, TrainingRun
-from schemas.decision.settings import DecisionConfig
 from schemas.errors import ConfigError
 from schemas.io.files import atomic_path, write_atomic
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.crossval.curves import draw_fold_curves
 from trainer.crossval.page import cross_validation_page
 from trainer.crossval.results import CrossValidation, CrossValidationFiles
-from trainer.crossval.scoring import FoldOutcome, combine, score_fold
+from trainer.crossval.scoring import FoldOutcome, combine, score_fold, tested_tasks
 from trainer.evaluation.history import read_history
 from trainer.training.loop import train
 from trainer.training.ownership import (
@@ -38,7 +37,8 @@ def cross_validate(
 
     Each fold has its own checkpoint folder inside `output`. A call that was killed resumes:
     finished folds are kept, and the current one continues from its saved state. No test
-    row is read before every fold is trained. Writes `cross-validation.json`,
+    row is read before every fold is trained. Tasks that have no thresholds are trained, because the
+    others share their encoder, but not tested. Writes `cross-validation.json`,
     `cross-validation.md` and `curves.png`.
 
     Raises ConfigError, DataError, EncoderError, CheckpointError, TrainingError, OutputError for a
@@ -49,12 +49,15 @@ def cross_validate(
             f"fold: set to {config.fold.index} of {config.fold.of}, but cross-validation sets it",
             hint="remove it from the config",
         )
+    tested = tested_tasks(config)
     for name, task in config.tasks.items():
-        if not isinstance(task.decision, DecisionConfig):
+        if not tested:
             raise ConfigError(
                 f"tasks.{name}: cross-validation compares the thresholds of what it trains; it is "
                 f"not for tasks of kind {task.kind!r}"
             )
+        if name not in tested:
+            log.info("%s: has no thresholds to compare; trained, but not tested", name)
     files = CrossValidationFiles(output)
     runs = [
         config.model_copy(update={"fold": FoldConfig(index=index, of=folds)})
@@ -108,9 +111,8 @@ def _combined(config: TrainingRun, outcomes: list[dict[str, FoldOutcome]]) -> Cr
         seed=config.seed,
         folds=len(outcomes),
         tasks={
-            name: combine([fold[name] for fold in outcomes], task.decision.thresholds)
-            for name, task in config.tasks.items()
-            if isinstance(task.decision, DecisionConfig)
+            name: combine([fold[name] for fold in outcomes], decision.thresholds)
+            for name, decision in tested_tasks(config).items()
         },
     )
 

@@ -14,6 +14,7 @@ from schemas.config.models import FoldConfig, TrainingRun
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits
+from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
 from schemas.kinds import KINDS
@@ -64,8 +65,17 @@ class FoldOutcome:
         return LabelTree.of(self.labels, self.parents)
 
 
+def tested_tasks(config: TrainingRun) -> dict[str, DecisionConfig]:
+    """Decisions of the tasks that have thresholds, by task."""
+    return {
+        name: task.decision
+        for name, task in config.tasks.items()
+        if isinstance(task.decision, DecisionConfig)
+    }
+
+
 def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
-    """Score the test rows of one fold, task by task.
+    """Score the test rows of one fold for each task that has thresholds.
 
     config: with the fold. Probabilities are uncalibrated sigmoids, computed in fp32.
     Raises DataError, and CheckpointError if the data has changed since the fold was trained.
@@ -80,8 +90,8 @@ def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
     labels = {name: task.labels for name, task in checkpoint.info.tasks.items()}
     tests = load_fold_tests(config, labels, tokenizer)
     return {
-        task: _score_task(config, data, tests[task], checkpoint, accelerator)
-        for task, data in tasks.items()
+        task: _score_task(config, tasks[task], tests[task], checkpoint, accelerator)
+        for task in tested_tasks(config)
     }
 
 

@@ -22,6 +22,8 @@ from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError, ConfigError, DataError
 from schemas.kinds import KINDS
+from schemas.kinds.embedding import EmbeddingKind
+from schemas.kinds.multiclass import MulticlassKind
 from schemas.text.tokens import TextTokenizer
 from tests.label_tasks import KIND
 from trainer.checkpoint.reader import Checkpoint
@@ -89,6 +91,30 @@ def test_every_row_is_tested_once(make_run: MakeRun, rows: list[Row], tmp_path: 
     for rule in task.rules:
         assert rule.pooled.overall.rows == len(rows)
         assert {each.label: each.gold_rows for each in rule.pooled.labels} == expected
+
+
+def test_only_tasks_with_thresholds_are_tested(
+    make_run: MakeRun, config_file: Path, corpus: Path, rows: list[Row], tmp_path: Path
+) -> None:
+    """Tasks without thresholds are trained beside the others, and have no part in the results."""
+    write(corpus, [{**row, "topic": row["labels"][0]} for row in rows])
+    extra = f"""
+        [tasks.topic]
+        kind = "{MulticlassKind.NAME}"
+        [[tasks.topic.data]]
+        path = "corpus.parquet"
+        labels_column = "topic"
+        [tasks.vectors]
+        kind = "{EmbeddingKind.NAME}"
+        [[tasks.vectors.data]]
+        path = "corpus.parquet"
+        """
+    config_file.write_text(config_file.read_text(encoding="utf-8") + extra, encoding="utf-8")
+    found = cross_validate(make_run(*BRIEF), tmp_path / "out", folds=2)
+    folds = [Checkpoint.open(folder) for folder in CrossValidationFiles(tmp_path / "out").folds()]
+
+    assert list(found.tasks) == ["topics"]
+    assert [list(fold.info.tasks) for fold in folds] == [["topics", "topic", "vectors"]] * 2
 
 
 def test_files_hold_what_was_found(make_run: MakeRun, tmp_path: Path) -> None:
