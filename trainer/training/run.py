@@ -24,12 +24,11 @@ from schemas.kinds import KINDS
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles
-from trainer.data.batches import Batch, TaskRows, plan_epoch, steps_by_epoch
+from trainer.data.batches import Batch, plan_epoch, steps_by_epoch
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.evaluation.held_out import metric_value, predict
 from trainer.evaluation.history import EpochRecord, EpochScores, History, draw_curves
 from trainer.kinds import TRAINER_KINDS
-from trainer.kinds.base import Objective
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import Head
 from trainer.model.multitask import MultiTaskModel, TaskPath
@@ -38,6 +37,7 @@ from trainer.training.memory import STEPS_BETWEEN, give_back_memory
 from trainer.training.model import make_model
 from trainer.training.optim import make_optimizer, make_schedule, use_bf16
 from trainer.training.progress import TrainingProgress
+from trainer.training.shared_rows import rows_of_steps, tasks_that_share_rows
 from trainer.training.state import RunState, StateFolder
 from trainer.training.token_dropout import TokenDropout
 
@@ -73,7 +73,7 @@ class Run:
             if (objective := TRAINER_KINDS[config.tasks[name].kind].objective) is not None
         }
         self.sharing = tasks_that_share_rows(config, data, self.objectives)
-        self.rows = _task_rows(config, data, self.objectives, self.sharing)
+        self.rows = rows_of_steps(config, data, self.objectives, self.sharing)
         self.steps = steps_by_epoch(self.rows, config.train, seed=config.seed)
         self.total_steps = sum(self.steps)
         optimizer = make_optimizer(model, config.train)
@@ -121,6 +121,8 @@ class Run:
         done = sum(self.steps[: self.state.epoch]) + self.state.step
         if done:
             log.info("resuming at step %d of %d", done, self.total_steps)
+        if len(self.objectives) > 1 and not self.state.initial_losses:
+            self.state.initial_losses = {name: self._evaluate(name)[1] for name in self.objectives}
         main = self.accelerator.is_main_process
         try:
             with TrainingProgress(self.total_steps, done, enabled=main) as progress:
@@ -199,7 +201,10 @@ class Run:
         wish = float(save and self.accelerator.is_main_process)
         means = self.accelerator.reduce(losses, "mean").tolist()
         wishes = self.accelerator.reduce(torch.tensor(wish, device=device), "sum")
-        return dict(zip(tasks, means, strict=True)), bool(wishes > 0)
+        unweighted = {
+            task: mean / self.state.weight(task) for task, mean in zip(tasks, means, strict=True)
+        }
+        return unweighted, bool(wishes > 0)
 
     def _add_gradients(
         self,
@@ -212,14 +217,14 @@ class Run:
 
         rows: of the training data, one a text. row_weight: weight of a row in the loss, which makes
         the average of gradients over processes that over all rows.
-        Returns the weighted loss of each task, (tasks,).
+        Returns the loss of each task with its weight, (tasks,).
         """
 
         def loss_of_task(task: str, outputs: Tensor, part: slice) -> Tensor:
             data = self.data[task].train
             labels = self.objectives[task].collate(data, rows[part], outputs.shape[1])
             loss = self.losses[task](outputs, labels.to(outputs.device))
-            return row_weight * len(outputs) * loss
+            return self.state.weight(task) * row_weight * len(outputs) * loss
 
         def loss_of(outputs: Sequence[Tensor], part: slice) -> list[Tensor]:
             return [
@@ -243,12 +248,10 @@ class Run:
         """Score the held-out rows, remember the epoch, keep the weights if they are the best."""
         state = self.state
         validation, validation_loss = {}, {}
-        for name, objective in self.objectives.items():
-            held_out = self.data[name].validation
-            outputs = self._run_head(name, self._head(name), held_out)
-            scores = objective.score(self.config.tasks[name], self.data[name], outputs)
+        for name in self.objectives:
+            outputs, validation_loss[name] = self._evaluate(name)
+            scores = self.objectives[name].score(self.config.tasks[name], self.data[name], outputs)
             validation[name] = EpochScores.model_validate(scores.model_dump())
-            validation_loss[name] = objective.held_out_loss(self.losses[name], outputs, held_out)
         values = [metric_value(scores, self.train.metric) for scores in validation.values()]
         record = EpochRecord(
             epoch=state.epoch + 1,
@@ -266,6 +269,13 @@ class Run:
         if self.accelerator.is_main_process:
             self._write_history(is_best=state.history.best is record)
         return record
+
+    def _evaluate(self, task: str) -> tuple[list[Float32Array], float]:
+        """Outputs of the held-out rows of a task as it is now, and their mean loss."""
+        held_out = self.data[task].validation
+        outputs = self._run_head(task, self._head(task), held_out)
+        loss = self.objectives[task].held_out_loss(self.losses[task], outputs, held_out)
+        return outputs, loss
 
     def _finish_heads(self) -> None:
         """Set what of the heads depends on the trained encoder, that of the best epoch."""
@@ -324,35 +334,3 @@ class Run:
         weights = {name: value.contiguous() for name, value in model.state_dict().items()}
         with atomic_path(self.best_weights) as temporary:
             save_file(weights, temporary)
-
-
-def tasks_that_share_rows(
-    config: TrainingRun, data: Mapping[str, TaskData], objectives: Mapping[str, Objective]
-) -> dict[str, tuple[str, ...]]:
-    """Tasks that are trained by the same steps, by the first of them.
-
-    They read the same texts, row by row, and draw every row once an epoch.
-    """
-    groups: dict[object, list[str]] = {}
-    for name, objective in objectives.items():
-        task = data[name]
-        layout = None if task.windows is None else task.windows.layout
-        sampled = objective.sampling(config.tasks[name])[0] != "none"
-        alone = name if sampled else None
-        key = (alone, layout, tuple(text.ids.tobytes() for text in task.train.texts))
-        groups.setdefault(key, []).append(name)
-    return {names[0]: tuple(names) for names in groups.values()}
-
-
-def _task_rows(
-    config: TrainingRun,
-    data: Mapping[str, TaskData],
-    objectives: Mapping[str, Objective],
-    sharing: Mapping[str, tuple[str, ...]],
-) -> dict[str, TaskRows]:
-    rows = {}
-    for name in sharing:
-        train = data[name].train
-        sampling, threshold = objectives[name].sampling(config.tasks[name])
-        rows[name] = TaskRows(train.lengths, train.labels, sampling, threshold)
-    return rows

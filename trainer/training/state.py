@@ -16,11 +16,15 @@ from schemas.validation import validation_problems
 from trainer.checkpoint.reader import CheckpointFiles
 from trainer.evaluation.history import History
 
+SMALLEST_LOSS = 1e-6
+"""Initial loss below which tasks are not compared."""
+
 
 class RunState(BaseModel):
     """Position of a run and sums of its current epoch.
 
     epoch, step: the next step; steps are counted within the epoch.
+    initial_losses: of the held-out rows before the first step, by task; empty for a single task.
     loss_sums, loss_steps: by task, of the current epoch.
     rows, tokens, seconds: of the current epoch.
     """
@@ -30,11 +34,25 @@ class RunState(BaseModel):
     history: History
     epoch: int = 0
     step: int = 0
+    initial_losses: dict[str, float] = {}
     loss_sums: dict[str, float] = {}
     loss_steps: dict[str, int] = {}
     rows: int = 0
     tokens: int = 0
     seconds: float = 0.0
+
+    def weight(self, task: str) -> float:
+        """Weight of the loss of a task.
+
+        Each counts by the share of its initial loss that is left, as in the relative losses of
+        Chen, Badrinarayanan, Lee, Rabinovich (2018), GradNorm, ICML: the cross-entropy of one label
+        is twenty times the mean loss of independent labels, which would otherwise teach the
+        encoder little. The task with the smallest loss has weight 1.
+        """
+        if not self.initial_losses:
+            return 1.0
+        floored = {name: max(loss, SMALLEST_LOSS) for name, loss in self.initial_losses.items()}
+        return min(floored.values()) / floored[task]
 
     def next_epoch(self) -> None:
         """Move to the next epoch and reset the sums."""

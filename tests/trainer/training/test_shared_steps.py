@@ -19,9 +19,11 @@ from schemas.text.model_text import ModelText
 from schemas.text.tokens import TextTokenizer
 from tests.tiny import ONE_LABEL_TASK, sample_rows, write_config
 from trainer.cli import main
+from trainer.evaluation.history import History
 from trainer.model.heads import HEADS, TokenHead
 from trainer.model.multitask import MultiTaskModel
 from trainer.training.gradients import Gradients
+from trainer.training.state import RunState
 
 OUTPUTS = {"texts": OutputSpec("logits", 3), "tokens": OutputSpec("logits", 5, per_token=True)}
 
@@ -82,3 +84,14 @@ def test_tasks_of_the_same_rows_add_no_tokens(tmp_path: Path, encoder: Path) -> 
 
     assert tasks == {"narrative", "entity_framing", "outlet"}
     assert tokens[0] == pytest.approx(tokens[1], rel=0.02)  # each sees its own training rows
+
+
+def test_losses_count_by_the_share_of_their_beginning() -> None:
+    """The task with the smallest loss keeps it; a single task has no weight."""
+    state = RunState(config_sha256="", data_sha256="", history=History(metric_name="mean_f1"))
+    assert state.weight("topics") == 1.0
+
+    state.initial_losses = {"topics": 0.05, "outlet": 1.0, "empty": 0.0}
+
+    assert state.weight("outlet") == pytest.approx(state.weight("topics") / 20)
+    assert state.weight("empty") == 1.0
