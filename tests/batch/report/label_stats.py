@@ -55,6 +55,7 @@ class FlatStats:
 
     rows: int
     ok: int
+    windowed: int
     truncated: int
     empty: int
     quarantined: int
@@ -69,7 +70,7 @@ class FlatStats:
     @property
     def scored(self) -> int:
         """Rows that the model has read."""
-        return self.ok + self.truncated
+        return self.ok + self.windowed + self.truncated
 
 
 @dataclass(frozen=True)

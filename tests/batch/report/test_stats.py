@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from batch.counting import labels as label_counting
 from batch.counting.domains import NO_DOMAIN
-from batch.report.stats import STATUSES, ChunkStats, RunStats
+from batch.report.stats import SCORED, STATUSES, ChunkStats, RunStats
 from batch.report.totals import merge_stats
 from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.metrics import Hits
@@ -65,7 +65,7 @@ def by_hand(rows: Rows) -> dict[str, dict[str, object]]:
             for row, name in enumerate(rows.domains)
             if (name if name and name.strip() else NO_DOMAIN) == domain
         ]
-        scored = [row for row in numbers if rows.statuses[row] in ("ok", "truncated")]
+        scored = [row for row in numbers if rows.statuses[row] in SCORED]
         chances = rows.probabilities[scored].astype(np.float64)
         counted[domain] = {
             **{status: sum(rows.statuses[row] == status for row in numbers) for status in STATUSES},
@@ -217,7 +217,7 @@ def test_counts_by_hand() -> None:
     stats = merged(
         tiny(
             domains=["a", "a", "a", "b"],
-            statuses=["ok", "truncated", "ok", "ok"],
+            statuses=["ok", "truncated", "windowed", "ok"],
             tokens=[16, 512, 17, 600],
             chances=[[0.5, 0.25], [1.0, 0.75], [0.0, 0.25], [0.1, 0.2]],
             gold=[[True, False], [True, False], [False, True], [False, False]],
@@ -226,7 +226,8 @@ def test_counts_by_hand() -> None:
 
     assert plain(stats.domains["a"]) == {
         "rows": 3,
-        "ok": 2,
+        "ok": 1,
+        "windowed": 1,
         "truncated": 1,
         "empty": 0,
         "quarantined": 0,
