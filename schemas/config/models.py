@@ -168,8 +168,8 @@ class TaskConfig(Section):
             raise ValueError(f"truncation {self.truncation!r} has no effect with windows")
         if not self._pools and "pooling" in self.windows.model_fields_set:
             raise ValueError(
-                f"windows.pooling: a task of kind {self.kind!r} pools no outputs; each token "
-                "counts in the window where it has most context"
+                f"windows.pooling: a task of kind {self.kind!r} pools no outputs: each word counts "
+                "in the window where it has most context"
             )
         return self
 

@@ -67,6 +67,7 @@ def metadata(**changes: Any) -> ArtefactMetadata:
         "max_tokens": 128,
         "pad_id": 0,
         "text": TextSpec(),
+        "windows": None,
         "tokenizer_sha256": "ab" * 32,
         "encoder": EncoderFacts(
             source="folder", model_type="bert", hidden=32, layers=2, parameters=1000
@@ -275,6 +276,9 @@ def test_wrong_number_of_values_is_refused(key: str, value: str) -> None:
         ("max_tokens", "2"),
         ("pad_id", "-1"),
         ("text", '{"title": true, "color": "red"}'),
+        ("windows", '{"tokens": 64, "stride": 65, "max_windows": 4, "pooling": "mean"}'),
+        ("windows", '{"tokens": 256, "stride": 64, "max_windows": 4, "pooling": "mean"}'),
+        ("windows", '{"tokens": 64, "stride": 48, "max_windows": 4, "pooling": "median"}'),
     ],
 )
 def test_impossible_value_is_refused(key: str, value: str) -> None:
