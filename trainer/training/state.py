@@ -19,6 +19,10 @@ from trainer.evaluation.history import History
 SMALLEST_LOSS = 1e-6
 """Initial loss below which tasks are not compared."""
 
+WEIGHT_POWER = 0.5
+"""Between equal weights (0), which drown small losses, and relative losses (1), with which tasks of
+a large loss learn too late; see docs/lab/joint-training.md."""
+
 
 class RunState(BaseModel):
     """Position of a run and sums of its current epoch.
@@ -44,15 +48,18 @@ class RunState(BaseModel):
     def weight(self, task: str) -> float:
         """Weight of the loss of a task.
 
-        Each counts by the share of its initial loss that is left, as in the relative losses of
-        Chen, Badrinarayanan, Lee, Rabinovich (2018), GradNorm, ICML: the cross-entropy of one label
-        is twenty times the mean loss of independent labels, which would otherwise teach the
-        encoder little. The task with the smallest loss has weight 1.
+            weight = (smallest initial loss / initial loss of the task) ** WEIGHT_POWER
+
+        The cross-entropy of one label is twenty times the mean loss of independent labels, which
+        would otherwise teach the encoder little. With a power of 1 each task would count by the
+        share of its initial loss that is left, as in the relative losses of Chen, Badrinarayanan,
+        Lee, Rabinovich (2018), GradNorm, ICML.
         """
         if not self.initial_losses:
             return 1.0
         floored = {name: max(loss, SMALLEST_LOSS) for name, loss in self.initial_losses.items()}
-        return min(floored.values()) / floored[task]
+        weight: float = (min(floored.values()) / floored[task]) ** WEIGHT_POWER
+        return weight
 
     def next_epoch(self) -> None:
         """Move to the next epoch and reset the sums."""

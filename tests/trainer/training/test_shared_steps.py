@@ -86,12 +86,12 @@ def test_tasks_of_the_same_rows_add_no_tokens(tmp_path: Path, encoder: Path) -> 
     assert tokens[0] == pytest.approx(tokens[1], rel=0.02)  # each sees its own training rows
 
 
-def test_losses_count_by_the_share_of_their_beginning() -> None:
-    """The task with the smallest loss keeps it; a single task has no weight."""
+def test_large_losses_have_less_weight() -> None:
+    """By the root of what they were at first; the smallest has weight 1, as has a single task."""
     state = RunState(config_sha256="", data_sha256="", history=History(metric_name="mean_f1"))
     assert state.weight("topics") == 1.0
 
     state.initial_losses = {"topics": 0.05, "outlet": 1.0, "empty": 0.0}
 
-    assert state.weight("outlet") == pytest.approx(state.weight("topics") / 20)
+    assert state.weight("outlet") == pytest.approx(state.weight("topics") / 20**0.5)
     assert state.weight("empty") == 1.0
