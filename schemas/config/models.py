@@ -234,7 +234,7 @@ class TrainConfig(Section):
     """How tasks share an epoch: in turn, as long as the longest; or in proportion to
     rows ** mixing_power. Tasks that are labelled on the same rows and read the same text of them
     share their steps: the encoder runs once, and their losses are added up. Where there are several
-    tasks, each loss is divided by what it was before the first step."""
+    tasks, each loss is divided by the square root of what it was before the first step."""
     mixing_power: float = Field(default=0.5, ge=0.0, le=1.0)
     """Power of the proportional rule: 1 is by size, 0 is equal shares."""
     patience_epochs: int = Field(default=3, ge=1)
