@@ -75,7 +75,7 @@ def summary_line(counts: Counts) -> str:
     in_windows = f"{counts.windowed:,} in windows, " if counts.windowed else ""
     return (
         f"{counts.rows:,} rows: {counts.scored:,} scored ({in_windows}{counts.truncated:,} "
-        f"truncated), "
+        "truncated), "
         f"{counts.empty:,} empty, {counts.quarantined:,} quarantined"
     )
 

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share; each is made once and must not be changed by a test."""
+"""Fixtures that several folders share; each is made once and must not be changed by a test."""
 
 from __future__ import annotations
 

@@ -157,8 +157,8 @@ class MultilabelBatchKind:
         self, decision: Mapping[str, JsonValue], common: Mapping[str, Any]
     ) -> LabelTaskReport:
         """The report, with the threshold of each label, and the parents of fine labels."""
-        known = MultilabelDecision.model_validate(decision)
-        parents = {short_name(fine): short_name(known.parents[fine]) for fine in known.parents}
+        own = MultilabelDecision.model_validate(decision)
+        parents = {short_name(fine): short_name(coarse) for fine, coarse in own.parents.items()}
         return LabelTaskReport.model_validate(
-            {**common, "thresholds": known.thresholds, "parents": parents}
+            {**common, "thresholds": own.thresholds, "parents": parents}
         )

@@ -28,6 +28,7 @@ from schemas.kinds import KINDS
 from schemas.tasks.parents import parents_of
 from schemas.tasks.sections import Section
 from schemas.text.model_text import ModelText, model_text
+from schemas.text.windows import most_tokens
 from trainer.checkpoint.reader import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,8 @@ class TaskExport:
     def _heldout_texts(self) -> list[ModelText]:
         """What the model reads of the held-out texts."""
         articles, _ = self._checkpoint.heldout(self._task)
-        spec, windows = self._task_info.text, self._task_info.windows
-        most = self._checkpoint.info.max_tokens if windows is None else windows.most_tokens
+        spec = self._task_info.text
+        most = most_tokens(self._task_info.windows, self._checkpoint.info.max_tokens)
         try:
             return [
                 model_text(article, spec, max_tokens=most, keep_source=self._kind.NEEDS_WORDS)

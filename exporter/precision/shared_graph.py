@@ -15,6 +15,7 @@ from exporter.precision.gate import Reference
 from schemas.bundle.folder import BundleFiles
 from schemas.bundle.variants import Precision
 from schemas.kinds.base import OutputSpec
+from schemas.text.windows import layout_of
 from trainer.checkpoint.reader import CheckpointTask
 
 MAX_TEXTS = 64
@@ -25,8 +26,7 @@ def text_groups(tasks: Mapping[str, CheckpointTask]) -> list[tuple[str, ...]]:
     """Tasks that read the same text together, in the order of their first."""
     groups: dict[object, list[str]] = {}
     for name, task in tasks.items():
-        layout = None if task.windows is None else task.windows.layout
-        groups.setdefault((task.text, layout), []).append(name)
+        groups.setdefault((task.text, layout_of(task.windows)), []).append(name)
     return [tuple(names) for names in groups.values()]
 
 

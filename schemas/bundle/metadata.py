@@ -26,7 +26,7 @@ from schemas.kinds.base import OutputSpec
 from schemas.printable import printable
 from schemas.tasks.task import LabelNames, TaskName
 from schemas.text.model_text import TextSpec
-from schemas.text.windows import WindowSpec
+from schemas.text.windows import WindowSpec, layout_of, most_tokens
 from schemas.version import SCHEMA_VERSION
 
 
@@ -122,12 +122,12 @@ class ArtefactMetadata(BaseModel):
     @property
     def most_tokens(self) -> int:
         """Largest number of tokens that is read of a text."""
-        return self.max_tokens if self.windows is None else self.windows.most_tokens
+        return most_tokens(self.windows, self.max_tokens)
 
     @property
     def window_layout(self) -> tuple[int, int, int] | None:
         """All that the token ids of windows depend on; None without windows."""
-        return None if self.windows is None else self.windows.layout
+        return layout_of(self.windows)
 
     @property
     def output_with_neighbours(self) -> OutputSpec:

@@ -21,7 +21,7 @@ from schemas.kinds.by_kind import ByKind
 from schemas.tasks.sections import Section, TaskOptions
 from schemas.tasks.task import ListedLabels, TaskName
 from schemas.text.model_text import Truncation, check_truncation
-from schemas.text.windows import MOST_WINDOWS, WindowPooling, WindowSpec
+from schemas.text.windows import MOST_WINDOWS, WindowPooling, WindowSpec, check_stride
 from schemas.version import SCHEMA_VERSION
 
 
@@ -309,11 +309,10 @@ class TrainingRun(Section):
                 raise ValueError(
                     f"tasks.{name}.windows.tokens {tokens} is more than encoder.max_tokens {most}"
                 )
-            if (task.windows.stride or 1) > tokens:
-                raise ValueError(
-                    f"tasks.{name}.windows.stride {task.windows.stride} is more than the {tokens} "
-                    "tokens of a window, so that tokens between two windows would not be read"
-                )
+            try:
+                check_stride(task.windows.stride or 1, tokens)
+            except ValueError as error:
+                raise ValueError(f"tasks.{name}.windows: {error}") from None
         return self
 
     def sha256(self) -> str:

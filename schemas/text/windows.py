@@ -25,6 +25,15 @@ numbers that are far apart and near the mean for others."""
 NumberT = TypeVar("NumberT", bound=np.generic)
 
 
+def check_stride(stride: int, tokens: int) -> None:
+    """Raise ValueError for windows of so many tokens that leave out some of a text."""
+    if stride > tokens:
+        raise ValueError(
+            f"stride {stride} is more than the {tokens} tokens of a window, so that tokens between "
+            "two windows would not be read"
+        )
+
+
 class WindowSpec(BaseModel):
     """Windows in which a task reads texts that are longer than one; stored in the artefact."""
 
@@ -41,11 +50,7 @@ class WindowSpec(BaseModel):
 
     @model_validator(mode="after")
     def _leaves_nothing_out(self) -> Self:
-        if self.stride > self.tokens:
-            raise ValueError(
-                f"stride {self.stride} is more than the {self.tokens} tokens of a window, so that "
-                "tokens between two windows would not be read"
-            )
+        check_stride(self.stride, self.tokens)
         return self
 
     @property
@@ -57,6 +62,16 @@ class WindowSpec(BaseModel):
     def layout(self) -> tuple[int, int, int]:
         """All that the token ids of windows depend on."""
         return self.tokens, self.stride, self.max_windows
+
+
+def most_tokens(windows: WindowSpec | None, max_tokens: int) -> int:
+    """Largest number of tokens that is read of a text. max_tokens: that the model reads at once."""
+    return max_tokens if windows is None else windows.most_tokens
+
+
+def layout_of(windows: WindowSpec | None) -> tuple[int, int, int] | None:
+    """All that the token ids of windows depend on; None without windows."""
+    return None if windows is None else windows.layout
 
 
 @dataclass(frozen=True, slots=True)

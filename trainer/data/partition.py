@@ -50,24 +50,28 @@ def split_rows(specs: Sequence[TaskSpec]) -> Mapping[str, list[SplitRows]]:
         for spec in specs
         for data in spec.task.data
     ]
-    together: dict[Hashable, list[_DataSet]] = {}
-    for one in sets:
+    together: dict[Hashable, list[int]] = {}
+    for number, one in enumerate(sets):
         data = one.data
         key = (data.path, data.validation_value, data.validation_share, *one.rows.row_names)
-        together.setdefault(key, []).append(one)
+        together.setdefault(key, []).append(number)
     split: dict[int, SplitRows] = {}
-    for same_rows in together.values():
-        train, heldout, tested = _split(same_rows)
-        for one in same_rows:
+    for numbers in together.values():
+        train, heldout, tested = _split([sets[number] for number in numbers])
+        for number in numbers:
+            one = sets[number]
             held_out = (
                 one.rows.take(heldout.tolist())
                 if one.data.validation_value is None
                 else read_usable(one.data, one.spec.task, "validation")
             )
-            split[id(one)] = SplitRows(
+            split[number] = SplitRows(
                 one.rows.take(train.tolist()), held_out, one.rows.take(tested.tolist())
             )
-    return {spec.name: [split[id(one)] for one in sets if one.spec is spec] for spec in specs}
+    by_task: dict[str, list[SplitRows]] = {spec.name: [] for spec in specs}
+    for number, one in enumerate(sets):
+        by_task[one.spec.name].append(split[number])
+    return by_task
 
 
 def _split(sets: Sequence[_DataSet]) -> tuple[Int64Array, Int64Array, Int64Array]:

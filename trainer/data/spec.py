@@ -8,7 +8,7 @@ from typing import Self
 from schemas.config.models import FoldConfig, TaskConfig, TrainingRun
 from schemas.kinds import KINDS, AnyKind
 from schemas.text.model_text import Article, ModelText, TextSpec, model_text
-from schemas.text.windows import WindowSpec
+from schemas.text.windows import WindowSpec, most_tokens
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ class TaskSpec:
 
     def model_text(self, article: Article) -> ModelText:
         """What the model reads of an article. Raises ValueError for a wrong entity span."""
-        most = self.max_tokens if self.windows is None else self.windows.most_tokens
+        most = most_tokens(self.windows, self.max_tokens)
         return model_text(article, self.text, max_tokens=most, keep_source=self.kind.NEEDS_WORDS)

@@ -85,14 +85,14 @@ class Gradients:
         groups = [pieces[first : first + limit] for first in range(0, len(pieces), limit)]
         devices = [self._accelerator.device] if self._device_type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices):
-            by_group = [self._run(tasks, group) for group in groups]
+            of_groups = [self._run(tasks, group) for group in groups]
         of_pieces = [
             torch.cat([one.float() for one in of_task]).requires_grad_()
-            for of_task in zip(*by_group, strict=True)
+            for of_task in zip(*of_groups, strict=True)
         ]
         losses = loss_of(_of_texts(of_pieces, [text], outputs), part)
         gradients = torch.autograd.grad(torch.stack(list(losses)).sum(), of_pieces)
-        by_group = list(zip(*(torch.split(one, limit) for one in gradients), strict=True))
+        by_group = zip(*(torch.split(one, limit) for one in gradients), strict=True)
         for group, of_group in zip(groups, by_group, strict=True):
             with self._synchronized(is_last and group is groups[-1]):
                 again = zip(self._run(tasks, group), of_group, strict=True)

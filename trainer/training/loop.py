@@ -103,7 +103,7 @@ def attention_for(device_type: str) -> str | None:
 
 
 def _accelerator(config: TrainingRun) -> Accelerator:
-    # A step trains one task, which leaves the heads of the others without a gradient.
+    # A step trains the tasks of one text, which leaves the heads of the others without a gradient.
     several = DistributedDataParallelKwargs(find_unused_parameters=len(config.tasks) > 1)
     # Unless asked for CPU, accelerate does not connect CPU processes: each would train alone.
     on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()

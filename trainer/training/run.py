@@ -232,7 +232,8 @@ class Run:
                 for task, of_task in zip(tasks, outputs, strict=True)
             ]
 
-        return self.gradients.add({task: self._output(task) for task in tasks}, texts, loss_of)
+        outputs = {task: self._output(task, self._head(task)) for task in tasks}
+        return self.gradients.add(outputs, texts, loss_of)
 
     def _count(self, losses: Mapping[str, float], rows: int, tokens: int, seconds: float) -> None:
         state = self.state
@@ -292,11 +293,7 @@ class Run:
         if self.accelerator.is_main_process and (any(changed) or not self.objectives):
             self._keep_weights()
 
-    def _output(self, task: str) -> OutputSpec:
-        """Output of a task."""
-        return self._output_of(task, self._head(task))
-
-    def _output_of(self, task: str, head: Head) -> OutputSpec:
+    def _output(self, task: str, head: Head) -> OutputSpec:
         """Output of a head of a task."""
         kind = KINDS[self.config.tasks[task].kind]
         return kind.output(head.width).in_windows(self.data[task].windows)
@@ -310,7 +307,7 @@ class Run:
         model = self.accelerator.unwrap_model(self.model)
         return predict(
             TaskPath(model.encoder, head),
-            self._output_of(task, head),
+            self._output(task, head),
             rows,
             pad_id=self.pad_id,
             max_tokens=self.config.encoder.max_tokens,

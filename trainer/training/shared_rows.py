@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schemas.config.models import TrainingRun
+from schemas.text.windows import layout_of
 from trainer.data.batches import TaskRows
 from trainer.data.task_data import TaskData
 from trainer.kinds.base import Objective
@@ -20,10 +21,13 @@ def tasks_that_share_rows(
     groups: dict[object, list[str]] = {}
     for name, objective in objectives.items():
         task = data[name]
-        layout = None if task.windows is None else task.windows.layout
         sampled = objective.sampling(config.tasks[name])[0] != "none"
         alone = name if sampled else None
-        key = (alone, layout, tuple(text.ids.tobytes() for text in task.train.texts))
+        key = (
+            alone,
+            layout_of(task.windows),
+            tuple(text.ids.tobytes() for text in task.train.texts),
+        )
         groups.setdefault(key, []).append(name)
     return {names[0]: tuple(names) for names in groups.values()}
 
