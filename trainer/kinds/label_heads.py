@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+import numpy as np
+
+from schemas.arrays import Float32Array
 from schemas.kinds.multiclass import MulticlassOptions
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import TaskOptions
@@ -12,6 +16,9 @@ from trainer.kinds.base import RunHead
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import HEADS, Head, LabelAttentionHead
 from trainer.model.label_names import label_words, name_vectors
+from trainer.model.lexical import fit, term_weight
+
+log = logging.getLogger(__name__)
 
 
 class LabelHeadKind:
@@ -33,8 +40,24 @@ class LabelHeadKind:
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
     ) -> bool:
-        """Nothing depends on the trained encoder."""
-        return False
+        """Add what the tokens say by themselves, as much of it as the held-out rows want."""
+        if not _own(options).lexical_features:
+            return False
+        term = head.lexical
+        assert term is not None
+        term.clear()  # left over where a run is finished a second time
+        gold = data.validation.labels
+        before = np.stack(run_head(head, data.validation))
+        fit(term, [text.ids for text in data.train.texts], data.train.labels)
+        added = np.stack(run_head(head, data.validation)) - before
+        weight = term_weight(self.comparable(before), added, gold)
+        term.scale(weight)
+        log.info("task %r: lexical features count %.2f times", data.task, weight)
+        return True
+
+    def comparable(self, outputs: Float32Array) -> Float32Array:
+        """Outputs of the head whose differences between rows mean something; (rows, labels)."""
+        return outputs
 
     def reference_ids(self, data: TaskData) -> Sequence[str]:
         """None."""

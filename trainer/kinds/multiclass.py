@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
 from schemas.arrays import Float32Array, Int64Array
@@ -68,6 +69,10 @@ class MulticlassTrainerKind(LabelHeadKind):
 
     GOLD_TYPE = pa.string()
     objective = MulticlassObjective()
+
+    def comparable(self, outputs: Float32Array) -> Float32Array:
+        """Logarithms of the softmax."""
+        return np.asarray(log_softmax(outputs, axis=1), np.float32)
 
 
 def _targets(rows: TokenizedRows) -> Int64Array:

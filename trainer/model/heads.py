@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from schemas.kinds.embedding import Pooling
 from schemas.tasks.sections import HeadKind
+from trainer.model.lexical import LexicalTerm
 from trainer.model.pooling import MASKED, POOLINGS, mean_pool
 
 NAME_SCORE = 10.0
@@ -27,6 +28,7 @@ class Head(nn.Module):
     """From hidden states to the output of a task.
 
     layers: last layers of the encoder whose mean the head takes. width: of the output.
+    lexical: what the tokens add to the output by themselves, if anything.
     neighbours: nearest reference texts that the head names where it is called with
     `with_neighbours=True`; 0 for a head that does not take it.
     """
@@ -34,6 +36,10 @@ class Head(nn.Module):
     layers = 1
     width: int
     neighbours = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lexical: LexicalTerm | None = None
 
 
 class MeanHead(Head):
@@ -48,6 +54,7 @@ class MeanHead(Head):
         self.width = labels
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, labels)
+        self.lexical = LexicalTerm(labels)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""

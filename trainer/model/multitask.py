@@ -11,22 +11,37 @@ from transformers import PreTrainedModel
 from trainer.model.heads import Head
 
 
-def hidden_states_for(
-    heads: Sequence[nn.Module], encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor
+def run_heads(
+    heads: Sequence[Head],
+    encoder: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    with_neighbours: bool,
 ) -> list[Tensor]:
-    """Run the encoder once; what each head takes of it, (rows, seq, hidden)."""
-    wanted = [head.layers for head in heads if isinstance(head, Head)]
-    outputs = encoder(
+    """Run the encoder once, and each head over what it takes of it; (rows, ...) a head.
+
+    with_neighbours: the output of a head that names neighbours is followed by theirs.
+    """
+    wanted = [head.layers for head in heads]
+    read = encoder(
         input_ids=input_ids,
         attention_mask=attention_mask,
         **({"output_hidden_states": True} if max(wanted) > 1 else {}),
     )
-    return [
-        outputs.last_hidden_state
-        if layers == 1
-        else torch.stack(outputs.hidden_states[-layers:]).mean(dim=0)
-        for layers in wanted
-    ]
+    outputs: list[Tensor] = []
+    for head in heads:
+        states = read.last_hidden_state
+        if head.layers > 1:
+            states = torch.stack(read.hidden_states[-head.layers :]).mean(dim=0)
+        if head.neighbours and with_neighbours:
+            outputs += head(states, attention_mask, with_neighbours=True)
+            continue
+        output = head(states, attention_mask)
+        if head.lexical is not None and not head.lexical.is_empty:
+            output = output + head.lexical(input_ids)
+        outputs.append(output)
+    return outputs
 
 
 class TaskPath(nn.Module):
@@ -40,8 +55,9 @@ class TaskPath(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Both (rows, seq) int64. Returns the output of the task, (rows, ...)."""
-        (taken,) = hidden_states_for([self.head], self.encoder, input_ids, attention_mask)
-        output: Tensor = self.head(taken, attention_mask)
+        (output,) = run_heads(
+            [self.head], self.encoder, input_ids, attention_mask, with_neighbours=False
+        )
         return output
 
 
@@ -63,15 +79,10 @@ class JointPath(nn.Module):
 
         The output of a head that names neighbours is followed by theirs.
         """
-        heads = list(self.heads)
-        taken = hidden_states_for(heads, self.encoder, input_ids, attention_mask)
-        outputs: list[Tensor] = []
-        for head, states in zip(heads, taken, strict=True):
-            if head.neighbours:
-                outputs += head(states, attention_mask, with_neighbours=True)
-            else:
-                outputs.append(head(states, attention_mask))
-        return tuple(outputs)
+        heads = [head for head in self.heads if isinstance(head, Head)]
+        return tuple(
+            run_heads(heads, self.encoder, input_ids, attention_mask, with_neighbours=True)
+        )
 
 
 class MultiTaskModel(nn.Module):

@@ -44,17 +44,20 @@ def start_from(
             hint="name the same encoder.source as the run that made it",
         )
     own = model.state_dict()
+    from_data = {name for name, _ in model.named_buffers()}  # set again when training is finished
+    learned = {name: value for name, value in stored.items() if name not in from_data}
     same = [
         task
         for task, names in labels.items()
         if task in info.tasks
         and info.tasks[task].labels == names
-        and _shapes(own, head_key(task)) == _shapes(stored, head_key(task))
+        and _shapes(learned, head_key(task))
+        == _shapes({name: own[name] for name in own.keys() - from_data}, head_key(task))
     ]
     taken = ("encoder.", *(f"heads.{head_key(task)}." for task in same))
     try:
         model.load_state_dict(
-            {**own, **{name: value for name, value in stored.items() if name.startswith(taken)}}
+            {**own, **{name: value for name, value in learned.items() if name.startswith(taken)}}
         )
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: not a checkpoint of this encoder: {error}") from error
