@@ -10,6 +10,7 @@ from pathlib import Path
 from batch.scoring.scorer import open_scorer
 from exporter.bundle.card import model_card
 from exporter.bundle.task_export import TaskExport
+from exporter.checks.torch_outputs import TorchOutputs
 from exporter.decision.settings import apply_settings
 from exporter.graph.trace import trace_graph
 from exporter.kinds import EXPORTER_KINDS
@@ -108,7 +109,11 @@ def _export_group(
     outputs = {task: _output(checkpoint, task) for task in tasks}
     graph = trace_graph(checkpoint.model.joint(tasks), outputs)
     graph.write(files)
-    exported = {task: TaskExport(checkpoint, task, configs[task], files).run() for task in tasks}
+    torch_outputs = TorchOutputs(checkpoint.model, tasks)
+    exported = {
+        task: TaskExport(checkpoint, task, configs[task], files, torch_outputs.of_task(task)).run()
+        for task in tasks
+    }
     sampled = tasks if "int8" in precisions else ()  # nothing else needs training texts
     sample = [ids for task in sampled for ids in checkpoint.sample(task)]
     return finish_group(graph, files, exported, sample, precisions)

@@ -12,6 +12,7 @@ from batch.machine.device import choose_device
 from batch.scoring.runner import GraphRunner, load_tokenizer
 from batch.scoring.session import OpenGraph, TaskSession
 from exporter.checks.probes import probe_texts, record_probes
+from exporter.checks.torch_outputs import RunTorch
 from exporter.checks.torch_parity import verify
 from exporter.kinds import EXPORTER_KINDS
 from exporter.kinds.base import Fitted, LabelledOutputs
@@ -38,10 +39,16 @@ class TaskExport:
     """One task of a checkpoint whose graph is written.
 
     config: section `decision` of the task. files: of the bundle that is being made.
+    run_torch: the model that the graph was traced from.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, task: str, config: Section, files: BundleFiles
+        self,
+        checkpoint: Checkpoint,
+        task: str,
+        config: Section,
+        files: BundleFiles,
+        run_torch: RunTorch,
     ) -> None:
         self._checkpoint, self._task, self._config, self._files = checkpoint, task, config, files
         self._task_info = checkpoint.info.tasks[task]
@@ -49,7 +56,7 @@ class TaskExport:
             KINDS[self._task_info.kind],
             EXPORTER_KINDS[self._task_info.kind],
         )
-        self._path = checkpoint.model.path(task)
+        self._run_torch = run_torch
         width = checkpoint.model.head(task).width
         self._output = self._kind.output(width).in_windows(self._task_info.windows)
         self._tokenizer_json = read_regular_file(files.tokenizer, max_bytes=MAX_FILE_BYTES)
@@ -88,7 +95,8 @@ class TaskExport:
             pad_id=self._checkpoint.info.pad_id,
             neighbours=self._checkpoint.model.head(self._task).neighbours,
         )
-        return ExportedTask(VariantMetadata(metadata, {}), probes, reference, self._path)
+        path_model = self._checkpoint.model.path(self._task)
+        return ExportedTask(VariantMetadata(metadata, {}), probes, reference, path_model)
 
     def _session_of(self, opened: OpenGraph) -> TaskSession:
         return TaskSession(opened, {self._task: self._output})
@@ -137,7 +145,7 @@ class TaskExport:
         results = [
             verify(
                 session,
-                self._path,
+                self._run_torch,
                 self._runner,
                 rows.texts,
                 lambda outputs, texts: self._kind.decide(
@@ -153,7 +161,7 @@ class TaskExport:
         max_tokens = self._checkpoint.info.max_tokens
         texts = probe_texts(tokenizer, self._task_info.text, max_tokens=max_tokens)
         runner = self._runner.without_windows()
-        return record_probes(sessions, self._path, runner, self._task, texts)
+        return record_probes(sessions, self._run_torch, runner, self._task, texts)
 
     def _describe(
         self, fitted: Fitted, verification: Verification, portability: Portability

@@ -11,12 +11,12 @@ from tokenizers import Tokenizer
 from batch.engines.versions import engine_and_cpu
 from batch.scoring.runner import GraphRunner
 from batch.scoring.session import TaskSession
+from exporter.checks.torch_outputs import RunTorch
 from schemas.arrays import Float32Array
 from schemas.bundle.facts import Portability
 from schemas.bundle.probes import Probes
 from schemas.text.model_text import Article, ModelText, TextSpec, model_text
 from schemas.text.tokens import TokenizedText, pad
-from trainer.model.multitask import TaskPath
 
 PROBES = 16
 MARGIN = 10.0
@@ -46,7 +46,7 @@ def probe_texts(tokenizer: Tokenizer, spec: TextSpec, *, max_tokens: int) -> tup
 
 def record_probes(
     sessions: Sequence[TaskSession],
-    path_model: TaskPath,
+    run_torch: RunTorch,
     runner: GraphRunner,
     task: str,
     texts: tuple[ModelText, ...],
@@ -54,16 +54,15 @@ def record_probes(
     """Run the probes in canonical batches, one by one by every engine, and one by one by torch.
 
     sessions: of the same file, the first of them that of the runner, which reads without windows.
-    The bundle keeps the outputs
-    of the canonical batches; the largest difference to the others gives the bound for other
-    machines.
+    The bundle keeps the outputs of the canonical batches; the largest difference to the others
+    gives the bound for other machines.
     """
     tokenized = tuple(runner.tokenize(texts))
     (recorded,) = runner.outputs(tokenized)
     worst = max(
         float(np.abs(alone - output).max())
         for text, output in zip(tokenized, recorded, strict=True)
-        for alone in _alone(sessions, path_model, runner, text)
+        for alone in _alone(sessions, run_torch, runner, text)
     )
     portability = Portability(
         texts=len(texts),
@@ -75,12 +74,12 @@ def record_probes(
 
 
 def _alone(
-    sessions: Sequence[TaskSession], path_model: TaskPath, runner: GraphRunner, text: TokenizedText
+    sessions: Sequence[TaskSession], run_torch: RunTorch, runner: GraphRunner, text: TokenizedText
 ) -> Iterator[Float32Array]:
     """Outputs of one text in a batch of its own length, by torch and by every engine."""
     inputs = pad([text.ids], rows=1, seq=len(text.ids), pad_id=runner.pad_id)
     with torch.inference_mode():
-        yield path_model(*map(torch.from_numpy, inputs)).numpy()[0]
+        yield run_torch(*map(torch.from_numpy, inputs)).numpy()[0]
     for session in sessions:
         (output,) = session.run(*inputs)
         yield output[0]

@@ -11,15 +11,15 @@ import torch
 from batch.scoring.packing import PackedBatch, Shape, fill
 from batch.scoring.runner import GraphRunner
 from batch.scoring.session import TaskSession
+from exporter.checks.torch_outputs import RunTorch
 from schemas.arrays import Float32Array, Int32Array
 from schemas.bundle.facts import Verification
 from schemas.errors import ExportError
 from schemas.text.tokens import TokenizedText
-from trainer.model.multitask import TaskPath
 
 MAX_DIFFERING_DECISIONS = 1e-3
 """Largest share of (row, label) decisions that may differ."""
-MAX_TEXTS = 256
+MAX_TEXTS = 64
 """Texts compared: the shortest, the longest, and evenly between."""
 
 
@@ -29,7 +29,7 @@ Decide = Callable[[Sequence[Float32Array], Sequence[TokenizedText]], Any]
 
 def verify(
     session: TaskSession,
-    path_model: TaskPath,
+    run_torch: RunTorch,
     runner: GraphRunner,
     texts: Sequence[TokenizedText],
     decide: Decide,
@@ -48,7 +48,7 @@ def verify(
         (output,) = session.outputs.values()
         tolerance = output.tolerance
     compared = _spread([piece for text in texts for piece in text.pieces])
-    comparison = _Comparison(session, path_model, decide, tolerance, compared)
+    comparison = _Comparison(session, run_torch, decide, tolerance, compared)
     for packed in _batches(runner, [text.ids for text in compared]):
         comparison.add(packed)
     comparison.check(max_differing)
@@ -71,12 +71,12 @@ class _Comparison:
     def __init__(
         self,
         session: TaskSession,
-        path_model: TaskPath,
+        run_torch: RunTorch,
         decide: Decide,
         tolerance: float,
         texts: Sequence[TokenizedText],
     ) -> None:
-        self._session, self._path_model, self._decide = session, path_model, decide
+        self._session, self._run_torch, self._decide = session, run_torch, decide
         self._tolerance = tolerance
         self._text_of = {text.ids.tobytes(): text for text in texts}
         (self._output,) = session.outputs.values()
@@ -89,7 +89,7 @@ class _Comparison:
         inputs = (packed.input_ids, packed.attention_mask)
         (of_onnx,) = self._session.run(*inputs)
         with torch.inference_mode():
-            of_torch = self._path_model(*map(torch.from_numpy, inputs)).numpy()
+            of_torch = self._run_torch(*map(torch.from_numpy, inputs)).numpy()
         lengths = packed.attention_mask.sum(axis=1)[: len(packed.rows)].tolist()
         ours, theirs = (self._of_rows(array, lengths) for array in (of_onnx, of_torch))
         shape = packed.input_ids.shape
