@@ -22,8 +22,7 @@ SENTENCES = {
 }
 
 
-@pytest.fixture
-def rows() -> list[Row]:
+def topic_rows() -> list[Row]:
     """48 rows of 16 articles: three topics, now and then two at once."""
     names = list(SENTENCES)
     found = []
@@ -43,18 +42,9 @@ def rows() -> list[Row]:
     return found
 
 
-@pytest.fixture
-def corpus(tmp_path: Path, rows: list[Row]) -> Path:
-    """`rows` as a Parquet file."""
-    path = tmp_path / "corpus.parquet"
-    pl.DataFrame(rows).write_parquet(path)
-    return path
-
-
-@pytest.fixture
-def config_file(tmp_path: Path, encoder: Path) -> Path:
-    """A config for one task over `corpus.parquet` beside it: ten optimizer steps."""
-    path = tmp_path / "config.toml"
+def write_run(folder: Path, encoder: Path) -> Path:
+    """Write a config for one task over `corpus.parquet` beside it: ten optimizer steps."""
+    path = folder / "config.toml"
     path.write_text(
         f"""
         seed = 3
@@ -72,6 +62,31 @@ def config_file(tmp_path: Path, encoder: Path) -> Path:
         """
     )
     return path
+
+
+def write_corpus(folder: Path, rows: list[Row]) -> Path:
+    """Write the rows as a Parquet file."""
+    path = folder / "corpus.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """Rows of `topic_rows`."""
+    return topic_rows()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, rows: list[Row]) -> Path:
+    """`rows` as a Parquet file."""
+    return write_corpus(tmp_path, rows)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, encoder: Path) -> Path:
+    """The config of `write_run`, beside the corpus."""
+    return write_run(tmp_path, encoder)
 
 
 @pytest.fixture

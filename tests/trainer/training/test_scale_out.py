@@ -14,6 +14,8 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from tests.trainer.conftest import topic_rows, write_corpus, write_run
+
 PROCESSES = 2
 LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1")
 PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
@@ -68,41 +70,45 @@ def epochs(output: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture
-def one_process(config_file: Path, corpus: Path, tmp_path: Path) -> Path:
-    """A run in one process."""
-    output = tmp_path / "one"
-    run(config_file, output, processes=1)
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """A config beside its corpus."""
+    folder = tmp_path_factory.mktemp("run")
+    write_corpus(folder, topic_rows())
+    return write_run(folder, encoder)
+
+
+@pytest.fixture(scope="module")
+def two_processes(config: Path) -> Path:
+    """A run in two processes."""
+    output = config.parent / "two"
+    assert "2 processes" in run(config, output, processes=PROCESSES)
     return output
 
 
-def test_two_processes_give_the_loss_curve_of_one(
-    one_process: Path, config_file: Path, tmp_path: Path
-) -> None:
+def test_two_processes_give_the_loss_curve_of_one(two_processes: Path, config: Path) -> None:
     """Losses, scores and weights of two processes are those of one, to rounding."""
-    output = tmp_path / "two"
-    printed = run(config_file, output, processes=PROCESSES)
-    alone, together = epochs(one_process), epochs(output)
+    one_process = config.parent / "one"
+    run(config, one_process, processes=1)
+    alone, together = epochs(one_process), epochs(two_processes)
 
-    assert "2 processes" in printed
     for key in ("loss", "validation_loss"):
         expected = [epoch[key]["topics"] for epoch in alone]
         assert [epoch[key]["topics"] for epoch in together] == pytest.approx(expected, rel=1e-4)
-    weights = load_file(output / "model.safetensors")
+    weights = load_file(two_processes / "model.safetensors")
     for name, values in load_file(one_process / "model.safetensors").items():
         if not name.endswith("key.bias"):  # no gradient but rounding, which AdamW blows up
             assert weights[name] == pytest.approx(values, abs=1e-3), name
 
 
 def test_killed_processes_go_on_to_the_same_end(
-    config_file: Path, corpus: Path, tmp_path: Path
+    two_processes: Path, config: Path, tmp_path: Path
 ) -> None:
     """Both processes killed in the second epoch: the same command ends like an unbroken run."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run(config_file, whole, processes=PROCESSES)
+    killed = tmp_path / "killed"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            command(config_file, killed, processes=PROCESSES),
+            command(config, killed, processes=PROCESSES),
             stdout=log,
             stderr=log,
             env=environment(),
@@ -119,8 +125,9 @@ def test_killed_processes_go_on_to_the_same_end(
             member.wait()
     assert not (killed / "checkpoint.json").exists()
 
-    printed = run(config_file, killed, processes=PROCESSES)
+    printed = run(config, killed, processes=PROCESSES)
     assert "resuming at step" in printed
     assert "2 processes" in printed
-    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    weights, unbroken = (folder / "model.safetensors" for folder in (killed, two_processes))
+    assert weights.read_bytes() == unbroken.read_bytes()
     assert not (killed / "state").exists()
