@@ -49,12 +49,13 @@ export: setup ## Export CHECKPOINT to BUNDLE, checked against torch
 
 demo: setup ## Train five tasks on samples/, export, score samples/articles.parquet, make the reports
 	$(BIN)/train-classifier samples/newsroom.toml --output artifacts/demo-checkpoint
-	$(BIN)/export-classifier artifacts/demo-checkpoint --output artifacts/bundle
+	$(BIN)/export-classifier artifacts/demo-checkpoint --output artifacts/bundle --precision fp32
 	$(BIN)/batch-classify samples/articles.parquet --task narrative,stance,entities,embedding \
 	  --gold-column narrative=narratives --gold-column stance=stance --gold-column entities=names \
 	  --bundle artifacts/bundle --output artifacts/demo --overwrite
 	$(BIN)/batch-classify samples/articles.parquet --task entity_framing --gold-column roles \
 	  --bundle artifacts/bundle --output artifacts/demo-framing --overwrite
+	@$(BIN)/python -m bench.training.samples artifacts/demo
 	@echo "open $(abspath artifacts/demo/report.html)"
 	@echo "open $(abspath artifacts/demo-framing/report.html) (roles of the marked entities)"
 

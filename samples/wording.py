@@ -123,7 +123,7 @@ class Writer:
         """Show the target entity in each of its gold roles, and perhaps neutrally."""
         cast = [roles[index % len(roles)] for index in range(sentences)]
         block = [self.fill(self.pick(self.bank.roles[role])) for role in cast]
-        if self.rng.random() < 0.45:
+        if self.rng.random() < 0.25:
             block.append(self.fill(self.pick(self.bank.neutral_mentions)))
         self.rng.shuffle(block)
         return block
@@ -168,17 +168,18 @@ class Writer:
         if simple and rng.random() < 0.03:
             return self.short_body()
         long = english and rng.random() < 0.015
-        likely = (1, 2, 2) if len(narratives) < 3 else (1,)
+        likely = (1, 1, 2) if len(narratives) < 2 else (1,)
         blocks = [
             self.narrative_block(name, 3 if long else rng.choice(likely)) for name in narratives
         ]
-        role_block = self.role_block(brief.roles, 4 if long else rng.choice((2, 2, 3)))
+        role_block = self.role_block(brief.roles, 4 if long else len(brief.roles))
         together = rng.random() < 0.6
         blocks += [role_block] if together else [[sentence] for sentence in role_block]
-        blocks.append(self.rival_block(rng.choice((1, 2, 2))))
-        if english and rng.random() < 0.45:
+        if rng.random() < 0.7:
+            blocks.append(self.rival_block(1))
+        if english and rng.random() < 0.3:
             blocks.append(self.distractor())
-        target_words = 400 if long else rng.triangular(82, 140, 104)
+        target_words = 250 if long else rng.triangular(30, 60, 40)
         fillers = [*self.bank.fillers["any"], *self.bank.fillers[brief.domain]]
         rng.shuffle(fillers)
         while fillers and count_words(blocks) < target_words - 6:

@@ -57,11 +57,12 @@ class FittedBaseline:
 
 
 def fit(
-    name: BaselineName, texts: Sequence[str], gold: BoolArray, *, seed: int = 0
+    name: BaselineName, texts: Sequence[str], gold: BoolArray, *, seed: int = 0, pairs: bool = False
 ) -> FittedBaseline:
     """Fit a baseline on training texts.
 
-    gold: (rows, labels) bool, with at least two labels. seed: of all random choices.
+    gold: (rows, labels) bool, with at least two labels. seed: of all random choices. pairs: take
+    pairs of neighbouring words beside words, and those of a single text, too.
     Raises ValueError for a label that no row has, or that all rows have.
     """
     positives = gold.sum(axis=0)
@@ -71,7 +72,12 @@ def fit(
             f"label columns {constant.tolist()}: expected rows with and without the label"
         )
     started = time.perf_counter()
-    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, dtype=np.float32)
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True,
+        min_df=1 if pairs else 2,
+        ngram_range=(1, 2 if pairs else 1),
+        dtype=np.float32,
+    )
     features = vectorizer.fit_transform(texts)  # (rows, words), sparse
     classifier = _make_classifier(name, features=features.shape[1], seed=seed)
     model = OneVsRestClassifier(classifier).fit(features, gold.astype(np.int8))
