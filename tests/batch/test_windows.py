@@ -60,7 +60,7 @@ def windowed(match: re.Match[str]) -> str:
 def trained(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     """A checkpoint with tasks of every kind, which read in windows of 32 tokens."""
     folder = tmp_path_factory.mktemp("windows")
-    config = write_config(folder / "config.toml", encoder, epochs=1, extra=KINDS_TASKS)
+    config = write_config(folder / "config.toml", encoder, epochs=2, extra=KINDS_TASKS)
     few = folder / "train.parquet"
     pq.write_table(pq.read_table(SAMPLES / "train.parquet").slice(0, TRAINING_ROWS), few)
     entities = folder / ENTITIES_FILE
@@ -84,7 +84,7 @@ def articles() -> pa.Table:
     """24 articles of one window, of several, and of more than are read."""
     table = pq.read_table(SAMPLES / "articles.parquet").slice(0, 24)
     rng = random.Random(5)
-    texts = [text[: rng.choice([60, 300, 700])] for text in table["text"].to_pylist()]
+    texts = [f"{text} {text}"[: rng.choice([60, 300, 700])] for text in table["text"].to_pylist()]
     return pa.table(
         {
             "article_id": table["article_id"].cast(pa.string()),

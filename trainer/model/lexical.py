@@ -23,6 +23,8 @@ MOST_FEATURES = 20_000
 ranked no better, and each takes four bytes a label in the file."""
 USUAL_WEIGHT = 2.0
 """Times that a term is added to a head's logits where nothing is known; see docs/lab/."""
+MOST_WEIGHT = 8.0
+"""The same where a head is worth nothing: logits stay of a size that calibration is made for."""
 MIX_DEVIATION = 0.5
 """Standard deviation of that number, as far as is known before the held-out rows are seen."""
 UNBOUND = 10.0
@@ -30,6 +32,8 @@ UNBOUND = 10.0
 SLOTS_PER_PAIR = 16
 """Slots of the hash table for each pair of tokens. Of two pairs in one slot the rarer one is
 dropped, which with 16 is about 4 % of them."""
+SHORTEST = 0.01
+"""Below the length of any vector that has a feature."""
 
 BUFFERS = ("singles", "hashes", "slots", "pairs", "idf", "weights", "bias")
 
@@ -85,8 +89,7 @@ class LexicalTerm(nn.Module):
         term_l = sum over features f of x_f w_fl / |x| + b_l,   x_f = (1 + ln n_f) idf_f
 
     n_f is how often a feature is in the text, idf_f = 1 + ln((1 + rows) / (1 + rows with f)). A
-    feature is found by its hash and then compared, so that what training never saw adds nothing.
-    It adds to the logits of a head. Without features, as before `take`, it adds nothing.
+    pair is found by its hash and then compared, so that what training never saw adds nothing.
 
     labels: width of the term.
 
@@ -132,7 +135,8 @@ class LexicalTerm(nn.Module):
         self.singles, self.hashes = torch.from_numpy(singles), torch.from_numpy(hashes)
         self.slots = torch.from_numpy(slots)
         self.pairs = torch.from_numpy(np.concatenate([no_pair, pairs]).T.copy())
-        self.idf = torch.tensor([0.0, *vocabulary.idf])
+        # In shares of the largest, so that squares add up in fp16, too.
+        self.idf = torch.tensor([0.0, *vocabulary.idf]) / max(vocabulary.idf, default=1.0)
         self.weights = torch.zeros(len(self.idf), labels)
         self.bias = torch.zeros(labels)
 
@@ -144,21 +148,21 @@ class LexicalTerm(nn.Module):
         """Multiply the term."""
         self.weights, self.bias = self.weights * weight, self.bias * weight
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """(rows, seq) int64 to (rows, labels). Padding is no feature."""
-        values, found = self.features(input_ids)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Both (rows, seq) int64, to (rows, labels)."""
+        values, found = self.features(input_ids, attention_mask)
         # A matrix product adds up in fp32 even where its factors are in bf16.
         term = values.unsqueeze(1) @ self.weights[found]  # (rows, 1, labels)
         return term.squeeze(1) + self.bias
 
-    def features(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Share of each place in the text's feature vector, and the number of the feature there.
 
         Returns (rows, 2 * seq) float32 and int64: the single tokens, then the pairs. The values of
         places with the same feature add up to its value in a vector of length 1.
         """
         unknown = len(self.singles) - 1
-        ids = input_ids.clamp(max=unknown)
+        ids = torch.where(attention_mask > 0, input_ids.clamp(max=unknown), unknown)
         nexts = torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], unknown)], dim=1)
         single = self.singles[ids]
         number = self.slots[self.hashes[0][ids] + self.hashes[1][nexts]]
@@ -168,7 +172,7 @@ class LexicalTerm(nn.Module):
         found = torch.cat([single, pair], dim=1)
         values = (1 + counts.log()) * self.idf[found]  # of the feature, at each of its places
         lengths = (values.pow(2) / counts).sum(dim=1, keepdim=True).sqrt()
-        return values / counts / lengths.clamp(min=1.0), found  # with a feature it is 1 or more
+        return values / counts / lengths.clamp(min=SHORTEST), found
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: Any, **options: Any
@@ -210,7 +214,7 @@ def term_weight(outputs: Float32Array, added: Float32Array, gold: BoolArray) -> 
     pairs moves it, as far as they speak against it.
 
     outputs, added: (rows, labels) float32, without the term and the term. gold: bool.
-    Returns a number >= 0.
+    Returns a number from 0 to `MOST_WEIGHT`.
     Source: Wolpert (1992), Stacked Generalization, Neural Networks 5(2), here with a prior.
     """
     if not gold.any() or gold.all():
@@ -219,9 +223,10 @@ def term_weight(outputs: Float32Array, added: Float32Array, gold: BoolArray) -> 
     # What is scaled up is hardly held back by the regression's prior: only the mix is.
     pairs = np.stack([UNBOUND * together.ravel(), MIX_DEVIATION * added.ravel()], axis=1)
     scale, more = LogisticRegression(max_iter=1000).fit(pairs, gold.ravel()).coef_[0]
-    if scale <= 0:
-        return USUAL_WEIGHT
-    return max(0.0, USUAL_WEIGHT + float(MIX_DEVIATION * more / (UNBOUND * scale)))
+    if scale <= 0:  # one of the two speaks against the labels, and drowns the other
+        return MOST_WEIGHT if more > 0 else 0.0
+    weight = USUAL_WEIGHT + float(MIX_DEVIATION * more / (UNBOUND * scale))
+    return min(max(weight, 0.0), MOST_WEIGHT)
 
 
 @torch.inference_mode()
@@ -229,7 +234,8 @@ def _matrix(term: LexicalTerm, texts: Sequence[Int32Array]) -> csr_matrix:
     """Feature vectors of texts, (texts, features)."""
     values, columns, ends = [], [], [0]
     for text in texts:
-        of_places, found = term.features(torch.from_numpy(text.astype(np.int64)).unsqueeze(0))
+        ids = torch.from_numpy(text.astype(np.int64)).unsqueeze(0)
+        of_places, found = term.features(ids, torch.ones_like(ids))
         values.append(of_places[0].numpy())
         columns.append(found[0].numpy())
         ends.append(ends[-1] + len(values[-1]))

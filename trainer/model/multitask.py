@@ -39,7 +39,7 @@ def run_heads(
             continue
         output = head(states, attention_mask)
         if head.lexical is not None and not head.lexical.is_empty:
-            output = output + head.lexical(input_ids)
+            output = output + head.lexical(input_ids, attention_mask)
         outputs.append(output)
     return outputs
 

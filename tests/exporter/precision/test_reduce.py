@@ -119,8 +119,11 @@ def test_bf16_is_made_of_the_same_file_and_decides_by_its_own(reduced: Path) -> 
 
 
 @needs_bf16
-def test_what_fails_its_gate_is_not_published(trained_alone: Path, tmp_path: Path) -> None:
+def test_what_fails_its_gate_is_not_published(
+    trained_alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The export continues without it."""
+    monkeypatch.setattr("exporter.precision.gate.MAX_CHANGED_ARTICLES", -1.0)  # nothing passes
     output = tmp_path / "bundle"
     words = [str(trained_alone), "--output", str(output), "--precision", "bf16"]
     result = CliRunner().invoke(main, words)
@@ -156,7 +159,7 @@ def test_bf16_is_close_to_fp32_and_not_equal(reduced: Path, trained_alone: Path)
     )
 
     assert not np.array_equal(plain, variant)
-    assert np.abs(plain - variant).max() < 0.1
+    assert np.abs(plain - variant).max() < 0.02 * np.abs(plain).max()
 
 
 @needs_bf16

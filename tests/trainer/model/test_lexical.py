@@ -11,7 +11,14 @@ from torch import Tensor
 
 from schemas.arrays import BoolArray, Int32Array
 from trainer.model import lexical
-from trainer.model.lexical import USUAL_WEIGHT, LexicalTerm, Vocabulary, fit, term_weight
+from trainer.model.lexical import (
+    MOST_WEIGHT,
+    USUAL_WEIGHT,
+    LexicalTerm,
+    Vocabulary,
+    fit,
+    term_weight,
+)
 
 TOKENS, LABELS = 40, 3
 
@@ -42,7 +49,8 @@ def fitted() -> LexicalTerm:
 
 def alone(term: LexicalTerm, text: Int32Array) -> Tensor:
     """The term of one text without padding, (labels,)."""
-    of_rows: Tensor = term(torch.from_numpy(text.astype(np.int64)).unsqueeze(0))
+    ids = torch.from_numpy(text.astype(np.int64)).unsqueeze(0)
+    of_rows: Tensor = term(ids, torch.ones_like(ids))
     return of_rows[0]
 
 
@@ -72,13 +80,14 @@ def test_it_is_a_support_vector_machine_over_tfidf(fitted: LexicalTerm) -> None:
 
 
 def test_padding_and_other_rows_change_nothing(fitted: LexicalTerm) -> None:
-    """A text in a batch has the numbers that it has alone."""
+    """A text in a batch has the numbers that it has alone, even if padding is a known token."""
     texts = random_texts(20, seed=2)
-    padded = torch.full((20, 40), TOKENS, dtype=torch.int64)
+    padded, mask = torch.full((20, 40), 3), torch.zeros(20, 40, dtype=torch.int64)
     for row, text in enumerate(texts):
         padded[row, : len(text)] = torch.from_numpy(text)
+        mask[row, : len(text)] = 1
 
-    for row, text in zip(fitted(padded), texts, strict=True):
+    for row, text in zip(fitted(padded, mask), texts, strict=True):
         torch.testing.assert_close(row, alone(fitted, text))
 
 
@@ -121,7 +130,7 @@ def test_a_stored_term_is_loaded_whole(fitted: LexicalTerm) -> None:
 
 
 def test_held_out_rows_decide_how_much_it_counts() -> None:
-    """A term that is right counts more than usual, one that is noise counts less, and never < 0."""
+    """A term that is right counts more than usual, one that is noise counts less."""
     rng = np.random.default_rng(0)
     gold = rng.random((400, LABELS)) < 0.3
     sign = np.where(gold, 1.0, -1.0).astype(np.float32)
@@ -130,8 +139,8 @@ def test_held_out_rows_decide_how_much_it_counts() -> None:
     helpful = term_weight(noise, sign + 0.1 * noise, gold)
     useless = term_weight(sign + 0.5 * noise, rng.normal(size=gold.shape).astype(np.float32), gold)
     harmful = term_weight(sign + 0.5 * noise, -sign, gold)
-    assert helpful > USUAL_WEIGHT > useless >= 0
-    assert harmful >= 0
+    assert MOST_WEIGHT >= helpful > USUAL_WEIGHT > useless >= 0
+    assert harmful < USUAL_WEIGHT
 
 
 @pytest.mark.parametrize("gold", [np.zeros((4, 2), bool), np.ones((4, 2), bool)])

@@ -60,6 +60,8 @@ def test_other_labels_or_another_head_start_again(
     )
 
     for name, weights in after.items():
+        if ".lexical." in name:  # trained after the encoder, whose scores it completes
+            continue
         origin = before if name.startswith("encoder.") else fresh
         assert weights == pytest.approx(origin[name], abs=1e-6), name
 
