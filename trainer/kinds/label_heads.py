@@ -52,7 +52,12 @@ class LabelHeadKind:
         added = np.stack(run_head(head, data.validation)) - before
         weight = term_weight(self.comparable(before), added, gold)
         term.scale(weight)
-        log.info("task %r: lexical features count %.2f times", data.task, weight)
+        log.info(
+            "task %r: %d lexical features added with weight %.2f",
+            data.task,
+            term.feature_count,
+            weight,
+        )
         return True
 
     def comparable(self, outputs: Float32Array) -> Float32Array:

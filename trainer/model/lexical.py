@@ -114,9 +114,9 @@ class LexicalTerm(nn.Module):
         self.clear()
 
     @property
-    def is_empty(self) -> bool:
-        """True if there are no features, as at the beginning."""
-        return len(self.idf) == 1
+    def feature_count(self) -> int:
+        """Tokens and pairs that are features; 0 at the beginning."""
+        return len(self.idf) - 1
 
     def take(self, vocabulary: Vocabulary) -> None:
         """Look for other features from now on; their weights are 0.
@@ -131,14 +131,16 @@ class LexicalTerm(nn.Module):
         slots = np.zeros(vocabulary.slots, np.int64)
         slots[hashes[0, pairs[:, 0]] + hashes[1, pairs[:, 1]]] = 1 + alone + np.arange(len(pairs))
         no_pair = np.full((1 + alone, 2), -1)
-        labels = len(self.bias)
-        self.singles, self.hashes = torch.from_numpy(singles), torch.from_numpy(hashes)
-        self.slots = torch.from_numpy(slots)
-        self.pairs = torch.from_numpy(np.concatenate([no_pair, pairs]).T.copy())
+        labels, device = len(self.bias), self.bias.device
+        self.singles = torch.from_numpy(singles).to(device)
+        self.hashes = torch.from_numpy(hashes).to(device)
+        self.slots = torch.from_numpy(slots).to(device)
+        self.pairs = torch.from_numpy(np.concatenate([no_pair, pairs]).T.copy()).to(device)
         # In shares of the largest, so that squares add up in fp16, too.
-        self.idf = torch.tensor([0.0, *vocabulary.idf]) / max(vocabulary.idf, default=1.0)
-        self.weights = torch.zeros(len(self.idf), labels)
-        self.bias = torch.zeros(labels)
+        idf = torch.tensor([0.0, *vocabulary.idf]) / max(vocabulary.idf, default=1.0)
+        self.idf = idf.to(device)
+        self.weights = torch.zeros(len(idf), labels, device=device)
+        self.bias = torch.zeros(labels, device=device)
 
     def clear(self) -> None:
         """Drop all features."""
@@ -234,10 +236,10 @@ def _matrix(term: LexicalTerm, texts: Sequence[Int32Array]) -> csr_matrix:
     """Feature vectors of texts, (texts, features)."""
     values, columns, ends = [], [], [0]
     for text in texts:
-        ids = torch.from_numpy(text.astype(np.int64)).unsqueeze(0)
+        ids = torch.from_numpy(text.astype(np.int64)).unsqueeze(0).to(term.bias.device)
         of_places, found = term.features(ids, torch.ones_like(ids))
-        values.append(of_places[0].numpy())
-        columns.append(found[0].numpy())
+        values.append(of_places[0].cpu().numpy())
+        columns.append(found[0].cpu().numpy())
         ends.append(ends[-1] + len(values[-1]))
     shape = (len(texts), len(term.idf))
     matrix = csr_matrix((np.concatenate(values), np.concatenate(columns), ends), shape=shape)

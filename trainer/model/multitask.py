@@ -38,7 +38,7 @@ def run_heads(
             outputs += head(states, attention_mask, with_neighbours=True)
             continue
         output = head(states, attention_mask)
-        if head.lexical is not None and not head.lexical.is_empty:
+        if head.lexical is not None and head.lexical.feature_count:
             output = output + head.lexical(input_ids, attention_mask)
         outputs.append(output)
     return outputs

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from schemas.config.models import TrainingRun
+from schemas.decision.metrics import F1Scores
 from schemas.errors import CheckpointError, ConfigError, TrainingError
 from schemas.kinds import KINDS
 from schemas.kinds.multilabel import MultilabelOptions
@@ -151,6 +152,24 @@ def test_reference_describes_the_training_rows(make_run: MakeRun, tmp_path: Path
     assert max(reference["token_quantiles"].values()) <= 24
 
 
+def held_out_scores(checkpoint: Checkpoint, run: TrainingRun) -> F1Scores:
+    """Scores of a checkpoint on its held-out rows, as epochs are scored."""
+    data = load_tasks(run, TextTokenizer(checkpoint.tokenizer, max_tokens=24))["topics"]
+    path = checkpoint.model.path("topics")
+    outputs = predict(
+        path,
+        KINDS[KIND].output(path.head.width),
+        data.validation,
+        pad_id=0,
+        max_tokens=24,
+        bf16=False,
+        accelerator=Accelerator(),
+    )
+    objective = TRAINER_KINDS[KIND].objective
+    assert objective is not None
+    return objective.score(run.tasks["topics"], data, outputs)
+
+
 def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     """The weights are those of the epoch with the best metric: they score what it scored."""
     # What is added after the last epoch is part of the weights, but not of the scores of epochs.
@@ -161,27 +180,27 @@ def test_best_epoch_is_kept(make_run: MakeRun, tmp_path: Path) -> None:
     )
     train(make_run(*overrides), tmp_path / "out")
     checkpoint = Checkpoint.open(tmp_path / "out")
-    history = epochs(tmp_path / "out")
-    best = max(history, key=lambda epoch: epoch["metric"])
+    best = max(epochs(tmp_path / "out"), key=lambda epoch: epoch["metric"])
 
-    run = make_run()
-    text_tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=24)
-    data = load_tasks(run, text_tokenizer)["topics"]
-    accelerator, path = Accelerator(), checkpoint.model.path("topics")
-    outputs = predict(
-        path,
-        KINDS[KIND].output(path.head.width),
-        data.validation,
-        pad_id=0,
-        max_tokens=24,
-        bf16=False,
-        accelerator=accelerator,
-    )
     assert checkpoint.info.best_epoch == best["epoch"]
-    objective = TRAINER_KINDS[KIND].objective
-    assert objective is not None
-    scores = objective.score(run.tasks["topics"], data, outputs)
+    scores = held_out_scores(checkpoint, make_run())
     assert scores.model_dump() == pytest.approx(best["validation"]["topics"])
+
+
+@pytest.mark.parametrize("lexical", [False, True])
+def test_words_count_where_the_encoder_has_not_learned(
+    make_run: MakeRun, tmp_path: Path, lexical: bool
+) -> None:
+    """Lexical features find topics that their words give away, without the encoder's help."""
+    still = ("train.epochs=1", "train.learning_rate=1e-12")
+    run = make_run(*still, f"tasks.topics.lexical_features={str(lexical).lower()}")
+    train(run, tmp_path / "out")
+    checkpoint = Checkpoint.open(tmp_path / "out")
+    term = checkpoint.model.head("topics").lexical
+
+    assert term is not None
+    assert bool(term.feature_count) == lexical
+    assert (held_out_scores(checkpoint, run).model_dump()["micro_f1"] > 0.8) == lexical
 
 
 def test_same_seed_gives_the_same_weights(make_run: MakeRun, tmp_path: Path) -> None:
