@@ -36,7 +36,7 @@ def main(scored: Path, samples: Path) -> None:
         pl.read_parquet(samples / f"{name}.parquet") for name in ("train", "articles")
     )
     labels = tuple(sorted(set(train["narratives"].explode().drop_nulls())))
-    learned, gold = (
+    training_gold, gold = (
         label_matrix(rows["narratives"].to_list(), labels, source="narratives")
         for rows in (train, articles)
     )
@@ -44,7 +44,8 @@ def main(scored: Path, samples: Path) -> None:
     joined = articles.select("article_id").join(predicted, on="article_id", validate="1:1")
     ours = label_matrix(joined["narrative_labels"].to_list(), labels, source=str(scored))
     words, pairs = (
-        _baseline(_texts(train), learned, _texts(articles), pairs=pairs) for pairs in (False, True)
+        _baseline(_texts(train), training_gold, _texts(articles), pairs=pairs)
+        for pairs in (False, True)
     )
     rows = {
         "this model": ours,
@@ -61,10 +62,10 @@ def _baseline(texts: list[str], gold: BoolArray, others: list[str], *, pairs: bo
     """Decisions of the baseline for other texts, at the threshold that suits unseen folds best."""
     unseen = np.zeros(gold.shape, np.float32)
     for tested in each_fold(len(texts)):
-        known = gold[~tested]
-        used = known.any(axis=0)  # a label may have no row outside the fold
-        learned = [texts[row] for row in np.flatnonzero(~tested)]
-        fitted = fit("tfidf-svm", learned, known[:, used], pairs=pairs)
+        training_gold = gold[~tested]
+        used = training_gold.any(axis=0)  # a label may have no row outside the fold
+        training_texts = [texts[row] for row in np.flatnonzero(~tested)]
+        fitted = fit("tfidf-svm", training_texts, training_gold[:, used], pairs=pairs)
         tested_texts = [texts[row] for row in np.flatnonzero(tested)]
         unseen[np.ix_(tested, used)] = fitted.score(tested_texts)
     threshold = np.full(gold.shape[1], best_threshold(unseen, gold), np.float32)

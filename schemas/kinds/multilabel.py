@@ -36,8 +36,8 @@ class MultilabelOptions(TaskOptions):
     lexical_features: bool = True
     """Add to the head what single tokens and pairs of them say by themselves: a linear support
     vector machine over their TF-IDF, trained in seconds after the encoder, and weighted by the
-    held-out rows. Helps most where labels have few rows; takes 4 bytes a label and feature in the
-    file, of which there are 20,000 at most."""
+    held-out rows. Helps most where labels have few rows. Adds 4 bytes to the file for each label
+    and feature; there are at most 20,000 features."""
     parents: dict[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
     """Coarse label of each fine one, as in `"crude oil" = "energy"`, for labels of exactly two
     levels. A gold label implies its parent, and a fine label is decided only together with its

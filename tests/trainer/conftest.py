@@ -25,13 +25,13 @@ SENTENCES = {
 def topic_rows() -> list[Row]:
     """48 rows of 16 articles: three topics, now and then two at once."""
     names = list(SENTENCES)
-    found = []
+    rows = []
     for number in range(48):
         topic = names[number % 3]
         lot = "abcdefgh"[number % 8] + "klmnop"[number // 8]
         second = [names[(number + 1) % 3]] if number % 4 == 0 else []
         text = f"{SENTENCES[topic]}. {' '.join(SENTENCES[name] for name in second)} Lot {lot}."
-        found.append(
+        rows.append(
             {
                 "text": text,
                 "title": f"On {topic}" if number % 5 else None,
@@ -39,7 +39,7 @@ def topic_rows() -> list[Row]:
                 "article": f"article {number // 3}",
             }
         )
-    return found
+    return rows
 
 
 def write_run(folder: Path, encoder: Path) -> Path:

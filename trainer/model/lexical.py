@@ -22,7 +22,8 @@ MOST_FEATURES = 20_000
 """Tokens and pairs of them that are kept, the most frequent first. On Reuters-21578 all 216,000
 ranked no better, and each takes four bytes a label in the file."""
 USUAL_WEIGHT = 2.0
-"""Times that a term is added to a head's logits where nothing is known; see docs/lab/."""
+"""Times that a term is added to a head's logits where nothing is known; see
+docs/lab/lexical-features.md."""
 MOST_WEIGHT = 8.0
 """The same where a head is worth nothing: logits stay of a size that calibration is made for."""
 MIX_DEVIATION = 0.5
@@ -72,8 +73,8 @@ class Vocabulary:
         of_slot: dict[int, tuple[int, ...]] = {}
         for first, second in pairs:
             of_slot.setdefault(int(hashes[0, first] + hashes[1, second]), (first, second))
-        kept = [*singles, *of_slot.values()]
-        idf = [1 + math.log((1 + len(texts)) / (1 + counts[feature])) for feature in kept]
+        features = [*singles, *of_slot.values()]
+        idf = [1 + math.log((1 + len(texts)) / (1 + counts[feature])) for feature in features]
         return cls(
             [token for (token,) in singles],
             [(first, second) for first, second in of_slot.values()],
@@ -152,9 +153,9 @@ class LexicalTerm(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Both (rows, seq) int64, to (rows, labels)."""
-        values, found = self.features(input_ids, attention_mask)
+        values, numbers = self.features(input_ids, attention_mask)
         # A matrix product adds up in fp32 even where its factors are in bf16.
-        term = values.unsqueeze(1) @ self.weights[found]  # (rows, 1, labels)
+        term = values.unsqueeze(1) @ self.weights[numbers]  # (rows, 1, labels)
         return term.squeeze(1) + self.bias
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,10 +172,10 @@ class LexicalTerm(nn.Module):
         # Other pairs may have the same hash.
         pair = number * ((self.pairs[0][number] == ids) & (self.pairs[1][number] == nexts))
         counts = torch.cat([_counts(single), _counts(pair)], dim=1)  # (rows, 2 * seq)
-        found = torch.cat([single, pair], dim=1)
-        values = (1 + counts.log()) * self.idf[found]  # of the feature, at each of its places
+        numbers = torch.cat([single, pair], dim=1)
+        values = (1 + counts.log()) * self.idf[numbers]  # of the feature, at each of its places
         lengths = (values.pow(2) / counts).sum(dim=1, keepdim=True).sqrt()
-        return values / counts / lengths.clamp(min=SHORTEST), found
+        return values / counts / lengths.clamp(min=SHORTEST), numbers
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: Any, **options: Any
@@ -237,9 +238,9 @@ def _matrix(term: LexicalTerm, texts: Sequence[Int32Array]) -> csr_matrix:
     values, columns, ends = [], [], [0]
     for text in texts:
         ids = torch.from_numpy(text.astype(np.int64)).unsqueeze(0).to(term.bias.device)
-        of_places, found = term.features(ids, torch.ones_like(ids))
+        of_places, numbers = term.features(ids, torch.ones_like(ids))
         values.append(of_places[0].cpu().numpy())
-        columns.append(found[0].cpu().numpy())
+        columns.append(numbers[0].cpu().numpy())
         ends.append(ends[-1] + len(values[-1]))
     shape = (len(texts), len(term.idf))
     matrix = csr_matrix((np.concatenate(values), np.concatenate(columns), ends), shape=shape)

@@ -23,11 +23,11 @@ def run_heads(
 
     with_neighbours: the output of a head that names neighbours is followed by theirs.
     """
-    wanted = [head.layers for head in heads]
+    most_layers = max(head.layers for head in heads)
     read = encoder(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        **({"output_hidden_states": True} if max(wanted) > 1 else {}),
+        **({"output_hidden_states": True} if most_layers > 1 else {}),
     )
     outputs: list[Tensor] = []
     for head in heads:

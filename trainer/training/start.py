@@ -44,7 +44,8 @@ def start_from(
             hint="name the same encoder.source as the run that made it",
         )
     own = model.state_dict()
-    from_data = {name for name, _ in model.named_buffers()}  # set again when training is finished
+    # Buffers of heads, such as references, are computed from the data when training is finished.
+    from_data = {name for name, _ in model.named_buffers() if name.startswith("heads.")}
     learned = {name: value for name, value in stored.items() if name not in from_data}
     same = [
         task

@@ -102,11 +102,11 @@ def test_the_most_frequent_features_are_kept(monkeypatch: pytest.MonkeyPatch) ->
     """Where there are too many features, those of few texts are left out."""
     monkeypatch.setattr(lexical, "MOST_FEATURES", 10)
     texts = [np.array([1, 2, 3, 100 + row], np.int32) for row in range(50)]
-    kept = Vocabulary.of_texts(texts)
+    vocabulary = Vocabulary.of_texts(texts)
 
-    assert {*kept.singles} >= {1, 2, 3}
-    assert {*kept.pairs} >= {(1, 2), (2, 3)}
-    assert len(kept.singles) + len(kept.pairs) <= 10
+    assert {*vocabulary.singles} >= {1, 2, 3}
+    assert {*vocabulary.pairs} >= {(1, 2), (2, 3)}
+    assert len(vocabulary.singles) + len(vocabulary.pairs) <= 10
 
 
 def test_a_label_that_all_rows_have_is_a_constant() -> None:
