@@ -209,6 +209,7 @@ seed = 1
 source = "{encoder}"
 max_tokens = 128
 [train]
+epoch_steps = 1
 epochs = {epochs}
 learning_rate = 5e-3
 precision = "fp32"

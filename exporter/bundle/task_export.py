@@ -120,9 +120,14 @@ class TaskExport:
                 f"{self._task}: the model gives outputs that are not numbers", hint="train it again"
             )
         encoded = self._kind.encode(gold, self._task_info.labels)
-        targets = self._exporter.targets(encoded, outputs)
-        parents = parents_of(self._task_info.options)
-        return LabelledOutputs(self._task_info.labels, texts, outputs, targets, parents)
+        return LabelledOutputs(
+            self._task_info.labels,
+            texts,
+            outputs,
+            self._exporter.targets(encoded, outputs),
+            parents_of(self._task_info.options),
+            self._checkpoint.corrections(self._task),
+        )
 
     def _heldout_texts(self) -> list[ModelText]:
         """What the model reads of the held-out texts."""

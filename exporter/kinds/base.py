@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.metrics import Scores
+from schemas.kinds.base import corrected
 from schemas.tasks.parents import Parents
 from schemas.text.tokens import TokenizedText
 
@@ -28,6 +29,7 @@ class LabelledOutputs:
 
     outputs: of each text, float32. targets: gold values as numbers, one array a row.
     parents: coarse label by fine label, empty for labels of one level.
+    corrections: of outputs for texts that the model has learned from, as a checkpoint has them.
     """
 
     labels: tuple[str, ...]
@@ -35,10 +37,16 @@ class LabelledOutputs:
     outputs: Sequence[Float32Array]
     targets: Any
     parents: Parents = field(default_factory=dict)
+    corrections: Sequence[Float32Array] | None = None
 
     def rerun(self, outputs: Sequence[Float32Array]) -> LabelledOutputs:
         """The same texts with the outputs of another graph."""
         return replace(self, outputs=outputs)
+
+    @property
+    def unseen(self) -> Sequence[Float32Array]:
+        """Outputs as of a model that has not learned from the texts, to fit decisions to."""
+        return corrected(self.outputs, self.corrections)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class EmbeddingExporterKind:
         """Nothing to fit; the evidence is how similar texts are."""
         from exporter.decision.vectors import similarity_evidence
 
-        vectors = np.stack(rows.outputs)
+        vectors = np.stack(rows.unseen)
         scores = Agreement.count(rows.targets, vectors).scores()
         return Fitted(
             decision=EmbeddingDecision(dimension=vectors.shape[1]),

@@ -49,7 +49,7 @@ class MulticlassExporterKind:
         from exporter.decision.classes import choose_class_decision
 
         assert isinstance(config, ClassDecisionConfig)
-        chosen = choose_class_decision(np.stack(rows.outputs), rows.targets, config)
+        chosen = choose_class_decision(np.stack(rows.unseen), rows.targets, config)
         return Fitted(
             decision=chosen.decision,
             evidence=chosen.evidence,

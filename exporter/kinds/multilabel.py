@@ -57,7 +57,7 @@ class MultilabelExporterKind:
 
         assert isinstance(config, DecisionConfig)
         tree = LabelTree.of(rows.labels, rows.parents)
-        chosen = choose_decision(np.stack(rows.outputs), rows.targets, config, tree)
+        chosen = choose_decision(np.stack(rows.unseen), rows.targets, config, tree)
         return Fitted(
             decision=MultilabelDecision(
                 thresholds=tuple(chosen.thresholds.tolist()),
@@ -88,7 +88,7 @@ class MultilabelExporterKind:
         if rule.objective not in ("f1", "macro_f1"):
             return own
         tree = LabelTree.of(rows.labels, rows.parents)
-        probabilities = tree.probabilities(calibrate(np.stack(rows.outputs), own.calibration))
+        probabilities = tree.probabilities(calibrate(np.stack(rows.unseen), own.calibration))
         new, old = own.threshold_array, fp32.threshold_array
         of_new, of_old = (
             Hits.count(rows.targets, tree.decisions(decide(probabilities, thresholds)))

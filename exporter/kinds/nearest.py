@@ -47,7 +47,7 @@ class NearestExporterKind:
     def fit(self, rows: LabelledOutputs, config: BaseModel) -> Fitted:
         """Choose thresholds, unless every text gets one label."""
         assert isinstance(config, NearestDecisionConfig)
-        votes = _votes(rows.outputs)
+        votes = _votes(rows.unseen)
         if config.one_label:
             thresholds: tuple[float, ...] = ()
             decided = cross_validated = most_votes(votes)

@@ -41,7 +41,7 @@ class TokenExporterKind:
         from exporter.decision.spans import choose_span_decision
 
         assert isinstance(config, SpanDecisionConfig)
-        chosen = choose_span_decision(rows.texts, rows.outputs, rows.targets, config)
+        chosen = choose_span_decision(rows.texts, rows.unseen, rows.targets, config)
         return Fitted(
             decision=chosen.decision,
             evidence=chosen.evidence,

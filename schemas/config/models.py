@@ -207,7 +207,11 @@ class TrainConfig(Section):
     """Optimization."""
 
     epochs: int = Field(default=8, ge=1)
-    """Passes over the data at most; early stopping may end sooner."""
+    """Epochs at most; early stopping may end sooner. An epoch is a pass over the data, or several
+    where the data are few."""
+    epoch_steps: int = Field(default=25, ge=1)
+    """Optimizer steps of an epoch at least: data of fewer batches are passed over again, in other
+    batches each time."""
     batch_rows: int = Field(default=16, ge=1)
     """Rows of one optimizer step."""
     batch_tokens: int | None = Field(default=None, ge=8)
@@ -238,10 +242,13 @@ class TrainConfig(Section):
     mixing_power: float = Field(default=0.5, ge=0.0, le=1.0)
     """Power of the proportional rule: 1 is by size, 0 is equal shares."""
     patience_epochs: int = Field(default=3, ge=1)
-    """Epochs without a better validation metric after which training stops."""
+    """Epochs below the best validation metric by more than its standard error, after which training
+    stops."""
     metric: Literal["micro_f1", "macro_f1", "mean_f1"] = "mean_f1"
-    """Validation metric that picks the best epoch, averaged over tasks; `mean_f1` is the mean of
-    micro and macro. Measured at the thresholds that suit the validation rows best."""
+    """Validation metric that picks the epoch whose weights are kept, averaged over tasks; `mean_f1`
+    is the mean of micro and macro. Measured at the thresholds that suit the validation rows best.
+    The last epoch is kept that is no more than a standard error below the best: few validation rows
+    cannot tell epochs apart, and later ones have learned more."""
     save_every_s: float = Field(default=120.0, ge=0.0)
     """Seconds of training after which the state is saved, so that a killed run can resume."""
 

@@ -104,6 +104,15 @@ class OutputSpec:
         return pooled if self.extra is None else np.append(pooled, nearest_of_windows(extra))
 
 
+def corrected(
+    outputs: Sequence[Float32Array], corrections: Sequence[Float32Array] | None
+) -> Sequence[Float32Array]:
+    """Outputs with their corrections added, if there are any; one array a text."""
+    if corrections is None:
+        return outputs
+    return [output + own for output, own in zip(outputs, corrections, strict=True)]
+
+
 class Entity(NamedTuple):
     """A span of a text with a label.
 

@@ -45,6 +45,7 @@ schema_version = 1
 source = "{encoder}"
 max_tokens = 128
 [train]
+epoch_steps = 1
 precision = "fp32"
 [tasks.vectors]
 kind = "{EmbeddingKind.NAME}"

@@ -52,6 +52,7 @@ def write_run(folder: Path, encoder: Path) -> Path:
         source = "{encoder}"
         max_tokens = 24
         [train]
+        epoch_steps = 1
         epochs = 2
         batch_rows = 8
         learning_rate = 5e-3

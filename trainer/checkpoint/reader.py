@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
-from schemas.arrays import Int32Array
+from schemas.arrays import Float32Array, Int32Array
 from schemas.bundle.facts import EncoderFacts, TrainingFacts
 from schemas.errors import CheckpointError, listing
 from schemas.io.json_values import parse_json
@@ -43,9 +44,15 @@ ARTICLE_FIELDS = (
     (END, pa.int64()),
 )
 GOLD = "gold"
+CORRECTION = "correction"
 SAMPLE_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
 SAMPLE_ROWS = 300
 REFERENCES_SCHEMA = pa.schema([pa.field(ID, pa.string(), nullable=False)])
+
+
+Corrections = Mapping[str, Sequence[Float32Array]]
+"""By task, for each held-out row, what turns the finished model's output into that of one that has
+not learned from the row."""
 
 
 class CheckpointTask(BaseModel):
@@ -88,7 +95,8 @@ else:
 
 def heldout_schema(kind: str) -> pa.Schema:
     """Schema of the held-out rows of a task of a kind."""
-    return pa.schema([*ARTICLE_FIELDS, (GOLD, TRAINER_KINDS[kind].GOLD_TYPE)])
+    own = [(GOLD, TRAINER_KINDS[kind].GOLD_TYPE), (CORRECTION, pa.list_(pa.float32()))]
+    return pa.schema([*ARTICLE_FIELDS, *own])
 
 
 class CheckpointInfo(BaseModel):
@@ -198,13 +206,7 @@ class Checkpoint:
 
     def heldout(self, task: str) -> tuple[list[Article], list[Any]]:
         """Held-out articles of a task, and their gold values."""
-        path, kind = self.files.heldout(task), self.info.tasks[task].kind
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise CheckpointError(f"{path}: cannot be read: {error}") from error
-        if not table.num_rows or not table.schema.equals(heldout_schema(kind)):
-            raise CheckpointError(f"{path}: not the held-out rows that training writes")
+        table, kind = self._heldout_table(task), self.info.tasks[task].kind
         rows = table.to_pylist()
         articles = [
             Article(row["text"], row["title"], row[ENTITY], row[START], row[END]) for row in rows
@@ -212,6 +214,28 @@ class Checkpoint:
         gold = KINDS[kind].read_gold(table[GOLD].combine_chunks())
         self._check_gold(task, gold)
         return articles, gold
+
+    def corrections(self, task: str) -> list[Float32Array] | None:
+        """What turns the outputs of held-out texts into those of a model that has not seen them.
+
+        None for a task whose model has not. Raises CheckpointError.
+        """
+        column = self._heldout_table(task)[CORRECTION]
+        if column.null_count == len(column):
+            return None
+        if column.null_count:
+            raise CheckpointError(f"{self.files.heldout(task)}: some rows have no correction")
+        return [row.values.to_numpy() for row in column]
+
+    def _heldout_table(self, task: str) -> pa.Table:
+        path, kind = self.files.heldout(task), self.info.tasks[task].kind
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        if not table.num_rows or not table.schema.equals(heldout_schema(kind)):
+            raise CheckpointError(f"{path}: not the held-out rows that training writes")
+        return table
 
     def _check_gold(self, task: str, gold: Sequence[Any]) -> None:
         """Refuse held-out rows without a gold value, or with a label that the task does not have.
@@ -280,7 +304,10 @@ def read_info(files: CheckpointFiles) -> CheckpointInfo:
 
 
 def write_heldout(
-    files: CheckpointFiles, heldout: Mapping[str, LabelledRows], kinds: Mapping[str, str]
+    files: CheckpointFiles,
+    heldout: Mapping[str, LabelledRows],
+    kinds: Mapping[str, str],
+    corrections: Corrections = MappingProxyType({}),
 ) -> None:
     """Write the held-out rows of every task, in place of those of an older run."""
     shutil.rmtree(files.folder / "heldout", ignore_errors=True)
@@ -294,6 +321,7 @@ def write_heldout(
             START: [article.start for article in rows.articles],
             END: [article.end for article in rows.articles],
             GOLD: list(rows.gold),
+            CORRECTION: corrections.get(task, [None] * len(rows)),
         }
         table = pa.table(columns, schema=heldout_schema(kinds[task]))
         pq.write_table(table, path, compression="zstd")

@@ -21,6 +21,7 @@ from trainer.checkpoint.reader import (
     CheckpointFiles,
     CheckpointInfo,
     CheckpointTask,
+    Corrections,
     checkpoint_task_model,
     write_heldout,
     write_references,
@@ -42,13 +43,15 @@ def publish_checkpoint(
     data: Mapping[str, TaskData],
     history: History,
     best_weights: Path,
+    corrections: Corrections,
 ) -> None:
     """Write everything the exporter needs, `checkpoint.json` last, and drop the run's state."""
     encoder.model.config.save_pretrained(files.folder)
     with atomic_path(files.tokenizer) as temporary:
         encoder.tokenizer.save(str(temporary))
     kinds = {name: task.kind for name, task in config.tasks.items()}
-    write_heldout(files, {name: task.heldout for name, task in data.items()}, kinds)
+    heldout = {name: task.heldout for name, task in data.items()}
+    write_heldout(files, heldout, kinds, corrections)
     write_sample(files, {name: _pieces(task) for name, task in data.items()})
     write_references(files, _reference_ids(data, kinds))
     write_atomic(files.reference, json.dumps(_reference(data), indent=1, ensure_ascii=False))

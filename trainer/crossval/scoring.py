@@ -18,6 +18,7 @@ from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
 from schemas.kinds import KINDS
+from schemas.kinds.base import corrected
 from schemas.tasks.parents import Parents, parents_of
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import Checkpoint
@@ -107,7 +108,9 @@ def _score_task(
     parents = parents_of(trained.options)
     tree = LabelTree.of(trained.labels, parents)
 
-    def probabilities(rows: TokenizedRows) -> Float32Array:
+    def probabilities(
+        rows: TokenizedRows, corrections: Sequence[Float32Array] | None = None
+    ) -> Float32Array:
         path = checkpoint.model.path(task)
         outputs = predict(
             path,
@@ -119,7 +122,9 @@ def _score_task(
             accelerator=accelerator,
         )
         uncalibrated = Calibration.none(len(trained.labels))
-        return tree.probabilities(calibrate(np.stack(outputs), uncalibrated))
+        return tree.probabilities(
+            calibrate(np.stack(corrected(outputs, corrections)), uncalibrated)
+        )
 
     scored = probabilities(test.rows)
     return FoldOutcome(
@@ -131,7 +136,7 @@ def _score_task(
         domains=test.labelled.domains,
         languages=test.labelled.languages,
         validation_gold=data.validation.labels,
-        validation_probabilities=probabilities(data.validation),
+        validation_probabilities=probabilities(data.validation, checkpoint.corrections(task)),
         parents=parents,
     )
 

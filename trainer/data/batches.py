@@ -103,7 +103,7 @@ def plan_epoch(
     `round_robin`: tasks alternate, each with as many steps as the longest task has batches; a
     shorter task is repeated, with new sampling and order. `proportional`: each task gets a share of
     the epoch's steps in proportion to rows ** mixing_power. With `batch_tokens`, the number of
-    batches differs slightly between epochs.
+    batches differs slightly between epochs. No task counts with fewer steps than `epoch_steps`.
     """
     if not tasks:
         return []
@@ -127,12 +127,13 @@ def steps_by_epoch(tasks: Mapping[str, TaskRows], train: TrainConfig, *, seed: i
 
 def _share_steps(passes: Mapping[str, list[list[int]]], train: TrainConfig) -> dict[str, int]:
     """Optimizer steps of each task in one epoch, from the batches of one pass over its rows."""
+    steps = {name: max(len(batches), train.epoch_steps) for name, batches in passes.items()}
     if train.mixing == "round_robin":
-        return dict.fromkeys(passes, max(len(batches) for batches in passes.values()))
+        return dict.fromkeys(passes, max(steps.values()))
     weights = {
         name: sum(map(len, batches)) ** train.mixing_power for name, batches in passes.items()
     }
-    total = sum(len(batches) for batches in passes.values())
+    total = sum(steps.values())
     return {
         name: max(1, round(total * weight / sum(weights.values())))
         for name, weight in weights.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,12 +51,29 @@ class History(BaseModel):
 
     @property
     def best(self) -> EpochRecord | None:
-        """The first epoch with the highest metric."""
-        return max(self.epochs, key=lambda record: record.metric, default=None)
+        """The last epoch that is no more than a standard error below the highest metric.
+
+        As the standard error counts that of a share of the held-out rows. The rate falls to 0, so
+        that of epochs that the rows cannot tell apart the last has learned most.
+        Source: the one-standard-error rule of Breiman, Friedman, Olshen, Stone (1984),
+        Classification and Regression Trees, for epochs.
+        """
+        highest = max(self.epochs, key=lambda record: record.metric, default=None)
+        if highest is None:
+            return None
+        least = highest.metric - _standard_error(highest)
+        return next(record for record in reversed(self.epochs) if record.metric >= least)
 
     def epochs_since_best(self) -> int:
-        """Epochs that have passed without a better one."""
+        """Epochs that have passed since that one."""
         return 0 if self.best is None else self.epochs[-1].epoch - self.best.epoch
+
+
+def _standard_error(record: EpochRecord) -> float:
+    """How far the metric of an epoch would move with other held-out rows."""
+    rows = min(scores.rows for scores in record.validation.values())
+    spread = record.metric * (1 - record.metric)
+    return math.sqrt(max(spread, 0.0) / max(rows * len(record.validation), 1))
 
 
 def read_history(path: Path) -> History:

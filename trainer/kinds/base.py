@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
@@ -20,6 +21,18 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 RunHead = Callable[[nn.Module, TokenizedRows], list[Float32Array]]
 """Outputs of a head over the trained encoder, of each row."""
+
+
+@dataclass(frozen=True)
+class FinishedHead:
+    """What was done to a head after training.
+
+    changed: if its weights were. corrections: of a head that learned from held-out rows, what turns
+    the outputs of these rows into those of a head that did not; one array a row.
+    """
+
+    changed: bool = False
+    corrections: Sequence[Float32Array] | None = None
 
 
 class Objective(Protocol):
@@ -84,8 +97,8 @@ class TrainerKind(Protocol):
 
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
-        """Set weights that depend on the trained encoder; True if there are any."""
+    ) -> FinishedHead:
+        """Set weights that depend on the trained encoder."""
         ...
 
     def reference_ids(self, data: TaskData) -> Sequence[str]:

@@ -13,7 +13,7 @@ from schemas.errors import ConfigError
 from schemas.kinds.embedding import EmbeddingOptions
 from schemas.tasks.sections import TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import RunHead
+from trainer.kinds.base import FinishedHead, RunHead
 from trainer.model.cnn_bilstm import CnnBilstmModel
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import EmbeddingHead, Head
@@ -50,16 +50,16 @@ class EmbeddingTrainerKind:
 
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
+    ) -> FinishedHead:
         """Project onto the principal components of the training texts."""
         assert isinstance(head, EmbeddingHead)
         if head.projection is None:
-            return False
+            return FinishedHead()
         own, (dimension, hidden) = _own(options), head.projection.shape
         vectors = np.stack(run_head(_head(own, hidden, project=False), data.train))
         components = principal_components(unit_vectors(vectors), dimension)
         head.projection.copy_(torch.from_numpy(components))
-        return True
+        return FinishedHead(changed=True)
 
     def reference_ids(self, data: TaskData) -> Sequence[str]:
         """None."""

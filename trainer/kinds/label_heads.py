@@ -12,7 +12,7 @@ from schemas.kinds.multiclass import MulticlassOptions
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import RunHead
+from trainer.kinds.base import FinishedHead, RunHead
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import HEADS, Head, LabelAttentionHead
 from trainer.model.label_names import label_words, name_vectors
@@ -39,26 +39,33 @@ class LabelHeadKind:
 
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
-        """Add what the tokens say by themselves, as much of it as the held-out rows want."""
+    ) -> FinishedHead:
+        """Add what the tokens say by themselves, as much of it as the held-out rows want.
+
+        How much is settled by a term that has not seen these rows; then it learns from them, too.
+        """
         if not _own(options).lexical_features:
-            return False
+            return FinishedHead()
         term = head.lexical
         assert term is not None
         term.clear()  # left over where a run is finished a second time
-        gold = data.validation.labels
-        before = np.stack(run_head(head, data.validation))
-        fit(term, [text.ids for text in data.train.texts], data.train.labels)
-        added = np.stack(run_head(head, data.validation)) - before
-        weight = term_weight(self.comparable(before), added, gold)
+        parts = (data.train, data.validation)
+        texts = [[text.ids for text in rows.texts] for rows in parts]
+        gold = [rows.labels for rows in parts]
+        alone = np.stack(run_head(head, data.validation))
+        fit(term, texts[0], gold[0])
+        added = np.stack(run_head(head, data.validation)) - alone
+        weight = term_weight(self.comparable(alone), added, gold[1])
+        fit(term, texts[0] + texts[1], np.concatenate(gold))
         term.scale(weight)
+        corrections = alone + weight * added - np.stack(run_head(head, data.validation))
         log.info(
             "task %r: %d lexical features added with weight %.2f",
             data.task,
             term.feature_count,
             weight,
         )
-        return True
+        return FinishedHead(changed=True, corrections=list(corrections))
 
     def comparable(self, outputs: Float32Array) -> Float32Array:
         """Outputs of the head whose differences between rows mean something; (rows, labels)."""

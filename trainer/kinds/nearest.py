@@ -14,7 +14,7 @@ from schemas.kinds.nearest import MOST_REFERENCES, NearestOptions
 from schemas.tasks.sections import TaskOptions
 from schemas.text.short_names import short_name
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.kinds.base import RunHead
+from trainer.kinds.base import FinishedHead, RunHead
 from trainer.kinds.embedding import check_layers
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import EmbeddingHead, Head
@@ -54,7 +54,7 @@ class NearestTrainerKind:
 
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
+    ) -> FinishedHead:
         """Take the vectors of the training texts, and their labels.
 
         A text that is there several times is one reference, with the mean of its labels. Each
@@ -67,7 +67,7 @@ class NearestTrainerKind:
         chosen = np.stack([vectors[row] for row in first])
         labels = _mean_by(train.labels.astype(np.float32), reference_of_row)
         head.set_references(torch.from_numpy(chosen), torch.from_numpy(labels))
-        return True
+        return FinishedHead(changed=True)
 
     def reference_ids(self, data: TaskData) -> Sequence[str]:
         """Of each reference the id of its first row, shortened if it is long."""

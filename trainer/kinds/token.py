@@ -26,7 +26,7 @@ from schemas.tables import END, LABEL, START
 from schemas.tasks.sections import Sampling, TaskOptions
 from schemas.text.tokens import TokenizedText
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.kinds.base import LossFunction, RunHead
+from trainer.kinds.base import FinishedHead, LossFunction, RunHead
 from trainer.losses.softmax import make_class_loss
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import Head, TokenHead
@@ -106,9 +106,9 @@ class TokenTrainerKind:
 
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead
-    ) -> bool:
+    ) -> FinishedHead:
         """Nothing depends on the trained encoder."""
-        return False
+        return FinishedHead()
 
     def reference_ids(self, data: TaskData) -> Sequence[str]:
         """None."""

@@ -86,9 +86,11 @@ def _train(
         files.info.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     run = Run(config, encoder, data, files, accelerator)
-    run.fit(on_epoch)
+    corrections = run.fit(on_epoch)
     if accelerator.is_main_process:
-        publish_checkpoint(files, config, encoder, data, run.state.history, run.best_weights)
+        publish_checkpoint(
+            files, config, encoder, data, run.state.history, run.best_weights, corrections
+        )
     accelerator.wait_for_everyone()
     return files
 

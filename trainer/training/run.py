@@ -23,7 +23,7 @@ from schemas.io.files import atomic_path
 from schemas.kinds import KINDS
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText
-from trainer.checkpoint.reader import CheckpointFiles
+from trainer.checkpoint.reader import CheckpointFiles, Corrections
 from trainer.data.batches import Batch, plan_epoch, steps_by_epoch
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.evaluation.held_out import metric_value, predict
@@ -112,12 +112,14 @@ class Run:
             f", {processes} processes" if processes > 1 else "",
         )
 
-    def fit(self, on_epoch: EpochCallback | None = None) -> None:
-        """Train epoch by epoch; `on_epoch` is called after each is saved, and may raise to stop."""
+    def fit(self, on_epoch: EpochCallback | None = None) -> Corrections:
+        """Train epoch by epoch; `on_epoch` is called after each is saved, and may raise to stop.
+
+        Returns corrections of the held-out rows' outputs, by task, of tasks that need them.
+        """
         if not self.objectives:
             log.info("no task is trained: the encoder stays as it is")
-            self._finish_heads()
-            return
+            return self._finish_heads()
         done = sum(self.steps[: self.state.epoch]) + self.state.step
         if done:
             log.info("resuming at step %d of %d", done, self.total_steps)
@@ -130,7 +132,7 @@ class Run:
         finally:
             if main and self.state.history.epochs:
                 draw_curves(self.state.history, self.files.curves)
-        self._finish_heads()
+        return self._finish_heads()
 
     def _train_epochs(self, progress: TrainingProgress, on_epoch: EpochCallback | None) -> None:
         while self.state.epoch < self.train.epochs and not self._stale():
@@ -278,20 +280,26 @@ class Run:
         loss = self.objectives[task].held_out_loss(self.losses[task], outputs, held_out)
         return outputs, loss
 
-    def _finish_heads(self) -> None:
+    def _finish_heads(self) -> Corrections:
         """Set what of the heads depends on the trained encoder, that of the best epoch."""
         model = self.accelerator.unwrap_model(self.model)
         if self.best_weights.exists():
             model.load_state_dict(load_file(self.best_weights))
         with torch.no_grad():
-            changed = [
-                TRAINER_KINDS[self.config.tasks[name].kind].finish_head(
+            finished = {
+                name: TRAINER_KINDS[self.config.tasks[name].kind].finish_head(
                     self._head(name), self.config.tasks[name], data, partial(self._run_head, name)
                 )
                 for name, data in self.data.items()
-            ]
-        if self.accelerator.is_main_process and (any(changed) or not self.objectives):
+            }
+        changed = any(head.changed for head in finished.values())
+        if self.accelerator.is_main_process and (changed or not self.objectives):
             self._keep_weights()
+        return {
+            name: head.corrections
+            for name, head in finished.items()
+            if head.corrections is not None
+        }
 
     def _output(self, task: str, head: Head) -> OutputSpec:
         """Output of a head of a task."""

@@ -18,6 +18,7 @@ CONFIG = """
 source = "{encoder}"
 max_tokens = 32
 [train]
+epoch_steps = 1
 epochs = 1
 precision = "fp32"
 [tasks.narrative]

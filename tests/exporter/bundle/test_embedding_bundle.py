@@ -38,6 +38,7 @@ schema_version = 1
 source = "{encoder}"
 max_tokens = {MAX_TOKENS}
 [train]
+epoch_steps = 1
 precision = "fp32"
 [tasks.vectors]
 kind = "{EmbeddingKind.NAME}"

@@ -37,6 +37,7 @@ schema_version = 1
 source = "{encoder}"
 max_tokens = 64
 [train]
+epoch_steps = 1
 precision = "fp32"
 [tasks.vectors]
 kind = "{EmbeddingKind.NAME}"

@@ -87,6 +87,7 @@ schema_version = 1
 source = "{shallow}"
 max_tokens = 32
 [train]
+epoch_steps = 1
 epochs = 1
 [tasks.narrative]
 data = [{{path = "{folder / "train.parquet"}", labels_column = "narratives"}}]

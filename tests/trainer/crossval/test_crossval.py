@@ -22,6 +22,7 @@ from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError, ConfigError, DataError
 from schemas.kinds import KINDS
+from schemas.kinds.base import corrected
 from schemas.kinds.embedding import EmbeddingKind
 from schemas.kinds.multiclass import MulticlassKind
 from schemas.text.tokens import TextTokenizer
@@ -164,7 +165,8 @@ def test_thresholds_come_from_the_held_out_rows_of_the_fold(
         accelerator=Accelerator(),
     )
     order = [labels.index(label) for label in task.labels]
-    probabilities = calibrate(np.stack(outputs), Calibration.none(len(labels)))[:, order]
+    unseen = np.stack(corrected(outputs, checkpoint.corrections("topics")))
+    probabilities = calibrate(unseen, Calibration.none(len(labels)))[:, order]
     gold = heldout.labels[:, order]
 
     expected = {

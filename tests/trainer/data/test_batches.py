@@ -32,6 +32,7 @@ def settings(
     mixing: str = "round_robin",
     power: float = 0.5,
     epochs: int = 8,
+    epoch_steps: int = 1,
 ) -> TrainConfig:
     """Training settings with one mixing rule."""
     return TrainConfig.model_validate(
@@ -41,6 +42,7 @@ def settings(
             "mixing": mixing,
             "mixing_power": power,
             "epochs": epochs,
+            "epoch_steps": epoch_steps,
         }
     )
 
@@ -103,6 +105,27 @@ def test_shorter_task_is_repeated_reshuffled() -> None:
     passes = [rows[at : at + 8] for at in range(0, 80, 8)]
     assert all(sorted(one) == list(range(8)) for one in passes)
     assert len({tuple(one) for one in passes}) > 1
+
+
+@pytest.mark.parametrize("mixing", ["round_robin", "proportional"])
+def test_few_rows_are_passed_over_several_times(mixing: str) -> None:
+    """An epoch has at least `epoch_steps`; every pass has all rows, in other batches."""
+    rule = settings(mixing=mixing, epoch_steps=30)
+    rows = rows_of(plan_epoch(tasks(few=12), rule, seed=0, epoch=0), "few")
+
+    passes = [rows[at : at + 12] for at in range(0, 120, 12)]
+    assert all(sorted(one) == list(range(12)) for one in passes)
+    assert len({tuple(one) for one in passes}) > 5
+
+
+def test_many_rows_are_passed_over_once() -> None:
+    """`epoch_steps` changes nothing where a pass has more steps."""
+    plans = [
+        plan_epoch(tasks(a=200, b=40), settings(epoch_steps=least), seed=0, epoch=0)
+        for least in (1, 50)
+    ]
+
+    assert plans[0] == plans[1]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 
 from schemas.config.models import TrainingRun
 from schemas.errors import CheckpointError
+from trainer.checkpoint.reader import Checkpoint
 from trainer.training.loop import train
 
 Row: TypeAlias = dict[str, Any]
@@ -182,11 +183,21 @@ def test_overwrite_forgets_an_unfinished_run(make_run: MakeRun, tmp_path: Path) 
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
-def test_interrupted_early_stopping_stops_alike(make_run: MakeRun, tmp_path: Path) -> None:
-    """A run that was stopped counts its fruitless epochs like one that was not."""
-    still = ("train.epochs=9", "train.patience_epochs=2", "train.learning_rate=1e-12")
+def test_training_stops_where_epochs_are_worse_than_an_earlier_one(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """After `patience_epochs` of them the run ends with the better weights, however often it was
+    stopped."""
+    run = make_run("train.epochs=9", "train.patience_epochs=2", "train.save_every_s=0")
     with interrupted_at("epoch 2 of 9"):
-        train(make_run(*still), tmp_path / "out")
-    train(make_run(*still), tmp_path / "out")
+        train(run, tmp_path / "out")
+    stored = tmp_path / "out" / "state" / "run" / "run.json"
+    state = json.loads(stored.read_text())
+    state["history"]["epochs"][0]["metric"] = 1.0
+    stored.write_text(json.dumps(state))
+    with interrupted_at("epoch 3 of 9"):
+        train(run, tmp_path / "out")
+    train(run, tmp_path / "out")
 
     assert [epoch["epoch"] for epoch in numbers(tmp_path / "out")] == [1, 2, 3]
+    assert Checkpoint.open(tmp_path / "out").info.best_epoch == 1
