@@ -7,6 +7,7 @@ CHECKPOINT ?= artifacts/checkpoint
 BUNDLE ?= artifacts/bundle
 REUTERS ?= ../shared/data/reuters21578
 ROCK_NEWS ?= ../shared/data/rock-news
+DATA ?= ../shared/data
 # Tests of a file stay together: they share what is slow to make.
 PYTEST_FLAGS ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Coverage with branches; the floor is in pyproject.toml.
@@ -20,7 +21,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit wheel format docs samples bench bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit wheel format docs samples bench bench-few bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -118,6 +119,9 @@ samples: setup ## Regenerate samples/*.parquet from their sentence banks
 
 bench: setup ## Measure throughput against transformers.pipeline and torch, with the bundle of `make reuters`
 	$(BIN)/python -m bench.scoring.throughput $(BENCH_FLAGS)
+
+bench-few: setup ## Compare the default recipe with four others at 50 to all labelled rows of the sets in DATA; takes a day, resumes
+	$(BIN)/python -m bench.few $(DATA) $(BENCH_FLAGS)
 
 bench-heads: setup ## Measure the cost of further tasks in one pass
 	$(BIN)/python -m bench.scoring.heads $(BENCH_FLAGS)

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from accelerate import Accelerator
 
 from bench.training.baselines import FittedBaseline
-from bench.training.plan import TASK
 from bench.training.reuters import topics
+from bench.training.trained_task import TrainedTask
 from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.thresholds import ThresholdRule, find_thresholds, held_out_decisions
-from schemas.kinds import KINDS
 from schemas.tasks.task import label_matrix
-from schemas.text.model_text import Article, model_text
-from schemas.text.tokens import TextTokenizer
-from trainer.checkpoint.reader import Checkpoint
+from schemas.text.model_text import Article
 from trainer.data.readers.reuters import read_stories
-from trainer.data.task_data import TokenizedRows
-from trainer.evaluation.held_out import predict
 from trainer.evaluation.scores import Evaluation, evaluate
 
 Scorer = Callable[[Sequence[Article]], Float32Array]
@@ -42,18 +35,17 @@ class Evaluations:
 
 def evaluate_scorer(
     scorer: Scorer,
-    heldout: tuple[Sequence[Article], BoolArray],
+    heldout: tuple[Float32Array, BoolArray],
     sgml: Path,
     *,
     positives: Sequence[int],
 ) -> Evaluations:
     """Evaluate on the held-out rows, choose thresholds there, and only then read the test stories.
 
-    heldout: articles and their gold labels, (rows, labels) bool. positives: training rows of every
-    label.
+    heldout: probabilities and gold labels of rows that the model has not learned from, (rows,
+    labels). positives: training rows of every label.
     """
-    articles, gold = heldout
-    probabilities = scorer(articles)
+    probabilities, gold = heldout
     decisions = held_out_decisions(probabilities, gold, ThresholdRule())
     heldout_evaluation = evaluate(
         gold, probabilities, decisions, labels=topics(), positives=positives, resamples=0
@@ -76,34 +68,21 @@ def read_test_stories(sgml: Path) -> tuple[list[Article], BoolArray]:
     return [Article(story.text) for story in stories], label_matrix(gold, topics(), source="test")
 
 
-def checkpoint_scorer(checkpoint: Checkpoint) -> Scorer:
+def checkpoint_scorer(model: TrainedTask) -> Scorer:
     """Sigmoids of the fp32 logits of a checkpoint."""
-    return partial(_score_with_checkpoint, checkpoint)
+    return lambda articles: _sigmoids(model.run(model.tokenize(articles)))
+
+
+def heldout_probabilities(model: TrainedTask) -> Float32Array:
+    """The same of its held-out rows, as if it had not learned from any."""
+    return _sigmoids(model.heldout().unseen)
 
 
 def baseline_scorer(fitted: FittedBaseline) -> Scorer:
     """Pseudo-probabilities of a baseline."""
-
-    def score(articles: Sequence[Article]) -> Float32Array:
-        return fitted.score([article.text or "" for article in articles])
-
-    return score
+    return lambda articles: fitted.score([article.text or "" for article in articles])
 
 
-def _score_with_checkpoint(checkpoint: Checkpoint, articles: Sequence[Article]) -> Float32Array:
-    info = checkpoint.info
-    task, max_tokens = info.tasks[TASK], info.max_tokens
-    tokenizer = TextTokenizer(checkpoint.tokenizer, max_tokens=max_tokens)
-    texts = [model_text(article, task.text, max_tokens=max_tokens) for article in articles]
-    no_labels = np.zeros((len(texts), len(task.labels)), dtype=np.bool_)
-    path = checkpoint.model.path(TASK)
-    outputs = predict(
-        path,
-        KINDS[task.kind].output(path.head.width),
-        TokenizedRows(list(tokenizer.encode(texts)), no_labels, no_labels, [""] * len(texts)),
-        pad_id=info.pad_id,
-        max_tokens=max_tokens,
-        bf16=False,
-        accelerator=Accelerator(),
-    )
-    return calibrate(np.stack(outputs), Calibration.none(len(task.labels)))
+def _sigmoids(logits: Sequence[Float32Array]) -> Float32Array:
+    stacked = np.stack(logits)
+    return calibrate(stacked, Calibration.none(stacked.shape[1]))

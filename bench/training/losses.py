@@ -19,10 +19,16 @@ import torch
 from bench.flops import measure_peak, training_mflops_per_token
 from bench.paths import PAGES, RESULTS
 from bench.training.baselines import BaselineName, fit
-from bench.training.evaluation import baseline_scorer, checkpoint_scorer, evaluate_scorer
+from bench.training.evaluation import (
+    baseline_scorer,
+    checkpoint_scorer,
+    evaluate_scorer,
+    heldout_probabilities,
+)
 from bench.training.losses_page import Machine, Results, Row, write_page
 from bench.training.plan import TASK, Plan, PlannedRun
 from bench.training.reuters import CONFIG, topics
+from bench.training.trained_task import TrainedTask
 from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
 from schemas.durations import parse_duration
@@ -129,11 +135,11 @@ class LossBenchmark:
 
     def _score(self, run: PlannedRun, files: CheckpointFiles, warmup_minutes: float) -> Row:
         checkpoint, history = Checkpoint.open(files.folder), _history(files)
-        articles, gold = checkpoint.heldout(TASK)
-        labels = checkpoint.info.tasks[TASK].labels
+        model, (_, gold) = TrainedTask(checkpoint, TASK), checkpoint.heldout(TASK)
+        heldout_gold = label_matrix(gold, model.facts.labels, source="held out")
         evaluations = evaluate_scorer(
-            checkpoint_scorer(checkpoint),
-            (articles, label_matrix(gold, labels, source="held out")),
+            checkpoint_scorer(model),
+            (heldout_probabilities(model), heldout_gold),
             self.sgml,
             positives=checkpoint.info.tasks[TASK].training.positives,
         )
@@ -160,9 +166,10 @@ class LossBenchmark:
         heldout_gold = label_matrix(list(heldout_rows.gold), topics(), source="held out")
         texts = [article.text or "" for article in train_rows.articles]
         fitted = fit(name, texts, gold, seed=run.seed)
+        score = baseline_scorer(fitted)
         evaluations = evaluate_scorer(
-            baseline_scorer(fitted),
-            (heldout_rows.articles, heldout_gold),
+            score,
+            (score(heldout_rows.articles), heldout_gold),
             self.sgml,
             positives=gold.sum(axis=0).tolist(),
         )
