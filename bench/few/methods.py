@@ -38,6 +38,7 @@ HALF = 0.5
 
 PLAIN = (
     "train.learning_rate=5e-5",
+    "train.epoch_steps=1",
     "train.head_rate=1.0",
     "train.token_dropout=0.0",
     "encoder.frozen_embeddings=false",

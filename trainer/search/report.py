@@ -27,7 +27,7 @@ class TrialRecord(BaseModel):
 
     folder: name of its training run's folder in the search folder. values: values of the searched
     keys, as in `--set`.
-    metric, best_epoch: of its best epoch so far; None before the first epoch has ended.
+    metric, best_epoch: of the epoch whose weights it has so far; None before the first has ended.
     epochs: number of finished epochs. error: message of a failed trial.
     """
 

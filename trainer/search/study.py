@@ -17,11 +17,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schemas.config.files import load_config
-from schemas.config.models import TrainingRun
+from schemas.config.models import TrainConfig, TrainingRun
 from schemas.errors import ConfigError, OutputError, TrainingError, UsageError
 from schemas.io.lock import lock_inside
 from trainer.checkpoint.reader import CheckpointFiles
-from trainer.evaluation.history import EpochRecord, read_history
+from trainer.evaluation.history import EpochRecord, History, read_history
 from trainer.kinds import TRAINER_KINDS
 from trainer.search.report import Outcome, SearchResult, TrialRecord, draw_search, write_report
 from trainer.search.space import Dimension, check_space, parse_space
@@ -32,6 +32,8 @@ from trainer.training.state import StateFolder
 
 STARTUP_TRIALS = 5
 """Random trials before the sampler uses its model, and before any trial is pruned."""
+KEPT = "kept"
+"""Attribute of a trial: the epoch whose weights it has."""
 FIRST_PRUNED_EPOCH = 2
 """The first epoch is not conclusive, because the learning rate is still rising."""
 
@@ -199,8 +201,9 @@ class _Search:
         if state == "stopped":
             return
         if state == "finished":
-            best = max(self._frozen_trial(trial).intermediate_values.values())
-            self.study.tell(trial, best)
+            kept = _record(self._frozen_trial(trial)).metric
+            assert kept is not None
+            self.study.tell(trial, kept)
         else:
             StateFolder(CheckpointFiles(folder)).clear()
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -217,7 +220,7 @@ class _Search:
         left_s = None if budget_s is None else budget_s - others_s
         try:
             run = load_config(self.config, [*self.overrides, *assignments])
-            callback = _EpochCallback(trial, epochs=run.train.epochs, budget_s=left_s)
+            callback = _EpochCallback(trial, run.train, budget_s=left_s)
             callback.report_earlier(folder)
             train(run, folder, on_epoch=callback)
             callback.record_time()
@@ -243,11 +246,12 @@ class _Search:
 class _EpochCallback:
     """Reports every epoch of a trial, and ends the trial when it is pruned or out of time.
 
-    budget_s: seconds that the trial may take, its earlier sessions included.
+    train: of the trial. budget_s: seconds that it may take, its earlier sessions included.
     """
 
-    def __init__(self, trial: Trial, *, epochs: int, budget_s: float | None) -> None:
-        self.trial, self.epochs, self.budget_s = trial, epochs, budget_s
+    def __init__(self, trial: Trial, train: TrainConfig, *, budget_s: float | None) -> None:
+        self.trial, self.epochs, self.budget_s = trial, train.epochs, budget_s
+        self.history = History(metric_name=train.metric)
         self.earlier_s = float(trial.user_attrs.get("seconds", 0.0))
         self.started = time.monotonic()
         self.reported: set[int] = set()
@@ -279,11 +283,16 @@ class _EpochCallback:
         if record.epoch not in self.reported:
             self.trial.report(record.metric, record.epoch)
             self.reported.add(record.epoch)
+            self.history.epochs.append(record)
+            assert self.history.best is not None
+            self.trial.set_user_attr(KEPT, self.history.best.epoch)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
     by_epoch = trial.intermediate_values
-    best_epoch = max(by_epoch, key=lambda epoch: (by_epoch[epoch], -epoch), default=None)
+    kept: int | None = trial.user_attrs.get(KEPT)
+    if kept not in by_epoch:  # a trial that is queued again has not reported yet
+        kept = None
     error = trial.user_attrs.get("error")
     state: Outcome = "stopped"
     if trial.state == TrialState.COMPLETE:
@@ -294,8 +303,8 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         folder=_folder(trial.user_attrs["index"]),
         values=trial.user_attrs["values"],
         state=state,
-        metric=None if best_epoch is None else by_epoch[best_epoch],
-        best_epoch=best_epoch,
+        metric=None if kept is None else by_epoch[kept],
+        best_epoch=kept,
         epochs=len(by_epoch),
         seconds=_seconds(trial),
         error=error,

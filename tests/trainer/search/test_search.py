@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from schemas.durations import parse_duration
 from schemas.errors import LockedError, OutputError, UsageError
+from trainer.checkpoint.reader import Checkpoint
 from trainer.cli import main
 from trainer.search.report import Outcome, SearchResult, TrialRecord, set_options, write_report
 from trainer.search.space import Choice, Range, check_space, parse_space
@@ -176,8 +177,9 @@ def test_search_trains_every_trial_and_reports(config: Path, tmp_path: Path) -> 
         history = json.loads((out / trial.folder / "history.json").read_text())
         metrics = [epoch["metric"] for epoch in history["epochs"]]
         assert trial.state == "finished"
-        assert trial.metric == max(metrics)
-        assert trial.best_epoch == metrics.index(max(metrics)) + 1
+        kept = Checkpoint.open(out / trial.folder).info.best_epoch
+        assert trial.best_epoch == kept
+        assert trial.metric == metrics[kept - 1]
         assert 1e-4 <= float(trial.values["train.learning_rate"]) <= 1e-2
         assert trial.values["tasks.topics.loss.name"] in {"bce", "cb"}
         assert trial.seconds > 0
