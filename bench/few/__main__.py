@@ -1,6 +1,6 @@
 """Learning curves at 50 to all labelled rows, of the default recipe and of its rivals.
 
-Every finished draw is kept in the results file, so that the same command goes on where an earlier
+Every finished draw is kept in the results file, so that the same command resumes where an earlier
 one ended. Writes bench/results/few.json and docs/benchmarks/few.md.
 """
 

@@ -1,7 +1,7 @@
 """What each key of the config gains: the default recipe with one key changed, at 200 labelled rows.
 
 Every change is trained on the same draws as the default, so that differences are within a draw. A
-finished draw is kept in the results file: the same command goes on where an earlier one ended.
+finished draw is kept in the results file: the same command resumes where an earlier one ended.
 Writes bench/results/keys.json and docs/lab/keys.md.
 """
 
@@ -130,7 +130,7 @@ def main(data: Path, budget: str, work: Path, results: Path, page: Path) -> None
         if found.find(change, one.name, number) is not None:
             continue
         if time.monotonic() > deadline:
-            log.info("the budget is used up; the same command goes on")
+            log.info("the budget is used up; the same command resumes")
             break
         draw = _measure(one, change, number, work)
         found = KeyResults(draws=(*found.draws, draw))
