@@ -31,6 +31,8 @@ from schemas.markdown import Markdown, markdown_table
 ROWS = 200
 SETS_COMPARED = ("trec", "rock-news")
 DRAWS = 3
+FEWEST = 3
+"""Differences that a standard error takes."""
 UNCHANGED = "default"
 
 CHANGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -71,7 +73,7 @@ PAGE = """# What each key of the config gains
 
 `python -m bench.few.keys` wrote this page from
 [bench/results/keys.json](../../bench/results/keys.json): the default recipe with one key changed,
-trained on {rows} labelled rows ({draws} draw(s) of each set) and scored on others, 128 tokens of a
+trained on {rows} labelled rows (draws of each set: {draws}) and scored on others, 128 tokens of a
 text. Columns are differences from the default on the same draws, in points of accuracy (trec) or
 micro-F1 (rock-news), then the mean of all and its standard error, and the seconds of training in
 percent of those of the default. Draws alone move a score by two or three points.
@@ -187,7 +189,7 @@ def _row(results: KeyResults, change: str) -> list[str] | None:
         return None
     pairs = [pair for of_set in by_set.values() for pair in of_set]
     share = sum(one.seconds for one, _ in pairs) / sum(before.seconds for _, before in pairs)
-    error = f"{stdev(every) / len(every) ** 0.5:.1f}" if len(every) > 1 else "–"
+    error = f"{stdev(every) / len(every) ** 0.5:.1f}" if len(every) >= FEWEST else "–"
     cells = [f"{fmean(of_set):+.1f}" if of_set else "–" for of_set in gains.values()]
     name = Markdown(f"`{change}`")
     return [name, *cells, f"{fmean(every):+.1f}", error, f"{share:.0%}"]

@@ -36,7 +36,8 @@ out for training.
   else.
 
 Scores are means, with 95 % intervals for other draws and other test rows. **Bold** is the best of a
-row. *Italic* is a default recipe below the interval of the best: noise does not explain that.
+row. *Italic* is a default recipe below the interval of the best: noise does not explain that, where
+both have the same draws. Cells say where a method has fewer draws than another.
 
 ![main score by number of rows]({picture})
 """
@@ -85,6 +86,7 @@ def _by_metric(results: Results, data: str) -> Iterator[tuple[str, list[Row]]]:
 def _cells(size: int, rows: list[Row]) -> list[str]:
     by_method = {row.method: row for row in rows}
     best = max(rows, key=lambda row: row.mean)
+    most_draws = max(row.draws for row in rows)
     cells = [f"{size:,}"]
     for method in METHOD_NAMES:
         row = by_method.get(method)
@@ -92,7 +94,8 @@ def _cells(size: int, rows: list[Row]) -> list[str]:
             cells.append("–")
             continue
         mark = "**" if row is best else "*" if method == "default" and is_below(row, best) else ""
-        text = f"{mark}{row.mean:.3f}{mark} ({row.low:.3f} to {row.high:.3f})"
+        fewer = "" if row.draws == most_draws else f", {row.draws} of {most_draws} draws"
+        text = f"{mark}{row.mean:.3f}{mark} ({row.low:.3f} to {row.high:.3f}{fewer})"
         cells.append(Markdown(text))
     return cells
 

@@ -101,7 +101,11 @@ def test_page_marks_the_best_and_a_default_below_it(tmp_path: Path) -> None:
     assert page.count("**0.800**") == 2
     assert page.count("*0.700*") == 1
     assert "| 0.790 (" in page
+    assert "of 1 draws" not in page
     assert (tmp_path / "few.png").stat().st_size > 1000
+
+    write_page(Results.of_draws([*draws, draw("tfidf-svm", 1, 0.8)]), tmp_path / "few.md")
+    assert "1 of 2 draws)" in (tmp_path / "few.md").read_text()
 
 
 @pytest.mark.parametrize(
