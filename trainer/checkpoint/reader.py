@@ -223,8 +223,15 @@ class Checkpoint:
         column = self._heldout_table(task)[CORRECTION]
         if column.null_count == len(column):
             return None
-        if column.null_count:
-            raise CheckpointError(f"{self.files.heldout(task)}: some rows have no correction")
+        width = self.model.head(task).width
+        for row, correction in enumerate(column.to_pylist()):
+            if correction is None or len(correction) != width:
+                found = "none" if correction is None else f"one of {len(correction)} numbers"
+                raise CheckpointError(
+                    f"{self.files.heldout(task)}, row {row}: expected a correction of {width} "
+                    f"numbers, found {found}",
+                    hint="train again with --overwrite",
+                )
         return [row.values.to_numpy() for row in column]
 
     def _heldout_table(self, task: str) -> pa.Table:

@@ -15,11 +15,12 @@ from schemas.arrays import Float32Array
 from schemas.decision.metrics import F1Scores
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText, pad
-from trainer.data.batches import padded_length
+from trainer.data.batches import TOKENS_PER_PASS, padded_length
 from trainer.data.task_data import TokenizedRows
 from trainer.model.multitask import TaskPath
 
 ROWS_PER_BATCH = 32
+"""Where a pass is not limited by its tokens."""
 
 
 def to_batch(
@@ -35,11 +36,23 @@ def to_batch(
     return input_ids, attention_mask
 
 
-def validation_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows in order of length, a batch at a time."""
-    order = np.argsort(np.asarray(lengths), kind="stable").tolist()
-    for first in range(0, len(order), ROWS_PER_BATCH):
-        yield order[first : first + ROWS_PER_BATCH]
+def validation_batches(
+    lengths: Sequence[int], device_type: str, *, max_tokens: int
+) -> Iterator[list[int]]:
+    """Rows in order of length, as many at a time as a pass of training takes.
+
+    lengths: tokens of each row. max_tokens: longest text that the model takes.
+    """
+    limit = TOKENS_PER_PASS.get(device_type, ROWS_PER_BATCH * max_tokens)
+    batch: list[int] = []
+    for row in np.argsort(np.asarray(lengths), kind="stable").tolist():
+        # Of rows in this order the last is the longest.
+        if batch and (len(batch) + 1) * padded_length(lengths[row], max_tokens) > limit:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def predict(
@@ -63,7 +76,7 @@ def predict(
     edges = np.cumsum([0, *(output.size(length) for length in lengths)])
     flat = torch.zeros(int(edges[-1]), dtype=torch.float32)
     device = accelerator.device
-    batches = list(validation_batches(lengths))
+    batches = list(validation_batches(lengths, device.type, max_tokens=max_tokens))
     path.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:

@@ -145,9 +145,10 @@ class Run:
                 on_epoch(record)
 
     def _stale(self) -> bool:
-        stale = self.state.history.epochs_since_best() >= self.train.patience_epochs
-        if stale:
-            log.info("no better epoch in %d: stopping early", self.train.patience_epochs)
+        history = self.state.history
+        stale = history.epochs_since_best() >= self.train.patience_epochs
+        if stale and history.best is not None:
+            log.info("all epochs since %d were worse: stopping early", history.best.epoch)
         return stale
 
     def _train_epoch(self, progress: TrainingProgress) -> None:

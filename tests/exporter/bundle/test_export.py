@@ -40,14 +40,14 @@ from schemas.decision.thresholds import (
 )
 from schemas.io.files import FileFacts
 from schemas.io.lock import lock_beside
-from schemas.kinds.base import OutputSpec
+from schemas.kinds.base import OutputSpec, corrected
 from schemas.tasks.task import label_matrix
 from schemas.text.model_text import Article, ModelText, model_text
 from tests.exporting import export_classifier, folder_contents, scorer_of
 from tests.label_tasks import KIND, decision_of, evidence_of, label_sets, logits_of
 from tests.strategies import Bools, Floats
 from tests.tiny import SAMPLES, sample_rows, write_config
-from trainer.checkpoint.reader import GOLD, Checkpoint, heldout_schema
+from trainer.checkpoint.reader import CORRECTION, GOLD, Checkpoint, heldout_schema
 from trainer.cli import main as train_main
 
 TASKS = ["narrative", "entity_framing"]
@@ -75,11 +75,12 @@ def heldout(checkpoint: Path, task: str) -> list[dict[str, Any]]:
 
 
 def heldout_logits(checkpoint: Path, scorer: Scorer) -> tuple[Floats, Bools]:
-    """Logits of the held-out rows through the bundle, and their gold labels."""
-    metadata = scorer.metadata
-    articles, gold = Checkpoint.open(checkpoint).heldout(metadata.task)
+    """Logits of the held-out rows through the bundle, as if never seen, and their gold labels."""
+    metadata, opened = scorer.metadata, Checkpoint.open(checkpoint)
+    articles, gold = opened.heldout(metadata.task)
     texts = [model_text(one, metadata.text, max_tokens=metadata.max_tokens) for one in articles]
     logits = logits_of(scorer.runner, scorer.runner.tokenize(texts))
+    logits = np.stack(corrected(list(logits), opened.corrections(metadata.task)))
     return logits, label_matrix(gold, metadata.labels, source="held-out rows")
 
 
@@ -421,6 +422,7 @@ def many_heldout_rows(checkpoint: Path, *, every: int) -> None:
         "title": samples["title"].to_list(),
         **{name: [None] * len(samples) for name in ("entity", "start", "end")},
         GOLD: [[label for label in row if label in known] for row in labels],
+        CORRECTION: [None] * len(samples),
     }
     pq.write_table(
         pa.table(rows, schema=heldout_schema(KIND)), checkpoint / "heldout" / "narrative.parquet"

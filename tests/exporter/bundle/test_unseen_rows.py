@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch.engines.graph_file import GraphFile
@@ -13,8 +16,9 @@ from exporter.bundle.export import export_checkpoint
 from exporter.bundle.inspection import read_metadata
 from schemas.config.files import load_config
 from schemas.decision.metrics import F1Scores
+from schemas.errors import CheckpointError
 from tests.label_tasks import KIND
-from trainer.checkpoint.reader import Checkpoint
+from trainer.checkpoint.reader import CORRECTION, Checkpoint
 from trainer.training.loop import train
 
 WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in "aeiou"]
@@ -76,3 +80,21 @@ def test_term_has_learned_from_the_held_out_rows(checkpoint: Path) -> None:
     toward_gold = np.where(has, 1, -1) * -np.stack(corrections)
     assert (toward_gold > 0).mean() > 0.7
     assert toward_gold.mean() > 0.3
+
+
+@pytest.mark.parametrize("damaged", [None, [0.5], [0.5, 0.5, 0.5]])
+def test_corrections_of_another_model_are_refused(
+    checkpoint: Path, tmp_path: Path, damaged: list[float] | None
+) -> None:
+    """A held-out row without a correction, or with that of other labels, is named."""
+    copied = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, copied)
+    path = copied / "heldout" / "chance.parquet"
+    table = pq.read_table(path)
+    corrections = table[CORRECTION].to_pylist()
+    corrections[7] = damaged
+    column = pa.array(corrections, table.schema.field(CORRECTION).type)
+    pq.write_table(table.set_column(len(table.schema) - 1, CORRECTION, column), path)
+
+    with pytest.raises(CheckpointError, match=r"row 7: expected a correction of 2 numbers, found"):
+        export_checkpoint(copied, tmp_path / "bundle", precisions=())

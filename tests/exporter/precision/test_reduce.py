@@ -64,6 +64,7 @@ def reduced(trained_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("reduced") / "bundle"
     words = [str(trained_alone), "--output", str(folder), "--precision", "bf16"]
     words += ["--set", "narrative.thresholds.strategy=fixed"]
+    words += ["--set", "narrative.thresholds.fixed=0.3"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     return folder
