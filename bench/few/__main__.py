@@ -52,10 +52,10 @@ def main(
     log.setLevel(logging.INFO)
     deadline = time.monotonic() + parse_duration(budget)
     names, chosen = sets or tuple(SETS), methods or tuple(METHODS)
-    found = Results.read(results)
+    measured = Results.read(results)
     if again:
-        found = found.without(set(chosen), set(names))
-    done = {draw.key for draw in found.draws}
+        measured = measured.without(set(chosen), set(names))
+    done = {draw.key for draw in measured.draws}
     loaded = [load_set(name, data) for name in names]
     missing = [
         (one, rows, method, number)
@@ -67,15 +67,15 @@ def main(
             log.info("the budget is used up, %d draws are missing", len(missing) - place + 1)
             break
         draw = measure(one, rows, method, number, work)
-        found = found.with_draw(draw)
-        found.write(results)
+        measured = measured.with_draw(draw)
+        measured.write(results)
         shown = ", ".join(f"{metric} {score:.3f}" for metric, score in draw.scores.items())
         log.info(
             "%d of %d: %s, %d rows, %s, draw %d: %s in %.0f s",
             place, len(missing), one.name, rows, method, number, shown, draw.seconds,
         )  # fmt: skip
-    write_page(found, page)
-    click.echo(f"{results}: {len(found.draws)} draws; {page}")
+    write_page(measured, page)
+    click.echo(f"{results}: {len(measured.draws)} draws; {page}")
 
 
 def measure(one: LabelledSet, rows: int, method: MethodName, number: int, work: Path) -> Draw:

@@ -126,22 +126,22 @@ def main(data: Path, budget: str, work: Path, results: Path, page: Path) -> None
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     log.setLevel(logging.INFO)
     deadline = time.monotonic() + parse_duration(budget)
-    found = KeyResults.read(results)
+    measured = KeyResults.read(results)
     sets = [load_set(name, data) for name in SETS_COMPARED]
     for number, change, one in product(range(DRAWS), CHANGES, sets):
-        if found.find(change, one.name, number) is not None:
+        if measured.find(change, one.name, number) is not None:
             continue
         if time.monotonic() > deadline:
             log.info("the budget is used up; the same command resumes")
             break
         draw = _measure(one, change, number, work)
-        found = KeyResults(draws=(*found.draws, draw))
-        write_atomic(results, found.model_dump_json(indent=1) + "\n")
+        measured = KeyResults(draws=(*measured.draws, draw))
+        write_atomic(results, measured.model_dump_json(indent=1) + "\n")
         log.info(
             "%s, %s, draw %d: %.3f in %.0f s", change, one.name, number, draw.score, draw.seconds
         )
-    write_atomic(page, keys_page(found))
-    click.echo(f"{results}: {len(found.draws)} draws; {page}")
+    write_atomic(page, keys_page(measured))
+    click.echo(f"{results}: {len(measured.draws)} draws; {page}")
 
 
 def _measure(one: LabelledSet, change: str, number: int, work: Path) -> KeyDraw:

@@ -21,8 +21,8 @@ INTRO = """# Which method at how many labelled rows
 
 `make bench-few` wrote this page and its picture from [bench/results/few.json]({results}). It
 trains on draws of so many rows, up to five of them, and on all rows. Every method reads the first
-128 tokens of a text. The test rows are the same for all draws; they come from what the sets give
-out for training.
+128 tokens of a text. The test rows are the same for all draws; those of public sets come from what
+these give out for training, those of the samples are the articles of the demo.
 
 - **TF-IDF + SVM**: linear support vector machines over TF-IDF of words and pairs of words; for any
   number of labels, one threshold from cross-validation.
@@ -49,6 +49,10 @@ steps an epoch, so that its time hardly depends on the number of rows below 400.
 
 {table}
 """
+
+
+MOST_COMPARED = 800
+"""Rows up to which all sets have draws of the same size."""
 
 
 def write_page(results: Results, page: Path) -> None:
@@ -116,10 +120,6 @@ def _costs(results: Results) -> str:
         ["rows", *(TITLES[method] for method in METHOD_NAMES)],
         [[f"{size:,}", *(seconds(size, method) for method in METHOD_NAMES)] for size in sizes],
     )
-
-
-MOST_COMPARED = 800
-"""Rows up to which all sets have draws of the same size."""
 
 
 def _draw(results: Results, sets: list[str], path: Path) -> None:

@@ -254,7 +254,6 @@ class _EpochCallback:
         self.history = History(metric_name=train.metric)
         self.earlier_s = float(trial.user_attrs.get("seconds", 0.0))
         self.started = time.monotonic()
-        self.reported: set[int] = set()
 
     def report_earlier(self, folder: Path) -> None:
         """Report the epochs of earlier sessions."""
@@ -280,9 +279,8 @@ class _EpochCallback:
         return used_s
 
     def _report(self, record: EpochRecord) -> None:
-        if record.epoch not in self.reported:
+        if record.epoch > len(self.history.epochs):
             self.trial.report(record.metric, record.epoch)
-            self.reported.add(record.epoch)
             self.history.epochs.append(record)
             assert self.history.best is not None
             self.trial.set_user_attr(KEPT, self.history.best.epoch)
