@@ -8,8 +8,9 @@ BUNDLE ?= artifacts/bundle
 REUTERS ?= ../shared/data/reuters21578
 ROCK_NEWS ?= ../shared/data/rock-news
 DATA ?= ../shared/data
-# Tests of a file stay together: they share what is slow to make.
-PYTEST_FLAGS ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Tests of a file stay together: they share what is slow to make. Many wait for a process or a clock,
+# so that three share two cores.
+PYTEST_FLAGS ?= --numprocesses $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2) --dist loadfile --no-loadscope-reorder
 # Coverage with branches; the floor is in pyproject.toml.
 COVERAGE_FLAGS ?= --cov --cov-report=term
 

@@ -33,9 +33,13 @@ LONGEST = (
     "tests/batch/output/test_exactly_once.py",
     "tests/trainer/search/test_search.py",
     "tests/robustness/test_fuzz.py",
+    "tests/batch/output/test_bad_output.py",
     "tests/exporter/precision/test_fp16.py",
-    "tests/exporter/precision/test_reduce.py",
     "tests/trainer/training/test_scale_out.py",
+    "tests/batch/pipeline/test_stop.py",
+    "tests/batch/machine/test_little_memory.py",
+    "tests/trainer/crossval/test_crossval.py",
+    "tests/exporter/precision/test_reduce.py",
 )
 """Files that take longest. Workers take whole files in this order, and one that began such a file
 last would end alone.
