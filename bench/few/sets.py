@@ -119,11 +119,11 @@ def _reuters(data: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 def _conll(data: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     rows = pl.read_parquet(data / "conll2003" / "conll2003.parquet")
     pool, tested = (rows.filter(pl.col("split") == part) for part in ("train", "valid"))
-    return _with_spans(pool), _with_spans(tested)
+    return texts_and_spans(pool), texts_and_spans(tested)
 
 
-def _with_spans(rows: pl.DataFrame) -> pl.DataFrame:
-    """Texts and spans of characters, from words and their tags."""
+def texts_and_spans(rows: pl.DataFrame) -> pl.DataFrame:
+    """Texts and spans of characters, from the columns `tokens` and `tags`."""
     pairs = list(rows.select("tokens", "tags").iter_rows())
     spans = [[span._asdict() for span in gold_of_tags(words, tags)] for words, tags in pairs]
     return pl.DataFrame({TEXT: [text_of_words(words) for words, _ in pairs], GOLD: spans})

@@ -115,6 +115,9 @@ class DataConfig(Section):
     language_column: str = "language"
     """Column of the language, for scores by language; may be missing from the data, unless it is
     named here."""
+    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    """Values by column, as in `only = { language = ["EN", "PT"] }`: rows with another value in one
+    of these columns are not read at all. Of text, whole numbers or booleans; for Parquet."""
     split_column: str = "split"
     """Column that says which part a row belongs to: text, whole numbers or booleans. Where the data
     has no column `split` and no other is named here, every row may be trained on."""
@@ -127,6 +130,12 @@ class DataConfig(Section):
     other_labels: Literal["error", "ignore"] = "error"
     """What to do with a label that the task does not list: `ignore` drops it, and with it rows
     that have no other."""
+
+    @model_validator(mode="after")
+    def _only_is_of_columns(self) -> Self:
+        if self.only and self.format != "parquet":
+            raise ValueError(f"only: data of format {self.format!r} have no columns to choose by")
+        return self
 
     @model_validator(mode="after")
     def _validation_is_not_training(self) -> Self:

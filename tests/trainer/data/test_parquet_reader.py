@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from schemas.config.models import DataConfig, TaskConfig, task_model
 from schemas.errors import DataError
@@ -231,6 +232,46 @@ def test_split_may_be_numbers_or_booleans(tmp_path: Path, values: list[Any], val
 
     assert len(read(path, train_value=value)) == 2
     assert f"there are {value!r} (2 rows)" in refusal(path)
+
+
+def test_only_rows_of_some_values_are_read(tmp_path: Path) -> None:
+    """A row has to have one of the values in each column, whether or not there is a split."""
+    columns = {"language": ["EN", "PT", "EN"], "year": [2023, 2024, 2024]}
+    path = write(tmp_path, {**ALL, **columns})
+
+    assert read(path, only={"language": ["EN"]}).ids == ["a.parquet:0", "a.parquet:2"]
+    assert read(path, only={"language": ["PT", "EN"], "year": ["2024"]}).ids == [
+        "a.parquet:1",
+        "a.parquet:2",
+    ]
+    parts = write(tmp_path, {**ALL, **columns, "split": ["train", "train", "dev"]})
+    assert read(parts, only={"language": ["EN"]}).ids == ["a.parquet:0"]
+
+
+def test_only_without_a_row_says_which_values_there_are(tmp_path: Path) -> None:
+    """The column that leaves no row is named, with its values; a missing one is an error, too."""
+    columns = {"language": ["EN", "PT", "EN"], "year": [2023, 2024, 2023]}
+    path = write(tmp_path, {**ALL, **columns})
+
+    assert (
+        "no row has 'en' or 'de' in column 'language'; there are 'EN' (2 rows), 'PT' (1 rows)\n"
+        "hint: did you mean 'EN'?"
+    ) in refusal(path, only={"language": ["en", "de"]})
+    assert "no row has all of the values" in refusal(
+        path, only={"language": ["EN"], "year": ["2024"]}
+    )
+    assert "no column 'tongue'" in refusal(path, only={"tongue": ["EN"]})
+    assert "no row among those that `only` leaves has 'test' in column 'split'" in refusal(
+        write(tmp_path, {**ALL, **columns, "split": ["train", "test", "train"]}),
+        only={"language": ["EN"]},
+        train_value="test",
+    )
+
+
+def test_only_is_for_data_with_columns(tmp_path: Path) -> None:
+    """Other formats have none to choose by."""
+    with pytest.raises(ValidationError, match="have no columns to choose by"):
+        DataConfig(path=tmp_path, format="conll", only={"language": ("EN",)})
 
 
 def test_offsets_may_be_floats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,7 +27,7 @@ def required_columns(data: DataConfig, task: TaskConfig) -> list[str]:
     markers = (ENTITY, START, END) if task.entity_markers else ()
     labels = data.labels_column if KINDS[task.kind].HAS_LABELS else None
     ids = data.id_column if _reads_ids(task) and "id_column" in data.model_fields_set else None
-    names = (data.text_column, labels, ids, *markers, *optional)
+    names = (data.text_column, labels, ids, *markers, *data.only, *optional)
     return [name for name in names if name is not None]
 
 

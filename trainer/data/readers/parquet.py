@@ -25,7 +25,7 @@ from trainer.data.readers.columns import (
     used_columns,
 )
 from trainer.data.readers.files import list_files
-from trainer.data.readers.parts import refuse_unmatched, split_rows
+from trainer.data.readers.parts import refuse_unmatched, rows_of_part
 from trainer.data.readers.rows import LabelledRows, row_id
 from trainer.data.readers.tables import OpenFile, open_file
 from trainer.data.readers.tagged import gold_of_tags, text_of_words
@@ -65,7 +65,7 @@ def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> Labelled
     for file in files:
         check_columns(file, needed, data, task)
     rows = [row for file in files for row in _rows_of(file, data, task, part)]
-    if not rows and with_split:
+    if not rows and (with_split or data.only):
         refuse_unmatched(files, data, part)
     usable = _leave_out(rows, data, part)
     has_groups = data.group_column is not None
@@ -86,7 +86,7 @@ def read_parquet_part(data: DataConfig, task: TaskConfig, part: str) -> Labelled
 def _rows_of(file: OpenFile, data: DataConfig, task: TaskConfig, part: str) -> Iterator[_Row]:
     first = 0
     for batch in file.batches(used_columns(file, data, task)):
-        of_part = split_rows(batch, file, data, part)
+        of_part = rows_of_part(batch, file, data, part)
         if of_part:
             yield from _decode(batch, of_part, first, file, data, task)
         first += batch.num_rows

@@ -1,0 +1,161 @@
+"""Scores of predictions: from gold values and the columns of `batch-classify` to numbers.
+
+Each counter takes the predictions of one task, with the gold columns of its corpus beside them
+(prefix `gold_`), and returns what scores any of their rows, which may repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from schemas.arrays import Int64Array
+from schemas.decision.classes import Confusion
+from schemas.decision.metrics import Hits
+from schemas.decision.spans import SpanHits
+from schemas.tasks.task import label_matrix
+
+ScoreRows = Callable[[Int64Array], Mapping[str, float]]
+Counter = Callable[[pl.DataFrame], ScoreRows]
+
+GOLD = "gold_"
+OTHER = "Other"
+"""The narrative, and the sub-narrative, of what no other one fits."""
+
+
+def classes(column: str = "labels") -> Counter:
+    """Accuracy, and macro averages over the classes, of tasks with one label."""
+
+    def count(rows: pl.DataFrame) -> ScoreRows:
+        gold, decided = rows[GOLD + column].to_list(), rows["label"].to_list()
+        numbers = {label: number for number, label in enumerate(sorted({*gold, *decided}))}
+        of_gold, of_decided = (
+            np.array([numbers[label] for label in labels]) for labels in (gold, decided)
+        )
+
+        def score(chosen: Int64Array) -> Mapping[str, float]:
+            scores = Confusion.count(of_gold[chosen], of_decided[chosen], len(numbers)).scores()
+            return {
+                "accuracy": scores.accuracy,
+                "macro_f1": scores.macro_f1,
+                "macro_precision": scores.macro_precision,
+                "macro_recall": scores.macro_recall,
+            }
+
+        return score
+
+    return count
+
+
+def spans(rows: pl.DataFrame) -> ScoreRows:
+    """Micro and macro F1 of whole spans, and the F1 of each label."""
+    gold, decided = (
+        [[(one["start"], one["end"], one["label"]) for one in row] for row in rows[column]]
+        for column in (GOLD + "entities", "entities")
+    )
+    labels = sorted({label for row in gold for *_, label in row})
+    numbers = {label: number for number, label in enumerate(labels)}
+    of_gold, of_decided = (
+        [
+            np.array([(s, e, numbers[label]) for s, e, label in row], np.int64).reshape(-1, 3)
+            for row in side
+        ]
+        for side in (gold, decided)
+    )
+
+    def score(chosen: Int64Array) -> Mapping[str, float]:
+        hits = SpanHits.count(
+            [of_gold[row] for row in chosen], [of_decided[row] for row in chosen], len(labels)
+        )
+        scores = hits.scores()
+        of_labels = dict(zip(labels, hits.label_f1().tolist(), strict=True))
+        return {
+            "span_f1": scores.micro_f1,
+            "macro_span_f1": scores.macro_f1,
+            **{f"span_f1_{label}": value for label, value in of_labels.items()},
+        }
+
+    return score
+
+
+def narratives(rows: pl.DataFrame) -> ScoreRows:
+    """F1 of a document's label sets, averaged over documents: the official metric of subtask 2.
+
+    A narrative without a sub-narrative has the sub-narrative "Other", and a document without any
+    narrative is "Other", as the format of the official predictions asks.
+    """
+    gold_fine, gold_coarse = rows[GOLD + "labels_fine"].to_list(), rows[GOLD + "labels"].to_list()
+    coarse_names = {label for row in gold_coarse for label in row}
+    coarse, fine = zip(
+        *(_narrative_levels(row, coarse_names) for row in rows["labels"].to_list()), strict=True
+    )
+    of_documents = {
+        "samples_f1_coarse": _set_f1(gold_coarse, coarse),
+        "samples_f1_fine": _set_f1(gold_fine, fine),
+    }
+    return lambda chosen: {name: float(f1[chosen].mean()) for name, f1 in of_documents.items()}
+
+
+def _narrative_levels(labels: Sequence[str], coarse_names: set[str]) -> tuple[set[str], set[str]]:
+    """Narratives and sub-narratives of decided labels."""
+    coarse = {label for label in labels if label in coarse_names}
+    fine = set(labels) - coarse
+    childless = {label for label in coarse if not any(one.startswith(f"{label}: ") for one in fine)}
+    fine |= {label if label == OTHER else f"{label}: {OTHER}" for label in childless}
+    return coarse or {OTHER}, fine or {OTHER}
+
+
+def _set_f1(gold: Sequence[Sequence[str]], decided: Sequence[set[str]]) -> np.ndarray:
+    return np.array(
+        [
+            2 * len(set(one) & other) / (len(set(one)) + len(other))
+            for one, other in zip(gold, decided, strict=True)
+        ]
+    )
+
+
+def roles(rows: pl.DataFrame) -> ScoreRows:
+    """Official metrics of subtask 1: exact match of the fine roles, their micro F1, and accuracy of
+    the main role.
+
+    A mention always has a fine role: the most probable one where none reaches its threshold.
+    """
+    gold, gold_main = rows[GOLD + "labels"].to_list(), rows[GOLD + "main_role"].to_list()
+    main_names = set(gold_main)
+    probabilities = [
+        {one["key"]: one["value"] for one in row} for row in rows["probabilities"].to_list()
+    ]
+    fine = [
+        [label for label in row if label not in main_names]
+        or [max(chances.keys() - main_names, key=chances.__getitem__)]
+        for row, chances in zip(rows["labels"].to_list(), probabilities, strict=True)
+    ]
+    main = [max(main_names & chances.keys(), key=chances.__getitem__) for chances in probabilities]
+    labels = sorted({label for row in [*gold, *fine] for label in row})
+    of_gold, of_fine = (label_matrix(side, labels, source="roles") for side in (gold, fine))
+    is_main = np.array([one == other for one, other in zip(gold_main, main, strict=True)])
+
+    def score(chosen: Int64Array) -> Mapping[str, float]:
+        scores = Hits.count(of_gold[chosen], of_fine[chosen]).scores()
+        return {
+            "exact_match": scores.exact_match,
+            "micro_f1": scores.micro_f1,
+            "micro_precision": scores.precision,
+            "micro_recall": scores.recall,
+            "main_role_accuracy": float(is_main[chosen].mean()),
+        }
+
+    return score
+
+
+def scores_and_deviations(
+    score: ScoreRows, rows: int, *, resamples: int = 100
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of all rows, and how far each would move with other test rows (bootstrap)."""
+    every, rng = np.arange(rows, dtype=np.int64), np.random.default_rng(0)
+    resampled = [score(rng.choice(every, rows)) for _ in range(resamples)]
+    scores = {name: float(value) for name, value in score(every).items()}
+    deviations = {name: float(np.std([one[name] for one in resampled])) for name in scores}
+    return scores, deviations

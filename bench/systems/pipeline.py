@@ -1,0 +1,66 @@
+"""From rows to predictions, by the command lines that users have."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import polars as pl
+
+from bench.systems.measures import GOLD
+from bench.systems.tables import SPLIT, Tables
+
+log = logging.getLogger("bench.systems")
+
+INPUTS = ("text", "title", "entity", "start", "end", "article_id", "language", "domain")
+"""Columns of a corpus that scoring may read; all others of a table are for training, or gold."""
+
+
+def train_and_export(
+    config: Path, train: Tables, folder: Path, settings: Sequence[str] = ()
+) -> tuple[Path, float]:
+    """Train a config on these rows and export the checkpoint.
+
+    What was killed is resumed by the same call. settings: `KEY=VALUE` of the config.
+    Returns the bundle, and the minutes of training.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    changes = [*settings]
+    for task, rows in train.items():
+        path = (folder / f"train-{task}.parquet").absolute()
+        rows.drop(SPLIT, strict=False).write_parquet(path)
+        changes.append(f"tasks.{task}.data.0.path={path}")
+    started = time.monotonic()
+    sets = [word for change in changes for word in ("--set", change)]
+    run("train-classifier", str(config), "--output", str(checkpoint), *sets)
+    minutes = (time.monotonic() - started) / 60
+    run("export-classifier", str(checkpoint), "--output", str(bundle), "--precision", "fp32")
+    return bundle, minutes
+
+
+def score(bundle: Path, tested: Tables, folder: Path) -> dict[str, pl.DataFrame]:
+    """Score the rows of each task. Returns predictions with the gold columns beside them."""
+    predictions = {}
+    for task, rows in tested.items():
+        corpus, output = folder / f"test-{task}.parquet", folder / f"scored-{task}"
+        rows.select(name for name in INPUTS if name in rows.columns).write_parquet(corpus)
+        words = ("--task", task, "--bundle", str(bundle), "--output", str(output), "--overwrite")
+        run("batch-classify", str(corpus), *words)
+        scored = pl.read_parquet(output / "predictions" / "*.parquet")
+        predictions[task] = scored.hstack(rows.select(pl.all().name.prefix(GOLD)))
+    return predictions
+
+
+def run(command: str, *arguments: str) -> None:
+    """Run a command of the product; what it prints is shown where it fails."""
+    path = Path(sys.executable).with_name(command)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise click.ClickException(f"{command} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+    log.debug("%s", done.stdout)

@@ -1,0 +1,143 @@
+"""`bench/results/systems.json`: every run of a system, and their means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from schemas.io.files import write_atomic
+
+TWO_SIDED_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+"""Student's t for 1, 2, ... degrees of freedom."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(_Record):
+    """One training of a system.
+
+    scores: by metric. deviations: how far each would move with other test rows, by bootstrap.
+    tested: test rows. minutes: of training.
+    """
+
+    system: str
+    data: str
+    run: int
+    scores: dict[str, float]
+    deviations: dict[str, float]
+    same_tests: bool
+    tested: int
+    minutes: float
+
+
+class Row(_Record):
+    """Mean of the runs of a system, with a 95 % interval for other runs and other test rows.
+
+    document: number of the founding document or a paper. tried: what was tried besides.
+    """
+
+    system: str
+    data: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    runs: int
+    minutes: float
+    document: str | None
+    tried: tuple[str, ...]
+
+
+class Results(_Record):
+    """The file."""
+
+    rows: tuple[Row, ...] = ()
+    runs: tuple[Run, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file; empty results if there is none."""
+        if not path.exists():
+            return cls()
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def write(self, path: Path) -> None:
+        """Replace the file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, self.model_dump_json(indent=1) + "\n")
+
+    def has(self, system: str, run: int) -> bool:
+        """Whether a run has been measured."""
+        return any((one.system, one.run) == (system, run) for one in self.runs)
+
+    def of(self, system: str) -> list[Run]:
+        """Runs of a system."""
+        return [one for one in self.runs if one.system == system]
+
+    def with_runs(
+        self,
+        added: Sequence[Run],
+        claims: Mapping[str, Mapping[str, str]],
+        tried: Mapping[str, Sequence[str]],
+    ) -> Self:
+        """Add runs, or replace them, and take the means again.
+
+        claims: published numbers by system and metric. tried: by system.
+        """
+        places = {(one.system, one.run) for one in added}
+        others = [one for one in self.runs if (one.system, one.run) not in places]
+        runs = sorted([*others, *added], key=lambda one: (one.system, one.run))
+        systems = dict.fromkeys(one.system for one in runs)
+        rows = tuple(
+            row
+            for system in systems
+            for row in means(
+                [one for one in runs if one.system == system],
+                claims.get(system, {}),
+                tried.get(system, ()),
+            )
+        )
+        return type(self)(rows=rows, runs=tuple(runs))
+
+
+def means(runs: Sequence[Run], claims: Mapping[str, str], tried: Sequence[str]) -> list[Row]:
+    """A row for each metric."""
+    return [_mean(metric, runs, claims.get(metric), tried) for metric in runs[0].scores]
+
+
+def _mean(metric: str, runs: Sequence[Run], document: str | None, tried: Sequence[str]) -> Row:
+    values = [one.scores[metric] for one in runs]
+    mean, half = fmean(values), half_width(metric, runs)
+    return Row(
+        system=runs[0].system,
+        data=runs[0].data,
+        metric=metric,
+        value=round(mean, 4),
+        low=round(mean - half, 4),
+        high=round(mean + half, 4),
+        runs=len(runs),
+        minutes=round(fmean(one.minutes for one in runs), 1),
+        document=document,
+        tried=tuple(tried),
+    )
+
+
+def half_width(metric: str, runs: Sequence[Run]) -> float:
+    """Half of the 95 % interval of the mean.
+
+    Runs on different test rows differ by these, too; those on the same do not, and neither does a
+    single one: then the deviation by bootstrap is added.
+    """
+    of_tests = 1.96 * fmean(one.deviations[metric] for one in runs)
+    if len(runs) == 1:
+        return of_tests
+    between = stdev(one.scores[metric] for one in runs) / len(runs) ** 0.5
+    of_runs = TWO_SIDED_95[min(len(runs) - 1, len(TWO_SIDED_95)) - 1] * between
+    return float(np.hypot(of_runs, of_tests)) if runs[0].same_tests else of_runs

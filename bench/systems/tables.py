@@ -1,0 +1,64 @@
+"""Tables of the public sets, one a task, with the columns that the configs name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+import polars.selectors as cs
+
+from bench.few.sets import GOLD, TEXT, texts_and_spans
+
+Tables: TypeAlias = Mapping[str, pl.DataFrame]
+"""Rows by task."""
+
+SPLIT = "split"
+TRAIN = "train"
+
+
+def sentiment(data: Path) -> Tables:
+    """Film reviews; `split` is `train` or `test`."""
+    return {"sentiment": _one_label(pl.read_parquet(data / "imdb" / "imdb.parquet"))}
+
+
+def polarity(data: Path) -> Tables:
+    """Sentences of film reviews."""
+    return {"polarity": _one_label(pl.read_parquet(data / "rt-polarity" / "rt-polarity.parquet"))}
+
+
+def questions(data: Path) -> Tables:
+    """Questions, each once, with a coarse and a fine class."""
+    rows = pl.read_parquet(data / "trec-qc" / "trec-qc.parquet")
+    return {"question": _one_label(rows.unique("text", maintain_order=True))}
+
+
+def bias(data: Path) -> Tables:
+    """News sentences; the one that the annotators did not agree on is left out."""
+    rows = _one_label(pl.read_parquet(data / "babe" / "babe.parquet"))
+    return {"bias": rows.filter(pl.col("labels") != "No agreement")}
+
+
+def entities(data: Path) -> Tables:
+    """Tagged sentences, as words and as text; `split` is `train` or `valid`."""
+    rows = pl.read_parquet(data / "conll2003" / "conll2003.parquet")
+    texts = texts_and_spans(rows)
+    return {"entities": rows.with_columns(texts[TEXT], texts[GOLD].alias("entities"))}
+
+
+def semeval(data: Path, languages: Sequence[str]) -> Tables:
+    """News articles with narratives, and their entities with roles."""
+    folder = data / "semeval2025-task10"
+    files = {"narratives": "semeval2025-narratives", "roles": "semeval2025-entity-framing"}
+    of_languages = pl.col("language").is_in(languages)
+    tables = {
+        task: pl.read_parquet(folder / f"{name}.parquet").filter(of_languages)
+        for task, name in files.items()
+    }
+    return {**tables, "narratives": tables["narratives"].with_columns(article="id")}
+
+
+def _one_label(rows: pl.DataFrame) -> pl.DataFrame:
+    """Labels as text in place of lists of one."""
+    return rows.with_columns(cs.starts_with("labels").list.first())
