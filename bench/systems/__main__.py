@@ -7,21 +7,16 @@ one ended. Writes bench/results/systems.json and docs/benchmarks/systems.md.
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 import click
 
 from bench.paths import PAGES, RESULTS, ROOT
-from bench.systems.measures import scores_and_deviations
 from bench.systems.page import write_page
-from bench.systems.pipeline import score, train_and_export
-from bench.systems.registry import BY_RESULT, SYSTEMS, System
-from bench.systems.results import Results, Run
+from bench.systems.registry import BY_RESULT, SYSTEMS
+from bench.systems.results import Results
 
 log = logging.getLogger("bench.systems")
-
-DIGITS = 4
 
 
 @click.group(help=__doc__)
@@ -35,7 +30,7 @@ def list_command() -> None:
     """List the systems with their configs."""
     for system in SYSTEMS:
         for result in system.results:
-            click.echo(f"{result.name:16} {system.title} (configs/{system.config})")
+            click.echo(f"{result.name:16} {system.title}")
 
 
 @main.command("run")
@@ -73,11 +68,11 @@ def run_command(
     """Measure a system on the public sets in DATA, and keep its artefact."""
     system, measured = BY_RESULT[name], Results.read(results)
     folder = work / system.name
-    for number in range(system.protocol.runs if runs is None else runs):
+    for number in range(min(system.runs, system.runs if runs is None else runs)):
         if measured.has(system.name, number) and not again:
             continue
-        log.info("%s: run %d of %d", system.name, number + 1, system.protocol.runs)
-        added = measure(system, data, number, folder / f"run-{number}", settings)
+        log.info("%s: run %d of %d", system.name, number + 1, system.runs)
+        added = system.measure(data, number, folder / f"run-{number}", settings)
         measured = measured.with_runs(
             added,
             {result.name: result.claims for one in SYSTEMS for result in one.results},
@@ -86,41 +81,13 @@ def run_command(
         measured.write(results)
         for one in added:
             shown = ", ".join(f"{metric} {value:.3f}" for metric, value in one.scores.items())
-            log.info("%s: %s in %.1f minutes", one.system, shown, one.minutes)
+            log.info("%s, %s: %s in %.1f minutes", one.system, one.data, shown, one.minutes)
     if keep:
-        everything = system.protocol.everything(system.read(data))
-        train_and_export(system.config_path, everything, folder, [*system.settings, *settings])
-        log.info("%s: %s", system.name, folder / "bundle")
+        bundle = system.keep(data, folder, settings)
+        if bundle is not None:
+            log.info("%s: %s", system.name, bundle)
     write_page(measured, page)
     click.echo(f"{results}, {page}")
-
-
-def measure(
-    system: System, data: Path, number: int, folder: Path, settings: tuple[str, ...]
-) -> list[Run]:
-    """Train and score one run. Returns it for each result of the system."""
-    part = system.protocol.part(system.read(data), number)
-    changes = [f"seed={number}", *system.settings, *settings]
-    bundle, minutes = train_and_export(system.config_path, part.train, folder, changes)
-    predictions = score(bundle, part.tested, folder)
-    runs = []
-    for result in system.results:
-        rows = predictions[result.task]
-        scores, deviations = scores_and_deviations(result.counter(rows), len(rows))
-        runs.append(
-            Run(
-                system=result.name,
-                data=system.config.removesuffix(".toml"),
-                run=number,
-                scores={name: round(value, DIGITS) for name, value in scores.items()},
-                deviations={name: round(value, DIGITS) for name, value in deviations.items()},
-                same_tests=system.protocol.same_tests,
-                tested=len(rows),
-                minutes=round(minutes, 2),
-            )
-        )
-    shutil.rmtree(folder)
-    return runs
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def roles(rows: pl.DataFrame) -> ScoreRows:
     ]
     main = [max(main_names & chances.keys(), key=chances.__getitem__) for chances in probabilities]
     labels = sorted({label for row in [*gold, *fine] for label in row})
-    of_gold, of_fine = (label_matrix(side, labels, source="roles") for side in (gold, fine))
+    of_gold, of_fine = (label_matrix(side, tuple(labels), source="roles") for side in (gold, fine))
     is_main = np.array([one == other for one, other in zip(gold_main, main, strict=True)])
 
     def score(chosen: Int64Array) -> Mapping[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.systems.registry import SYSTEMS, Result, System
+from bench.systems.registry import SYSTEMS, AnySystem, Result
 from bench.systems.results import Results, Row
 from schemas.markdown import Markdown, markdown_table
 
@@ -30,10 +30,10 @@ def write_page(results: Results, page: Path) -> None:
     page.write_text("\n".join(blocks), encoding="utf-8")
 
 
-def _section(system: System, results: Results) -> str:
+def _section(system: AnySystem, results: Results) -> str:
     lines = [
         f"## {system.title}\n",
-        f"[configs/{system.config}](../../configs/{system.config}), {system.protocol}.",
+        f"{system.how}.\n",
     ]
     rows = [
         (result, [row for row in results.rows if row.system == result.name])
@@ -54,7 +54,7 @@ def _section(system: System, results: Results) -> str:
 def _cells(result: Result, rows: list[Row]) -> Iterator[list[str]]:
     for row in rows:
         yield [
-            result.name,
+            f"{result.name}, {row.data}",
             Markdown(f"`{row.metric}`"),
             f"{row.value:.3f}",
             f"{row.low:.3f} to {row.high:.3f}",

