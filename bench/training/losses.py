@@ -107,7 +107,7 @@ class LossBenchmark:
             rows.append(self.finish(run, warmup_minutes=warmup_minutes))
         ranked = sorted(rows, key=lambda row: -(row.heldout_micro + row.heldout_macro))
         recipe = self.config(PlannedRun("", "recipe", seed)).tasks[TASK]
-        objective = TRAINER_KINDS[recipe.kind].objective
+        objective = TRAINER_KINDS[recipe.kind].objective(recipe)
         assert objective is not None
         recipe_loss = objective.loss_name(recipe)
         for run in [

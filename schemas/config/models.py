@@ -115,7 +115,7 @@ class DataConfig(Section):
     language_column: str = "language"
     """Column of the language, for scores by language; may be missing from the data, unless it is
     named here."""
-    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Values by column, as in `only = { language = ["EN", "PT"] }`: rows with another value in one
     of these columns are not read at all. Of text, whole numbers or booleans; for Parquet."""
     split_column: str = "split"
@@ -163,6 +163,11 @@ class TaskConfig(Section):
     windows: WindowsConfig | None = None
     """Read a text that is longer than `encoder.max_tokens` in several windows instead, each by a
     pass of its own: `windows = { max_windows = 8 }`, see the section of its keys below."""
+    reversal: float = Field(default=0.0, ge=0.0, le=10.0)
+    """Above 0 the encoder is trained so that this task fails: its head learns as always, but the
+    gradient reaches the encoder turned around and with this weight. So other tasks cannot lean on
+    what this one finds, such as the publisher of an article. Such a task does not pick the epoch.
+    """
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""
 

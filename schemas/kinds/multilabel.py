@@ -42,7 +42,7 @@ class MultilabelOptions(TaskOptions):
     """Coarse label of each fine one, as in `"crude oil" = "energy"`, for labels of exactly two
     levels. A gold label implies its parent, and a fine label is decided only together with its
     parent, which is never less probable; scores are given for both levels. Labels without an entry
-    are coarse. A parent need not occur in the data."""
+    are coarse. Neither a parent nor a fine label has to occur in the data."""
     loss: LossConfig = LossConfig()
     """Training loss."""
     sampling: Sampling = "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,8 +45,8 @@ class NearestDecisionConfig(Section):
 class NearestOptions(TaskOptions):
     """What only a task that is decided by nearest texts may set in the config.
 
-    The task is not trained: the training texts are its references, and the encoder is taken as it
-    is, or as the other tasks leave it.
+    The training texts are its references. The encoder is taken as it is, or as the other tasks
+    leave it, unless `alignment` trains it.
     """
 
     neighbours: int = Field(default=5, ge=1, le=200)
@@ -55,6 +55,17 @@ class NearestOptions(TaskOptions):
     """From the vectors of a text's tokens to one, as for the kind `embedding`."""
     layers: int = Field(default=1, ge=1)
     """Last layers of the encoder whose mean is pooled."""
+    alignment: Literal["none", "batch", "memory", "mixed_memory", "datapoint_memory"] = "none"
+    """Train the encoder so that texts with the same labels come together and others part. `none`:
+    no training. `batch`: each text is compared with the others of its step; `memory`: with a stored
+    vector for each label; `mixed_memory`: with both; `datapoint_memory`: with the last vector of
+    every training text."""
+    pairs: Literal["all", "sampled"] = "all"
+    """What a text is compared with in a step: `all` texts, or one that shares a label and one that
+    does not."""
+    temperature: float = Field(default=0.1, gt=0.0, le=10.0)
+    """Scale of the similarities in the loss of `alignment`; the lower, the more the nearest texts
+    count."""
     decision: NearestDecisionConfig = NearestDecisionConfig()
     """How votes become labels."""
 

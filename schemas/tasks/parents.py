@@ -51,6 +51,11 @@ def check_parents(parents: Parents, labels: Collection[str] | None) -> None:
             raise ValueError(f"parents has {listing(unknown)}, which labels does not list")
 
 
+def parents_among(parents: Parents, labels: Collection[str]) -> dict[str, str]:
+    """Parents of those fine labels that a task has."""
+    return {fine: coarse for fine, coarse in parents.items() if fine in labels}
+
+
 def with_parents(labels: Sequence[str], parents: Parents) -> list[str]:
     """The labels of a row, then their parents that are not among them."""
     implied = (parents[label] for label in labels if label in parents)

@@ -17,6 +17,7 @@ from schemas.bundle.facts import EncoderFacts, TrainingFacts
 from schemas.config.models import TrainingRun
 from schemas.io.files import atomic_path, write_atomic
 from schemas.kinds import KINDS
+from schemas.tasks.parents import HasParents, parents_among
 from trainer.checkpoint.reader import (
     CheckpointFiles,
     CheckpointInfo,
@@ -84,7 +85,10 @@ def _task(name: str, config: TrainingRun, data: TaskData) -> CheckpointTask:
     task = config.tasks[name]
     own = set(KINDS[task.kind].Options.model_fields)
     options = KINDS[task.kind].Options.model_validate(task.model_dump(include=own))
-    objective = TRAINER_KINDS[task.kind].objective
+    if isinstance(options, HasParents):
+        parents = parents_among(options.parents, data.labels)
+        options = options.model_copy(update={"parents": parents})
+    objective = TRAINER_KINDS[task.kind].objective(task)
     return checkpoint_task_model(task.kind)(
         kind=task.kind,
         labels=data.labels,

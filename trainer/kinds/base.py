@@ -46,8 +46,8 @@ class Objective(Protocol):
         """Name of the loss, for the record."""
         ...
 
-    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
-        """Loss of a task, for its training rows."""
+    def loss(self, options: TaskOptions, data: TaskData, head: Head) -> LossFunction:
+        """Loss of a task, for its training rows. head: where a loss may store what it remembers."""
         ...
 
     def sampling(self, options: TaskOptions) -> tuple[Sampling, float]:
@@ -80,9 +80,8 @@ class TrainerKind(Protocol):
     GOLD_TYPE: pa.DataType
     """Arrow type of gold values in a checkpoint."""
 
-    @property
-    def objective(self) -> Objective | None:
-        """What its tasks are trained for; None where the encoder is taken as it is."""
+    def objective(self, options: TaskOptions) -> Objective | None:
+        """What a task is trained for; None where the encoder is taken as it is."""
         ...
 
     def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:

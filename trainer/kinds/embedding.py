@@ -23,7 +23,9 @@ class EmbeddingTrainerKind:
     """See `trainer.kinds.base.TrainerKind`."""
 
     GOLD_TYPE = pa.list_(pa.string())  # empty lists
-    objective = None
+
+    def objective(self, options: TaskOptions) -> None:
+        """Nothing: the encoder is taken as it is."""
 
     def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
         """Pooling, projection and scaling as the config says."""

@@ -18,6 +18,7 @@ from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import LossFunction
 from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.softmax import make_class_loss
+from trainer.model.heads import Head
 
 
 class MulticlassObjective:
@@ -32,7 +33,7 @@ class MulticlassObjective:
         """A key of `trainer.losses.softmax.CLASS_LOSSES`."""
         return _own(options).loss.name
 
-    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+    def loss(self, options: TaskOptions, data: TaskData, head: Head) -> LossFunction:
         """Loss for the label counts of the training rows."""
         loss = _own(options).loss
         counts = np.asarray(data.positives, dtype=np.int64)
@@ -64,11 +65,17 @@ class MulticlassObjective:
         return Confusion.count(_targets(data.validation), decided, logits.shape[1]).scores()
 
 
+OBJECTIVE = MulticlassObjective()
+
+
 class MulticlassTrainerKind(LabelHeadKind):
     """See `trainer.kinds.base.TrainerKind`."""
 
     GOLD_TYPE = pa.string()
-    objective = MulticlassObjective()
+
+    def objective(self, options: TaskOptions) -> MulticlassObjective:
+        """The one of the kind."""
+        return OBJECTIVE
 
     def comparable(self, outputs: Float32Array) -> Float32Array:
         """Logarithms of the softmax."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,9 +15,9 @@ from schemas.decision.decide import Calibration, calibrate, decide
 from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.thresholds import best_threshold
-from schemas.errors import ConfigError, nearest
+from schemas.errors import ConfigError, listing, nearest
 from schemas.kinds.multilabel import MultilabelOptions
-from schemas.tasks.parents import Parents
+from schemas.tasks.parents import Parents, parents_among
 from schemas.tasks.sections import Sampling, TaskOptions
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import LossFunction
@@ -24,6 +25,8 @@ from trainer.kinds.label_heads import LabelHeadKind
 from trainer.losses.sigmoid import make_loss
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import Head
+
+log = logging.getLogger(__name__)
 
 
 class MultilabelObjective:
@@ -39,7 +42,7 @@ class MultilabelObjective:
         """A key of `trainer.losses.sigmoid.LOSSES`."""
         return _own(options).loss.name
 
-    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+    def loss(self, options: TaskOptions, data: TaskData, head: Head) -> LossFunction:
         """Loss for the label counts of the training rows."""
         loss = _own(options).loss
         return make_loss(
@@ -73,18 +76,24 @@ class MultilabelObjective:
         """Scores at the one threshold that suits these rows best."""
         targets = _targets(data.validation)
         labels = targets.shape[1]
-        tree = LabelTree.of(data.labels, _own(options).parents)
+        tree = LabelTree.of(data.labels, parents_among(_own(options).parents, data.labels))
         probabilities = tree.probabilities(calibrate(np.stack(outputs), Calibration.none(labels)))
         threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
         # One threshold for all: a fine label that reaches it has its coarse one reach it, too.
         return Hits.count(targets, decide(probabilities, threshold)).scores()
 
 
+OBJECTIVE = MultilabelObjective()
+
+
 class MultilabelTrainerKind(LabelHeadKind):
     """See `trainer.kinds.base.TrainerKind`."""
 
     GOLD_TYPE = pa.list_(pa.string())
-    objective = MultilabelObjective()
+
+    def objective(self, options: TaskOptions) -> MultilabelObjective:
+        """The one of the kind."""
+        return OBJECTIVE
 
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
@@ -95,14 +104,22 @@ class MultilabelTrainerKind(LabelHeadKind):
 
 
 def _check_fine_labels(task: str, labels: Sequence[str], parents: Parents) -> None:
-    """Raise ConfigError for a parent of something that is no label of the data."""
-    for fine in parents:
-        if fine not in labels:
-            close = nearest(fine, labels)
+    """Raise ConfigError for a parent of what looks like another label of the data.
+
+    Labels that the data have no row of are only counted in the log: one config serves languages and
+    folds where some of them do not occur.
+    """
+    others = [label for label in labels if label not in {*parents, *parents.values()}]
+    missing = [fine for fine in parents if fine not in labels]
+    for fine in missing:
+        close = nearest(fine, others)
+        if close is not None:
             raise ConfigError(
                 f"tasks.{task}.parents: {fine!r} is no label of the data",
-                hint=f"did you mean {close!r}?" if close else None,
+                hint=f"did you mean {close!r}?",
             )
+    if missing:
+        log.info("task %r: no row has these labels of `parents`: %s", task, listing(missing))
 
 
 def _targets(rows: TokenizedRows) -> BoolArray:

@@ -48,7 +48,7 @@ class TokenObjective:
         """A key of `trainer.losses.softmax.CLASS_LOSSES`."""
         return _own(options).loss.name
 
-    def loss(self, options: TaskOptions, data: TaskData) -> LossFunction:
+    def loss(self, options: TaskOptions, data: TaskData, head: Head) -> LossFunction:
         """Loss for the counts of the tags of training words."""
         loss = _own(options).loss
         counts = np.zeros(number_of_tags(len(data.labels)), np.int64)
@@ -89,11 +89,17 @@ class TokenObjective:
         return SpanHits.count(list(held_out.targets), decided, labels).scores()
 
 
+OBJECTIVE = TokenObjective()
+
+
 class TokenTrainerKind:
     """See `trainer.kinds.base.TrainerKind`."""
 
     GOLD_TYPE = pa.list_(SPAN_TYPE)
-    objective = TokenObjective()
+
+    def objective(self, options: TaskOptions) -> TokenObjective:
+        """The one of the kind."""
+        return OBJECTIVE
 
     def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
         """A linear layer over each token."""

@@ -31,9 +31,11 @@ class Head(nn.Module):
     lexical: what the tokens add to the output by themselves, if anything.
     neighbours: nearest reference texts that the head names where it is called with
     `with_neighbours=True`; 0 for a head that does not take it.
+    reversal: weight with which its gradient reaches the encoder turned around; 0 for most.
     """
 
     layers = 1
+    reversal = 0.0
     width: int
     neighbours = 0
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainer.model.heads import Head
+from trainer.model.reversal import reverse_gradient
 
 
 def run_heads(
@@ -34,6 +35,8 @@ def run_heads(
         states = read.last_hidden_state
         if head.layers > 1:
             states = torch.stack(read.hidden_states[-head.layers :]).mean(dim=0)
+        if head.reversal and head.training:
+            states = reverse_gradient(states, head.reversal)
         if head.neighbours and with_neighbours:
             outputs += head(states, attention_mask, with_neighbours=True)
             continue

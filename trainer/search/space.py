@@ -14,7 +14,7 @@ from optuna.trial import Trial
 from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
 from schemas.errors import ConfigError, UsageError
-from trainer.training.loop import check_losses
+from trainer.training.loop import check_objectives
 
 GRAMMAR = (
     "KEY=LOW..HIGH for a range (of integers if both ends are integers), KEY=log:LOW..HIGH for a "
@@ -145,7 +145,7 @@ def check_space(config: Path, overrides: Sequence[str], space: Sequence[Dimensio
 
 def _refusal(config: Path, overrides: Sequence[str]) -> str | None:
     try:
-        check_losses(load_config(config, overrides))
+        check_objectives(load_config(config, overrides))
     except (ConfigError, UsageError) as error:
         return error.message.partition("\n")[2].strip() or error.message
     return None

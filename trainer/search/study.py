@@ -78,7 +78,7 @@ def search(
     """
     dimensions = parse_space(space)
     base = check_space(config, overrides, dimensions)
-    if all(TRAINER_KINDS[task.kind].objective is None for task in base.tasks.values()):
+    if all(TRAINER_KINDS[task.kind].objective(task) is None for task in base.tasks.values()):
         raise ConfigError("tasks: none of them is trained, so that there is no metric to search by")
     refuse_sources(output, [base])
     refuse_foreign(output, SEARCH)

@@ -71,7 +71,7 @@ def _train(
             StateFolder(files).clear()  # left over if the kill came just before the end
         log.info("%s: already trained with this config", files.folder)
         return files
-    check_losses(config)
+    check_objectives(config)
     set_seed(config.seed)
     encoder = load_encoder(
         config.encoder.source,
@@ -117,11 +117,15 @@ def _accelerator(config: TrainingRun) -> Accelerator:
     return accelerator
 
 
-def check_losses(config: TrainingRun) -> None:
-    """Refuse unknown losses and parameters before any data is read, all at once (ConfigError)."""
+def check_objectives(config: TrainingRun) -> None:
+    """Refuse before any data is read what cannot be trained (ConfigError).
+
+    That are unknown losses and parameters, all at once, and reversed tasks without others.
+    """
+    _check_reversals(config)
     problems = []
     for name, task in config.tasks.items():
-        objective = TRAINER_KINDS[task.kind].objective
+        objective = TRAINER_KINDS[task.kind].objective(task)
         if objective is None:
             continue
         try:
@@ -130,6 +134,23 @@ def check_losses(config: TrainingRun) -> None:
             problems.append(f"  tasks.{name}.loss: {error}")
     if problems:
         raise ConfigError("\n".join([f"losses: {len(problems)} problem(s)", *problems]))
+
+
+def _check_reversals(config: TrainingRun) -> None:
+    """Refuse reversed tasks that are not trained, or are the only ones that are (ConfigError)."""
+    trained = {
+        name
+        for name, task in config.tasks.items()
+        if TRAINER_KINDS[task.kind].objective(task) is not None
+    }
+    for name, task in config.tasks.items():
+        if task.reversal and name not in trained:
+            raise ConfigError(f"tasks.{name}.reversal: has no effect on a task that is not trained")
+    if trained and all(config.tasks[name].reversal for name in trained):
+        raise ConfigError(
+            f"tasks.{min(trained)}.reversal: no task is left that the encoder is trained for",
+            hint="add the task that is to do without what this one finds",
+        )
 
 
 def _check_max_tokens(config: TrainingRun, encoder: LoadedEncoder) -> None:

@@ -39,6 +39,8 @@ def make_model(
         )
         for name, task in data.items()
     }
+    for name, head in heads.items():
+        head.reversal = config.tasks[name].reversal
     model = MultiTaskModel(encoder.model, heads)
     for name, task in data.items():
         kinds[name].start_head(heads[name], config.tasks[name], task, encoder)

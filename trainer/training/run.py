@@ -70,7 +70,8 @@ class Run:
         self.objectives = {
             name: objective
             for name in data
-            if (objective := TRAINER_KINDS[config.tasks[name].kind].objective) is not None
+            if (task := config.tasks[name])
+            and (objective := TRAINER_KINDS[task.kind].objective(task)) is not None
         }
         self.sharing = tasks_that_share_rows(config, data, self.objectives)
         self.rows = rows_of_steps(config, data, self.objectives, self.sharing)
@@ -90,7 +91,7 @@ class Run:
             bf16=self.bf16,
         )
         self.losses = {
-            name: objective.loss(config.tasks[name], data[name])
+            name: objective.loss(config.tasks[name], data[name], self._head(name))
             for name, objective in self.objectives.items()
         }
         self.folder = StateFolder(files)
@@ -256,7 +257,11 @@ class Run:
             outputs, validation_loss[name] = self._evaluate(name)
             scores = self.objectives[name].score(self.config.tasks[name], self.data[name], outputs)
             validation[name] = EpochScores.model_validate(scores.model_dump())
-        values = [metric_value(scores, self.train.metric) for scores in validation.values()]
+        values = [
+            metric_value(scores, self.train.metric)
+            for task, scores in validation.items()
+            if not self.config.tasks[task].reversal
+        ]
         record = EpochRecord(
             epoch=state.epoch + 1,
             loss={task: total / state.loss_steps[task] for task, total in state.loss_sums.items()},

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from schemas.config.models import TrainingRun
 from schemas.errors import ConfigError
+from schemas.tasks.parents import parents_of
 from schemas.text.tokens import TextTokenizer
 from tests.trainer.conftest import MakeRun, Row
 from trainer.checkpoint.reader import Checkpoint
@@ -88,6 +89,16 @@ def test_a_parent_of_an_unknown_label_is_refused(make_run: MakeRun, tmp_path: Pa
     with pytest.raises(ConfigError, match="did you mean 'oil'") as caught:
         train(run, tmp_path / "out")
     assert "tasks.topics.parents: 'oils' is no label of the data" in str(caught.value)
+
+
+def test_fine_labels_without_a_row_are_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    """One list of parents serves data sets that each have some of the labels."""
+    also = ("tasks.topics.parents.zinc=metals", "train.epochs=1")
+    trained = Checkpoint.open(train(make_run(*PARENTS, *also), tmp_path / "out").folder)
+
+    task = trained.info.tasks["topics"]
+    assert "zinc" not in task.labels
+    assert set(parents_of(task.options)) < set(task.labels)
 
 
 def test_training_without_parents_ignores_levels(make_run: MakeRun, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def held_out_scores(checkpoint: Checkpoint, run: TrainingRun) -> F1Scores:
         bf16=False,
         accelerator=Accelerator(),
     )
-    objective = TRAINER_KINDS[KIND].objective
+    objective = TRAINER_KINDS[KIND].objective(run.tasks["topics"])
     assert objective is not None
     return objective.score(run.tasks["topics"], data, outputs)
 
