@@ -13,7 +13,7 @@ import click
 
 from bench.paths import PAGES, RESULTS, ROOT
 from bench.systems.page import write_page
-from bench.systems.registry import BY_RESULT, SYSTEMS
+from bench.systems.registry import BY_RESULT, SYSTEMS, AnySystem
 from bench.systems.results import Results
 
 log = logging.getLogger("bench.systems")
@@ -30,7 +30,7 @@ def list_command() -> None:
     """List the systems with their configs."""
     for system in SYSTEMS:
         for result in system.results:
-            click.echo(f"{result.name:16} {system.title}")
+            click.echo(f"{result.name:18} {system.title}")
 
 
 @main.command("run")
@@ -66,10 +66,26 @@ def run_command(
     page: Path,
 ) -> None:
     """Measure a system on the public sets in DATA, and keep its artefact."""
-    system, measured = BY_RESULT[name], Results.read(results)
-    folder = work / system.name
+    for system in BY_RESULT[name]:
+        _run(system, data, runs, work / system.name, results, settings, keep=keep, again=again)
+    write_page(Results.read(results), page)
+    click.echo(f"{results}, {page}")
+
+
+def _run(
+    system: AnySystem,
+    data: Path,
+    runs: int | None,
+    folder: Path,
+    results: Path,
+    settings: tuple[str, ...],
+    *,
+    keep: bool,
+    again: bool,
+) -> None:
+    measured = Results.read(results)
     for number in range(min(system.runs, system.runs if runs is None else runs)):
-        if measured.has(system.name, number) and not again:
+        if measured.has(system.results[0].name, system.data, number) and not again:
             continue
         log.info("%s: run %d of %d", system.name, number + 1, system.runs)
         added = system.measure(data, number, folder / f"run-{number}", settings)
@@ -86,8 +102,6 @@ def run_command(
         bundle = system.keep(data, folder, settings)
         if bundle is not None:
             log.info("%s: %s", system.name, bundle)
-    write_page(measured, page)
-    click.echo(f"{results}, {page}")
 
 
 if __name__ == "__main__":

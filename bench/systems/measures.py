@@ -49,6 +49,29 @@ def classes(column: str = "labels") -> Counter:
     return count
 
 
+def label_sets(column: str = "labels") -> Counter:
+    """Share of rows with exactly the right labels, and F1, of tasks whose answers are label sets.
+
+    The gold column has one label a row.
+    """
+
+    def count(rows: pl.DataFrame) -> ScoreRows:
+        gold = [[label] for label in rows[GOLD + column].to_list()]
+        decided = rows["labels"].to_list()
+        labels = tuple(sorted({label for row in [*gold, *decided] for label in row}))
+        of_gold, of_decided = (
+            label_matrix(side, labels, source=column) for side in (gold, decided)
+        )
+
+        def score(chosen: Int64Array) -> Mapping[str, float]:
+            scores = Hits.count(of_gold[chosen], of_decided[chosen]).scores()
+            return {"accuracy": scores.exact_match, "macro_f1": scores.macro_f1}
+
+        return score
+
+    return count
+
+
 def spans(rows: pl.DataFrame) -> ScoreRows:
     """Micro and macro F1 of whole spans, and the F1 of each label."""
     gold, decided = (

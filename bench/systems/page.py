@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.systems.registry import SYSTEMS, AnySystem, Result
+from bench.systems.registry import SYSTEMS, AnySystem, FrozenSystem, Result
 from bench.systems.results import Results, Row
 from schemas.markdown import Markdown, markdown_table
 
@@ -35,10 +35,7 @@ def _section(system: AnySystem, results: Results) -> str:
         f"## {system.title}\n",
         f"{system.how}.\n",
     ]
-    rows = [
-        (result, [row for row in results.rows if row.system == result.name])
-        for result in system.results
-    ]
+    rows = [(result, _rows_of(system, result, results)) for result in system.results]
     lines += [f"`{result.name}`: {result.note}" for result, _ in rows if result.note]
     if any(of_result for _, of_result in rows):
         header = ["result", "metric", "mean", "95 % interval", "runs", "minutes", "published"]
@@ -49,6 +46,11 @@ def _section(system: AnySystem, results: Results) -> str:
         lines.append("\nNot measured yet.\n")
     lines += [f"- {line}\n" for result, _ in rows for line in result.tried]
     return "\n".join(lines)
+
+
+def _rows_of(system: AnySystem, result: Result, results: Results) -> list[Row]:
+    of_data = [*system.sets] if isinstance(system, FrozenSystem) else [system.data]
+    return [row for row in results.rows if row.system == result.name and row.data in of_data]
 
 
 def _cells(result: Result, rows: list[Row]) -> Iterator[list[str]]:

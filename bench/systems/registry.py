@@ -42,7 +42,11 @@ class Result:
 
 @dataclass(frozen=True)
 class System:
-    """A config with its data and the way it is measured."""
+    """A config with its data and the way it is measured.
+
+    settings: `KEY=VALUE` that change the config. variant: what they make of it, in a word; systems
+    with the same results are variants of each other.
+    """
 
     title: str
     config: str
@@ -50,11 +54,18 @@ class System:
     protocol: Protocol
     results: tuple[Result, ...]
     settings: tuple[str, ...] = ()
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Name of its folder, that of its first result."""
-        return self.results[0].name
+        """Name of its folder: that of its first result, and what tells it from its variants."""
+        return "-".join(part for part in (self.results[0].name, self.variant) if part)
+
+    @property
+    def data(self) -> str:
+        """Name of its data in the results, with the variant."""
+        config = self.config.removesuffix(".toml")
+        return f"{config}, {self.variant}" if self.variant else config
 
     @property
     def how(self) -> str:
@@ -75,7 +86,7 @@ class System:
         runs = [
             run_of(
                 result.name,
-                self.config.removesuffix(".toml"),
+                self.data,
                 number,
                 scores_and_deviations(
                     result.counter(predictions[result.task]), len(predictions[result.task])
@@ -113,6 +124,11 @@ class FrozenSystem:
     def name(self) -> str:
         """Name of its folder, that of its result."""
         return self.results[0].name
+
+    @property
+    def data(self) -> str:
+        """Name of the first of its sets."""
+        return next(iter(self.sets))
 
     @property
     def how(self) -> str:
@@ -153,6 +169,15 @@ class FrozenSystem:
 
 AnySystem: TypeAlias = System | FrozenSystem
 NEIGHBOURS = 5
+
+ALIGNMENTS = (
+    ("batch", "-sampled", ("tasks.question.pairs=sampled",)),
+    ("batch", "", ()),
+    ("memory", "", ()),
+    ("mixed_memory", "", ()),
+    ("datapoint_memory", "", ()),
+)
+"""Alignment, what is added to its name, and further settings."""
 
 SYSTEMS: tuple[AnySystem, ...] = (
     FrozenSystem(
@@ -266,6 +291,29 @@ SYSTEMS: tuple[AnySystem, ...] = (
             ),
         ),
     ),
+    *(
+        System(
+            f"Question classes, {words} of them, by alignment: {alignment.replace('_', ' ')}",
+            f"alignment-trec{number}.toml",
+            tables.questions,
+            Folds(),
+            (
+                Result(
+                    f"alignment-trec{number}",
+                    "question",
+                    measures.label_sets(column),
+                    {"accuracy": f"{claim} (electra-small), on 500 test questions"},
+                ),
+            ),
+            (f"tasks.question.alignment={alignment}", *settings),
+            f"{alignment}{suffix}",
+        )
+        for number, words, column, claims in (
+            (6, "six", "labels", (".962", ".962", ".960", ".964", ".964")),
+            (50, "fifty", "labels_fine", (".830", ".860", ".814", ".845", ".850 to .882")),
+        )
+        for (alignment, suffix, settings), claim in zip(ALIGNMENTS, claims, strict=True)
+    ),
     System(
         "Bias of single news sentences",
         "babe.toml",
@@ -275,7 +323,13 @@ SYSTEMS: tuple[AnySystem, ...] = (
     ),
 )
 
-BY_RESULT: Mapping[str, AnySystem] = MappingProxyType(
-    {result.name: system for system in SYSTEMS for result in system.results}
+BY_RESULT: Mapping[str, tuple[AnySystem, ...]] = MappingProxyType(
+    {
+        result.name: tuple(
+            other for other in SYSTEMS if result.name in [one.name for one in other.results]
+        )
+        for system in SYSTEMS
+        for result in system.results
+    }
 )
-"""Systems by the names of their results."""
+"""Systems with their variants, by the names of their results."""

@@ -109,9 +109,9 @@ class Results(_Record):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.model_dump_json(indent=1) + "\n")
 
-    def has(self, system: str, run: int) -> bool:
+    def has(self, system: str, data: str, run: int) -> bool:
         """Whether a run has been measured."""
-        return any((one.system, one.run) == (system, run) for one in self.runs)
+        return (system, data, run) in [one.place for one in self.runs]
 
     def with_runs(
         self,

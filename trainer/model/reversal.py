@@ -15,7 +15,7 @@ class _ReverseGradient(torch.autograd.Function):
         return states.view_as(states)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
         return -ctx.weight * gradient, None
 
@@ -25,5 +25,5 @@ def reverse_gradient(states: Tensor, weight: float) -> Tensor:
 
     Source: Ganin, Lempitsky (2015), Unsupervised Domain Adaptation by Backpropagation, ICML.
     """
-    reversed_states: Tensor = _ReverseGradient.apply(states, weight)
+    reversed_states: Tensor = _ReverseGradient.apply(states, weight)  # type: ignore[no-untyped-call]
     return reversed_states
