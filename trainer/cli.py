@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -188,6 +189,68 @@ def search_command(
     best = _name(output / result.best.folder)
     click.echo(f"best:   {best}, {printable(result.metric_name)} {result.best.metric:.4f}")
     click.echo(f"values: {printable(set_options(result.best))}")
+
+
+@main.command("explore")
+@click.argument("data", type=NamedPath(exists=True))
+@click.option("--text-column", default="text", show_default=True, help="Column of the texts.")
+@click.option("--labels-column", default="labels", show_default=True, help="Column of the labels.")
+@click.option("--domain-column", default="domain", show_default=True, help="Column of the domain.")
+@click.option(
+    "--language-column", default="language", show_default=True, help="Column of the language."
+)
+@click.option(
+    "--split-column", default="split", show_default=True, help="Column of the part of a row."
+)
+@click.option(
+    "--encoder",
+    metavar="SOURCE",
+    help="Whose tokens are counted and whose vectors are drawn.  [default: that of a config]",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=4),
+    default=2000,
+    show_default=True,
+    help="Texts that are encoded at most, for the map and for near duplicates.",
+)
+@click.option(
+    "--topics", type=click.IntRange(min=2), default=10, show_default=True, help="Number of topics."
+)
+@shared.output_folder(Path("artifacts/exploration"), "Folder of the page.")
+def explore_command(
+    data: Path,
+    text_column: str,
+    labels_column: str,
+    domain_column: str,
+    language_column: str,
+    split_column: str,
+    encoder: str | None,
+    sample: int,
+    topics: int,
+    output: Path,
+) -> None:
+    """Look at DATA before anything is trained on it, and write one page with pictures.
+
+    DATA is a Parquet file or a folder of them; all its rows are read, those of test parts too. The
+    page has label counts and which labels come together, lengths in tokens, how far apart the words
+    of the domains are and which labels depend on them, topics, languages, a map of the texts, and
+    texts that are there twice, across parts above all. It opens without a network.
+
+    \b
+    Examples:
+      train-classifier explore articles.parquet
+      train-classifier explore corpus/ --labels-column narratives --topics 20
+    """
+    with reported_errors():
+        from trainer.exploration import Columns, ExplorationSettings, explore
+
+        columns = Columns(text_column, labels_column, domain_column, language_column, split_column)
+        settings = ExplorationSettings(columns=columns, sample=sample, topics=topics)
+        if encoder is not None:
+            settings = replace(settings, encoder=encoder)
+        page = explore(data, output, settings)
+    click.echo(f"page: {_name(page)}")
 
 
 @main.command("rank-encoders")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from schemas.printable import printable
 
@@ -25,7 +25,7 @@ def picture_text(text: str) -> str:
     return shown.replace("$", r"\$")
 
 
-def save_picture(figure: Figure, path: Path) -> None:
+def save_picture(figure: Figure, path: Path | BinaryIO) -> None:
     """Write a figure as PNG; letters that its font lacks are drawn as boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
