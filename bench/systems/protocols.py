@@ -93,18 +93,16 @@ class Split:
     def part(self, tables: Tables, run: int) -> Part:
         """Another draw, or only another seed, each time."""
         return Part(
-            {task: self._draw(rows, run) for task, rows in self.everything(tables).items()},
+            {task: self._draw(rows, run) for task, rows in tables.items()},
             {task: rows.filter(pl.col(SPLIT) == self.tested) for task, rows in tables.items()},
         )
 
     def everything(self, tables: Tables) -> Tables:
         """The first draw."""
-        return {
-            task: self._draw(rows.filter(pl.col(SPLIT) == TRAIN), 0)
-            for task, rows in tables.items()
-        }
+        return {task: self._draw(rows, 0) for task, rows in tables.items()}
 
     def _draw(self, rows: pl.DataFrame, run: int) -> pl.DataFrame:
+        rows = rows.filter(pl.col(SPLIT) == TRAIN)
         if self.rows is None:
             return rows
         chosen = np.random.default_rng((SEED, run)).permutation(len(rows))[: self.rows]

@@ -11,6 +11,7 @@ from trainer.exploration.corpus import NO_VALUE, Corpus
 from trainer.exploration.section import Picture, Section, Table, percent_of
 
 MOST_BARS = 40
+FEW_ROWS = 8
 MOST_TOGETHER = 25
 MOST_DOMAINS = 8
 LEAST_EXPECTED = 5.0
@@ -22,13 +23,13 @@ def label_counts(corpus: Corpus) -> Section:
     counts, labelled = corpus.label_counts, sum(row is not None for row in corpus.labels)
     names = corpus.labels_by_frequency(len(counts))
     per_row = Counter(len(set(row)) for row in corpus.labels if row is not None)
-    rare = sum(count <= 8 for count in counts.values())
+    rare = sum(count <= FEW_ROWS for count in counts.values())
     several = sum(rows for labels, rows in per_row.items() if labels > 1)
     return Section(
         "Labels",
         f"{labelled:,} of {len(corpus):,} rows are labelled, with {len(counts):,} labels; "
-        f"{per_row[0]:,} rows have none and {several:,} more than one. {rare:,} labels have at "
-        "most 8 rows: their scores will be little more than chance, however a model is trained.",
+        f"{per_row[0]:,} rows have none and {several:,} more than one. Labels with at most "
+        f"{FEW_ROWS} rows, whose scores will be little more than chance: {rare:,}.",
         [
             Table(
                 ["label", "rows", "share"],

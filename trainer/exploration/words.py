@@ -9,6 +9,7 @@ from sklearn.decomposition import LatentDirichletAllocation
 from sklearn.feature_extraction.text import CountVectorizer
 from tokenizers import Tokenizer
 
+from schemas.arrays import BoolArray
 from trainer.evaluation.pictures import picture_text
 from trainer.exploration.corpus import Corpus
 from trainer.exploration.section import Picture, Section, Table, percent_of
@@ -16,8 +17,13 @@ from trainer.exploration.section import Picture, Section, Table, percent_of
 MOST_DOMAINS = 12
 TOP_WORDS = 12
 MOST_WORDS = 20_000
-MOST_TEXTS = 0.8
-"""Share of the texts above which a word is left out: it says nothing of any of them."""
+FEW_TEXTS = 100
+"""Texts below which no word is left out for its frequency."""
+MOST_TEXTS = 0.5
+"""Share of the texts of a language above which a word is left out."""
+WORD = r"[^\s\d_!-/:-@\[-`{-~\u00a1-\u00bf\u0964\u0965\u2000-\u206f\u3000-\u303f]{2,}"
+"""A word: two or more characters that are no space, digit or punctuation. Vowel signs of Indic
+scripts count, which `\\w` does not match."""
 LIMITS = (128, 256, 512)
 """Numbers of tokens that encoders commonly read."""
 
@@ -25,26 +31,41 @@ LIMITS = (128, 256, 512)
 class Words:
     """Counts of the words of each text.
 
-    Words are those of two or more letters in at least two texts and at most four fifths of them,
-    without numbers. names: (words,). counts: (texts, words).
+    Words have two or more characters, none of them digits, and occur in at least two texts. What
+    most texts of a language have is left out, such as articles and prepositions: it says nothing of
+    any of them. names: (words,). counts: (texts, words).
     """
 
     def __init__(self, corpus: Corpus) -> None:
-        few = len(corpus) < 20
         vectorizer = CountVectorizer(
-            token_pattern=r"(?u)\b[^\W\d_]{2,}\b",
-            min_df=1 if few else 2,
-            max_df=1.0 if few else MOST_TEXTS,
+            token_pattern=WORD,
+            min_df=1 if len(corpus) < FEW_TEXTS else 2,
             max_features=MOST_WORDS,
         )
-        self.counts: csr_matrix = vectorizer.fit_transform(corpus.texts)
-        self.names = vectorizer.get_feature_names_out()
+        counts: csr_matrix = vectorizer.fit_transform(corpus.texts)
+        kept = np.flatnonzero(~_is_common(corpus, counts))
+        self.counts: csr_matrix = counts[:, kept]
+        self.names = vectorizer.get_feature_names_out()[kept]
+
+
+def _is_common(corpus: Corpus, counts: csr_matrix) -> BoolArray:
+    """Words that most texts of a language have, (words,) bool."""
+    languages = np.array(corpus.languages or [""] * len(corpus))
+    common = np.zeros(counts.shape[1], np.bool_)
+    for language in np.unique(languages):
+        of_language = counts[np.flatnonzero(languages == language)]
+        texts = of_language.shape[0]
+        most = MOST_TEXTS * texts if texts >= FEW_TEXTS else texts
+        common |= np.asarray((of_language > 0).sum(axis=0)).ravel() > most
+    return common
 
 
 def lengths(corpus: Corpus, tokenizer: Tokenizer) -> Section:
     """Tokens of the texts."""
     from matplotlib import pyplot
 
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     tokens = np.array([len(one.ids) for one in tokenizer.encode_batch(list(corpus.texts))])
     beyond = [
         [f"{limit:,}", percent_of(int((tokens > limit).sum()), len(tokens))] for limit in LIMITS
@@ -61,7 +82,7 @@ def lengths(corpus: Corpus, tokenizer: Tokenizer) -> Section:
     return Section(
         "Lengths",
         f"Half of the texts have at most {middle:,} tokens, and nine of ten between {low:,} and "
-        f"{high:,}. What is behind `encoder.max_tokens` is not read, unless a task has `windows`.",
+        f"{high:,}. What is behind encoder.max_tokens is not read, unless a task has windows.",
         [Table(["max_tokens", "texts that are longer"], beyond)],
         [Picture.of(figure, "Texts by number of tokens")],
     )
@@ -93,7 +114,16 @@ def domain_distances(corpus: Corpus, words: Words) -> Section | None:
         "Distance of the words of two domains (Jensen-Shannon, base 2), from 0 for the same words "
         "in the same shares to 1 for none in common, and words that a domain has more often than "
         "the others.",
-        [Table(["domain", "rows", "typical words"], rows)],
+        [
+            Table(["domain", "rows", "typical words"], rows),
+            Table(
+                ["distance", *domains],
+                [
+                    [domain, *(f"{value:.3f}" for value in of_domain)]
+                    for domain, of_domain in zip(domains, distances, strict=True)
+                ],
+            ),
+        ],
         [_distance_picture(distances, domains)],
     )
 
@@ -139,8 +169,8 @@ def topics(corpus: Corpus, words: Words, number: int, *, seed: int = 0) -> Secti
     return Section(
         "Topics",
         f"{number} groups of words that occur in the same texts (latent Dirichlet allocation), "
-        "with their share of all texts and of each domain. Words in more than four fifths of the "
-        "texts are left out.",
+        "with their share of all texts and of each domain. Words of most texts of a language are "
+        "left out.",
         [Table(["words", "all", *domains], rows)],
     )
 
