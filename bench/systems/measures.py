@@ -21,6 +21,8 @@ ScoreRows = Callable[[Int64Array], Mapping[str, float]]
 Counter = Callable[[pl.DataFrame], ScoreRows]
 
 GOLD = "gold_"
+FIXED = 0.25
+"""Fixed threshold of the founding document."""
 OTHER = "Other"
 """The narrative, and the sub-narrative, of what no other one fits."""
 
@@ -171,6 +173,77 @@ def roles(rows: pl.DataFrame) -> ScoreRows:
         }
 
     return score
+
+
+def topics(labels: Sequence[str]) -> Counter:
+    """Micro and macro F1 of a listed set of labels, with exact matches."""
+
+    def count(rows: pl.DataFrame) -> ScoreRows:
+        gold = [[one for one in row if one in labels] for row in rows[GOLD + "labels"].to_list()]
+        of_gold, of_decided = (
+            label_matrix(side, tuple(labels), source="labels")
+            for side in (gold, rows["labels"].to_list())
+        )
+
+        def score(chosen: Int64Array) -> Mapping[str, float]:
+            scores = Hits.count(of_gold[chosen], of_decided[chosen]).scores()
+            return {
+                "micro_f1": scores.micro_f1,
+                "macro_f1": scores.macro_f1,
+                "exact_match": scores.exact_match,
+            }
+
+        return score
+
+    return count
+
+
+def label_sets_by(facet: str, *, fine: bool) -> Counter:
+    """Micro and macro F1 and exact matches of coarse or fine labels, for each value of a column.
+
+    With the decided labels, and with all that have a probability of 0.25. Macro-F1 is the mean over
+    labels that occur, in gold or decided, as the founding document has it.
+    """
+
+    def count(rows: pl.DataFrame) -> ScoreRows:
+        gold = rows[GOLD + "labels"].to_list()
+        names = {label for row in gold for label in row}
+        decided = {
+            "": rows["labels"].to_list(),
+            "_at_0.25": [
+                [one["key"] for one in row if one["value"] >= FIXED]
+                for row in rows["probabilities"].to_list()
+            ],
+        }
+        if fine:
+            names |= {one for row in decided[""] for one in row} - {*rows[GOLD + "main_role"]}
+        labels = tuple(sorted(names))
+        of_gold = label_matrix(gold, labels, source="gold")
+        of_decided = {
+            suffix: label_matrix(
+                [[one for one in row if one in names] for row in side], labels, source="decided"
+            )
+            for suffix, side in decided.items()
+        }
+        facets = np.array([value or "" for value in rows[GOLD + facet].to_list()])
+
+        def score(chosen: Int64Array) -> Mapping[str, float]:
+            scores = {}
+            for value in ["all", *sorted({*facets} - {""})]:
+                places = chosen if value == "all" else chosen[facets[chosen] == value]
+                for suffix, side in of_decided.items():
+                    hits = Hits.count(of_gold[places], side[places])
+                    occurs = (of_gold[places] | side[places]).any(axis=0)
+                    found = hits.scores()
+                    macro = float(hits.label_f1()[occurs].mean()) if occurs.any() else 0.0
+                    scores[f"micro_f1_{value}{suffix}"] = found.micro_f1
+                    scores[f"macro_f1_{value}{suffix}"] = macro
+                    scores[f"exact_match_{value}{suffix}"] = found.exact_match
+            return scores
+
+        return score
+
+    return count
 
 
 def scores_and_deviations(

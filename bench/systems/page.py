@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from bench.systems.registry import SYSTEMS, AnySystem, FrozenSystem, Result
+from bench.systems.registry import SYSTEMS, AnySystem, System
 from bench.systems.results import Results, Row
 from schemas.markdown import Markdown, markdown_table
 
@@ -31,36 +30,34 @@ def write_page(results: Results, page: Path) -> None:
 
 
 def _section(system: AnySystem, results: Results) -> str:
-    lines = [
-        f"## {system.title}\n",
-        f"{system.how}.\n",
-    ]
-    rows = [(result, _rows_of(system, result, results)) for result in system.results]
-    lines += [f"`{result.name}`: {result.note}" for result, _ in rows if result.note]
-    if any(of_result for _, of_result in rows):
+    lines = [f"## {system.title}\n", f"{system.how}.\n"]
+    lines += [f"`{result.name}`: {result.note}\n" for result in system.results if result.note]
+    rows = _rows_of(system, results)
+    if rows:
         header = ["result", "metric", "mean", "95 % interval", "runs", "minutes", "published"]
-        lines.append(
-            "\n" + markdown_table(header, [cells for pair in rows for cells in _cells(*pair)])
-        )
+        lines.append(markdown_table(header, [_cells(row) for row in rows]))
     else:
-        lines.append("\nNot measured yet.\n")
-    lines += [f"- {line}\n" for result, _ in rows for line in result.tried]
+        lines.append("Not measured yet.\n")
+    lines += [f"- {line}\n" for result in system.results for line in result.tried]
     return "\n".join(lines)
 
 
-def _rows_of(system: AnySystem, result: Result, results: Results) -> list[Row]:
-    of_data = [*system.sets] if isinstance(system, FrozenSystem) else [system.data]
-    return [row for row in results.rows if row.system == result.name and row.data in of_data]
+def _rows_of(system: AnySystem, results: Results) -> list[Row]:
+    places = (
+        {(result.name, system.data_of(result)) for result in system.results}
+        if isinstance(system, System)
+        else {(row.system, row.data) for row in results.rows if row.system == system.name}
+    )
+    return [row for row in results.rows if (row.system, row.data) in places]
 
 
-def _cells(result: Result, rows: list[Row]) -> Iterator[list[str]]:
-    for row in rows:
-        yield [
-            f"{result.name}, {row.data}",
-            Markdown(f"`{row.metric}`"),
-            f"{row.value:.3f}",
-            f"{row.low:.3f} to {row.high:.3f}",
-            str(row.runs),
-            f"{row.minutes:.1f}",
-            row.document or "–",
-        ]
+def _cells(row: Row) -> list[str]:
+    return [
+        f"{row.system}, {row.data}",
+        Markdown(f"`{row.metric}`"),
+        f"{row.value:.3g}",
+        f"{row.low:.3f} to {row.high:.3f}",
+        str(row.runs),
+        f"{row.minutes:.1f}",
+        row.document or "–",
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -50,23 +51,32 @@ class Folds:
     """Cross-validation: every row is tested once.
 
     group: column whose values are never divided between training and test, in no table.
+    train_on: values by column that training rows are left to; all rows are tested.
     """
 
     runs: int = 5
     group: str | None = None
+    train_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
     same_tests = False
 
     def part(self, tables: Tables, run: int) -> Part:
         """One fold is tested."""
         folds = {task: self._folds(rows) for task, rows in tables.items()}
         return Part(
-            {task: rows.filter(folds[task] != run) for task, rows in tables.items()},
+            {
+                task: self._to_train(rows.filter(folds[task] != run))
+                for task, rows in tables.items()
+            },
             {task: rows.filter(folds[task] == run) for task, rows in tables.items()},
         )
 
     def everything(self, tables: Tables) -> Tables:
-        """All rows."""
-        return tables
+        """All rows that training is left to."""
+        return {task: self._to_train(rows) for task, rows in tables.items()}
+
+    def _to_train(self, rows: pl.DataFrame) -> pl.DataFrame:
+        conditions = [pl.col(name).is_in(list(values)) for name, values in self.train_on.items()]
+        return rows.filter(*conditions) if conditions else rows
 
     def _folds(self, rows: pl.DataFrame) -> pl.Series:
         """Fold of each row. The same groups are in the same folds of all tables."""
@@ -74,8 +84,11 @@ class Folds:
         return groups.hash(seed=SEED) % self.runs
 
     def __str__(self) -> str:
-        by = f", by {self.group}" if self.group else ""
-        return f"{self.runs}-fold cross-validation{by}"
+        by = f" by {self.group}" if self.group else ""
+        left = [f"{name} {' and '.join(values)}" for name, values in self.train_on.items()]
+        return ", ".join(
+            [f"{self.runs}-fold cross-validation{by}", *(f"trained on {one}" for one in left)]
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,8 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from bench.paths import ROOT
+from bench.paths import CONFIGS
 from bench.systems import measures, tables
+from bench.systems.embeddings import EmbeddingSystem
 from bench.systems.measures import Counter, scores_and_deviations
 from bench.systems.pipeline import score, train_and_export
 from bench.systems.protocols import Folds, Protocol, Split
@@ -20,8 +22,6 @@ from bench.systems.results import Run, run_of
 from bench.systems.tables import Tables
 from schemas.config.models import DataConfig
 from trainer.ranking import rank_encoders
-
-CONFIGS = ROOT / "configs"
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,26 @@ class System:
         return "-".join(part for part in (self.results[0].name, self.variant) if part)
 
     @property
+    def result_names(self) -> tuple[str, ...]:
+        """Names of its results, each once."""
+        return tuple(dict.fromkeys(result.name for result in self.results))
+
+    @property
     def data(self) -> str:
         """Name of its data in the results, with the variant."""
         config = self.config.removesuffix(".toml")
         return f"{config}, {self.variant}" if self.variant else config
+
+    @property
+    def first_data(self) -> str:
+        """That of its first result."""
+        return self.data_of(self.results[0])
+
+    def data_of(self, result: Result) -> str:
+        """The same of one of its results, with the task where several share a name."""
+        names = [other.name for other in self.results]
+        several = names.count(result.name) > 1 or result.name in {"joint"}
+        return f"{self.data}, {result.task}" if several else self.data
 
     @property
     def how(self) -> str:
@@ -86,7 +102,7 @@ class System:
         runs = [
             run_of(
                 result.name,
-                self.data,
+                self.data_of(result),
                 number,
                 scores_and_deviations(
                     result.counter(predictions[result.task]), len(predictions[result.task])
@@ -126,7 +142,12 @@ class FrozenSystem:
         return self.results[0].name
 
     @property
-    def data(self) -> str:
+    def result_names(self) -> tuple[str, ...]:
+        """Name of its result."""
+        return (self.name,)
+
+    @property
+    def first_data(self) -> str:
         """Name of the first of its sets."""
         return next(iter(self.sets))
 
@@ -167,8 +188,9 @@ class FrozenSystem:
         """There is nothing to keep."""
 
 
-AnySystem: TypeAlias = System | FrozenSystem
+AnySystem: TypeAlias = System | FrozenSystem | EmbeddingSystem
 NEIGHBOURS = 5
+LANGUAGES = ("EN", "BG", "HI", "PT", "RU")
 
 ALIGNMENTS = (
     ("batch", "-sampled", ("tasks.question.pairs=sampled",)),
@@ -178,6 +200,18 @@ ALIGNMENTS = (
     ("datapoint_memory", "", ()),
 )
 """Alignment, what is added to its name, and further settings."""
+
+TOPICS: tuple[str, ...] = tuple(
+    tomllib.loads((CONFIGS / "reuters.toml").read_text(encoding="utf-8"))["tasks"]["topics"][
+        "labels"
+    ]
+)
+JOINT_COUNTERS: Mapping[str, Counter] = {
+    "topics": measures.topics(TOPICS),
+    "sentiment": measures.classes(),
+    "entities": measures.spans,
+    "question": measures.classes(),
+}
 
 SYSTEMS: tuple[AnySystem, ...] = (
     FrozenSystem(
@@ -223,6 +257,72 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 {"exact_match": ".145 (founding document), .274 (public system, leaky split)"},
             ),
         ),
+    ),
+    *(
+        System(
+            f"Narratives and roles across domains, trained on {' and '.join(domains)}",
+            "semeval-en.toml",
+            partial(tables.semeval, languages=("EN",)),
+            Folds(group="article", train_on={"domain": domains}),
+            (
+                Result(
+                    "transfer",
+                    "narratives",
+                    measures.label_sets_by("domain", fine=False),
+                    {
+                        "macro_f1_all_at_0.25": ".116 (RoBERTa-base, CC to both)",
+                        "micro_f1_all_at_0.25": ".229 (RoBERTa-base, CC to both)",
+                    }
+                    if domains == ("CC",)
+                    else {},
+                ),
+                Result(
+                    "transfer",
+                    "roles",
+                    measures.label_sets_by("domain", fine=True),
+                    {
+                        "macro_f1_all_at_0.25": ".126 (RoBERTa-base, CC to both)",
+                        "micro_f1_all_at_0.25": ".498 (RoBERTa-base, CC to both)",
+                        "exact_match_all_at_0.25": ".145 (RoBERTa-base, CC to both)",
+                    }
+                    if domains == ("CC",)
+                    else {},
+                ),
+            ),
+            variant="-".join(domains),
+        )
+        for domains in (("CC",), ("UA",), ("CC", "UA"))
+    ),
+    *(
+        System(
+            f"Narratives and roles in five languages, trained on {' and '.join(languages)}",
+            "semeval.toml",
+            partial(tables.semeval, languages=LANGUAGES),
+            Folds(group="article", train_on={"language": languages}),
+            (
+                Result("languages", "narratives", measures.label_sets_by("language", fine=False)),
+                Result("languages", "roles", measures.label_sets_by("language", fine=True)),
+            ),
+            variant="all" if len(languages) > 1 else languages[0],
+        )
+        for languages in (*((one,) for one in LANGUAGES), LANGUAGES)
+    ),
+    System(
+        "Roles of entities by their main role, as one level",
+        "semeval-en.toml",
+        partial(tables.semeval, languages=("EN",)),
+        Folds(group="article"),
+        (
+            Result(
+                "hierarchy",
+                "roles",
+                measures.roles,
+                {"exact_match": ".214 flat, .406 with two levels and span markers (leaky split)"},
+                "The same with two levels is `framing-en`.",
+            ),
+        ),
+        ("tasks.roles.parents={}",),
+        "one-level",
     ),
     System(
         "Sentiment of film reviews, 500 of them",
@@ -321,15 +421,100 @@ SYSTEMS: tuple[AnySystem, ...] = (
         Folds(),
         (Result("babe", "bias", measures.classes(), {"macro_f1": ".777 (66 M), .814 (125 M)"}),),
     ),
+    EmbeddingSystem("Sentence vectors of short news", "embeddings.toml"),
+    System(
+        "Political leaning of publishers that nobody has seen",
+        "leaning.toml",
+        tables.leaning,
+        Folds(group="publisher"),
+        (
+            Result(
+                "leaning",
+                "leaning",
+                measures.classes(),
+                {"macro_f1": ".355 (BERT-base), .48 to .51 (best from text, from memory)"},
+            ),
+        ),
+    ),
+    System(
+        "Political leaning, by what does not give the publisher away",
+        "leaning-adversarial.toml",
+        tables.leaning_and_publisher,
+        Folds(group="publisher"),
+        (Result("leaning", "leaning", measures.classes()),),
+        variant="adversarial",
+    ),
+    *(
+        System(
+            f"Long articles, read {how}",
+            "leaning.toml",
+            tables.leaning,
+            Folds(group="publisher"),
+            (Result("windows", "leaning", measures.classes()),),
+            settings,
+            variant,
+        )
+        for how, variant, settings in (
+            ("from their beginning", "head", ()),
+            ("from beginning and end", "head-tail", ("tasks.leaning.truncation=head_tail",)),
+            ("in four windows", "windows", ("tasks.leaning.windows={max_windows=4}",)),
+        )
+    ),
+    *(
+        System(
+            f"Four tasks in one run, mixed {how}",
+            "joint.toml",
+            tables.several,
+            Folds(),
+            tuple(Result("joint", task, counter) for task, counter in JOINT_COUNTERS.items()),
+            (f"train.mixing={mixing}",),
+            mixing.replace("_", "-"),
+        )
+        for how, mixing in (
+            ("in turn", "round_robin"),
+            ("by the root of their sizes", "proportional"),
+        )
+    ),
+    *(
+        System(
+            f"One of the four tasks alone: {task}",
+            config,
+            partial(tables.one_of_several, task=task),
+            Folds(),
+            (Result("joint", task, JOINT_COUNTERS[task]),),
+            settings,
+            "alone",
+        )
+        for task, config, settings in (
+            ("topics", "joint-topics.toml", ()),
+            ("sentiment", "sentiment.toml", ()),
+            ("entities", "entities.toml", ()),
+            ("question", "trec6.toml", ()),
+        )
+    ),
+    System(
+        "Long-tailed topics of newswire stories",
+        "reuters.toml",
+        tables.stories,
+        Split("test"),
+        (
+            Result(
+                "reuters",
+                "topics",
+                measures.topics(TOPICS),
+                {"micro_f1": ".9074 (110 M)", "macro_f1": ".6447 (110 M)"},
+                "The published numbers have one threshold for all topics.",
+            ),
+        ),
+        ("tasks.topics.data.0.format=parquet", "tasks.topics.data.0.other_labels=ignore"),
+    ),
 )
 
 BY_RESULT: Mapping[str, tuple[AnySystem, ...]] = MappingProxyType(
     {
-        result.name: tuple(
-            other for other in SYSTEMS if result.name in [one.name for one in other.results]
-        )
+        name: tuple(other for other in SYSTEMS if name in other.result_names)
         for system in SYSTEMS
-        for result in system.results
+        for name in system.result_names
     }
 )
 """Systems with their variants, by the names of their results."""

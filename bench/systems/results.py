@@ -55,10 +55,11 @@ def run_of(
     same_tests: bool,
     tested: int,
     minutes: float,
+    digits: int = DIGITS,
 ) -> Run:
-    """A run with its numbers rounded."""
+    """A run with its numbers rounded to so many digits."""
     scores, deviations = (
-        {name: round(value, DIGITS) for name, value in numbers.items()}
+        {name: round(value, digits) for name, value in numbers.items()}
         for numbers in scores_and_deviations
     )
     return Run(
@@ -146,9 +147,9 @@ def _mean(metric: str, runs: Sequence[Run], document: str | None, tried: Sequenc
         system=runs[0].system,
         data=runs[0].data,
         metric=metric,
-        value=round(mean, 4),
-        low=round(mean - half, 4),
-        high=round(mean + half, 4),
+        value=float(f"{mean:.4g}"),
+        low=round(mean - half, DIGITS),
+        high=round(mean + half, DIGITS),
         runs=len(runs),
         minutes=round(fmean(one.minutes for one in runs), 1),
         document=document,

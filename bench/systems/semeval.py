@@ -11,8 +11,10 @@ document, `*articles*.csv`, `*S1-labels*.csv` and `*S2-labels*.csv`. Writes `nar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import click
 import polars as pl
@@ -21,7 +23,7 @@ OTHER = "Other"
 DOMAINS = {"CC": "CC", "UA": "UA", "URW": "UA"}
 """Domain by what names of files and labels begin with."""
 
-NARRATIVE_COLUMNS = pl.Schema(
+NARRATIVE_COLUMNS: Mapping[str, Any] = MappingProxyType(
     {
         "id": pl.String,
         "text": pl.String,
@@ -31,7 +33,7 @@ NARRATIVE_COLUMNS = pl.Schema(
         "language": pl.String,
     }
 )
-ROLE_COLUMNS = pl.Schema(
+ROLE_COLUMNS: Mapping[str, Any] = MappingProxyType(
     {
         "id": pl.String,
         "article": pl.String,

@@ -15,6 +15,8 @@ Tables: TypeAlias = Mapping[str, pl.DataFrame]
 """Rows by task."""
 
 SPLIT = "split"
+TEXT_LABEL = "labels"
+"""Column of the label of a text."""
 TRAIN = "train"
 
 
@@ -57,6 +59,44 @@ def semeval(data: Path, languages: Sequence[str]) -> Tables:
         for task, name in files.items()
     }
     return {**tables, "narratives": tables["narratives"].with_columns(article="id")}
+
+
+def leaning(data: Path) -> Tables:
+    """News articles with a leaning and a publisher, of the training part."""
+    rows = _one_label(pl.read_parquet(data / "article-bias" / "article-bias.parquet"))
+    return {"leaning": rows.filter(pl.col(SPLIT) == TRAIN)}
+
+
+def leaning_and_publisher(data: Path) -> Tables:
+    """The same rows for both tasks."""
+    rows = leaning(data)["leaning"]
+    return {"leaning": rows, "publisher": rows}
+
+
+def stories(data: Path) -> Tables:
+    """Newswire stories with topics; `split` is `train` or `test`."""
+    return {"topics": pl.read_parquet(data / "reuters21578" / "reuters21578.parquet")}
+
+
+JOINT_ROWS = 2000
+
+
+def several(data: Path) -> Tables:
+    """Rows of four sets, 2,000 of each training part."""
+    every = {**stories(data), **sentiment(data), **entities(data), **questions(data)}
+    training = {task: rows.filter(pl.col(SPLIT) == TRAIN) for task, rows in every.items()}
+    return {task: rows.sample(JOINT_ROWS, seed=0) for task, rows in training.items()}
+
+
+def one_of_several(data: Path, task: str) -> Tables:
+    """The same rows of one of them."""
+    return {task: several(data)[task]}
+
+
+def news(data: Path) -> Tables:
+    """Short news texts, each with its class."""
+    rows = pl.read_parquet(data / "agnews-short" / "agnews-short.parquet")
+    return {"embedding": _one_label(rows)}
 
 
 def _one_label(rows: pl.DataFrame) -> pl.DataFrame:

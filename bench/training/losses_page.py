@@ -151,8 +151,7 @@ def _key(row: Row) -> tuple[str, str, int, str]:
 HEADINGS: dict[Schedule, tuple[str, str]] = {
     "recipe": (
         "The recipe",
-        "[bench/training/reuters.toml](../../bench/training/reuters.toml) as it is: what "
-        "`make reuters` trains.",
+        "[configs/reuters.toml](../../configs/reuters.toml) as it is: what `make reuters` trains.",
     ),
     "deferred": (
         "All losses after a common warm-up",

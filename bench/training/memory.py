@@ -1,6 +1,6 @@
 """Memory of a training run over time.
 
-    python -m bench.training.memory bench/training/reuters.toml --set train.epochs=1 --seconds 600
+    python -m bench.training.memory configs/reuters.toml --set train.epochs=1 --seconds 600
 
 Starts `train-classifier` in a separate process, stops it after --seconds, and prints the resident
 memory in each tenth of the run and the peak.

@@ -14,11 +14,12 @@ import click
 import numpy as np
 import polars as pl
 
+from bench.paths import CONFIGS
 from schemas.decision.metrics import Hits
 from schemas.tasks.task import label_matrix
 from trainer.data.readers.reuters import read_stories
 
-CONFIG = Path(__file__).with_name("reuters.toml")
+CONFIG = CONFIGS / "reuters.toml"
 
 
 def topics() -> tuple[str, ...]:

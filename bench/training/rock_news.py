@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from bench.paths import PAGES, RESULTS
+from bench.paths import CONFIGS, PAGES, RESULTS
 from schemas.markdown import markdown_table, score_text
 from trainer.crossval import CrossValidation, CrossValidationFiles
 from trainer.crossval.page import (
@@ -27,7 +27,7 @@ from trainer.crossval.page import (
 from trainer.crossval.results import TaskResult
 from trainer.evaluation.scores import FrequencyBands
 
-CONFIG = Path(__file__).with_name("rock_news.toml")
+CONFIG = CONFIGS / "rock-news.toml"
 RESULTS_FILE = RESULTS / "rock-news.json"
 PAGE = PAGES / "rock-news.md"
 CURVES = PAGE.with_name("rock-news-curves.png")
@@ -47,7 +47,7 @@ PUBLISHED: list[tuple[str, str, float, float]] = [
 INTRO = """# Rock news headlines, cross-validated
 
 `make rock-news` wrote this page: cross-validation of
-[bench/training/rock_news.toml](../../bench/training/rock_news.toml) on the {rows} headlines of the
+[configs/rock-news.toml](../../configs/rock-news.toml) on the {rows} headlines of the
 public sample. Results: [bench/results/rock-news.json](../../bench/results/rock-news.json).
 
 {facts}

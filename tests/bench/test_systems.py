@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 from seqeval.metrics import f1_score
 
-from bench.paths import ROOT
+from bench.paths import CONFIGS, ROOT
 from bench.systems import measures
 from bench.systems.__main__ import main
 from bench.systems.measures import scores_and_deviations
 from bench.systems.page import write_page
 from bench.systems.protocols import Folds, Protocol, Split
-from bench.systems.registry import BY_RESULT, CONFIGS, SYSTEMS, Result, System
+from bench.systems.registry import BY_RESULT, SYSTEMS, Result, System
 from bench.systems.results import Results, Run, half_width
 from schemas.config.files import load_config
 from tests.tiny import SAMPLES
@@ -184,15 +184,12 @@ def test_bootstrap_is_that_of_the_rows() -> None:
 
 
 def test_every_system_has_a_config_that_loads() -> None:
-    """Configs of the systems, and no others; each task that is reported is in its config."""
-    used = set()
+    """Each task that is reported is in its config."""
     for system in SYSTEMS:
         if isinstance(system, System):
             config = load_config(CONFIGS / system.config, system.settings)
-            used.add(system.config)
             assert {result.task for result in system.results} <= set(config.tasks)
-    assert used == {path.name for path in CONFIGS.glob("*.toml")}
-    assert len(BY_RESULT) == len({result.name for one in SYSTEMS for result in one.results})
+    assert set(BY_RESULT) == {name for system in SYSTEMS for name in system.result_names}
 
 
 def test_the_page_has_every_system_measured_or_not(tmp_path: Path) -> None:
@@ -207,7 +204,8 @@ def test_the_page_has_every_system_measured_or_not(tmp_path: Path) -> None:
     text = (tmp_path / "systems.md").read_text(encoding="utf-8")
 
     assert text.count("Not measured yet.") == len(SYSTEMS) - 1
-    assert "| babe, babe | `accuracy` | 0.710 | 0.685 to 0.735 | 3 | 1.0 |" in text
+    assert set(BY_RESULT) >= {"transfer", "leaning", "reuters"}
+    assert "| babe, babe | `accuracy` | 0.71 | 0.685 to 0.735 | 3 | 1.0 |" in text
 
 
 def test_a_system_goes_from_rows_to_numbers(tmp_path: Path, encoder: Path) -> None:
