@@ -44,8 +44,8 @@ class EmbeddingSystem:
         """Config and what is compared, as Markdown."""
         return (
             f"[configs/{self.config}](../../configs/{self.config}); how far the vectors of "
-            f"{COMPARED_TEXTS} texts are from those of sentence-transformers, and with 64 principal "
-            "components the share of the ten nearest neighbours that stay. "
+            f"{COMPARED_TEXTS} texts are from those of sentence-transformers, and with 64 "
+            "principal components the share of the ten nearest neighbours that stay. "
             f"![Map and similarities]({self.picture.name})"
         )
 
