@@ -21,7 +21,7 @@ from bench.few.results import Draw, MethodName, Results
 from bench.few.scoring import score_answers
 from bench.few.sets import SETS, LabelledSet, load_set
 from bench.paths import PAGES, RESULTS
-from schemas.durations import parse_duration
+from schemas.cli.types import Duration
 
 log = logging.getLogger("bench.few")
 
@@ -32,7 +32,13 @@ log = logging.getLogger("bench.few")
 @click.option("--method", "methods", multiple=True, type=click.Choice(list(METHODS)))
 @click.option("--most-rows", type=click.IntRange(1), help="Leave out larger draws.")
 @click.option("--again", is_flag=True, help="Forget the draws of these sets and methods first.")
-@click.option("--budget", default="24h", show_default=True, help="Start no draw after this time.")
+@click.option(
+    "--budget",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="Start no draw after this time, as in 90m.",
+)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/few"))
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS / "few.json")
 @click.option("--page", type=click.Path(path_type=Path), default=PAGES / "few.md")
@@ -42,7 +48,7 @@ def main(
     methods: tuple[MethodName, ...],
     most_rows: int | None,
     again: bool,
-    budget: str,
+    budget: float,
     work: Path,
     results: Path,
     page: Path,
@@ -50,7 +56,7 @@ def main(
     """Measure what is missing, and write the page."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     log.setLevel(logging.INFO)
-    deadline = time.monotonic() + parse_duration(budget)
+    deadline = time.monotonic() + budget
     names, chosen = sets or tuple(SETS), methods or tuple(METHODS)
     measured = Results.read(results)
     if again:

@@ -24,7 +24,7 @@ from bench.few.product import TASK, train_and_answer
 from bench.few.scoring import score_answers
 from bench.few.sets import LabelledSet, load_set
 from bench.paths import RESULTS, ROOT
-from schemas.durations import parse_duration
+from schemas.cli.types import Duration
 from schemas.io.files import write_atomic
 from schemas.markdown import Markdown, markdown_table
 
@@ -117,15 +117,21 @@ class KeyResults(BaseModel):
 
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--budget", default="24h", show_default=True, help="Start no draw after this time.")
+@click.option(
+    "--budget",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="Start no draw after this time, as in 90m.",
+)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/keys"))
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS / "keys.json")
 @click.option("--page", type=click.Path(path_type=Path), default=ROOT / "docs" / "lab" / "keys.md")
-def main(data: Path, budget: str, work: Path, results: Path, page: Path) -> None:
+def main(data: Path, budget: float, work: Path, results: Path, page: Path) -> None:
     """Measure what is missing, and write the page."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     log.setLevel(logging.INFO)
-    deadline = time.monotonic() + parse_duration(budget)
+    deadline = time.monotonic() + budget
     measured = KeyResults.read(results)
     sets = [load_set(name, data) for name in SETS_COMPARED]
     for number, change, one in product(range(DRAWS), CHANGES, sets):

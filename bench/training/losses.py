@@ -29,9 +29,9 @@ from bench.training.losses_page import Machine, Results, Row, write_page
 from bench.training.plan import TASK, Plan, PlannedRun
 from bench.training.reuters import CONFIG, topics
 from bench.training.trained_task import TrainedTask
+from schemas.cli.types import Duration
 from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
-from schemas.durations import parse_duration
 from schemas.io.files import write_atomic
 from schemas.tasks.task import label_matrix
 from trainer.checkpoint.reader import Checkpoint, CheckpointFiles
@@ -213,17 +213,15 @@ def _measure_machine(config: TrainingRun) -> Machine:
 @click.option("--work", type=click.Path(path_type=Path), default=Path("artifacts/bench-losses"))
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS / "reuters.json")
 @click.option("--page", type=click.Path(path_type=Path), default=PAGES / "reuters.md")
-@click.option("--budget", help="Start no run after this time, as in 90m.")
+@click.option("--budget", type=Duration(), help="Start no run after this time, as in 90m.")
 @click.option("--fast", is_flag=True, help="A spot check: few losses, one epoch of 32 tokens.")
-def main(sgml: Path, work: Path, results: Path, page: Path, budget: str | None, fast: bool) -> None:
+def main(
+    sgml: Path, work: Path, results: Path, page: Path, budget: float | None, fast: bool
+) -> None:
     """Train and score all runs, write the page."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("accelerate").setLevel(logging.WARNING)
-    try:
-        budget_s = float("inf") if budget is None else parse_duration(budget)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--budget") from error
-    deadline = time.monotonic() + budget_s
+    deadline = time.monotonic() + (float("inf") if budget is None else budget)
     benchmark = LossBenchmark(sgml, work, results, fast=fast)
     first_seed = benchmark.plan.seeds[0]
     if benchmark.results.machine is None:
