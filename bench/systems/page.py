@@ -14,7 +14,7 @@ Each of them is a config in [configs/](../../configs), trained, exported and sco
 commands. `make systems` lists them; `make system-NAME` runs one, for example `make
 system-sentiment-500`, and leaves its artefact, trained on all rows that it may use, in
 `artifacts/systems/NAME/bundle`. `DATA` names the folder of the public sets. A run that was stopped
-goes on where it was. Results: [bench/results/systems.json](../../bench/results/systems.json).
+resumes there. Results: [bench/results/systems.json](../../bench/results/systems.json).
 
 All use the default encoder of 22 million parameters and the default recipe unless their config says
 otherwise. Scores are means over runs; intervals are of 95 %, for other runs and other test rows.

@@ -58,7 +58,7 @@ class System:
 
     @property
     def name(self) -> str:
-        """Name of its folder: that of its first result, and what tells it from its variants."""
+        """Name of its folder: that of its first result, and that of the variant."""
         return "-".join(part for part in (self.results[0].name, self.variant) if part)
 
     @property

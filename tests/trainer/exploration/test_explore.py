@@ -215,7 +215,7 @@ def test_languages_are_detected_where_the_detector_is_there(
 ) -> None:
     """A row in another language than the one named is counted; without the detector it says so."""
     german = (
-        "Die Regierung hat gestern ein neues Gesetz über die Förderung von Windkraft beschlossen"
+        "Die Regierung hat gestern ihr neues Gesetz über die Förderung von Windkraft beschlossen"
     )
     rows = {"text": [f"{WAR} in {CLIMATE}", german], "language": ["EN", "EN"]}
     pl.DataFrame(rows).write_parquet(tmp_path / "two.parquet")

@@ -46,7 +46,7 @@ def aligned_run(config: Path, alignment: str, *overrides: str) -> TrainingRun:
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_alignment_tells_topics_apart(alignment: str, aligned: Path, tmp_path: Path) -> None:
+def test_alignment_trains_the_encoder(alignment: str, aligned: Path, tmp_path: Path) -> None:
     """Ten steps bring texts of a topic together; what the loss stored is not in the checkpoint."""
     files = train(aligned_run(aligned, alignment, "train.epochs=4"), tmp_path / "out")
     checkpoint = Checkpoint.open(files.folder)
