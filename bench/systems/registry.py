@@ -483,7 +483,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             Folds(),
             (Result("joint", task, JOINT_COUNTERS[task]),),
             settings,
-            "alone",
+            f"{task}-alone",
         )
         for task, config, settings in (
             ("topics", "joint-topics.toml", ()),

@@ -190,6 +190,7 @@ def test_every_system_has_a_config_that_loads() -> None:
             config = load_config(CONFIGS / system.config, system.settings)
             assert {result.task for result in system.results} <= set(config.tasks)
     assert set(BY_RESULT) == {name for system in SYSTEMS for name in system.result_names}
+    assert len({system.name for system in SYSTEMS}) == len(SYSTEMS)  # each has a folder of its own
 
 
 def test_the_page_has_every_system_measured_or_not(tmp_path: Path) -> None:
