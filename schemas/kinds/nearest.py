@@ -57,8 +57,8 @@ class NearestOptions(TaskOptions):
     """Last layers of the encoder whose mean is pooled."""
     alignment: Literal["none", "batch", "memory", "mixed_memory", "datapoint_memory"] = "none"
     """Train the encoder so that texts with the same labels come together and others part. `none`:
-    no training. `batch`: each text is compared with the others of its step; `memory`: with a stored
-    vector for each label; `mixed_memory`: with both; `datapoint_memory`: with the last vector of
+    no training. `batch`: each text is compared with the others of its step, or of its pass where a
+    step is too large for one; `memory`: with a stored vector for each label; `mixed_memory`: with both; `datapoint_memory`: with the last vector of
     every training text."""
     pairs: Literal["all", "sampled"] = "all"
     """What a text is compared with in a step: `all` texts, or one that shares a label and one that

@@ -14,6 +14,7 @@ from schemas.arrays import BoolArray, Float32Array, Int64Array
 from schemas.decision.decide import decide
 from schemas.decision.metrics import Hits, LabelScores
 from schemas.decision.thresholds import best_threshold
+from schemas.decision.vectors import unit_vectors
 from schemas.errors import ConfigError
 from schemas.kinds.nearest import MOST_REFERENCES, NearestOptions, most_votes
 from schemas.tasks.sections import Sampling, TaskOptions
@@ -90,8 +91,9 @@ ROWS_AT_ONCE = 1024
 def votes_of_others(vectors: Float32Array, labels: BoolArray, neighbours: int) -> Float32Array:
     """Share of the nearest other rows that have each label, (rows, labels).
 
-    vectors: (rows, hidden), of length 1.
+    vectors: (rows, hidden); those of a text in windows are shorter than 1, so all are scaled.
     """
+    vectors = unit_vectors(vectors)
     neighbours = min(neighbours, len(vectors) - 1)
     votes = np.zeros(labels.shape, np.float32)
     for first in range(0, len(vectors), ROWS_AT_ONCE):

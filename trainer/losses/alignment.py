@@ -61,7 +61,8 @@ class AlignmentLoss:
         row among the training rows, or `NOT_STORED`, and then which labels it has. What is stored
         follows the rows where a gradient is asked for.
         """
-        vectors = normalize(vectors.float(), dim=1)
+        device = self._memory().device  # held-out rows come from the CPU
+        vectors, targets = normalize(vectors.to(device).float(), dim=1), targets.to(device)
         rows, labels = targets[:, 0], targets[:, 1:].float()
         losses = []
         if self._alignment in ("batch", "mixed_memory"):
