@@ -18,6 +18,11 @@ from schemas.kinds.labels import check_lengths
 from schemas.tasks.sections import Section, TaskOptions
 from schemas.text.tokens import TokenizedText
 
+Alignment = Literal["batch", "memory", "mixed_memory", "datapoint_memory"]
+"""What a training text is compared with, where the encoder is trained."""
+Pairs = Literal["all", "sampled"]
+"""How much of it."""
+
 MOST_REFERENCES = 20_000
 """Reference texts of a task at most: their vectors are part of the file, 31 MB at 384 numbers."""
 
@@ -55,12 +60,12 @@ class NearestOptions(TaskOptions):
     """From the vectors of a text's tokens to one, as for the kind `embedding`."""
     layers: int = Field(default=1, ge=1)
     """Last layers of the encoder whose mean is pooled."""
-    alignment: Literal["none", "batch", "memory", "mixed_memory", "datapoint_memory"] = "none"
+    alignment: Alignment | Literal["none"] = "none"
     """Train the encoder so that texts with the same labels come together and others part. `none`:
     no training. `batch`: each text is compared with the others of its step, or of its pass where a
-    step is too large for one; `memory`: with a stored vector for each label; `mixed_memory`: with both; `datapoint_memory`: with the last vector of
-    every training text."""
-    pairs: Literal["all", "sampled"] = "all"
+    step is too large for one; `memory`: with a stored vector for each label; `mixed_memory`: with
+    both; `datapoint_memory`: with the last vector of every training text."""
+    pairs: Pairs = "all"
     """What a text is compared with in a step: `all` texts, or one that shares a label and one that
     does not."""
     temperature: float = Field(default=0.1, gt=0.0, le=10.0)

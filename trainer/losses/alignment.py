@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-Alignment = Literal["batch", "memory", "mixed_memory", "datapoint_memory"]
-Pairs = Literal["all", "sampled"]
+from schemas.kinds.nearest import Alignment, Pairs
 
 MOMENTUM = 0.9
 """Share of what a label's stored vector keeps when a row of the label comes by."""

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.losses.alignment import NOT_STORED, Alignment, AlignmentLoss, Pairs
+from schemas.kinds.nearest import Alignment, Pairs
+from trainer.losses.alignment import NOT_STORED, AlignmentLoss
 
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 ROWS, HIDDEN, LABELS = 12, 6, 3

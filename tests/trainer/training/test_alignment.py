@@ -14,11 +14,10 @@ from exporter.cli import main as export_classifier
 from narrascan import Scorer
 from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
-from schemas.kinds.nearest import NearestKind
+from schemas.kinds.nearest import Alignment, NearestKind
 from schemas.text.model_text import Article
 from tests.trainer.conftest import Row
 from trainer.checkpoint.reader import Checkpoint
-from trainer.losses.alignment import Alignment
 from trainer.model.nearest_head import NearestHead
 from trainer.training.loop import train
 
