@@ -13,7 +13,7 @@ import click
 
 from bench.paths import PAGES, RESULTS, ROOT
 from bench.systems.page import write_page
-from bench.systems.registry import BY_RESULT, SYSTEMS, AnySystem
+from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS, AnySystem
 from bench.systems.results import Results
 
 log = logging.getLogger("bench.systems")
@@ -89,11 +89,7 @@ def _run(
             continue
         log.info("%s: run %d of %d", system.name, number + 1, system.runs)
         added = system.measure(data, number, folder / f"run-{number}", settings)
-        measured = measured.with_runs(
-            added,
-            {result.name: result.claims for one in SYSTEMS for result in one.results},
-            {result.name: result.tried for one in SYSTEMS for result in one.results},
-        )
+        measured = measured.with_runs(added, REMARKS)
         measured.write(results)
         for one in added:
             shown = ", ".join(f"{metric} {value:.3g}" for metric, value in one.scores.items())

@@ -18,7 +18,7 @@ from bench.systems.embeddings import EmbeddingSystem
 from bench.systems.measures import Counter, scores_and_deviations
 from bench.systems.pipeline import score, train_and_export
 from bench.systems.protocols import Folds, Protocol, Split
-from bench.systems.results import Run, run_of
+from bench.systems.results import Remarks, Run, run_of
 from bench.systems.tables import Tables
 from schemas.config.models import DataConfig
 from trainer.ranking import rank_encoders
@@ -518,3 +518,13 @@ BY_RESULT: Mapping[str, tuple[AnySystem, ...]] = MappingProxyType(
     }
 )
 """Systems with their variants, by the names of their results."""
+
+REMARKS: Mapping[tuple[str, str], Remarks] = MappingProxyType(
+    {
+        (result.name, system.data_of(result)): Remarks(result.claims, result.tried)
+        for system in SYSTEMS
+        if isinstance(system, System)
+        for result in system.results
+    }
+)
+"""What is said of results besides their numbers, by the names of result and data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
@@ -92,6 +93,17 @@ class Row(_Record):
     tried: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """What is said of a result besides its numbers.
+
+    claims: published numbers by metric. tried: changes that were tried, and what each gave.
+    """
+
+    claims: Mapping[str, str] = field(default_factory=dict)
+    tried: Sequence[str] = ()
+
+
 class Results(_Record):
     """The file."""
 
@@ -117,30 +129,26 @@ class Results(_Record):
     def with_runs(
         self,
         added: Sequence[Run],
-        claims: Mapping[str, Mapping[str, str]],
-        tried: Mapping[str, Sequence[str]],
+        remarks: Mapping[tuple[str, str], Remarks],
     ) -> Self:
-        """Add runs, or replace them, and take the means again.
-
-        claims: published numbers by system and metric. tried: by system.
-        """
+        """Add runs, or replace them, and take the means again. remarks: by system and data."""
         places = {one.place for one in added}
         others = [one for one in self.runs if one.place not in places]
         runs = sorted([*others, *added], key=lambda one: one.place)
         rows = tuple(
             row
-            for (system, _), group in groupby(runs, key=lambda one: one.place[:2])
-            for row in means(list(group), claims.get(system, {}), tried.get(system, ()))
+            for place, group in groupby(runs, key=lambda one: one.place[:2])
+            for row in means(list(group), remarks.get(place, Remarks()))
         )
         return type(self)(rows=rows, runs=tuple(runs))
 
 
-def means(runs: Sequence[Run], claims: Mapping[str, str], tried: Sequence[str]) -> list[Row]:
+def means(runs: Sequence[Run], remarks: Remarks) -> list[Row]:
     """A row for each metric."""
-    return [_mean(metric, runs, claims.get(metric), tried) for metric in runs[0].scores]
+    return [_mean(metric, runs, remarks) for metric in runs[0].scores]
 
 
-def _mean(metric: str, runs: Sequence[Run], document: str | None, tried: Sequence[str]) -> Row:
+def _mean(metric: str, runs: Sequence[Run], remarks: Remarks) -> Row:
     values = [one.scores[metric] for one in runs]
     mean, half = fmean(values), half_width(metric, runs)
     return Row(
@@ -152,8 +160,8 @@ def _mean(metric: str, runs: Sequence[Run], document: str | None, tried: Sequenc
         high=round(mean + half, DIGITS),
         runs=len(runs),
         minutes=round(fmean(one.minutes for one in runs), 1),
-        document=document,
-        tried=tuple(tried),
+        document=remarks.claims.get(metric),
+        tried=tuple(remarks.tried),
     )
 
 

@@ -18,7 +18,7 @@ from bench.systems.__main__ import main
 from bench.systems.measures import scores_and_deviations
 from bench.systems.page import write_page
 from bench.systems.protocols import Folds, Protocol, Split
-from bench.systems.registry import BY_RESULT, SYSTEMS, Result, System
+from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS, Result, System
 from bench.systems.results import Results, Run, half_width
 from schemas.config.files import load_config
 from tests.tiny import SAMPLES
@@ -196,7 +196,7 @@ def test_every_system_has_a_config_that_loads() -> None:
 def test_the_page_has_every_system_measured_or_not(tmp_path: Path) -> None:
     """With the mean and the interval of each metric."""
     results = Results().with_runs(
-        [run("babe", number, 0.7 + number / 100, same_tests=False) for number in range(3)], {}, {}
+        [run("babe", number, 0.7 + number / 100, same_tests=False) for number in range(3)], {}
     )
     renamed = results.model_copy(
         update={"rows": tuple(row.model_copy(update={"data": "babe"}) for row in results.rows)}
@@ -237,7 +237,7 @@ labels_column = "stance"
         (Result("stance", "stance", measures.classes("stance")),),
     )
     (measured,) = system.measure(SAMPLES, 0, tmp_path / "run-0", ())
-    Results().with_runs([measured], {}, {}).write(tmp_path / "systems.json")
+    Results().with_runs([measured], REMARKS).write(tmp_path / "systems.json")
 
     assert 0 < measured.scores["accuracy"] <= 1
     assert not (tmp_path / "run-0").exists()
