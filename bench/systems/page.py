@@ -18,13 +18,19 @@ resumes there. Results: [bench/results/systems.json](../../bench/results/systems
 
 All use the default encoder of 22 million parameters and the default recipe unless their config says
 otherwise. Scores are means over runs; intervals are of 95 %, for other runs and other test rows.
-Minutes are of one training on two cores.
+Minutes are of one training on two cores. Where there are fewer runs than the line above a table
+names, the others are yet to be measured; `make system-NAME` measures them.
 """
 
 
 def write_page(results: Results, page: Path) -> None:
     """Write the page."""
-    blocks = [INTRO, *(_section(system, results) for system in SYSTEMS)]
+    measured = [system for system in SYSTEMS if _rows_of(system, results)]
+    missing = [system for system in SYSTEMS if system not in measured]
+    blocks = [INTRO, *(_section(system, results) for system in measured)]
+    if missing:
+        lines = [f"- `{system.name}`: {system.title}; {system.how}" for system in missing]
+        blocks.append("\n".join(["## Not measured yet\n", *lines, ""]))
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(blocks), encoding="utf-8")
 
@@ -32,12 +38,8 @@ def write_page(results: Results, page: Path) -> None:
 def _section(system: AnySystem, results: Results) -> str:
     lines = [f"## {system.title}\n", f"{system.how}.\n"]
     lines += [f"`{result.name}`: {result.note}\n" for result in system.results if result.note]
-    rows = _rows_of(system, results)
-    if rows:
-        header = ["result", "metric", "mean", "95 % interval", "runs", "minutes", "published"]
-        lines.append(markdown_table(header, [_cells(row) for row in rows]))
-    else:
-        lines.append("Not measured yet.\n")
+    header = ["result", "metric", "mean", "95 % interval", "runs", "minutes", "published"]
+    lines.append(markdown_table(header, [_cells(row) for row in _rows_of(system, results)]))
     lines += [f"- {line}\n" for result in system.results for line in result.tried]
     return "\n".join(lines)
 
