@@ -91,7 +91,7 @@ def _page(ranking: Ranking) -> str:
     return (
         f"# Encoders as they are\n\n{ranking.rows:,} rows of {markdown_code(ranking.data)} with "
         f"{ranking.labels} labels, the first {ranking.max_tokens} tokens of each. Every row is "
-        f"labelled by its {ranking.neighbours} nearest others. Differences below "
+        f"labelled by the {ranking.neighbours} others closest to it. Differences below "
         f"{2 * ranking.standard_error:.3f} may be chance, and fine-tuning can change the order: an "
         "encoder that is worse as it is may be better afterwards.\n\n"
         f"{ranking_table(ranking)}\n![Scores](encoders.png)\n"

@@ -9,6 +9,7 @@ from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
 from schemas.errors import ConfigError, UsageError
 from schemas.kinds.multiclass import MulticlassKind
+from schemas.kinds.nearest import NearestKind
 from schemas.kinds.token import TokenKind
 from tests.label_tasks import KIND, options_of
 
@@ -286,6 +287,7 @@ FLOAT_KEYS = [
     "train.token_dropout",
     "train.mixing_power",
     "train.save_every_s",
+    "tasks.topics.reversal",
     "tasks.topics.sampling_threshold",
     "tasks.topics.loss.parameters.gamma",
     "tasks.topics.data.0.validation_share",
@@ -300,6 +302,7 @@ FLOAT_KEYS = [
 KIND_OF_KEY = {
     "tasks.topics.decision.least_probability": MulticlassKind.NAME,
     "tasks.topics.decision.least_score": TokenKind.NAME,
+    "tasks.topics.temperature": NearestKind.NAME,
 }
 
 
