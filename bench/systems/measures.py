@@ -149,9 +149,7 @@ def roles(rows: pl.DataFrame) -> ScoreRows:
     """
     gold, gold_main = rows[GOLD + "labels"].to_list(), rows[GOLD + "main_role"].to_list()
     main_names = set(gold_main)
-    probabilities = [
-        {one["key"]: one["value"] for one in row} for row in rows["probabilities"].to_list()
-    ]
+    probabilities = _probabilities(rows)
     fine = [
         [label for label in row if label not in main_names]
         or [max(chances.keys() - main_names, key=chances.__getitem__)]
@@ -173,6 +171,14 @@ def roles(rows: pl.DataFrame) -> ScoreRows:
         }
 
     return score
+
+
+def _probabilities(rows: pl.DataFrame) -> list[dict[str, float]]:
+    """Probability of each label of each row, whether polars has maps or lists of their entries."""
+    return [
+        dict(row) if isinstance(row, dict) else {one["key"]: one["value"] for one in row}
+        for row in rows["probabilities"].to_list()
+    ]
 
 
 def topics(labels: Sequence[str]) -> Counter:
@@ -211,8 +217,8 @@ def label_sets_by(facet: str, *, fine: bool) -> Counter:
         decided = {
             "": rows["labels"].to_list(),
             "_at_0.25": [
-                [one["key"] for one in row if one["value"] >= FIXED]
-                for row in rows["probabilities"].to_list()
+                [label for label, value in row.items() if value >= FIXED]
+                for row in _probabilities(rows)
             ],
         }
         if fine:
