@@ -255,8 +255,8 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 "roles",
                 measures.roles,
                 {"exact_match": ".145 (founding document), .274 (public system, leaky split)"},
-                "Always Antagonist is right for .70 of the main roles of this fold: the model has not "
-                "learned main roles yet.",
+                "Always Antagonist is right for .70 of the main roles of this fold: the model has "
+                "not learned main roles yet.",
                 (
                     "roles alone, 128 tokens, the most probable fine role, first fold: exact match "
                     "0.16, main role 0.70",
