@@ -240,11 +240,11 @@ def label_sets_by(facet: str, *, fine: bool) -> Counter:
                 for suffix, side in of_decided.items():
                     hits = Hits.count(of_gold[places], side[places])
                     occurs = (of_gold[places] | side[places]).any(axis=0)
-                    found = hits.scores()
+                    of_places = hits.scores()
                     macro = float(hits.label_f1()[occurs].mean()) if occurs.any() else 0.0
-                    scores[f"micro_f1_{value}{suffix}"] = found.micro_f1
+                    scores[f"micro_f1_{value}{suffix}"] = of_places.micro_f1
                     scores[f"macro_f1_{value}{suffix}"] = macro
-                    scores[f"exact_match_{value}{suffix}"] = found.exact_match
+                    scores[f"exact_match_{value}{suffix}"] = of_places.exact_match
             return scores
 
         return score

@@ -59,10 +59,10 @@ def _detect(corpus: Corpus) -> list[str | None] | None:
         return None
     config = LangDetectConfig(max_input_length=READ_CHARACTERS, model="lite")
     detector = LangDetector(config)
-    found: list[str | None] = []
+    of_texts: list[str | None] = []
     for text in corpus.texts:
         line = " ".join(text[:READ_CHARACTERS].split())
         scores = {str(one["lang"]): float(one["score"]) for one in detector.detect(line)}
         best = max(scores, key=lambda language: scores[language])
-        found.append(best if scores[best] >= LEAST_SCORE else None)
-    return found
+        of_texts.append(best if scores[best] >= LEAST_SCORE else None)
+    return of_texts

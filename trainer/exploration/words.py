@@ -43,9 +43,9 @@ class Words:
             max_features=MOST_WORDS,
         )
         counts: csr_matrix = vectorizer.fit_transform(corpus.texts)
-        kept = np.flatnonzero(~_is_common(corpus, counts))
-        self.counts: csr_matrix = counts[:, kept]
-        self.names = vectorizer.get_feature_names_out()[kept]
+        columns = np.flatnonzero(~_is_common(corpus, counts))
+        self.counts: csr_matrix = counts[:, columns]
+        self.names = vectorizer.get_feature_names_out()[columns]
 
 
 def _is_common(corpus: Corpus, counts: csr_matrix) -> BoolArray:

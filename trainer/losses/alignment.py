@@ -110,8 +110,8 @@ class AlignmentLoss:
         counts = labels.sum(dim=0)  # (labels,)
         seen = counts > 0
         means = normalize(labels.T @ vectors, dim=1)  # (labels, hidden)
-        kept = torch.where(memory.any(dim=1, keepdim=True), MOMENTUM, 0.0)
-        followed = normalize(kept * memory + (1 - kept) * means, dim=1)
+        momentum = torch.where(memory.any(dim=1, keepdim=True), MOMENTUM, 0.0)
+        followed = normalize(momentum * memory + (1 - momentum) * means, dim=1)
         memory[seen] = followed[seen]
 
 
