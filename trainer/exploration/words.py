@@ -42,7 +42,11 @@ class Words:
             min_df=1 if len(corpus) < FEW_TEXTS else 2,
             max_features=MOST_WORDS,
         )
-        counts: csr_matrix = vectorizer.fit_transform(corpus.texts)
+        try:
+            counts: csr_matrix = vectorizer.fit_transform(corpus.texts)
+        except ValueError:  # no word is left, as in a corpus of numbers
+            self.counts, self.names = csr_matrix((len(corpus), 0)), np.zeros(0, np.str_)
+            return
         columns = np.flatnonzero(~_is_common(corpus, counts))
         self.counts: csr_matrix = counts[:, columns]
         self.names = vectorizer.get_feature_names_out()[columns]

