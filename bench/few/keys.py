@@ -15,15 +15,14 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import Self
 
 import click
-from pydantic import BaseModel, ConfigDict
 
 from bench.few.product import TASK, train_and_answer
 from bench.few.scoring import score_answers
 from bench.few.sets import LabelledSet, load_set
 from bench.paths import RESULTS, ROOT
+from bench.results_file import Record, ResultsFile
 from schemas.cli.types import Duration
 from schemas.io.files import write_atomic
 from schemas.markdown import Markdown, markdown_table
@@ -85,10 +84,8 @@ The default scores {scores}.
 log = logging.getLogger("bench.few")
 
 
-class KeyDraw(BaseModel):
+class KeyDraw(Record):
     """A change trained on a draw. score: the main one of the set, in [0, 1]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     change: str
     data: str
@@ -97,17 +94,10 @@ class KeyDraw(BaseModel):
     seconds: float
 
 
-class KeyResults(BaseModel):
+class KeyResults(ResultsFile):
     """`bench/results/keys.json`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     draws: tuple[KeyDraw, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the file; empty results if there is none."""
-        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
 
     def find(self, change: str, data: str, draw: int) -> KeyDraw | None:
         """A finished draw."""
@@ -142,7 +132,7 @@ def main(data: Path, budget: float, work: Path, results: Path, page: Path) -> No
             break
         draw = _measure(one, change, number, work)
         measured = KeyResults(draws=(*measured.draws, draw))
-        write_atomic(results, measured.model_dump_json(indent=1) + "\n")
+        measured.write(results)
         log.info(
             "%s, %s, draw %d: %.3f in %.0f s", change, one.name, number, draw.score, draw.seconds
         )

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean
 from typing import Literal, Self, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from schemas.io.files import write_atomic
+from bench.results_file import Record, ResultsFile
 
 MethodName = Literal["tfidf-svm", "frozen-logreg", "setfit", "finetune", "default"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Draw(_Record):
+class Draw(Record):
     """A method trained on one draw.
 
     scores: by metric, in [0, 1]. deviations: how far each would move with other test rows, by
@@ -43,7 +37,7 @@ class Draw(_Record):
         return self.data, self.rows, self.method, self.draw
 
 
-class Row(_Record):
+class Row(Record):
     """Mean of the draws of a method, with a 95 % interval for other draws and other test rows."""
 
     data: str
@@ -57,23 +51,11 @@ class Row(_Record):
     seconds: float
 
 
-class Results(_Record):
+class Results(ResultsFile):
     """The file."""
 
     rows: tuple[Row, ...] = ()
     draws: tuple[Draw, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the file; empty results if there is none."""
-        if not path.exists():
-            return cls()
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
-
-    def write(self, path: Path) -> None:
-        """Replace the file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, self.model_dump_json(indent=1) + "\n")
 
     def with_draw(self, draw: Draw) -> Self:
         """Add a draw, or replace it, and take the means again."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.systems.registry import SYSTEMS, AnySystem, System
+from bench.systems.registry import SYSTEMS, AnySystem
 from bench.systems.results import Results, Row
+from bench.systems.system import System
 from schemas.markdown import Markdown, markdown_table
 
 INTRO = """# Systems on real data

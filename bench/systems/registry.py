@@ -2,194 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
 from bench.paths import CONFIGS
 from bench.systems import measures, tables
 from bench.systems.embeddings import EmbeddingSystem
-from bench.systems.measures import Counter, scores_and_deviations
-from bench.systems.pipeline import score, train_and_export
-from bench.systems.protocols import Folds, Protocol, Split
-from bench.systems.results import Remarks, Run, run_of
-from bench.systems.tables import Tables
-from schemas.config.models import DataConfig
-from trainer.ranking import rank_encoders
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is reported of a task under a name of its own.
-
-    claims: numbers of the founding document or the paper, by metric; they are not from the same
-    rows unless `note` says so. tried: changes of the config that were tried, and what each gave.
-    """
-
-    name: str
-    task: str
-    counter: Counter
-    claims: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-    tried: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class System:
-    """A config with its data and the way it is measured.
-
-    settings: `KEY=VALUE` that change the config. variant: what they make of it, in a word; systems
-    with the same results are variants of each other.
-    """
-
-    title: str
-    config: str
-    read: Callable[[Path], Tables]
-    protocol: Protocol
-    results: tuple[Result, ...]
-    settings: tuple[str, ...] = ()
-    variant: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name of its folder: that of its first result, and that of the variant."""
-        return "-".join(part for part in (self.results[0].name, self.variant) if part)
-
-    @property
-    def result_names(self) -> tuple[str, ...]:
-        """Names of its results, each once."""
-        return tuple(dict.fromkeys(result.name for result in self.results))
-
-    @property
-    def data(self) -> str:
-        """Name of its data in the results, with the variant."""
-        config = self.config.removesuffix(".toml")
-        return f"{config}, {self.variant}" if self.variant else config
-
-    @property
-    def first_data(self) -> str:
-        """That of its first result."""
-        return self.data_of(self.results[0])
-
-    def data_of(self, result: Result) -> str:
-        """The same of one of its results, with the task where several share a name."""
-        names = [other.name for other in self.results]
-        several = names.count(result.name) > 1 or result.name in {"joint"}
-        return f"{self.data}, {result.task}" if several else self.data
-
-    @property
-    def how(self) -> str:
-        """Config and protocol, as Markdown."""
-        return f"[configs/{self.config}](../../configs/{self.config}), {self.protocol}"
-
-    @property
-    def runs(self) -> int:
-        """Trainings that its numbers are means of."""
-        return self.protocol.runs
-
-    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
-        """Train, export and score one run. Returns it for each result."""
-        part = self.protocol.part(self.read(data), number)
-        changes = [f"seed={number}", *self.settings, *settings]
-        bundle, minutes = train_and_export(CONFIGS / self.config, part.train, folder, changes)
-        predictions = score(bundle, part.tested, folder)
-        runs = [
-            run_of(
-                result.name,
-                self.data_of(result),
-                number,
-                scores_and_deviations(
-                    result.counter(predictions[result.task]), len(predictions[result.task])
-                ),
-                same_tests=self.protocol.same_tests,
-                tested=len(predictions[result.task]),
-                minutes=minutes,
-            )
-            for result in self.results
-        ]
-        shutil.rmtree(folder)
-        return runs
-
-    def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> Path:
-        """Train on all rows that may be, and export. Returns the bundle."""
-        everything = self.protocol.everything(self.read(data))
-        changes = [*self.settings, *settings]
-        return train_and_export(CONFIGS / self.config, everything, folder, changes)[0]
-
-
-@dataclass(frozen=True)
-class FrozenSystem:
-    """Encoders as they are, ranked by their nearest neighbours on several sets.
-
-    sets: of each set its file below the folder of the public sets, and the column of its labels.
-    """
-
-    title: str
-    encoders: tuple[str, ...]
-    sets: Mapping[str, tuple[str, str]]
-    results: tuple[Result, ...]
-    runs = 1
-
-    @property
-    def name(self) -> str:
-        """Name of its folder, that of its result."""
-        return self.results[0].name
-
-    @property
-    def result_names(self) -> tuple[str, ...]:
-        """Name of its result."""
-        return (self.name,)
-
-    @property
-    def first_data(self) -> str:
-        """Name of the first of its sets."""
-        return next(iter(self.sets))
-
-    @property
-    def how(self) -> str:
-        """Encoders, as Markdown."""
-        names = ", ".join(f"`{one}`" for one in self.encoders)
-        return f"`train-classifier rank-encoders` with {names}, {NEIGHBOURS} neighbours"
-
-    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
-        """Rank the encoders on each set; nothing is trained."""
-        return [self._measure_set(name, data, number) for name in self.sets]
-
-    def _measure_set(self, name: str, data: Path, number: int) -> Run:
-        file, column = self.sets[name]
-        started = time.monotonic()
-        ranking = rank_encoders(
-            DataConfig(path=data / file, labels_column=column), self.encoders, neighbours=NEIGHBOURS
-        )
-        scores = {
-            f"accuracy_{one.pooling}_{one.encoder.removeprefix('package:')}": one.score
-            for one in ranking.encoders
-        }
-        deviations = {
-            metric: (value * (1 - value) / ranking.rows) ** 0.5 for metric, value in scores.items()
-        }
-        return run_of(
-            self.name,
-            name,
-            number,
-            (scores, deviations),
-            same_tests=True,
-            tested=ranking.rows,
-            minutes=(time.monotonic() - started) / 60,
-        )
-
-    def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> None:
-        """There is nothing to keep."""
-
+from bench.systems.measures import Counter
+from bench.systems.protocols import Folds, Split
+from bench.systems.results import Remarks
+from bench.systems.system import FrozenSystem, Result, System
 
 AnySystem: TypeAlias = System | FrozenSystem | EmbeddingSystem
-NEIGHBOURS = 5
 LANGUAGES = ("EN", "BG", "HI", "PT", "RU")
 
 ALIGNMENTS = (

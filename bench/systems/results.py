@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from schemas.io.files import write_atomic
+from bench.results_file import Record, ResultsFile
 
 TWO_SIDED_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Student's t for 1, 2, ... degrees of freedom."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Run(_Record):
+class Run(Record):
     """One training of a system.
 
     scores: by metric. deviations: how far each would move with other test rows, by bootstrap.
@@ -75,7 +69,7 @@ def run_of(
     )
 
 
-class Row(_Record):
+class Row(Record):
     """Mean of the runs of a system, with a 95 % interval for other runs and other test rows.
 
     document: number of the founding document or a paper. tried: what was tried besides.
@@ -104,23 +98,11 @@ class Remarks:
     tried: Sequence[str] = ()
 
 
-class Results(_Record):
+class Results(ResultsFile):
     """The file."""
 
     rows: tuple[Row, ...] = ()
     runs: tuple[Run, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the file; empty results if there is none."""
-        if not path.exists():
-            return cls()
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
-
-    def write(self, path: Path) -> None:
-        """Replace the file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, self.model_dump_json(indent=1) + "\n")
 
     def has(self, system: str, data: str, run: int) -> bool:
         """Whether a run has been measured."""

@@ -18,8 +18,9 @@ from bench.systems.__main__ import main
 from bench.systems.measures import scores_and_deviations
 from bench.systems.page import write_page
 from bench.systems.protocols import Folds, Protocol, Split
-from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS, Result, System
+from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS
 from bench.systems.results import Results, Run, half_width
+from bench.systems.system import Result, System
 from schemas.config.files import load_config
 from tests.tiny import SAMPLES
 

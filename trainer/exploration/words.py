@@ -42,13 +42,14 @@ class Words:
             min_df=1 if len(corpus) < FEW_TEXTS else 2,
             max_features=MOST_WORDS,
         )
+        self.counts: csr_matrix = csr_matrix((len(corpus), 0))
+        self.names = np.zeros(0, np.str_)
         try:
             counts: csr_matrix = vectorizer.fit_transform(corpus.texts)
         except ValueError:  # no word is left, as in a corpus of numbers
-            self.counts, self.names = csr_matrix((len(corpus), 0)), np.zeros(0, np.str_)
             return
         columns = np.flatnonzero(~_is_common(corpus, counts))
-        self.counts: csr_matrix = counts[:, columns]
+        self.counts = counts[:, columns]
         self.names = vectorizer.get_feature_names_out()[columns]
 
 
