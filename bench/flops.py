@@ -64,7 +64,9 @@ def training_mflops_per_token(
     about = config.tasks[task]
     hidden = encoder.model.config.hidden_size
     kind = TRAINER_KINDS[about.kind]
-    head = kind.head(about, hidden=hidden, labels=labels, dropout=config.train.dropout)
+    head = kind.head(
+        about, hidden=hidden, labels=labels, dropout=config.train.dropout, markers=None
+    )
     model = MultiTaskModel(encoder.model, {task: head})
     prepare_encoder(encoder.model, config.encoder)
     input_ids = torch.randint(1000, 2000, (rows, seq))

@@ -34,6 +34,7 @@ from schemas.version import SCHEMA_VERSION
 from trainer.data.readers.rows import LabelledRows
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import drop_pooler, needs_own_code
+from trainer.model.entity import MarkerIds
 from trainer.model.multitask import MultiTaskModel
 
 ARTICLE_FIELDS = (
@@ -185,16 +186,20 @@ class Checkpoint:
                 trust_remote_code=False,
             )
             drop_pooler(encoder)
+            tokenizer = Tokenizer.from_file(str(files.tokenizer))
             hidden = encoder.config.hidden_size
             heads = {
                 task: TRAINER_KINDS[task_info.kind].head(
-                    task_info.options, hidden=hidden, labels=len(task_info.labels), dropout=0.0
+                    task_info.options,
+                    hidden=hidden,
+                    labels=len(task_info.labels),
+                    dropout=0.0,
+                    markers=MarkerIds.of(tokenizer) if task_info.text.entity_markers else None,
                 )
                 for task, task_info in info.tasks.items()
             }
             model = MultiTaskModel(encoder, heads)
             model.load_state_dict(load_file(files.weights))
-            tokenizer = Tokenizer.from_file(str(files.tokenizer))
         except Exception as error:  # torch, safetensors and tokenizers share no base class
             if needs_own_code(error):
                 raise CheckpointError(

@@ -11,9 +11,10 @@ from accelerate import Accelerator
 
 from schemas.arrays import BoolArray, Float32Array
 from schemas.config.models import FoldConfig, TrainingRun
-from schemas.decision.decide import Calibration, calibrate, decide
+from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits
+from schemas.decision.set_rule import SetRule
 from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule, find_thresholds
 from schemas.errors import CheckpointError
@@ -46,7 +47,7 @@ class FoldOutcome:
     labels: names in column order. positives: training rows of each label.
     gold, probabilities: (rows, labels) of the test rows. domains, languages: one a test row.
     validation_gold, validation_probabilities: (rows, labels), what thresholds are found on.
-    parents: coarse label by fine label, empty for labels of one level.
+    parents: coarse label by fine label, empty for labels of one level. decision: of the task.
     """
 
     facts: FoldFacts
@@ -59,11 +60,18 @@ class FoldOutcome:
     validation_gold: BoolArray
     validation_probabilities: Float32Array
     parents: Parents
+    decision: DecisionConfig
 
     @property
     def tree(self) -> LabelTree:
         """Levels of the labels."""
         return LabelTree.of(self.labels, self.parents)
+
+    def decide(self, thresholds: Float32Array) -> BoolArray:
+        """Label sets of the test rows, (rows, labels)."""
+        return SetRule.of(self.labels, self.decision, self.parents).decide(
+            self.probabilities, thresholds
+        )
 
 
 def tested_tasks(config: TrainingRun) -> dict[str, DecisionConfig]:
@@ -91,8 +99,8 @@ def score_fold(config: TrainingRun, folder: Path) -> dict[str, FoldOutcome]:
     labels = {name: task.labels for name, task in checkpoint.info.tasks.items()}
     tests = load_fold_tests(config, labels, tokenizer)
     return {
-        task: _score_task(config, tasks[task], tests[task], checkpoint, accelerator)
-        for task in tested_tasks(config)
+        task: _score_task(config, tasks[task], tests[task], checkpoint, accelerator, decision)
+        for task, decision in tested_tasks(config).items()
     }
 
 
@@ -102,6 +110,7 @@ def _score_task(
     test: FoldTest,
     checkpoint: Checkpoint,
     accelerator: Accelerator,
+    decision: DecisionConfig,
 ) -> FoldOutcome:
     assert config.fold is not None
     task, trained = data.task, checkpoint.info.tasks[data.task]
@@ -138,6 +147,7 @@ def _score_task(
         validation_gold=data.validation.labels,
         validation_probabilities=probabilities(data.validation, checkpoint.corrections(task)),
         parents=parents,
+        decision=decision,
     )
 
 
@@ -205,6 +215,7 @@ def _in_order(outcome: FoldOutcome, labels: tuple[str, ...]) -> FoldOutcome:
         validation_gold=outcome.validation_gold[:, columns],
         validation_probabilities=outcome.validation_probabilities[:, columns],
         parents=outcome.parents,
+        decision=outcome.decision,
     )
 
 
@@ -213,10 +224,7 @@ def _apply(name: RuleName, rule: ThresholdRule, outcomes: Sequence[FoldOutcome])
         find_thresholds(outcome.validation_probabilities, outcome.validation_gold, rule)
         for outcome in outcomes
     ]
-    decided = [
-        outcome.tree.decisions(decide(outcome.probabilities, found))
-        for outcome, found in zip(outcomes, thresholds, strict=True)
-    ]
+    decided = [outcome.decide(found) for outcome, found in zip(outcomes, thresholds, strict=True)]
     folds = tuple(
         FoldScores(
             thresholds=tuple(float(value) for value in found),

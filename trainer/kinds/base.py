@@ -14,6 +14,7 @@ from schemas.decision.metrics import F1Scores
 from schemas.tasks.sections import Sampling, TaskOptions
 from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.model.encoders import LoadedEncoder
+from trainer.model.entity import MarkerIds
 from trainer.model.heads import Head
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -84,8 +85,19 @@ class TrainerKind(Protocol):
         """What a task is trained for; None where the encoder is taken as it is."""
         ...
 
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
-        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output."""
+    def head(
+        self,
+        options: TaskOptions,
+        *,
+        hidden: int,
+        labels: int,
+        dropout: float,
+        markers: MarkerIds | None,
+    ) -> Head:
+        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output.
+
+        markers: of the entity, for a task that marks one.
+        """
         ...
 
     def start_head(

@@ -16,6 +16,7 @@ from trainer.data.task_data import TaskData
 from trainer.kinds.base import FinishedHead, RunHead
 from trainer.model.cnn_bilstm import CnnBilstmModel
 from trainer.model.encoders import LoadedEncoder
+from trainer.model.entity import MarkerIds
 from trainer.model.heads import EmbeddingHead, Head
 
 
@@ -27,7 +28,15 @@ class EmbeddingTrainerKind:
     def objective(self, options: TaskOptions) -> None:
         """Nothing: the encoder is taken as it is."""
 
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+    def head(
+        self,
+        options: TaskOptions,
+        *,
+        hidden: int,
+        labels: int,
+        dropout: float,
+        markers: MarkerIds | None,
+    ) -> Head:
         """Pooling, projection and scaling as the config says."""
         return _head(_own(options), hidden, project=True)
 

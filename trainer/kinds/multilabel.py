@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from schemas.arrays import BoolArray, Float32Array
-from schemas.decision.decide import Calibration, calibrate, decide
-from schemas.decision.levels import LabelTree
+from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.set_rule import SetRule
 from schemas.decision.thresholds import best_threshold
 from schemas.errors import ConfigError, listing, nearest
 from schemas.kinds.multilabel import MultilabelOptions
@@ -76,11 +76,14 @@ class MultilabelObjective:
         """Scores at the one threshold that suits these rows best."""
         targets = _targets(data.validation)
         labels = targets.shape[1]
-        tree = LabelTree.of(data.labels, parents_among(_own(options).parents, data.labels))
-        probabilities = tree.probabilities(calibrate(np.stack(outputs), Calibration.none(labels)))
+        own = _own(options)
+        parents = parents_among(own.parents, data.labels)
+        sets = SetRule.of(data.labels, own.decision, parents)
+        uncalibrated = calibrate(np.stack(outputs), Calibration.none(labels))
+        probabilities = sets.tree.probabilities(uncalibrated)
         threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
         # One threshold for all: a fine label that reaches it has its coarse one reach it, too.
-        return Hits.count(targets, decide(probabilities, threshold)).scores()
+        return Hits.count(targets, sets.decide(probabilities, threshold)).scores()
 
 
 OBJECTIVE = MultilabelObjective()

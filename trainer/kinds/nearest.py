@@ -24,6 +24,7 @@ from trainer.kinds.base import FinishedHead, LossFunction, RunHead
 from trainer.kinds.embedding import check_layers
 from trainer.losses.alignment import NOT_STORED, AlignmentLoss
 from trainer.model.encoders import LoadedEncoder
+from trainer.model.entity import MarkerIds
 from trainer.model.heads import EmbeddingHead, Head
 from trainer.model.nearest_head import NearestHead
 
@@ -114,7 +115,15 @@ class NearestTrainerKind:
         """Alignment, where the config asks for it."""
         return None if _own(options).alignment == "none" else OBJECTIVE
 
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+    def head(
+        self,
+        options: TaskOptions,
+        *,
+        hidden: int,
+        labels: int,
+        dropout: float,
+        markers: MarkerIds | None,
+    ) -> Head:
         """A head without references; `finish_head` gives it those."""
         own = _own(options)
         return NearestHead(

@@ -29,6 +29,7 @@ from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import FinishedHead, LossFunction, RunHead
 from trainer.losses.softmax import make_class_loss
 from trainer.model.encoders import LoadedEncoder
+from trainer.model.entity import MarkerIds
 from trainer.model.heads import Head, TokenHead
 
 SPAN_TYPE = pa.struct(
@@ -101,7 +102,15 @@ class TokenTrainerKind:
         """The one of the kind."""
         return OBJECTIVE
 
-    def head(self, options: TaskOptions, *, hidden: int, labels: int, dropout: float) -> Head:
+    def head(
+        self,
+        options: TaskOptions,
+        *,
+        hidden: int,
+        labels: int,
+        dropout: float,
+        markers: MarkerIds | None,
+    ) -> Head:
         """A linear layer over each token."""
         return TokenHead(hidden, number_of_tags(labels), dropout=dropout)
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -188,8 +189,20 @@ def _load_tokenizer(location: str) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(json.loads(fast.backend_tokenizer.to_str())))
 
 
+@torch.no_grad()
 def _add_markers(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
+    """Add the markers, which start as the mean of the word pieces that they were until now.
+
+    Random vectors would be unlike those of all other tokens, and stay so where word embeddings do
+    not learn.
+    """
+    pieces = [tokenizer.encode(marker, add_special_tokens=False).ids for marker in MARKERS]
     tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in MARKERS])
     rows = tokenizer.get_vocab_size()
     if rows > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(rows, mean_resizing=False)
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, torch.Tensor)
+    for marker, ids in zip(MARKERS, pieces, strict=True):
+        if ids:  # a vocabulary without a token for unknown words may know none of the pieces
+            table[tokenizer.token_to_id(marker)] = table[ids].mean(dim=0)

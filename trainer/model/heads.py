@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from schemas.kinds.embedding import Pooling
 from schemas.tasks.sections import HeadKind
+from trainer.model.entity import EntityTerm, MarkerIds
 from trainer.model.lexical import LexicalTerm
 from trainer.model.pooling import MASKED, POOLINGS, mean_pool
 
@@ -29,6 +30,7 @@ class Head(nn.Module):
 
     layers: last layers of the encoder whose mean the head takes. width: of the output.
     lexical: what the tokens add to the output by themselves, if anything.
+    entity: what the tokens of a marked entity add to it, if the head reads one.
     neighbours: nearest reference texts that the head names where it is called with
     `with_neighbours=True`; 0 for a head that does not take it.
     reversal: weight with which its gradient reaches the encoder turned around; 0 for most.
@@ -42,21 +44,31 @@ class Head(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.lexical: LexicalTerm | None = None
+        self.entity: EntityTerm | None = None
 
 
 class MeanHead(Head):
-    """A linear layer over the mean of the real tokens.
+    """A linear layer over the mean of the real tokens, and over that of a marked entity's.
 
     hidden: width of the encoder. labels: number of logits. dropout: share of the mean's values
-    that are zeroed while training.
+    that are zeroed while training. markers: of the entity, for a task that marks one.
     """
 
-    def __init__(self, hidden: int, labels: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        labels: int,
+        *,
+        dropout: float = 0.0,
+        markers: MarkerIds | None = None,
+    ) -> None:
         super().__init__()
         self.width = labels
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, labels)
         self.lexical = LexicalTerm(labels)
+        if markers is not None:
+            self.entity = EntityTerm(hidden, labels, markers, dropout=dropout)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""
@@ -78,8 +90,15 @@ class LabelAttentionHead(MeanHead):
     (2020), A Label Attention Model for ICD Coding from Clinical Text, IJCAI, eq. 4.
     """
 
-    def __init__(self, hidden: int, labels: int, *, dropout: float = 0.0) -> None:
-        super().__init__(hidden, labels, dropout=dropout)
+    def __init__(
+        self,
+        hidden: int,
+        labels: int,
+        *,
+        dropout: float = 0.0,
+        markers: MarkerIds | None = None,
+    ) -> None:
+        super().__init__(hidden, labels, dropout=dropout, markers=markers)
         self.key = nn.Linear(hidden, hidden)
         self.query = nn.Linear(hidden, labels, bias=False)
         self.value = nn.Linear(hidden, labels, bias=False)
@@ -126,11 +145,15 @@ def make_heads(
     *,
     heads: Mapping[str, HeadKind] = MappingProxyType({}),
     dropout: float = 0.0,
+    markers: MarkerIds | None = None,
 ) -> dict[str, MeanHead]:
-    """Heads of tasks with so many labels; `mean` where `heads` names none."""
+    """Heads of tasks with so many labels; `mean` where `heads` names none.
+
+    markers: of the entity that all of them read, if any.
+    """
     hidden = encoder.config.hidden_size
     return {
-        task: HEADS[heads.get(task, "mean")](hidden, count, dropout=dropout)
+        task: HEADS[heads.get(task, "mean")](hidden, count, dropout=dropout, markers=markers)
         for task, count in labels.items()
     }
 

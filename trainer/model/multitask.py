@@ -43,6 +43,8 @@ def run_heads(
         output = head(states, attention_mask)
         if head.lexical is not None and head.lexical.feature_count:
             output = output + head.lexical(input_ids, attention_mask)
+        if head.entity is not None:
+            output = output + head.entity(states, input_ids, attention_mask)
         outputs.append(output)
     return outputs
 

@@ -11,6 +11,7 @@ from schemas.config.models import EncoderConfig, TrainingRun
 from trainer.data.task_data import TaskData
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder
+from trainer.model.entity import MarkerIds
 from trainer.model.multitask import MultiTaskModel
 from trainer.training.start import start_from
 
@@ -36,6 +37,7 @@ def make_model(
             hidden=hidden,
             labels=len(task.labels),
             dropout=config.train.dropout,
+            markers=MarkerIds.of(encoder.tokenizer) if config.tasks[name].entity_markers else None,
         )
         for name, task in data.items()
     }
