@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from exporter.decision.calibration import cross_fitted, fit_calibration
 from exporter.decision.reliability import calibration_error
 from schemas.arrays import BoolArray, Float32Array
-from schemas.decision.decide import Calibration, calibrate, decide
-from schemas.decision.levels import ONE_LEVEL, LabelTree
+from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.set_rule import ANY_SET, SetRule
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.decision.thresholds import find_thresholds, held_out_decisions, threshold_intervals
 
@@ -40,25 +40,25 @@ def choose_decision(
     logits: Float32Array,
     gold: BoolArray,
     config: DecisionConfig,
-    tree: LabelTree = ONE_LEVEL,
+    sets: SetRule = ANY_SET,
 ) -> LabelDecision:
     """Fit and measure. Deterministic; logits, gold: (rows, labels), those of held-out texts.
 
-    tree: of the labels. Calibration is fitted to the logits of each label; thresholds are chosen,
-    and everything is measured, on the probabilities that answers have: those of coarse labels are
-    never below those of their fine ones.
+    sets: number and levels of the labels. Calibration is fitted to the logits of each label;
+    thresholds are chosen, and everything is measured, on the probabilities that answers have: those
+    of coarse labels are never below those of their fine ones.
     The cross-validated score takes the method of calibration as given, even where `auto` chose it
     on all rows: one choice between five can hardly fit the rows by chance.
     """
-    rule = config.thresholds
+    rule, tree = config.thresholds, sets.tree
     calibration = fit_calibration(logits, gold, config.calibration, tree)
     probabilities = tree.probabilities(calibrate(logits, calibration))
     thresholds = find_thresholds(probabilities, gold, rule)
     intervals = threshold_intervals(probabilities, gold, rule, confidence=CONFIDENCE)
     before = tree.probabilities(calibrate(logits, Calibration.none(gold.shape[1])))
     after = cross_fitted(logits, gold, calibration.method, tree)
-    decided = tree.decisions(decide(probabilities, thresholds))
-    cross_validated = tree.decisions(held_out_decisions(after, gold, rule))
+    decided = sets.decide(probabilities, thresholds)
+    cross_validated = sets.complete(held_out_decisions(after, gold, rule), after)
     return LabelDecision(
         calibration=calibration,
         thresholds=thresholds,

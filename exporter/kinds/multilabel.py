@@ -22,9 +22,9 @@ from exporter.kinds.base import (
 )
 from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
-from schemas.decision.decide import calibrate, decide
-from schemas.decision.levels import LabelTree
+from schemas.decision.decide import calibrate
 from schemas.decision.metrics import Hits, LabelScores
+from schemas.decision.set_rule import SetRule
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.decision.thresholds import ThresholdRule
 from schemas.kinds.multilabel import MultilabelDecision
@@ -56,13 +56,15 @@ class MultilabelExporterKind:
         from exporter.decision.fit import choose_decision
 
         assert isinstance(config, DecisionConfig)
-        tree = LabelTree.of(rows.labels, rows.parents)
-        chosen = choose_decision(np.stack(rows.unseen), rows.targets, config, tree)
+        rule = SetRule.of(rows.labels, config, rows.parents)
+        chosen = choose_decision(np.stack(rows.unseen), rows.targets, config, rule)
         return Fitted(
             decision=MultilabelDecision(
                 thresholds=tuple(chosen.thresholds.tolist()),
                 calibration=chosen.calibration,
                 parents=dict(rows.parents),
+                fewest_labels=config.fewest_labels,
+                most_labels=config.most_labels,
             ),
             evidence=chosen.evidence,
             validation=chosen.validation,
@@ -71,9 +73,15 @@ class MultilabelExporterKind:
         )
 
     def config_of(self, decision: BaseModel, evidence: BaseModel) -> DecisionConfig:
-        """Calibration and rule of the thresholds, as they were asked for."""
+        """Calibration, rule of the thresholds and number of labels, as they were asked for."""
         assert isinstance(evidence, DecisionEvidence)
-        return DecisionConfig(calibration=evidence.calibration, thresholds=evidence.thresholds)
+        assert isinstance(decision, MultilabelDecision)
+        return DecisionConfig(
+            calibration=evidence.calibration,
+            thresholds=evidence.thresholds,
+            fewest_labels=decision.fewest_labels,
+            most_labels=decision.most_labels,
+        )
 
     def settle(
         self, variant: Fitted, rows: LabelledOutputs, before: Fitted, config: BaseModel
@@ -87,11 +95,11 @@ class MultilabelExporterKind:
         own, fp32, rule = _decision(variant), _decision(before), _rule(config)
         if rule.objective not in ("f1", "macro_f1"):
             return own
-        tree = LabelTree.of(rows.labels, rows.parents)
-        probabilities = tree.probabilities(calibrate(np.stack(rows.unseen), own.calibration))
+        sets = SetRule.of(rows.labels, own, rows.parents)
+        probabilities = sets.tree.probabilities(calibrate(np.stack(rows.unseen), own.calibration))
         new, old = own.threshold_array, fp32.threshold_array
         of_new, of_old = (
-            Hits.count(rows.targets, tree.decisions(decide(probabilities, thresholds)))
+            Hits.count(rows.targets, sets.decide(probabilities, thresholds))
             for thresholds in (new, old)
         )
         if rule.strategy != "global":
@@ -135,6 +143,7 @@ class MultilabelExporterKind:
                 f"- thresholds: {rule_text(evidence.thresholds)}",
                 f"- calibration error (ECE, mean of the labels) {_mean_change(evidence, 'ece')}, "
                 f"Brier score {_mean_change(evidence, 'brier')}",
+                *_size_lines(metadata),
                 *_parent_lines(metadata),
             ],
             table=_label_table(metadata, metadata, evidence),
@@ -182,6 +191,16 @@ def _level_lines(scores: LabelScores) -> list[str]:
         f"{of_level.samples_f1:.3f}, exact match {of_level.exact_match:.3f}"
         for level, of_level in (("coarse", scores.levels.coarse), ("fine", scores.levels.fine))
     ]
+
+
+def _size_lines(decision: MultilabelDecision) -> list[str]:
+    """How many labels a text has; nothing where any number may be."""
+    fewest, most = decision.fewest_labels, decision.most_labels
+    if not fewest and most is None:
+        return []
+    bounds = [f"at least {fewest}"] * (fewest > 0) + [f"at most {most}"] * (most is not None)
+    counted = "labels, coarse ones of fine labels not counted" if decision.parents else "labels"
+    return [f"- each text has {' and '.join(bounds)} {counted}: the most probable ones"]
 
 
 def _parent_lines(decision: MultilabelDecision) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.decision.decide import CalibrationChoice, Probability
+from schemas.decision.set_rule import check_set_size
 from schemas.decision.thresholds import ThresholdRule
 from schemas.tasks.sections import Section
 
@@ -19,6 +22,17 @@ class DecisionConfig(Section):
     cross-validated log loss."""
     thresholds: ThresholdRule = ThresholdRule()
     """How thresholds are chosen."""
+    fewest_labels: int = Field(default=0, ge=0)
+    """Labels of a row at least: where fewer reach their threshold, the most probable ones are given
+    as well. With `parents`, fine labels are counted, and coarse ones without any; coarse labels are
+    then those of the fine ones."""
+    most_labels: int | None = Field(default=None, ge=1)
+    """Labels of a row at most: of more, the most probable ones are given. Counted as above."""
+
+    @model_validator(mode="after")
+    def _some_size_fits(self) -> Self:
+        check_set_size(self)
+        return self
 
 
 class CalibrationQuality(BaseModel):

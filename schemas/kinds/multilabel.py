@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.arrays import Float32Array
-from schemas.decision.decide import Calibration, Probability, calibrate, decide
-from schemas.decision.levels import LabelTree
+from schemas.decision.decide import Calibration, Probability, calibrate
+from schemas.decision.set_rule import SetRule, check_set_size
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.kinds.base import OutputSpec
 from schemas.kinds.label_sets import LabelSetKind, LabelSets
@@ -77,6 +77,10 @@ class MultilabelDecision(BaseModel):
     calibration: Calibration
     parents: dict[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
     """Coarse label by fine label; empty, and not written, for labels of one level."""
+    fewest_labels: int = Field(default=0, ge=0, exclude_if=lambda fewest: fewest == 0)
+    """Labels of a row at least, coarse labels with fine ones not counted."""
+    most_labels: int | None = Field(default=None, ge=1, exclude_if=lambda most: most is None)
+    """Labels of a row at most, counted likewise."""
 
     @property
     def threshold_array(self) -> Float32Array:
@@ -107,6 +111,7 @@ class MultilabelKind(LabelSetKind):
             values_by_name["calibration.knots"] = decision.calibration.knots
         check_lengths(values_by_name, labels)
         check_parents(decision.parents, labels)
+        check_set_size(decision, len(labels) - len({*decision.parents.values()}))
 
     def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
@@ -133,11 +138,12 @@ class MultilabelKind(LabelSetKind):
         """Calibrate, and mark the labels that reach their threshold.
 
         A coarse label takes the highest probability of its fine ones if its own is lower, and is
-        decided with any of them, so that answers are consistent (`schemas.decision.levels`).
+        decided with any of them, so that answers are consistent (`schemas.decision.levels`). Where
+        the number of labels is limited, the most probable count (`schemas.decision.set_rule`).
         outputs: logits of each text, (labels,) float32.
         """
         logits = np.stack(outputs) if len(outputs) else np.zeros((0, len(labels)), np.float32)
-        tree = LabelTree.of(labels, decision.parents)
-        probabilities = tree.probabilities(calibrate(logits, decision.calibration))
-        decided = tree.decisions(decide(probabilities, decision.threshold_array))
-        return LabelSets(labels, probabilities, decided, tree)
+        rule = SetRule.of(labels, decision, decision.parents)
+        probabilities = rule.tree.probabilities(calibrate(logits, decision.calibration))
+        decided = rule.decide(probabilities, decision.threshold_array)
+        return LabelSets(labels, probabilities, decided, rule.tree)

@@ -14,6 +14,7 @@ from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import calibrate
 from schemas.decision.levels import LabelTree
 from schemas.decision.metrics import Hits
+from schemas.decision.set_rule import SetRule
 from schemas.decision.settings import DecisionConfig
 from schemas.decision.thresholds import ThresholdRule, find_thresholds, held_out_decisions
 from schemas.kinds.multilabel import MultilabelDecision, MultilabelKind
@@ -38,7 +39,7 @@ def test_thresholds_and_scores_are_of_the_probabilities_that_decide(calibration:
     logits, gold = held_out()
     rule = ThresholdRule(strategy="per_label")
     chosen = choose_decision(
-        logits, gold, DecisionConfig(calibration=calibration, thresholds=rule), TREE
+        logits, gold, DecisionConfig(calibration=calibration, thresholds=rule), SetRule(TREE)
     )
     probabilities = TREE.probabilities(calibrate(logits, chosen.calibration))
     decision = MultilabelDecision(
@@ -58,7 +59,7 @@ def test_cross_validated_scores_are_of_consistent_answers() -> None:
     """Each row is decided by a fit without it, and then by the same rule for coarse labels."""
     logits, gold = held_out()
     config = DecisionConfig()
-    chosen = choose_decision(logits, gold, config, TREE)
+    chosen = choose_decision(logits, gold, config, SetRule(TREE))
     after = TREE.probabilities(cross_fitted(logits, gold, chosen.calibration.method))
     decided = TREE.decisions(held_out_decisions(after, gold, config.thresholds))
 
@@ -70,7 +71,8 @@ def test_fine_labels_help_their_coarse_one() -> None:
     """Where the logits of a coarse label say nothing, those of its fine labels still decide."""
     logits, gold = held_out()
     alone, together = (
-        choose_decision(logits, gold, DecisionConfig(), tree) for tree in (LabelTree(), TREE)
+        choose_decision(logits, gold, DecisionConfig(), SetRule(tree))
+        for tree in (LabelTree(), TREE)
     )
 
     assert together.cross_validated.micro_f1 > alone.cross_validated.micro_f1 + 0.02
