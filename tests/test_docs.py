@@ -25,9 +25,9 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, encoder: Path) -> Path:
-    """A folder with samples/ as a clone has it, but for a tiny encoder and a fifth of the rows."""
+    """A folder with samples/ as a clone has it, but for a tiny encoder and a tenth of the rows."""
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
-    rows = pl.read_parquet(ROOT / "samples" / "train.parquet").gather_every(5)
+    rows = pl.read_parquet(ROOT / "samples" / "train.parquet").gather_every(10)
     rows.write_parquet(tmp_path / "samples" / "train.parquet")
     config = tmp_path / "samples" / "newsroom.toml"
     text = config.read_text(encoding="utf-8")

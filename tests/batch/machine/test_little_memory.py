@@ -144,12 +144,12 @@ def test_a_single_row_that_is_too_large_ends_the_run(
 def test_a_real_memory_limit_is_handled(
     write: Write, score: Score, words: Words, tmp_path: Path, contents: Contents
 ) -> None:
-    """1,500 texts of a megabyte each, encoded as one: 1.5 GB with a limit of 1 GB."""
+    """900 texts of a megabyte each, encoded as one: 0.9 GB with a limit of 0.7 GB."""
     text = "Aid is wasted by officials. " * 37_000
-    corpus = write({"text": pa.array([text] * 1500)})
-    options: dict[str, Any] = {"chunk_rows": 1500, "threads": 1, "precision": "fp32"}
+    corpus = write({"text": pa.array([text] * 900)})
+    options: dict[str, Any] = {"chunk_rows": 900, "threads": 1, "precision": "fp32"}
     command = words(corpus, **options, output=tmp_path / "limited")[1:]
-    limited = [sys.executable, "-c", LIMITED.format(1000 * 2**20), *command]
+    limited = [sys.executable, "-c", LIMITED.format(700 * 2**20), *command]
     result = subprocess.run(limited, capture_output=True, text=True, check=False)
     score(corpus, **options, output=tmp_path / "free")
 

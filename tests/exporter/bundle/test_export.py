@@ -46,7 +46,7 @@ from schemas.text.model_text import Article, ModelText, model_text
 from tests.exporting import export_classifier, folder_contents, scorer_of
 from tests.label_tasks import KIND, decision_of, evidence_of, label_sets, logits_of
 from tests.strategies import Bools, Floats
-from tests.tiny import SAMPLES, sample_rows, write_config
+from tests.tiny import TRAIN_FILE, sample_rows, write_config
 from trainer.checkpoint.reader import CORRECTION, GOLD, Checkpoint, heldout_schema
 from trainer.cli import main as train_main
 
@@ -205,8 +205,8 @@ def test_what_the_decision_is_worth_comes_from_unseen_rows(
 
 @EACH_TASK
 def test_held_out_rows_are_no_training_rows(checkpoint: Path, task: str) -> None:
-    """All sample texts differ, and each is either held out or trained on."""
-    every = sample_rows("train")["text"].to_list()
+    """All texts differ, and each is either held out or trained on."""
+    every = pq.read_table(checkpoint.parent / TRAIN_FILE)["text"].to_pylist()
     held = [row["text"] for row in heldout(checkpoint, task)]
     trained = Checkpoint.open(checkpoint).info.tasks[task].training.train_rows
 
@@ -466,10 +466,6 @@ def test_decision_of_the_training_config_reaches_the_file(encoder: Path, tmp_pat
     thresholds = { strategy = "fixed", fixed = 0.25 }
     """
     config = write_config(tmp_path / "config.toml", encoder, epochs=1, extra=decision)
-    sample_rows("train").gather_every(4).write_parquet(tmp_path / "few.parquet")
-    config.write_text(
-        config.read_text().replace(str(SAMPLES / "train.parquet"), str(tmp_path / "few.parquet"))
-    )
     trained = CliRunner().invoke(train_main, [str(config), "--output", str(tmp_path / "trained")])
     assert trained.exit_code == 0, trained.output
     export_checkpoint(tmp_path / "trained", tmp_path / "bundle", precisions=["fp32"])

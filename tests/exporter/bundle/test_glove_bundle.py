@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from batch.cli import main as batch_main
 from exporter.cli import main as export_main
 from schemas.bundle.folder import Bundle
-from tests.tiny import SAMPLES, make_tokenizer, sample_rows, write_config
+from tests.tiny import TRAIN_FILE, make_tokenizer, sample_rows, write_config
 from trainer.cli import main as train_main
 
 Scored = dict[str, tuple[bytes, int]]
@@ -28,7 +28,7 @@ def read_few_rows(config: Path) -> None:
     """Let a config read every fourth row of the samples."""
     rows = config.parent / "train.parquet"
     sample_rows("train").gather_every(4).write_parquet(rows)
-    config.write_text(config.read_text().replace(str(SAMPLES / "train.parquet"), str(rows)))
+    config.write_text(config.read_text().replace(TRAIN_FILE, str(rows)))
 
 
 @pytest.fixture(scope="module")
