@@ -81,12 +81,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(COVERED_ELSEWHERE):
             item.add_marker(pytest.mark.no_cover)
-    first: set[str] = set()
+    first: dict[str, str] = {}
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if test in first:
+        first[test] = min(item.nodeid, first.get(test, item.nodeid))
+    for item in items:
+        if item.nodeid != first[item.nodeid.partition("[")[0]]:
             item.add_marker(pytest.mark.no_cover)
-        first.add(test)
 
 
 @pytest.fixture(scope="session")

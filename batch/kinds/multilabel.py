@@ -29,6 +29,7 @@ from batch.kinds.sections import (
     SectionReport,
 )
 from schemas.decision.metrics import LabelScores
+from schemas.decision.set_rule import set_size_text
 from schemas.kinds.multilabel import MultilabelDecision
 from schemas.text.short_names import short_name
 from schemas.validation import validation_problems
@@ -70,6 +71,10 @@ class Thresholds(ReportHead):
     """In label order."""
     parents: Mapping[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
     """Coarse label by fine label; not written for labels of one level."""
+    fewest_labels: int = Field(default=0, exclude_if=lambda fewest: fewest == 0)
+    """Minimum number of labels per article; not written if there is none."""
+    most_labels: int = Field(default=0, exclude_if=lambda most: most == 0)
+    """Maximum number of labels per article; not written if there is none."""
 
 
 class LabelTaskReport(LabelHeat, Report, Thresholds):
@@ -85,6 +90,11 @@ class LabelTaskReport(LabelHeat, Report, Thresholds):
     def nested(self, labels: Sequence[LabelReport]) -> list[NestedLabel]:
         """Labels of a table, fine ones below their coarse one."""
         return nested_labels(labels, self.parents)
+
+    @property
+    def set_size(self) -> str:
+        """Number of labels per article in words; empty if it is not limited."""
+        return set_size_text(self)
 
     @property
     def has_thresholds(self) -> bool:
@@ -160,5 +170,11 @@ class MultilabelBatchKind:
         own = MultilabelDecision.model_validate(decision)
         parents = {short_name(fine): short_name(coarse) for fine, coarse in own.parents.items()}
         return LabelTaskReport.model_validate(
-            {**common, "thresholds": own.thresholds, "parents": parents}
+            {
+                **common,
+                "thresholds": own.thresholds,
+                "parents": parents,
+                "fewest_labels": own.fewest_labels,
+                "most_labels": own.most_labels,
+            }
         )

@@ -44,7 +44,8 @@ def choose_decision(
 ) -> LabelDecision:
     """Fit and measure. Deterministic; logits, gold: (rows, labels), those of held-out texts.
 
-    sets: number and levels of the labels. Calibration is fitted to the logits of each label;
+    sets: limits and levels of the labels, which thresholds are chosen without; scores are of whole
+    label sets. Calibration is fitted to the logits of each label;
     thresholds are chosen, and everything is measured, on the probabilities that answers have: those
     of coarse labels are never below those of their fine ones.
     The cross-validated score takes the method of calibration as given, even where `auto` chose it

@@ -1,4 +1,4 @@
-"""Multilabel: calibration and thresholds, fitted to held-out rows.
+"""Multilabel: calibration and thresholds, fitted to held-out rows, and limits on label sets.
 
 Fitting and drawing are imported late: `verify` and `inspect` work without the training stack.
 """
@@ -24,9 +24,10 @@ from schemas.arrays import Float32Array
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.decision.decide import calibrate
 from schemas.decision.metrics import Hits, LabelScores
-from schemas.decision.set_rule import SetRule
+from schemas.decision.set_rule import SetRule, check_enough_labels, set_size_text
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.decision.thresholds import ThresholdRule
+from schemas.errors import ExportError
 from schemas.kinds.multilabel import MultilabelDecision
 from schemas.markdown import markdown_table, markdown_text
 
@@ -56,6 +57,10 @@ class MultilabelExporterKind:
         from exporter.decision.fit import choose_decision
 
         assert isinstance(config, DecisionConfig)
+        try:
+            check_enough_labels(config, rows.labels, rows.parents)
+        except ValueError as error:
+            raise ExportError(str(error), hint="set fewest_labels to a smaller number") from error
         rule = SetRule.of(rows.labels, config, rows.parents)
         chosen = choose_decision(np.stack(rows.unseen), rows.targets, config, rule)
         return Fitted(
@@ -102,9 +107,10 @@ class MultilabelExporterKind:
             Hits.count(rows.targets, sets.decide(probabilities, thresholds))
             for thresholds in (new, old)
         )
-        if rule.strategy != "global":
+        if rule.strategy != "global" and not sets.has_limits:
             chosen = np.where(of_old.label_f1() >= of_new.label_f1(), old, new)
         else:
+            # One threshold for all, or labels that depend on each other.
             measure = "micro_f1" if rule.objective == "f1" else "macro_f1"
             is_as_good = getattr(of_old.scores(), measure) >= getattr(of_new.scores(), measure)
             chosen = old if is_as_good else new
@@ -194,13 +200,18 @@ def _level_lines(scores: LabelScores) -> list[str]:
 
 
 def _size_lines(decision: MultilabelDecision) -> list[str]:
-    """How many labels a text has; nothing where any number may be."""
-    fewest, most = decision.fewest_labels, decision.most_labels
-    if not fewest and most is None:
+    """Limits on the number of labels per text; nothing if there are none."""
+    limits = set_size_text(decision)
+    if not limits:
         return []
-    bounds = [f"at least {fewest}"] * (fewest > 0) + [f"at most {most}"] * (most is not None)
-    counted = "labels, coarse ones of fine labels not counted" if decision.parents else "labels"
-    return [f"- each text has {' and '.join(bounds)} {counted}: the most probable ones"]
+    counted = ", not counting coarse labels that have fine ones" if decision.parents else ""
+    if decision.fewest_labels == decision.most_labels:
+        return [f"- each text has {limits}{counted}, whatever the thresholds: the most probable"]
+    added = "; if fewer, the most probable others are added" if decision.fewest_labels else ""
+    return [
+        f"- each text has {limits}{counted}: if more reach their threshold, the most probable of "
+        f"them{added}"
+    ]
 
 
 def _parent_lines(decision: MultilabelDecision) -> list[str]:

@@ -155,7 +155,8 @@ class TaskConfig(Section):
     title: bool = True
     """Put the title before the body."""
     entity_markers: bool = False
-    """Mark the span that `entity`, `start` and `end` give."""
+    """Mark the span that `entity`, `start` and `end` give. Heads of `multilabel` and `multiclass`
+    tasks then also read the mean of its tokens."""
     truncation: Truncation = "head"
     """What is read of a text that is longer than `encoder.max_tokens`: its beginning (`head`), or
     half of the tokens from its beginning and half from its end (`head_tail`). Around a marked

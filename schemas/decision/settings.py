@@ -23,11 +23,13 @@ class DecisionConfig(Section):
     thresholds: ThresholdRule = ThresholdRule()
     """How thresholds are chosen."""
     fewest_labels: int = Field(default=0, ge=0)
-    """Labels of a row at least: where fewer reach their threshold, the most probable ones are given
-    as well. With `parents`, fine labels are counted, and coarse ones without any; coarse labels are
-    then those of the fine ones."""
-    most_labels: int | None = Field(default=None, ge=1)
-    """Labels of a row at most: of more, the most probable ones are given. Counted as above."""
+    """Minimum number of labels per text: if fewer reach their threshold, the most probable others
+    are added. With `parents`, coarse labels that have fine ones do not count: they are then those
+    of the fine labels."""
+    most_labels: int = Field(default=0, ge=0)
+    """Maximum number of labels per text, counted in the same way: of more, the most probable
+    remain; 0 for no limit. If it equals `fewest_labels`, thresholds have no effect. Thresholds are
+    chosen without regard to either."""
 
     @model_validator(mode="after")
     def _some_size_fits(self) -> Self:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.arrays import Float32Array
 from schemas.decision.decide import Calibration, Probability, calibrate
-from schemas.decision.set_rule import SetRule, check_set_size
+from schemas.decision.set_rule import SetRule, check_enough_labels, check_set_size
 from schemas.decision.settings import DecisionConfig, DecisionEvidence
 from schemas.kinds.base import OutputSpec
 from schemas.kinds.label_sets import LabelSetKind, LabelSets
@@ -54,7 +54,7 @@ class MultilabelOptions(TaskOptions):
     that share comes up twice as often. In 10,000 rows the default repeats labels of fewer than 100,
     as many as the published 0.001 does in 100,000 images."""
     decision: DecisionConfig = DecisionConfig()
-    """Calibration and thresholds."""
+    """Calibration, thresholds, and the number of labels per text."""
 
     @model_validator(mode="after")
     def _names_are_of_labels(self) -> Self:
@@ -63,12 +63,15 @@ class MultilabelOptions(TaskOptions):
 
     @model_validator(mode="after")
     def _parents_are_labels(self) -> Self:
-        check_parents(self.parents, getattr(self, "labels", None))
+        labels = getattr(self, "labels", None)
+        check_parents(self.parents, labels)
+        if labels is not None:
+            check_enough_labels(self.decision, labels, self.parents)
         return self
 
 
 class MultilabelDecision(BaseModel):
-    """Calibration, and the threshold of each label."""
+    """Calibration, the threshold of each label, and the number of labels per row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -78,9 +81,10 @@ class MultilabelDecision(BaseModel):
     parents: dict[str, str] = Field(default_factory=dict, exclude_if=lambda parents: not parents)
     """Coarse label by fine label; empty, and not written, for labels of one level."""
     fewest_labels: int = Field(default=0, ge=0, exclude_if=lambda fewest: fewest == 0)
-    """Labels of a row at least, coarse labels with fine ones not counted."""
-    most_labels: int | None = Field(default=None, ge=1, exclude_if=lambda most: most is None)
-    """Labels of a row at most, counted likewise."""
+    """Minimum number of labels per row, not counting coarse labels that have fine ones; not written
+    if there is none."""
+    most_labels: int = Field(default=0, ge=0, exclude_if=lambda most: most == 0)
+    """Maximum number of labels per row, counted in the same way; 0, and not written, for none."""
 
     @property
     def threshold_array(self) -> Float32Array:
@@ -111,7 +115,8 @@ class MultilabelKind(LabelSetKind):
             values_by_name["calibration.knots"] = decision.calibration.knots
         check_lengths(values_by_name, labels)
         check_parents(decision.parents, labels)
-        check_set_size(decision, len(labels) - len({*decision.parents.values()}))
+        check_set_size(decision)
+        check_enough_labels(decision, labels, decision.parents)
 
     def check_evidence(self, labels: Sequence[str], evidence: BaseModel) -> None:
         """Raise ValueError unless there is one value a label."""
@@ -138,8 +143,8 @@ class MultilabelKind(LabelSetKind):
         """Calibrate, and mark the labels that reach their threshold.
 
         A coarse label takes the highest probability of its fine ones if its own is lower, and is
-        decided with any of them, so that answers are consistent (`schemas.decision.levels`). Where
-        the number of labels is limited, the most probable count (`schemas.decision.set_rule`).
+        decided with any of them, so that answers are consistent (`schemas.decision.levels`). Limits
+        on the number of labels come last (`schemas.decision.set_rule`).
         outputs: logits of each text, (labels,) float32.
         """
         logits = np.stack(outputs) if len(outputs) else np.zeros((0, len(labels)), np.float32)

@@ -183,6 +183,46 @@ def test_bundle_says_what_the_levels_are(two_levels: Path, parents: dict[str, st
     assert "| label | coarse label | training rows |" in card
 
 
+def test_number_of_labels_can_be_limited(
+    corpus: Path, two_levels: Path, parents: dict[str, str], tmp_path: Path, read_parts: Read
+) -> None:
+    """One fine label for every article with text, also recalibrated; report and card say so."""
+    limited, again = tmp_path / "limited", tmp_path / "again"
+    limits = ("--set", "narrative.fewest_labels=1", "--set", "narrative.most_labels=1")
+    plain = ("--output", limited, "--precision", "fp32")
+    run(export_classifier, two_levels.parent / "checkpoint", *plain, *limits)
+    words = ("--data", corpus, "--labels-column", "narratives", "--output", again)
+    run(export_classifier, "recalibrate", limited, "--task", "narrative", *words)
+    card = (limited / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+    assert "each text has exactly 1 label, not counting coarse labels that have fine ones" in card
+    for bundle in (limited, again):
+        output = scored(corpus, bundle, tmp_path / f"{bundle.name}-scored")
+        answers = read_parts(output / "predictions")["labels"].to_pylist()
+        assert sum(not answer for answer in answers) == 1  # the article without text
+        for answer in answers:
+            if answer:
+                (counted,) = [label for label in answer if label not in COARSE.values()]
+                assert {*answer} - {counted} == {
+                    parents[one] for one in (counted,) if one in parents
+                }
+        page = (output / "report.html").read_text(encoding="utf-8")
+        assert "Every scored article gets exactly 1 label, not counting coarse labels" in page
+        report = json.loads((output / "report.json").read_text())
+        assert (report["fewest_labels"], report["most_labels"]) == (1, 1)
+
+
+def test_more_labels_than_there_are_cannot_be_asked_for(two_levels: Path, tmp_path: Path) -> None:
+    """Export ends with the number that there are, and writes nothing."""
+    words = ("--output", tmp_path / "new", "--set", "narrative.fewest_labels=99")
+    arguments = [str(word) for word in (two_levels.parent / "checkpoint", *words)]
+    result = CliRunner().invoke(export_classifier, arguments)
+
+    assert result.exit_code == 1
+    assert "fewest_labels is 99, but the task has" in result.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_python_api_gives_the_same_answers(
     corpus: Path, two_levels: Path, tmp_path: Path, read_parts: Read
 ) -> None:

@@ -206,7 +206,11 @@ class Checkpoint:
                     f"{folder}: its config.json asks for code of its own (`auto_map`), which is "
                     "never run"
                 ) from error
-            raise CheckpointError(f"{folder}: cannot be loaded: {error}") from error
+            raise CheckpointError(
+                f"{folder}: cannot be loaded: {error}",
+                hint="a checkpoint is read by the version that wrote it; train again with "
+                "--overwrite",
+            ) from error
         return cls(files, info, model.eval(), tokenizer)
 
     def heldout(self, task: str) -> tuple[list[Article], list[Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from schemas.arrays import BoolArray, Float32Array
 from schemas.decision.decide import Calibration, calibrate
 from schemas.decision.metrics import Hits, LabelScores
-from schemas.decision.set_rule import SetRule
+from schemas.decision.set_rule import SetRule, check_enough_labels
 from schemas.decision.thresholds import best_threshold
 from schemas.errors import ConfigError, listing, nearest
 from schemas.kinds.multilabel import MultilabelOptions
@@ -82,7 +82,6 @@ class MultilabelObjective:
         uncalibrated = calibrate(np.stack(outputs), Calibration.none(labels))
         probabilities = sets.tree.probabilities(uncalibrated)
         threshold = np.full(labels, best_threshold(probabilities, targets), dtype=np.float32)
-        # One threshold for all: a fine label that reaches it has its coarse one reach it, too.
         return Hits.count(targets, sets.decide(probabilities, threshold)).scores()
 
 
@@ -101,8 +100,13 @@ class MultilabelTrainerKind(LabelHeadKind):
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
     ) -> None:
-        """Check that parents are of labels of the data, and start from the names of the labels."""
-        _check_fine_labels(data.task, data.labels, _own(options).parents)
+        """Check parents and limits against the labels of the data; start from the labels' names."""
+        own = _own(options)
+        _check_fine_labels(data.task, data.labels, own.parents)
+        try:
+            check_enough_labels(own.decision, data.labels, parents_among(own.parents, data.labels))
+        except ValueError as error:
+            raise ConfigError(f"tasks.{data.task}.decision: {error}") from error
         super().start_head(head, options, data, encoder)
 
 

@@ -53,6 +53,9 @@ def load_encoder(source: str, *, markers: bool, attention: str | None = None) ->
     else:
         model, tokenizer = _load_pretrained(source, attention)
     drop_pooler(model)
+    # Some are stored with the padding and the length of the batches they were made for.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     if markers:
         _add_markers(model, tokenizer)
     pad_id = model.config.pad_token_id

@@ -1,4 +1,4 @@
-"""What the tokens of a marked entity say by themselves."""
+"""The logit term from the tokens of a marked entity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MarkerIds:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self:
-        """Those of a tokenizer that has the markers."""
+        """Marker ids of a tokenizer that has the markers."""
         return cls(tokenizer.token_to_id(ENTITY_START), tokenizer.token_to_id(ENTITY_END))
 
 
@@ -31,10 +31,10 @@ def entity_mask(input_ids: Tensor, attention_mask: Tensor, markers: MarkerIds) -
 
     Both arguments are (rows, seq) int64. An entity whose end is cut off reaches to the last token.
     """
-    begun = torch.cumsum((input_ids == markers.start).long(), dim=1)
-    ends = (input_ids == markers.end).long()
-    over = torch.cumsum(ends, dim=1) - ends
-    return (begun - over).clamp(0, 1) * attention_mask
+    starts, ends = ((input_ids == marker).long() for marker in (markers.start, markers.end))
+    starts_until_here = torch.cumsum(starts, dim=1)
+    ends_before = torch.cumsum(ends, dim=1) - ends
+    return (starts_until_here - ends_before).clamp(0, 1) * attention_mask
 
 
 class EntityTerm(nn.Module):

@@ -29,8 +29,8 @@ class Head(nn.Module):
     """From hidden states to the output of a task.
 
     layers: last layers of the encoder whose mean the head takes. width: of the output.
-    lexical: what the tokens add to the output by themselves, if anything.
-    entity: what the tokens of a marked entity add to it, if the head reads one.
+    lexical: term of the tokens by themselves, if any.
+    entity: term of the tokens of a marked entity, if the head reads one.
     neighbours: nearest reference texts that the head names where it is called with
     `with_neighbours=True`; 0 for a head that does not take it.
     reversal: weight with which its gradient reaches the encoder turned around; 0 for most.
@@ -46,12 +46,29 @@ class Head(nn.Module):
         self.lexical: LexicalTerm | None = None
         self.entity: EntityTerm | None = None
 
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor, input_ids: Tensor) -> Tensor:
+        """(rows, seq, hidden) and twice (rows, seq) to the task's output, (rows, ...).
+
+        All that a head computes is called from here, so that its nodes in a graph have its name.
+        """
+        output = self.from_states(hidden_states, attention_mask)
+        if self.lexical is not None and self.lexical.feature_count:
+            output = output + self.lexical(input_ids, attention_mask)
+        if self.entity is not None:
+            output = output + self.entity(hidden_states, input_ids, attention_mask)
+        return output
+
+    def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """(rows, seq, hidden) and (rows, seq) to the output without terms, (rows, ...)."""
+        raise NotImplementedError
+
 
 class MeanHead(Head):
-    """A linear layer over the mean of the real tokens, and over that of a marked entity's.
+    """A linear layer over the mean of the real tokens.
 
     hidden: width of the encoder. labels: number of logits. dropout: share of the mean's values
-    that are zeroed while training. markers: of the entity, for a task that marks one.
+    that are zeroed while training. markers: of the entity, for a task that marks one; its tokens
+    then add a term.
     """
 
     def __init__(
@@ -70,7 +87,7 @@ class MeanHead(Head):
         if markers is not None:
             self.entity = EntityTerm(hidden, labels, markers, dropout=dropout)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""
         logits: Tensor = self.linear(self.dropout(mean_pool(hidden_states, attention_mask)))
         return logits
@@ -126,14 +143,14 @@ class LabelAttentionHead(MeanHead):
         self.query.weight.copy_(NAME_SCORE * directions)
         self.value.weight.copy_(NAME_LOGIT * directions)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""
         scores = self.query(torch.tanh(self.key(hidden_states)))  # (rows, seq, labels)
         padded = (1 - attention_mask).unsqueeze(-1).to(scores.dtype)  # (rows, seq, 1)
         weights = torch.softmax(scores + MASKED * padded, dim=1)
         values = self.value(self.dropout(hidden_states))  # w_l . h_s, (rows, seq, labels)
         attended: Tensor = (weights * values).sum(dim=1)
-        return super().forward(hidden_states, attention_mask) + attended
+        return super().from_states(hidden_states, attention_mask) + attended
 
 
 HEADS: dict[HeadKind, type[MeanHead]] = {"mean": MeanHead, "label_attention": LabelAttentionHead}
@@ -178,7 +195,7 @@ class EmbeddingHead(Head):
         self.register_buffer("projection", projection)
         self.projection: Tensor | None
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to vectors, (rows, dimension)."""
         vectors = self._pool(hidden_states, attention_mask)
         if self.projection is not None:
@@ -199,7 +216,7 @@ class TokenHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, tags)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, seq, tags)."""
         logits: Tensor = self.linear(self.dropout(hidden_states))
         return logits

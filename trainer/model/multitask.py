@@ -38,14 +38,9 @@ def run_heads(
         if head.reversal and head.training:
             states = reverse_gradient(states, head.reversal)
         if head.neighbours and with_neighbours:
-            outputs += head(states, attention_mask, with_neighbours=True)
-            continue
-        output = head(states, attention_mask)
-        if head.lexical is not None and head.lexical.feature_count:
-            output = output + head.lexical(input_ids, attention_mask)
-        if head.entity is not None:
-            output = output + head.entity(states, input_ids, attention_mask)
-        outputs.append(output)
+            outputs += head(states, attention_mask, input_ids, with_neighbours=True)
+        else:
+            outputs.append(head(states, attention_mask, input_ids))
     return outputs
 
 

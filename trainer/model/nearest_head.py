@@ -66,16 +66,21 @@ class NearestHead(Head):
         """(rows, hidden) without the mean of the references, at length 1."""
         return at_length_1(vectors - self.mean)
 
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor, *, with_neighbours: bool = False
+    def forward(  # type: ignore[override]  # neighbours are a second output
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        input_ids: Tensor,
+        *,
+        with_neighbours: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """(rows, seq, hidden) and (rows, seq) to votes, (rows, labels), that sum to 1 a label.
+        """(rows, seq, hidden) and twice (rows, seq) to votes, (rows, labels), that sum to 1.
 
         A head that is being trained returns (rows, hidden) instead.
         with_neighbours: return also (rows, 2 * neighbours), the cosines of the nearest references
         and then their numbers, which float32 holds exactly.
         """
-        vectors: Tensor = self._vectors_head(hidden_states, attention_mask)
+        vectors = self._vectors_head.from_states(hidden_states, attention_mask)
         if self._gives_vectors:
             return vectors
         vectors = self._centred(vectors)

@@ -46,7 +46,7 @@ class SeveralPoolings(Head):
         super().__init__()
         self.width = hidden * len(COMPARED)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to (rows, poolings * hidden)."""
         pooled = [POOLINGS[pooling](hidden_states, attention_mask) for pooling in COMPARED]
         return torch.cat(pooled, dim=1)

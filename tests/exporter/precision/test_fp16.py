@@ -170,6 +170,10 @@ def test_the_encoder_is_in_fp16_and_the_heads_are_not(trained: Path) -> None:
     assert kinds["encoder.embeddings.word_embeddings.weight"] == TensorProto.FLOAT16
     assert {kinds[name] for name in read & kinds.keys()} <= {TensorProto.FLOAT, TensorProto.INT64}
     assert any(name.startswith("heads.") for name in read)
+    computing = {
+        node.name for node in graph.model.graph.node if node.op_type not in ("Constant", "Identity")
+    }
+    assert all(name.startswith(("/encoder/", HEADS)) for name in computing)
     again = fuse(graph, layers=LAYERS).model
     assert fused.SerializeToString() == again.SerializeToString()
 

@@ -19,7 +19,7 @@ LABELS = ("energy", "oil", "gas", "grain", "wheat")
 PARENTS = {"oil": "energy", "gas": "energy", "wheat": "grain"}
 
 
-def sized(probabilities: Floats, threshold: float, fewest: int, most: int | None) -> Bools:
+def sized(probabilities: Floats, threshold: float, fewest: int, most: int) -> Bools:
     """Decisions of labels of one level at one threshold."""
     thresholds = np.full(probabilities.shape[1], threshold, np.float32)
     return SetRule(fewest=fewest, most=most).decide(probabilities, thresholds)
@@ -32,22 +32,22 @@ def sized(probabilities: Floats, threshold: float, fewest: int, most: int | None
     fewest=st.integers(0, 3),
     more=st.none() | st.integers(0, 3),
 )
-def test_the_most_probable_labels_are_given(
+def test_the_most_probable_labels_are_decided(
     rows: tuple[Floats, Bools], threshold: float, fewest: int, more: int | None
 ) -> None:
     """A row has as many labels as reach the threshold, within the limits, and none of the others is
     more probable than one of them.
     """
     probabilities, _ = rows
-    most = None if more is None else max(1, fewest + more)
+    most = 0 if more is None else fewest + more
     decided = sized(probabilities, threshold, fewest, most)
 
     reached = (probabilities >= np.float32(threshold)).sum(axis=1)
     possible = min(fewest, probabilities.shape[1])
-    assert decided.sum(axis=1).tolist() == np.clip(reached, possible, most).tolist()
-    for row, given_labels in zip(probabilities, decided, strict=True):
-        if given_labels.any() and not given_labels.all():
-            assert row[given_labels].min() >= row[~given_labels].max()
+    assert decided.sum(axis=1).tolist() == np.clip(reached, possible, most or None).tolist()
+    for row, labels in zip(probabilities, decided, strict=True):
+        if labels.any() and not labels.all():
+            assert row[labels].min() >= row[~labels].max()
 
 
 @STEADY
@@ -57,24 +57,40 @@ def test_without_limits_thresholds_decide(rows: tuple[Floats, Bools], threshold:
     probabilities, _ = rows
     thresholds = np.full(probabilities.shape[1], threshold, np.float32)
 
-    assert (sized(probabilities, threshold, 0, None) == decide(probabilities, thresholds)).all()
+    assert (sized(probabilities, threshold, 0, 0) == decide(probabilities, thresholds)).all()
 
 
 def test_earlier_labels_come_first_among_equals() -> None:
     """Equal probabilities are decided the same way on every machine."""
     equal = np.full((2, 4), 0.5, np.float32)
 
-    assert sized(equal, 0.9, 2, None).tolist() == [[True, True, False, False]] * 2
+    assert sized(equal, 0.9, 2, 0).tolist() == [[True, True, False, False]] * 2
     assert sized(equal, 0.1, 0, 3).tolist() == [[True, True, True, False]] * 2
 
 
 def test_a_label_that_reaches_its_threshold_comes_before_a_more_probable_one() -> None:
-    """Thresholds differ: what has reached its own is kept, and filled up with what has not."""
+    """Labels that reach their own threshold are first, unless all rows have as many labels."""
     probabilities = np.array([[0.3, 0.6]], np.float32)
     thresholds = np.array([0.2, 0.7], np.float32)
 
     assert SetRule(most=1).decide(probabilities, thresholds).tolist() == [[True, False]]
     assert SetRule(fewest=2).decide(probabilities, thresholds).tolist() == [[True, True]]
+    exact = SetRule(fewest=1, most=1).decide(probabilities, thresholds)
+    assert exact.tolist() == [[False, True]]
+
+
+def test_coarse_labels_alone_need_no_fine_one() -> None:
+    """A maximum removes no coarse label that was decided by itself, where rows may be without a
+    label, but does not leave one whose fine label was removed.
+    """
+    tree = LabelTree.of(LABELS, PARENTS)
+    probabilities = np.array([[0.9, 0.1, 0.1, 0.6, 0.8], [0.9, 0.8, 0.1, 0.6, 0.7]], np.float32)
+    thresholds = np.full(len(LABELS), 0.5, np.float32)
+
+    assert SetRule(tree, most=1).decide(probabilities, thresholds).tolist() == [
+        [True, False, False, True, True],
+        [True, True, False, False, False],
+    ]
 
 
 def test_fine_labels_are_counted_and_coarse_ones_follow() -> None:
@@ -108,7 +124,7 @@ def test_a_row_does_not_depend_on_other_rows(rows: tuple[Floats, Bools], thresho
 
 
 def test_impossible_limits_are_refused() -> None:
-    """More at least than at most, or than there are labels."""
+    """A minimum above the maximum, or above the number of labels."""
     with pytest.raises(ValidationError, match="most_labels is 1, less than fewest_labels, 2"):
         DecisionConfig(fewest_labels=2, most_labels=1)
     decision = MultilabelDecision(

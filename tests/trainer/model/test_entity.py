@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from schemas.text.model_text import MARKERS
+from tests.tiny import make_encoder
 from trainer.model.encoders import load_encoder
 from trainer.model.entity import EntityTerm, MarkerIds, entity_mask
 from trainer.model.heads import make_heads
@@ -77,6 +78,24 @@ def test_one_head_reads_the_entity_beside_another_that_does_not(
 
     assert before[0].equal(after[0])
     assert not before[1].allclose(after[1])
+
+
+def test_stored_padding_is_no_part_of_a_marker(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Some tokenizers are stored with padding to a fixed length; markers have none of it."""
+    folder = make_encoder(tmp_path / "plain", tokenizer=tokenizer)
+    plain = load_encoder(str(folder), markers=True)
+    padded = Tokenizer.from_str(tokenizer.to_str())
+    padded.enable_padding(length=64)
+    padded.enable_truncation(1)
+    padded.save(str(folder / "tokenizer.json"))
+    loaded = load_encoder(str(folder), markers=True)
+    table, same = (one.model.get_input_embeddings().weight for one in (plain, loaded))
+    ids = MarkerIds.of(loaded.tokenizer)
+    assert isinstance(table, torch.Tensor)
+    assert isinstance(same, torch.Tensor)
+
+    assert table.equal(same)
+    assert not table[ids.start].allclose(table[ids.end])
 
 
 def test_markers_begin_as_their_word_pieces(encoder: Path, tokenizer: Tokenizer) -> None:

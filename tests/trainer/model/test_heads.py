@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from schemas.tasks.sections import HeadKind
-from trainer.model.heads import HEADS, LabelAttentionHead
+from trainer.model.heads import HEADS, LabelAttentionHead, MeanHead
 
 EVERY = pytest.mark.parametrize("kind", sorted(HEADS))
 HIDDEN, LABELS = 8, 3
 
 
-def head_and_states(
-    kind: HeadKind, *, rows: int = 2, seq: int = 5
-) -> tuple[torch.nn.Module, Tensor]:
+def head_and_states(kind: HeadKind, *, rows: int = 2, seq: int = 5) -> tuple[MeanHead, Tensor]:
     """A head with random weights, and hidden states."""
     torch.manual_seed(0)
     return HEADS[kind](HIDDEN, LABELS).eval(), torch.randn(rows, seq, HIDDEN)
@@ -31,9 +29,9 @@ def test_padding_changes_nothing(kind: HeadKind, seq: int, padding: int) -> None
     head, states = head_and_states(kind, seq=seq)
     filler = torch.full((2, padding, HIDDEN), 7.0)
     mask = torch.cat([torch.ones(2, seq), torch.zeros(2, padding)], dim=1).long()
-    padded = head(torch.cat([states, filler], dim=1), mask)
+    padded = head.from_states(torch.cat([states, filler], dim=1), mask)
 
-    torch.testing.assert_close(padded, head(states, torch.ones(2, seq).long()))
+    torch.testing.assert_close(padded, head.from_states(states, torch.ones(2, seq).long()))
 
 
 @EVERY
@@ -41,7 +39,7 @@ def test_row_without_tokens_has_finite_logits(kind: HeadKind) -> None:
     """A dummy row that fills up a batch gives numbers."""
     head, states = head_and_states(kind)
 
-    assert head(states, torch.zeros(2, 5).long()).isfinite().all()
+    assert head.from_states(states, torch.zeros(2, 5).long()).isfinite().all()
 
 
 @EVERY
@@ -50,7 +48,9 @@ def test_rows_do_not_see_each_other(kind: HeadKind) -> None:
     head, states = head_and_states(kind)
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 
-    torch.testing.assert_close(head(states, mask)[:1], head(states[:1], mask[:1]))
+    torch.testing.assert_close(
+        head.from_states(states, mask)[:1], head.from_states(states[:1], mask[:1])
+    )
 
 
 def test_label_attention_is_the_weighted_sum_of_tokens() -> None:
@@ -67,7 +67,7 @@ def test_label_attention_is_the_weighted_sum_of_tokens() -> None:
         attended = (torch.softmax(scores, dim=0)[:, None] * states[0]).sum(dim=0)  # (hidden,)
         expected.append(mean[0, label] + head.value.weight[label] @ attended)
 
-    torch.testing.assert_close(head(states, mask)[0], torch.stack(expected))
+    torch.testing.assert_close(head.from_states(states, mask)[0], torch.stack(expected))
 
 
 def test_label_attention_finds_one_token_among_many() -> None:
@@ -85,12 +85,12 @@ def test_label_attention_finds_one_token_among_many() -> None:
 
     for _ in range(150):
         states, labels = batch(20)
-        logits = head(states, torch.ones(states.shape[:2]).long())
+        logits = head.from_states(states, torch.ones(states.shape[:2]).long())
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     states, labels = batch(60)
-    right = (head(states, torch.ones(states.shape[:2]).long()) > 0).float() == labels
+    right = (head.from_states(states, torch.ones(states.shape[:2]).long()) > 0).float() == labels
 
     assert right.float().mean() > 0.9
