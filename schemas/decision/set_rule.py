@@ -100,9 +100,8 @@ class SetRule:
         fewest, most = min(self.fewest, len(counted)), self.most or len(counted)
         sizes = np.clip(reached.sum(axis=1), fewest, most)  # (rows,)
         behind = np.zeros_like(reached) if self.fewest == self.most else ~reached
-        order = np.lexsort(
-            (-probabilities[:, counted], behind), axis=1
-        )  # the last key counts first
+        # The last key counts first, and equal labels stay in their order.
+        order = np.lexsort((-probabilities[:, counted], behind), axis=1)
         first = np.arange(len(counted)) < sizes[:, None]  # (rows, counted), in that order
         limited = np.zeros_like(decided)
         np.put_along_axis(limited, np.asarray(counted, np.int64)[order], first, axis=1)
