@@ -18,8 +18,8 @@ from schemas.arrays import Float32Array, Int32Array, Int64Array
 from schemas.errors import BundleError
 from schemas.kinds.base import OutputSpec
 from schemas.printable import one_line
-from schemas.text.model_text import ModelText, Truncation
-from schemas.text.tokens import TextTokenizer, TokenizedText
+from schemas.text.model_text import ModelText, TextSpec
+from schemas.text.tokens import PLAIN_TEXT, TextTokenizer, TokenizedText
 from schemas.text.windows import WindowSpec
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 32768}
@@ -58,7 +58,7 @@ def load_tokenizer(content: bytes, label: str) -> Tokenizer:
 class GraphRunner:
     """A session with its tokenizer and its batch shapes: texts in, outputs out.
 
-    truncation: of texts that are too long. windows: in which those are read instead.
+    text: says what is read of texts that are too long. windows: in which those are read instead.
     tokens_per_batch: None takes the default of the device.
     """
 
@@ -69,11 +69,11 @@ class GraphRunner:
         *,
         max_tokens: int,
         pad_id: int,
-        truncation: Truncation = "head",
+        text: TextSpec = PLAIN_TEXT,
         windows: WindowSpec | None = None,
         tokens_per_batch: int | None = None,
     ) -> None:
-        self._truncation, self._windows = truncation, windows
+        self._text, self._windows = text, windows
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[session.device.kind]
         self.shapes = BatchShapes(max_tokens, self.tokens_per_batch)
         self.pad_id = pad_id
@@ -127,7 +127,7 @@ class GraphRunner:
         )
 
     def _encode(self, texts: Sequence[ModelText]) -> list[TokenizedText]:
-        return list(self._tokenizer.encode(texts, self._truncation, self._windows))
+        return list(self._tokenizer.encode(texts, self._text, self._windows))
 
     def outputs(
         self, texts: Sequence[TokenizedText], *, on_batch: OnBatch = ignore_batch

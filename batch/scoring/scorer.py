@@ -184,7 +184,7 @@ def open_scorer(
         load_tokenizer(content, label),
         max_tokens=metadata.max_tokens,
         pad_id=metadata.pad_id,
-        truncation=metadata.text.truncation,
+        text=metadata.text,
         windows=metadata.windows,
         tokens_per_batch=tokens_per_batch,
     )

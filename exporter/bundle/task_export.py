@@ -67,7 +67,7 @@ class TaskExport:
             load_tokenizer(self._tokenizer_json, str(files.tokenizer)),
             max_tokens=checkpoint.info.max_tokens,
             pad_id=checkpoint.info.pad_id,
-            truncation=self._task_info.text.truncation,
+            text=self._task_info.text,
             windows=self._task_info.windows,
         )
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Truncation = Literal["head", "head_tail"]
 """What is read of a text that is too long: its beginning, or half of the tokens each from its
@@ -49,6 +49,12 @@ def check_truncation(truncation: Truncation, *, entity_markers: bool) -> None:
         )
 
 
+def check_entity_tokens(tokens: int | None, *, entity_markers: bool) -> None:
+    """Raise ValueError for a window around an entity where none is marked."""
+    if tokens is not None and not entity_markers:
+        raise ValueError("entity_tokens has no effect without entity_markers")
+
+
 class TextSpec(BaseModel):
     """How the text of a task is built; stored in the artefact."""
 
@@ -62,10 +68,14 @@ class TextSpec(BaseModel):
     """Mark one entity span with [ENTITY] and [/ENTITY]; rows then need `entity`, `start`, `end`."""
     truncation: Truncation = "head"
     """What is read of a text that is too long; around a marked entity it is always a window."""
+    entity_tokens: int | None = Field(default=None, ge=8, exclude_if=lambda tokens: tokens is None)
+    """Tokens of the window around a marked entity, special tokens included; without it, and not
+    written, as many as the model reads."""
 
     @model_validator(mode="after")
     def _window_or_ends(self) -> Self:
         check_truncation(self.truncation, entity_markers=self.entity_markers)
+        check_entity_tokens(self.entity_tokens, entity_markers=self.entity_markers)
         return self
 
 

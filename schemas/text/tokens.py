@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from schemas.arrays import Int32Array, Int64Array
-from schemas.text.model_text import ENTITY_START, ModelText, Truncation
+from schemas.text.model_text import ENTITY_START, ModelText, TextSpec
 from schemas.text.windows import Windows, WindowSpec
 from schemas.text.word_ids import WordIds
 from schemas.text.words import Words, find_words
@@ -121,6 +121,10 @@ class TokenizedText:
         return [replace(piece, words=own) for piece, own in zip(pieces, words, strict=True)]
 
 
+PLAIN_TEXT = TextSpec()
+"""Of texts without an entity, of which the beginning is read."""
+
+
 class TextTokenizer:
     """Turns model texts into token ids of at most `max_tokens`, special tokens included.
 
@@ -153,18 +157,19 @@ class TextTokenizer:
     def encode(
         self,
         texts: Sequence[ModelText],
-        truncation: Truncation = "head",
+        spec: TextSpec = PLAIN_TEXT,
         windows: WindowSpec | None = None,
     ) -> Iterator[TokenizedText]:
         """Yield the token ids of each text, in order.
 
-        truncation: of texts that are too long. windows: in which those are read instead.
+        spec: says what is read of texts that are too long. windows: in which those are read
+        instead.
         """
         for first in range(0, len(texts), self.texts_per_call):
             group = texts[first : first + self.texts_per_call]
             for text, ids, words in self._tokens_of(group):
                 if windows is None:
-                    yield self._cut(text, ids, words, truncation)
+                    yield self._cut(text, ids, words, spec)
                 else:
                     yield self._in_windows(text, ids, words, windows)
 
@@ -214,16 +219,19 @@ class TextTokenizer:
             yield ids[~special[first:end]] if loses_ids else ids
 
     def _cut(
-        self, text: ModelText, ids: Int32Array, words: Words | None, truncation: Truncation
+        self, text: ModelText, ids: Int32Array, words: Words | None, spec: TextSpec
     ) -> TokenizedText:
+        room = self._room
+        if spec.entity_tokens is not None:
+            room = min(room, spec.entity_tokens - len(self._prefix) - len(self._suffix))
         pieces = [slice(0, len(ids))]
-        if len(ids) > self._room and truncation == "head_tail":
-            tail = self._room // 2
-            pieces = [slice(0, self._room - tail), slice(len(ids) - tail, len(ids))]
-        elif len(ids) > self._room:
-            first = self._window_start(ids)
-            pieces = [slice(first, first + self._room)]
-        return self._joined(ids, words, pieces, truncated=text.cut or len(ids) > self._room)
+        if len(ids) > room and spec.truncation == "head_tail":
+            tail = room // 2
+            pieces = [slice(0, room - tail), slice(len(ids) - tail, len(ids))]
+        elif len(ids) > room:
+            first = self._window_start(ids, room)
+            pieces = [slice(first, first + room)]
+        return self._joined(ids, words, pieces, truncated=text.cut or len(ids) > room)
 
     def _in_windows(
         self, text: ModelText, ids: Int32Array, words: Words | None, spec: WindowSpec
@@ -253,13 +261,13 @@ class TextTokenizer:
             else words.take(pieces, len(self._prefix), len(self._suffix)),
         )
 
-    def _window_start(self, ids: Int32Array) -> int:
+    def _window_start(self, ids: Int32Array, room: int) -> int:
         """First token of the window: 0, or such that a marked entity stands in its middle."""
         markers = np.flatnonzero(ids == self._marker_id)
         if not len(markers):
             return 0
-        centered = int(markers[0]) - self._room // 2
-        return max(0, min(centered, len(ids) - self._room))
+        centered = int(markers[0]) - room // 2
+        return max(0, min(centered, len(ids) - room))
 
 
 def pad(

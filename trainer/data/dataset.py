@@ -111,7 +111,7 @@ def _tokenize(
     presence = np.concatenate(matrices)
     targets = kind.encode(gold, labels)
     is_presence = isinstance(targets, np.ndarray) and np.array_equal(targets, presence)
-    tokenized = list(tokenizer.encode(texts, spec.text.truncation, spec.windows))
+    tokenized = list(tokenizer.encode(texts, spec.text, spec.windows))
     ids = [one for rows in parts for one in rows.ids]
     return TokenizedRows(tokenized, presence, presence if is_presence else targets, ids)
 

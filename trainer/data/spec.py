@@ -42,6 +42,7 @@ class TaskSpec:
             title=self.task.title,
             entity_markers=self.task.entity_markers,
             truncation=self.task.truncation,
+            entity_tokens=self.task.entity_tokens,
         )
 
     @property

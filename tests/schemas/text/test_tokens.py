@@ -106,7 +106,7 @@ def test_both_ends_of_a_long_text_are_read(tokenizer: Tokenizer) -> None:
     for room in range(1, len(plain) + 1):
         text = ModelText("The grain of the port and the oil of the harbour", cut=False)
         encoder = TextTokenizer(ours, max_tokens=room + 2)
-        (read,) = encoder.encode([text], "head_tail")
+        (read,) = encoder.encode([text], TextSpec(truncation="head_tail"))
         tail = room // 2
         expected = (
             plain if room == len(plain) else [*plain[: room - tail], *plain[len(plain) - tail :]]
@@ -114,6 +114,22 @@ def test_both_ends_of_a_long_text_are_read(tokenizer: Tokenizer) -> None:
 
         assert read.ids[1:-1].tolist() == expected
         assert read.truncated == (room < len(plain))
+
+
+@SHARED
+@given(article=marked_articles(), entity_tokens=st.integers(8, 24))
+def test_window_around_an_entity_can_be_smaller(
+    tokenizer: Tokenizer, article: Article, entity_tokens: int
+) -> None:
+    """It is what a model that reads so few tokens would read."""
+    ours = copy_of(tokenizer)
+    text = model_text(article, MARKED, max_tokens=64)
+    narrow = TextSpec(entity_markers=True, entity_tokens=entity_tokens)
+    (windowed,) = TextTokenizer(ours, max_tokens=64).encode([text], narrow)
+    (read_by_less,) = TextTokenizer(ours, max_tokens=entity_tokens).encode([text], MARKED)
+
+    assert windowed.ids.tolist() == read_by_less.ids.tolist()
+    assert windowed.truncated == read_by_less.truncated
 
 
 @SHARED
