@@ -278,14 +278,12 @@ def test_hash_names_the_settings(tmp_path: Path) -> None:
 
 def test_a_window_around_no_entity_is_refused(tmp_path: Path) -> None:
     """`entity_tokens` needs an entity, and a model that reads as many tokens."""
-    marked = "tasks.topics.entity_markers=true"
+    wide = f"[tasks.topics]\nentity_markers = true\nentity_tokens = 300\n{SHORT}"
 
     assert "entity_tokens has no effect without entity_markers" in problems(
         tmp_path, SHORT, "tasks.topics.entity_tokens=64"
     )
-    assert "entity_tokens 300 is more than encoder.max_tokens 256" in problems(
-        tmp_path, SHORT, marked, "tasks.topics.entity_tokens=300"
-    )
+    assert "entity_tokens 300 is more than encoder.max_tokens 256" in problems(tmp_path, wide)
 
 
 FLOAT_KEYS = [
