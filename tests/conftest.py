@@ -47,47 +47,12 @@ LONGEST = (
 last would end alone.
 """
 
-COVERED_ELSEWHERE = (
-    "tests/batch/machine/test_little_memory.py",
-    "tests/batch/output/test_bad_output.py",
-    "tests/batch/output/test_exactly_once.py",
-    "tests/batch/output/test_identity.py",
-    "tests/batch/output/test_shards.py",
-    "tests/batch/pipeline/test_stop.py",
-    "tests/batch/scoring/test_joint.py",
-    "tests/batch/scoring/test_same_score.py",
-    "tests/batch/test_every_kind.py",
-    "tests/batch/test_two_levels.py",
-    "tests/batch/test_windows.py",
-    "tests/bench/",
-    "tests/robustness/",
-    "tests/test_broken_streams.py",
-    "tests/test_docs.py",
-    "tests/trainer/training/test_resume.py",
-    "tests/trainer/training/test_scale_out.py",
-)
-"""Tests that repeat whole runs: with coverage measured, Python 3.11 takes half as long again."""
-
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the longest files first, and leave the order within and after them.
-
-    Coverage is measured where it finds something: not in `COVERED_ELSEWHERE`, and of several cases
-    of one test in the first.
-    """
+    """Put the tests of the longest files first, and leave the order within and after them."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONGEST)))
-    for item in items:
-        if item.nodeid.startswith(COVERED_ELSEWHERE):
-            item.add_marker(pytest.mark.no_cover)
-    first: dict[str, str] = {}
-    for item in items:
-        test = item.nodeid.partition("[")[0]
-        first[test] = min(item.nodeid, first.get(test, item.nodeid))
-    for item in items:
-        if item.nodeid != first[item.nodeid.partition("[")[0]]:
-            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(scope="session")
