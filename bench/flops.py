@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from schemas.bundle.metadata import ArtefactMetadata
 from schemas.config.models import TrainingRun
 from trainer.kinds import TRAINER_KINDS
+from trainer.kinds.base import HeadShape
 from trainer.model.encoders import load_encoder
 from trainer.model.heads import make_heads
 from trainer.model.multitask import MultiTaskModel
@@ -64,9 +65,7 @@ def training_mflops_per_token(
     about = config.tasks[task]
     hidden = encoder.model.config.hidden_size
     kind = TRAINER_KINDS[about.kind]
-    head = kind.head(
-        about, hidden=hidden, labels=labels, dropout=config.train.dropout, markers=None
-    )
+    head = kind.head(about, HeadShape(hidden, labels, config.train.dropout))
     model = MultiTaskModel(encoder.model, {task: head})
     prepare_encoder(encoder.model, config.encoder)
     input_ids = torch.randint(1000, 2000, (rows, seq))

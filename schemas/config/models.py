@@ -326,7 +326,7 @@ class TrainingRun(Section):
         return self
 
     @model_validator(mode="after")
-    def _windows_fit_the_encoder(self) -> Self:
+    def _lengths_fit_the_encoder(self) -> Self:
         most = self.encoder.max_tokens
         for name, task in self.tasks.items():
             if task.entity_tokens is not None and task.entity_tokens > most:

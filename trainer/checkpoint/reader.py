@@ -33,6 +33,7 @@ from schemas.validation import validation_problems
 from schemas.version import SCHEMA_VERSION
 from trainer.data.readers.rows import LabelledRows
 from trainer.kinds import TRAINER_KINDS
+from trainer.kinds.base import HeadShape
 from trainer.model.encoders import drop_pooler, needs_own_code
 from trainer.model.entity import MarkerIds
 from trainer.model.multitask import MultiTaskModel
@@ -191,10 +192,11 @@ class Checkpoint:
             heads = {
                 task: TRAINER_KINDS[task_info.kind].head(
                     task_info.options,
-                    hidden=hidden,
-                    labels=len(task_info.labels),
-                    dropout=0.0,
-                    markers=MarkerIds.of(tokenizer) if task_info.text.entity_markers else None,
+                    HeadShape(
+                        hidden,
+                        len(task_info.labels),
+                        markers=MarkerIds.of(tokenizer) if task_info.text.entity_markers else None,
+                    ),
                 )
                 for task, task_info in info.tasks.items()
             }

@@ -75,6 +75,20 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class HeadShape:
+    """What a head depends on besides the options of its task.
+
+    hidden: width of the encoder. labels: of the task. dropout: share of the values that are zeroed
+    while training. markers: of the entity, for a task that marks one.
+    """
+
+    hidden: int
+    labels: int
+    dropout: float = 0.0
+    markers: MarkerIds | None = None
+
+
 class TrainerKind(Protocol):
     """What `trainer` adds to a kind; `options` are those of its tasks."""
 
@@ -85,19 +99,8 @@ class TrainerKind(Protocol):
         """What a task is trained for; None where the encoder is taken as it is."""
         ...
 
-    def head(
-        self,
-        options: TaskOptions,
-        *,
-        hidden: int,
-        labels: int,
-        dropout: float,
-        markers: MarkerIds | None,
-    ) -> Head:
-        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output.
-
-        markers: of the entity, for a task that marks one.
-        """
+    def head(self, options: TaskOptions, shape: HeadShape) -> Head:
+        """Head of a task: (rows, seq, hidden) and an attention mask to the task's output."""
         ...
 
     def start_head(

@@ -13,10 +13,9 @@ from schemas.errors import ConfigError
 from schemas.kinds.embedding import EmbeddingOptions
 from schemas.tasks.sections import TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import FinishedHead, RunHead
+from trainer.kinds.base import FinishedHead, HeadShape, RunHead
 from trainer.model.cnn_bilstm import CnnBilstmModel
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.entity import MarkerIds
 from trainer.model.heads import EmbeddingHead, Head
 
 
@@ -28,17 +27,9 @@ class EmbeddingTrainerKind:
     def objective(self, options: TaskOptions) -> None:
         """Nothing: the encoder is taken as it is."""
 
-    def head(
-        self,
-        options: TaskOptions,
-        *,
-        hidden: int,
-        labels: int,
-        dropout: float,
-        markers: MarkerIds | None,
-    ) -> Head:
+    def head(self, options: TaskOptions, shape: HeadShape) -> Head:
         """Pooling, projection and scaling as the config says."""
-        return _head(_own(options), hidden, project=True)
+        return _head(_own(options), shape.hidden, project=True)
 
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder

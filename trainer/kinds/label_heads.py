@@ -12,9 +12,8 @@ from schemas.kinds.multiclass import MulticlassOptions
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import TaskOptions
 from trainer.data.task_data import TaskData
-from trainer.kinds.base import FinishedHead, RunHead
+from trainer.kinds.base import FinishedHead, HeadShape, RunHead
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.entity import MarkerIds
 from trainer.model.heads import HEADS, Head, LabelAttentionHead
 from trainer.model.label_names import label_words, name_vectors
 from trainer.model.lexical import fit, term_weight
@@ -25,17 +24,11 @@ log = logging.getLogger(__name__)
 class LabelHeadKind:
     """The part of `trainer.kinds.base.TrainerKind` that is about heads."""
 
-    def head(
-        self,
-        options: TaskOptions,
-        *,
-        hidden: int,
-        labels: int,
-        dropout: float,
-        markers: MarkerIds | None,
-    ) -> Head:
+    def head(self, options: TaskOptions, shape: HeadShape) -> Head:
         """The head that the config names."""
-        return HEADS[_own(options).head](hidden, labels, dropout=dropout, markers=markers)
+        return HEADS[_own(options).head](
+            shape.hidden, shape.labels, dropout=shape.dropout, markers=shape.markers
+        )
 
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder

@@ -20,11 +20,10 @@ from schemas.kinds.nearest import MOST_REFERENCES, NearestOptions, most_votes
 from schemas.tasks.sections import Sampling, TaskOptions
 from schemas.text.short_names import short_name
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.kinds.base import FinishedHead, LossFunction, RunHead
+from trainer.kinds.base import FinishedHead, HeadShape, LossFunction, RunHead
 from trainer.kinds.embedding import check_layers
 from trainer.losses.alignment import NOT_STORED, AlignmentLoss
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.entity import MarkerIds
 from trainer.model.heads import EmbeddingHead, Head
 from trainer.model.nearest_head import NearestHead
 
@@ -115,20 +114,12 @@ class NearestTrainerKind:
         """Alignment, where the config asks for it."""
         return None if _own(options).alignment == "none" else OBJECTIVE
 
-    def head(
-        self,
-        options: TaskOptions,
-        *,
-        hidden: int,
-        labels: int,
-        dropout: float,
-        markers: MarkerIds | None,
-    ) -> Head:
+    def head(self, options: TaskOptions, shape: HeadShape) -> Head:
         """A head without references; `finish_head` gives it those."""
         own = _own(options)
         return NearestHead(
-            _vectors(own, hidden),
-            labels,
+            _vectors(own, shape.hidden),
+            shape.labels,
             neighbours=own.neighbours,
             trained=own.alignment != "none",
         )

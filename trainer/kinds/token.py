@@ -26,10 +26,9 @@ from schemas.tables import END, LABEL, START
 from schemas.tasks.sections import Sampling, TaskOptions
 from schemas.text.tokens import TokenizedText
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.kinds.base import FinishedHead, LossFunction, RunHead
+from trainer.kinds.base import FinishedHead, HeadShape, LossFunction, RunHead
 from trainer.losses.softmax import make_class_loss
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.entity import MarkerIds
 from trainer.model.heads import Head, TokenHead
 
 SPAN_TYPE = pa.struct(
@@ -102,17 +101,9 @@ class TokenTrainerKind:
         """The one of the kind."""
         return OBJECTIVE
 
-    def head(
-        self,
-        options: TaskOptions,
-        *,
-        hidden: int,
-        labels: int,
-        dropout: float,
-        markers: MarkerIds | None,
-    ) -> Head:
+    def head(self, options: TaskOptions, shape: HeadShape) -> Head:
         """A linear layer over each token."""
-        return TokenHead(hidden, number_of_tags(labels), dropout=dropout)
+        return TokenHead(shape.hidden, number_of_tags(shape.labels), dropout=shape.dropout)
 
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder

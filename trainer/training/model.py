@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from schemas.config.models import EncoderConfig, TrainingRun
 from trainer.data.task_data import TaskData
 from trainer.kinds import TRAINER_KINDS
+from trainer.kinds.base import HeadShape
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.entity import MarkerIds
 from trainer.model.multitask import MultiTaskModel
@@ -34,10 +35,12 @@ def make_model(
     heads = {
         name: kinds[name].head(
             config.tasks[name],
-            hidden=hidden,
-            labels=len(task.labels),
-            dropout=config.train.dropout,
-            markers=MarkerIds.of(encoder.tokenizer) if config.tasks[name].entity_markers else None,
+            HeadShape(
+                hidden,
+                len(task.labels),
+                config.train.dropout,
+                MarkerIds.of(encoder.tokenizer) if config.tasks[name].entity_markers else None,
+            ),
         )
         for name, task in data.items()
     }

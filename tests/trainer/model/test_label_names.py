@@ -54,9 +54,8 @@ def test_label_speaks_loudest_on_its_own_name(loaded: LoadedEncoder) -> None:
     head = LabelAttentionHead(vectors.shape[1], len(NAMES)).eval()
     torch.nn.init.zeros_(head.linear.weight)
     head.start_from_names(vectors)
-    logits = head.from_states(
-        vectors.unsqueeze(1), torch.ones(len(NAMES), 1).long()
-    )  # a name an article
+    names_as_articles = torch.ones(len(NAMES), 1).long()
+    logits = head.from_states(vectors.unsqueeze(1), names_as_articles)
 
     assert logits.argmax(dim=0).tolist() == list(range(len(NAMES)))
 
