@@ -55,11 +55,21 @@ SIZES: dict[str, dict[str, object]] = {
 """The nine encoder types that export is promised for, with what each needs beside its size."""
 
 
+TOPICS = {"UA": "Ukraine", "CC": "Climate"}
+"""Topics of the samples by the first letters of their narratives."""
+
+
 def sample_rows(name: str = "articles") -> pl.DataFrame:
     """One of the two committed sample files."""
     import polars as pl
 
     return pl.read_parquet(SAMPLES / f"{name}.parquet")
+
+
+def sample_parents() -> dict[str, str]:
+    """Topic of each narrative of the samples; `Other` has none."""
+    narratives = sample_rows("train")["narratives"].explode().drop_nulls().unique().sort()
+    return {label: TOPICS[label[:2]] for label in narratives if label[:2] in TOPICS}
 
 
 def make_tokenizer() -> Tokenizer:

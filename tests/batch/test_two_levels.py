@@ -22,14 +22,13 @@ from schemas.decision.metrics import Hits, LabelScores, LevelScores
 from schemas.tasks.parents import with_parents
 from schemas.tasks.task import label_matrix
 from tests.label_tasks import decision_of
-from tests.tiny import SAMPLES, write_config
+from tests.tiny import TOPICS, sample_parents, write_config
 from trainer.cli import main as train_classifier
 
 Contents = Callable[[Path], dict[str, bytes]]
 Read = Callable[[Path], pa.Table]
 Write = Callable[..., Path]
 
-COARSE = {"UA": "Ukraine", "CC": "Climate"}
 GOLD = ("--gold-column", "narratives")
 
 
@@ -43,9 +42,7 @@ def run(command: Any, *words: object) -> Result:
 @pytest.fixture(scope="module")
 def parents() -> dict[str, str]:
     """Topic of each narrative of the samples; `Other` has none."""
-    rows = pq.read_table(SAMPLES / "train.parquet")["narratives"].to_pylist()
-    labels = sorted({label for row in rows for label in row or ()})
-    return {label: COARSE[label[:2]] for label in labels if label[:2] in COARSE}
+    return sample_parents()
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +171,7 @@ def test_bundle_says_what_the_levels_are(two_levels: Path, parents: dict[str, st
     card = (two_levels / "MODEL_CARD.md").read_text(encoding="utf-8")
 
     assert decision_of(metadata).parents == parents
-    assert set(COARSE.values()) < set(metadata.labels)
+    assert set(TOPICS.values()) < set(metadata.labels)
     for scores in (metadata.metrics.validation, metadata.metrics.cross_validated):
         assert isinstance(scores, LabelScores)
         assert scores.levels is not None
@@ -202,7 +199,7 @@ def test_number_of_labels_can_be_limited(
         assert sum(not answer for answer in answers) == 1  # the article without text
         for answer in answers:
             if answer:
-                (counted,) = [label for label in answer if label not in COARSE.values()]
+                (counted,) = [label for label in answer if label not in TOPICS.values()]
                 assert {*answer} - {counted} == {
                     parents[one] for one in (counted,) if one in parents
                 }

@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from bench.texts import corpus_table
-from tests.robustness.bundles import tiny_bundle
+from tests.robustness.bundles import robust_bundle
 from tests.robustness.processes import (
     COMMAND,
     OTHER_PROCESSOR,
@@ -125,7 +125,7 @@ def main(kills: int, rows: int, seed: int, minutes: float) -> None:
 
 def _prepare(work: Path, rows: int, seed: int, max_kills: int) -> Setup:
     """Make bundle and corpus, and score the corpus once without interruption."""
-    bundle = tiny_bundle(work / "tiny")
+    bundle = robust_bundle(work / "tiny")
     rng = np.random.default_rng(seed)
     files = tuple(work / f"{name}.parquet" for name in ("monday", "tuesday", "wednesday"))
     for path in files:

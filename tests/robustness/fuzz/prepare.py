@@ -22,7 +22,7 @@ from schemas.bundle.metadata import variant_model
 from schemas.bundle.variants import Precision
 from schemas.io.files import FileFacts
 from schemas.kinds import KINDS
-from tests.robustness.bundles import tiny_bundle
+from tests.robustness.bundles import robust_bundle
 from tests.robustness.fuzz.inputs import FuzzInputs
 from tests.tiny import SAMPLES
 
@@ -33,10 +33,10 @@ ROWS = 12
 def prepare_inputs(folder: Path, bundle: Path | None = None) -> FuzzInputs:
     """Make the inputs of all cases.
 
-    bundle: of tasks narrative, outlet and entity_framing in fp32; None makes one.
+    bundle: of the tasks of `robust_bundle` in fp32; None makes one.
     """
     inputs = FuzzInputs(folder)
-    shutil.copytree(bundle or tiny_bundle(folder / "tiny"), inputs.bundle)
+    shutil.copytree(bundle or robust_bundle(folder / "tiny"), inputs.bundle)
     _add_bf16(inputs.bundle)
     make_keys(inputs.private_key)
     sign_bundle(inputs.bundle, inputs.private_key)

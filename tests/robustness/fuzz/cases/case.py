@@ -10,8 +10,14 @@ from tests.robustness.fuzz.cases.process import ProcessConditions
 from tests.robustness.fuzz.inputs import FuzzInputs
 
 ANY_EXIT_CODE = frozenset(range(6))
-GOLD_COLUMNS = {"narrative": "narratives", "entity_framing": "roles", "outlet": "domain"}
-TASKS = tuple(GOLD_COLUMNS)
+GOLD_COLUMNS = {
+    "narrative": "narratives",
+    "entity_framing": "roles",
+    "outlet": "domain",
+    "topic": "narratives",
+    "names": "names",
+}
+TASKS = (*GOLD_COLUMNS, "vectors")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def random_options(rng: Random) -> list[str]:
     """A task, and options that run other parts of the code."""
     task = rng.choice(TASKS)
     options = ["--task", task]
-    if rng.random() < 0.3:
+    if task in GOLD_COLUMNS and rng.random() < 0.3:
         options += ["--gold-column", GOLD_COLUMNS[task]]
     if rng.random() < 0.03:
         options += ["--gold-column", rng.choice(("domain", "labels", "roles", "start"))]
@@ -66,7 +72,7 @@ def random_options(rng: Random) -> list[str]:
     }.items():
         if rng.random() < 0.08:
             options += [option, rng.choice(values)]
-    for flag in ("--keep-text", "--dry-run"):
+    for flag in ("--keep-text", "--dry-run", *(["--neighbours"] if task == "topic" else [])):
         if rng.random() < 0.1:
             options += [flag]
     return options
