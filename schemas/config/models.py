@@ -265,10 +265,13 @@ class TrainConfig(Section):
     """Epochs below the best validation metric by more than its standard error, after which training
     stops."""
     metric: Literal["micro_f1", "macro_f1", "mean_f1"] = "mean_f1"
-    """Validation metric that picks the epoch whose weights are kept, averaged over tasks; `mean_f1`
+    """Validation metric that picks the epoch whose weights are kept, a mean over tasks; `mean_f1`
     is the mean of micro and macro. Measured at the thresholds that suit the validation rows best.
     The last epoch is kept that is no more than a standard error below the best: few validation rows
     cannot tell epochs apart, and later ones have learned more."""
+    metric_tasks: list[str] = Field(default_factory=list)
+    """Tasks whose metric picks the epoch, where one matters more than the others: each is at its
+    best in another epoch. All where there are none."""
     save_every_s: float = Field(default=120.0, ge=0.0)
     """Seconds of training after which the state is saved, so that a killed run can resume."""
 

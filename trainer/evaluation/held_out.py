@@ -96,10 +96,3 @@ def predict(
         output.of_text(list(islice(outputs, len(of_text))), text)
         for text, of_text in zip(rows.texts, pieces, strict=True)
     ]
-
-
-def metric_value(scores: F1Scores, metric: Literal["micro_f1", "macro_f1", "mean_f1"]) -> float:
-    """The number that picks the best epoch."""
-    if metric == "mean_f1":
-        return (scores.micro_f1 + scores.macro_f1) / 2
-    return scores.micro_f1 if metric == "micro_f1" else scores.macro_f1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,6 +31,7 @@ class EpochRecord(BaseModel):
 
     loss, validation_loss: mean loss by task, of the training steps and of the held-out rows.
     validation: scores by task. metric: what picks the best.
+    metric_error: its standard error, as that of a share of the held-out rows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +41,7 @@ class EpochRecord(BaseModel):
     validation_loss: dict[str, float]
     validation: dict[str, EpochScores]
     metric: float
+    metric_error: float
     learning_rate: float
     seconds: float
     articles_per_s: float
@@ -53,15 +58,15 @@ class History(BaseModel):
     def best(self) -> EpochRecord | None:
         """The last epoch that is no more than a standard error below the highest metric.
 
-        As the standard error counts that of a share of the held-out rows. The rate falls to 0, so
-        that of epochs that the rows cannot tell apart the last has learned most.
+        The rate falls to 0, so that of epochs that the held-out rows cannot tell apart the last has
+        learned most.
         Source: the one-standard-error rule of Breiman, Friedman, Olshen, Stone (1984),
         Classification and Regression Trees, for epochs.
         """
         highest = max(self.epochs, key=lambda record: record.metric, default=None)
         if highest is None:
             return None
-        least = highest.metric - _standard_error(highest)
+        least = highest.metric - highest.metric_error
         return next(record for record in reversed(self.epochs) if record.metric >= least)
 
     def epochs_since_best(self) -> int:
@@ -69,11 +74,20 @@ class History(BaseModel):
         return 0 if self.best is None else self.epochs[-1].epoch - self.best.epoch
 
 
-def _standard_error(record: EpochRecord) -> float:
-    """How far the metric of an epoch would move with other held-out rows."""
-    rows = min(scores.rows for scores in record.validation.values())
-    spread = record.metric * (1 - record.metric)
-    return math.sqrt(max(spread, 0.0) / max(rows * len(record.validation), 1))
+def mean_metric(
+    scores: Sequence[EpochScores], metric: Literal["micro_f1", "macro_f1", "mean_f1"]
+) -> tuple[float, float]:
+    """Mean metric of tasks, and how far it would move with other held-out rows."""
+    mean = fmean(metric_value(one, metric) for one in scores)
+    rows = min(one.rows for one in scores)
+    return mean, math.sqrt(max(mean * (1 - mean), 0.0) / max(rows * len(scores), 1))
+
+
+def metric_value(scores: F1Scores, metric: Literal["micro_f1", "macro_f1", "mean_f1"]) -> float:
+    """The metric of one task."""
+    if metric == "mean_f1":
+        return (scores.micro_f1 + scores.macro_f1) / 2
+    return scores.micro_f1 if metric == "micro_f1" else scores.macro_f1
 
 
 def read_history(path: Path) -> History:

@@ -11,7 +11,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
 from schemas.config.models import TrainingRun
-from schemas.errors import CheckpointError, ConfigError
+from schemas.errors import CheckpointError, ConfigError, listing
 from schemas.text.tokens import TextTokenizer
 from trainer.checkpoint.reader import CheckpointFiles, read_info
 from trainer.checkpoint.writer import publish_checkpoint
@@ -120,9 +120,11 @@ def _accelerator(config: TrainingRun) -> Accelerator:
 def check_objectives(config: TrainingRun) -> None:
     """Refuse before any data is read what cannot be trained (ConfigError).
 
-    That are unknown losses and parameters, all at once, and reversed tasks without others.
+    That are unknown losses and parameters, all at once, reversed tasks without others, and a metric
+    of tasks that do not pick an epoch.
     """
     _check_reversals(config)
+    _check_metric_tasks(config)
     problems = []
     for name, task in config.tasks.items():
         objective = TRAINER_KINDS[task.kind].objective(task)
@@ -136,13 +138,29 @@ def check_objectives(config: TrainingRun) -> None:
         raise ConfigError("\n".join([f"losses: {len(problems)} problem(s)", *problems]))
 
 
-def _check_reversals(config: TrainingRun) -> None:
-    """Refuse reversed tasks that are not trained, or are the only ones that are (ConfigError)."""
-    trained = {
+def _trained_tasks(config: TrainingRun) -> set[str]:
+    """Tasks that the encoder is trained by."""
+    return {
         name
         for name, task in config.tasks.items()
         if TRAINER_KINDS[task.kind].objective(task) is not None
     }
+
+
+def _check_metric_tasks(config: TrainingRun) -> None:
+    """Refuse a metric of tasks that are not trained, or that are to get worse (ConfigError)."""
+    able = [name for name in _trained_tasks(config) if not config.tasks[name].reversal]
+    for name in config.train.metric_tasks:
+        if name not in able:
+            raise ConfigError(
+                f"train.metric_tasks: {name!r} is none of the tasks that the encoder is trained "
+                f"for: {listing(sorted(able))}"
+            )
+
+
+def _check_reversals(config: TrainingRun) -> None:
+    """Refuse reversed tasks that are not trained, or are the only ones that are (ConfigError)."""
+    trained = _trained_tasks(config)
     for name, task in config.tasks.items():
         if task.reversal and name not in trained:
             raise ConfigError(f"tasks.{name}.reversal: has no effect on a task that is not trained")

@@ -26,8 +26,14 @@ from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles, Corrections
 from trainer.data.batches import Batch, plan_epoch, steps_by_epoch
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.evaluation.held_out import metric_value, predict
-from trainer.evaluation.history import EpochRecord, EpochScores, History, draw_curves
+from trainer.evaluation.held_out import predict
+from trainer.evaluation.history import (
+    EpochRecord,
+    EpochScores,
+    History,
+    draw_curves,
+    mean_metric,
+)
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import Head
@@ -257,17 +263,16 @@ class Run:
             outputs, validation_loss[name] = self._evaluate(name)
             scores = self.objectives[name].score(self.config.tasks[name], self.data[name], outputs)
             validation[name] = EpochScores.model_validate(scores.model_dump())
-        values = [
-            metric_value(scores, self.train.metric)
-            for task, scores in validation.items()
-            if not self.config.tasks[task].reversal
-        ]
+        metric, metric_error = mean_metric(
+            [validation[task] for task in self._judged_tasks], self.train.metric
+        )
         record = EpochRecord(
             epoch=state.epoch + 1,
             loss={task: total / state.loss_steps[task] for task, total in state.loss_sums.items()},
             validation_loss=validation_loss,
             validation=validation,
-            metric=sum(values) / len(values),
+            metric=metric,
+            metric_error=metric_error,
             learning_rate=float(self.schedule.get_last_lr()[0]),
             seconds=state.seconds,
             articles_per_s=state.rows / max(state.seconds, 1e-9),
@@ -278,6 +283,13 @@ class Run:
         if self.accelerator.is_main_process:
             self._write_history(is_best=state.history.best is record)
         return record
+
+    @property
+    def _judged_tasks(self) -> Sequence[str]:
+        """Tasks whose metric picks the epoch."""
+        return self.train.metric_tasks or [
+            task for task in self.objectives if not self.config.tasks[task].reversal
+        ]
 
     def _evaluate(self, task: str) -> tuple[list[Float32Array], float]:
         """Outputs of the held-out rows of a task as it is now, and their mean loss."""

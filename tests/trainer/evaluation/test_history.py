@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.evaluation.history import EpochRecord, EpochScores, History
+from trainer.evaluation.history import EpochRecord, EpochScores, History, mean_metric
 
 
 def history(*metrics: float, rows: int = 100) -> History:
     """Epochs with these metrics on so many held-out rows."""
-    scores = {"a": EpochScores(rows=rows, micro_f1=0.5, macro_f1=0.5)}
+    scores = [EpochScores(rows=rows, micro_f1=metric, macro_f1=metric) for metric in metrics]
     records = [
         EpochRecord(
             epoch=number,
             loss={"a": 1.0},
             validation_loss={"a": 1.0},
-            validation=scores,
+            validation={"a": of_epoch},
             metric=metric,
+            metric_error=mean_metric([of_epoch], "mean_f1")[1],
             learning_rate=1e-4,
             seconds=1.0,
             articles_per_s=1.0,
             tokens_per_s=1.0,
         )
-        for number, metric in enumerate(metrics, start=1)
+        for number, (metric, of_epoch) in enumerate(zip(metrics, scores, strict=True), start=1)
     ]
     return History(metric_name="mean_f1", epochs=records)
 

@@ -1,4 +1,4 @@
-"""Tasks that the encoder is trained to fail."""
+"""Tasks that the encoder is trained to fail, and tasks that pick the epoch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from schemas.errors import ConfigError
 from schemas.kinds.nearest import NearestKind
 from tests.trainer.conftest import Row
 from trainer.checkpoint.reader import Checkpoint
+from trainer.evaluation.history import read_history
 from trainer.model.encoders import load_encoder
 from trainer.model.heads import MeanHead
 from trainer.model.multitask import MultiTaskModel
@@ -99,4 +100,25 @@ def test_a_task_that_is_not_trained_cannot_be_reversed(two_tasks: Path, tmp_path
     run = run_of(two_tasks, f"{ADVERSARY}=1.0", f"tasks.publisher.kind={NearestKind.NAME}")
 
     with pytest.raises(ConfigError, match=r"tasks\.publisher\.reversal: has no effect"):
+        train(run, tmp_path / "out")
+
+
+def test_one_task_may_pick_the_epoch(two_tasks: Path, tmp_path: Path) -> None:
+    """Where one matters more than the others."""
+    files = train(run_of(two_tasks, 'train.metric_tasks=["publisher"]'), tmp_path / "out")
+
+    for epoch in read_history(files.history).epochs:
+        picking = epoch.validation["publisher"]
+        assert epoch.metric == pytest.approx((picking.micro_f1 + picking.macro_f1) / 2)
+
+
+@pytest.mark.parametrize("overrides", [(), (f"{ADVERSARY}=1.0",)], ids=["absent", "reversed"])
+def test_tasks_that_pick_the_epoch_must_be_trained_for(
+    two_tasks: Path, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    """The message lists those that are."""
+    name = "publisher" if overrides else "sentiment"
+    run = run_of(two_tasks, f'train.metric_tasks=["topics", "{name}"]', *overrides)
+
+    with pytest.raises(ConfigError, match=rf"train\.metric_tasks: '{name}' is none of .*'topics'"):
         train(run, tmp_path / "out")
