@@ -52,11 +52,14 @@ class Folds:
 
     group: column whose values are never divided between training and test, in no table.
     train_on: values by column that training rows are left to; all rows are tested.
+    rows, rows_a_group: training rows drawn at most, of each table or of each group.
     """
 
     runs: int = 5
     group: str | None = None
     train_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    rows: int | None = None
+    rows_a_group: int | None = None
     same_tests = False
 
     def part(self, tables: Tables, run: int) -> Part:
@@ -76,7 +79,11 @@ class Folds:
 
     def _to_train(self, rows: pl.DataFrame) -> pl.DataFrame:
         conditions = [pl.col(name).is_in(list(values)) for name, values in self.train_on.items()]
-        return rows.filter(*conditions) if conditions else rows
+        rows = rows.filter(*conditions) if conditions else rows
+        place = pl.int_range(pl.len()).shuffle(SEED)
+        if self.rows_a_group is not None and self.group is not None:
+            rows = rows.filter(place.over(self.group) < self.rows_a_group)
+        return rows if self.rows is None else rows.filter(place < self.rows)
 
     def _folds(self, rows: pl.DataFrame) -> pl.Series:
         """Fold of each row. The same groups are in the same folds of all tables."""
@@ -86,6 +93,10 @@ class Folds:
     def __str__(self) -> str:
         by = f" by {self.group}" if self.group else ""
         left = [f"{name} {' and '.join(values)}" for name, values in self.train_on.items()]
+        if self.rows_a_group is not None:
+            left.append(f"{self.rows_a_group} rows of each {self.group} at most")
+        if self.rows is not None:
+            left.append(f"{self.rows} rows of each task")
         return ", ".join(
             [f"{self.runs}-fold cross-validation{by}", *(f"trained on {one}" for one in left)]
         )

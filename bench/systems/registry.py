@@ -15,6 +15,7 @@ from bench.systems.measures import Counter
 from bench.systems.protocols import Folds, Split
 from bench.systems.results import Remarks
 from bench.systems.system import FrozenSystem, Result, System
+from schemas.kinds.embedding import EmbeddingKind
 
 AnySystem: TypeAlias = System | FrozenSystem | EmbeddingSystem
 LANGUAGES = ("EN", "BG", "HI", "PT", "RU")
@@ -27,6 +28,12 @@ ALIGNMENTS = (
     ("datapoint_memory", "", ()),
 )
 """Alignment, what is added to its name, and further settings."""
+
+PUBLISHERS = Folds(group="publisher", rows_a_group=40)
+"""A fifth of the articles comes from three publishers."""
+VECTORS = (f'tasks.vectors={{kind="{EmbeddingKind.NAME}",data=[{{path=""}}]}}',)
+"""A further task, to see what vectors of the trained encoder say of a text."""
+JOINT_ROWS = 500
 
 TOPICS: tuple[str, ...] = tuple(
     tomllib.loads((CONFIGS / "reuters.toml").read_text(encoding="utf-8"))["tasks"]["topics"][
@@ -266,8 +273,8 @@ SYSTEMS: tuple[AnySystem, ...] = (
     System(
         "Political leaning of publishers that nobody has seen",
         "leaning.toml",
-        tables.leaning,
-        Folds(group="publisher"),
+        partial(tables.leaning_and, "vectors"),
+        PUBLISHERS,
         (
             Result(
                 "leaning",
@@ -275,14 +282,20 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 measures.classes(),
                 {"macro_f1": ".355 (BERT-base), .48 to .51 (best from text, from memory)"},
             ),
+            Result("leaning", "vectors", measures.probe("publisher")),
         ),
+        VECTORS,
     ),
     System(
         "Political leaning, by what does not give the publisher away",
         "leaning-adversarial.toml",
-        tables.leaning_and_publisher,
-        Folds(group="publisher"),
-        (Result("leaning", "leaning", measures.classes()),),
+        partial(tables.leaning_and, "publisher", "vectors"),
+        PUBLISHERS,
+        (
+            Result("leaning", "leaning", measures.classes()),
+            Result("leaning", "vectors", measures.probe("publisher")),
+        ),
+        VECTORS,
         variant="adversarial",
     ),
     *(
@@ -290,7 +303,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             f"Long articles, read {how}",
             "leaning.toml",
             tables.leaning,
-            Folds(group="publisher"),
+            PUBLISHERS,
             (Result("windows", "leaning", measures.classes()),),
             settings,
             variant,
@@ -306,7 +319,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             f"Four tasks in one run, mixed {how}",
             "joint.toml",
             tables.several,
-            Folds(),
+            Folds(rows=JOINT_ROWS),
             tuple(Result("joint", task, counter) for task, counter in JOINT_COUNTERS.items()),
             (f"train.mixing={mixing}",),
             mixing.replace("_", "-"),
@@ -321,7 +334,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             f"One of the four tasks alone: {task}",
             config,
             partial(tables.one_of_several, task=task),
-            Folds(),
+            Folds(rows=JOINT_ROWS),
             (Result("joint", task, JOINT_COUNTERS[task]),),
             settings,
             f"{task}-alone",

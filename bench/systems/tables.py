@@ -67,10 +67,9 @@ def leaning(data: Path) -> Tables:
     return {"leaning": rows.filter(pl.col(SPLIT) == TRAIN)}
 
 
-def leaning_and_publisher(data: Path) -> Tables:
-    """The same rows for both tasks."""
-    rows = leaning(data)["leaning"]
-    return {"leaning": rows, "publisher": rows}
+def leaning_and(data: Path, *tasks: str) -> Tables:
+    """The same rows for several tasks."""
+    return dict.fromkeys(("leaning", *tasks), leaning(data)["leaning"])
 
 
 def stories(data: Path) -> Tables:

@@ -68,6 +68,20 @@ def test_folds_test_every_row_once_and_divide_no_group() -> None:
         assert not trained & {*part.tested["one"]["article"], *part.tested["two"]["article"]}
 
 
+def test_training_rows_may_be_drawn_and_tested_ones_are_not() -> None:
+    """At most so many of each group, or of each table; the same ones each time."""
+    every = Folds(4, "article").part({"one": table()}, 0)
+    for limited, groups, rows in (
+        (Folds(4, "article", rows_a_group=2), every.train["one"]["article"].n_unique(), 2),
+        (Folds(4, "article", rows=7), 1, 7),
+    ):
+        part = limited.part({"one": table()}, 0)
+        assert len(part.train["one"]) == groups * rows
+        assert set(part.train["one"]["number"]) < set(every.train["one"]["number"])
+        assert part.tested["one"].equals(every.tested["one"])
+        assert limited.part({"one": table()}, 0).train["one"].equals(part.train["one"])
+
+
 def test_draws_differ_and_leave_the_test_part_alone() -> None:
     """Each run has another draw of the training part; what is kept is trained on one, too."""
     protocol = Split("test", rows=20)
@@ -160,6 +174,24 @@ def run(system: str, number: int, value: float, *, same_tests: bool) -> Run:
         tested=100,
         minutes=1.0,
     )
+
+
+def test_a_probe_finds_what_vectors_tell() -> None:
+    """And no more than the commonest value where they tell nothing; rare values are left out."""
+    publishers = ["a"] * 60 + ["b"] * 40 + ["rare"] * 5
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(len(publishers), 4)).astype(np.float32)
+    telling = noise + 8 * np.array([[name == "a"] for name in publishers])
+
+    def scores(vectors: np.ndarray) -> dict[str, float]:
+        rows = pl.DataFrame({"gold_publisher": publishers}).with_columns(
+            embedding=pl.Series(vectors.astype(np.float32), dtype=pl.Array(pl.Float32, 4))
+        )
+        score = measures.probe("publisher")(rows)
+        return dict(score(np.arange(len(publishers), dtype=np.int64)))
+
+    assert scores(telling) == {"publisher_accuracy": 1.0, "publisher_majority": 0.6}
+    assert 0.4 < scores(noise)["publisher_accuracy"] < 0.75
 
 
 def test_intervals_hold_what_can_differ() -> None:
