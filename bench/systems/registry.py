@@ -273,7 +273,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
     System(
         "Political leaning of publishers that nobody has seen",
         "leaning.toml",
-        partial(tables.leaning_and, "vectors"),
+        partial(tables.leaning_and, tasks=("vectors",)),
         PUBLISHERS,
         (
             Result(
@@ -289,7 +289,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
     System(
         "Political leaning, by what does not give the publisher away",
         "leaning-adversarial.toml",
-        partial(tables.leaning_and, "publisher", "vectors"),
+        partial(tables.leaning_and, tasks=("publisher", "vectors")),
         PUBLISHERS,
         (
             Result("leaning", "leaning", measures.classes()),

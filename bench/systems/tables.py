@@ -67,7 +67,7 @@ def leaning(data: Path) -> Tables:
     return {"leaning": rows.filter(pl.col(SPLIT) == TRAIN)}
 
 
-def leaning_and(data: Path, *tasks: str) -> Tables:
+def leaning_and(data: Path, tasks: Sequence[str]) -> Tables:
     """The same rows for several tasks."""
     return dict.fromkeys(("leaning", *tasks), leaning(data)["leaning"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from schemas.arrays import Float32Array
-from schemas.decision.metrics import F1Scores
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText, pad
 from trainer.data.batches import TOKENS_PER_PASS, padded_length
