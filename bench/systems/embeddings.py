@@ -11,17 +11,16 @@ import numpy as np
 import polars as pl
 
 from bench.paths import CONFIGS, PAGES
+from bench.systems.pictures import draw_space
 from bench.systems.pipeline import score, train_and_export
 from bench.systems.results import Run, run_of
 from bench.systems.tables import TEXT_LABEL, Tables, news
 from schemas.arrays import Float32Array
 from schemas.config.files import load_config
-from trainer.evaluation.pictures import picture_text, save_picture
 from trainer.model.encoders import locate
 
 TASK = "embedding"
 COMPARED_TEXTS = 500
-SHOWN_TEXTS = 80
 POOLINGS = ("mean", "cls", "max")
 PICTURE = PAGES / "systems-embeddings.png"
 
@@ -79,7 +78,7 @@ class EmbeddingSystem:
                     digits=8,
                 )
             )
-        draw(vectors["mean"], texts[TEXT_LABEL].to_list(), self.picture)
+        draw_space(vectors["mean"], texts[TEXT_LABEL].to_list(), self.picture)
         return runs
 
     def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> Path:
@@ -118,29 +117,3 @@ def _neighbours_kept(before: Float32Array, after: Float32Array, nearest: int = 1
         len(set(one) & set(other)) for one, other in zip(places(before), places(after), strict=True)
     ]
     return float(np.mean(same)) / nearest
-
-
-def draw(vectors: Float32Array, labels: Sequence[str], path: Path) -> None:
-    """Draw a map of the texts, and the similarities of some of them, in order of their labels."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-    from sklearn.manifold import TSNE
-
-    names = sorted(set(labels))
-    points = TSNE(2, random_state=0, init="pca").fit_transform(vectors)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    for number, name in enumerate(names):
-        x, y = points[np.array(labels) == name].T
-        left.scatter(x, y, s=8, color=f"C{number}", label=picture_text(name))
-    left.set(xticks=[], yticks=[], title=f"{len(labels)} texts (t-SNE)")
-    left.legend(frameon=False)
-    order = np.argsort(np.array(labels[:SHOWN_TEXTS]), kind="stable")
-    shown = vectors[:SHOWN_TEXTS][order]
-    image = right.imshow(shown @ shown.T, cmap="Blues", vmin=0, vmax=1)
-    right.set(xticks=[], yticks=[], title=f"cosine of {SHOWN_TEXTS} texts, by class")
-    figure.colorbar(image, ax=right, shrink=0.7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(figure, path)
-    pyplot.close(figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.paths import PAGES
 from bench.systems.registry import SYSTEMS, AnySystem
 from bench.systems.results import Results, Row
 from bench.systems.system import System
@@ -41,6 +42,8 @@ def _section(system: AnySystem, results: Results) -> str:
     lines += [f"`{result.name}`: {result.note}\n" for result in system.results if result.note]
     header = ["result", "metric", "mean", "95 % interval", "runs", "minutes", "published"]
     lines.append(markdown_table(header, [_cells(row) for row in _rows_of(system, results)]))
+    if isinstance(system, System) and (PAGES / system.picture).exists():
+        lines.append(f"![Map and similarities of 500 tested texts]({system.picture})\n")
     lines += [f"- {line}\n" for result in system.results for line in result.tried]
     return "\n".join(lines)
 

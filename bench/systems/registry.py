@@ -14,7 +14,7 @@ from bench.systems.embeddings import EmbeddingSystem
 from bench.systems.measures import Counter
 from bench.systems.protocols import Folds, Split
 from bench.systems.results import Remarks
-from bench.systems.system import FrozenSystem, Result, System
+from bench.systems.system import VECTORS, FrozenSystem, Result, System
 from schemas.kinds.embedding import EmbeddingKind
 
 AnySystem: TypeAlias = System | FrozenSystem | EmbeddingSystem
@@ -31,9 +31,9 @@ ALIGNMENTS = (
 
 PUBLISHERS = Folds(group="publisher", rows_a_group=40)
 """A fifth of the articles comes from three publishers."""
-VECTORS = (f'tasks.vectors={{kind="{EmbeddingKind.NAME}",data=[{{path=""}}]}}',)
+WITH_VECTORS = (f'tasks.{VECTORS}={{kind="{EmbeddingKind.NAME}",data=[{{path=""}}]}}',)
 """A further task, to see what vectors of the trained encoder say of a text."""
-JOINT_ROWS = 500
+JOINT_TRAINED = 500
 
 TOPICS: tuple[str, ...] = tuple(
     tomllib.loads((CONFIGS / "reuters.toml").read_text(encoding="utf-8"))["tasks"]["topics"][
@@ -214,7 +214,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
     System(
         "Question classes, six of them, by fine-tuning",
         "trec6.toml",
-        tables.questions,
+        partial(tables.also, read=tables.questions, tasks=(VECTORS,)),
         Folds(),
         (
             Result(
@@ -224,6 +224,8 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 {"accuracy": ".962 (electra-small), .974 (BERT-base), on 500 test questions"},
             ),
         ),
+        WITH_VECTORS,
+        pictured="labels",
     ),
     System(
         "Question classes, fifty of them, by fine-tuning",
@@ -243,7 +245,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
         System(
             f"Question classes, {words} of them, by alignment: {alignment.replace('_', ' ')}",
             f"alignment-trec{number}.toml",
-            tables.questions,
+            partial(tables.also, read=tables.questions, tasks=(VECTORS,)),
             Folds(),
             (
                 Result(
@@ -253,8 +255,9 @@ SYSTEMS: tuple[AnySystem, ...] = (
                     {"accuracy": f"{claim} (electra-small), on 500 test questions"},
                 ),
             ),
-            (f"tasks.question.alignment={alignment}", *settings),
+            (f"tasks.question.alignment={alignment}", *settings, *WITH_VECTORS),
             f"{alignment}{suffix}",
+            pictured="labels",
         )
         for number, words, column, claims in (
             (6, "six", "labels", (".962", ".962", ".960", ".964", ".964")),
@@ -273,7 +276,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
     System(
         "Political leaning of publishers that nobody has seen",
         "leaning.toml",
-        partial(tables.leaning_and, tasks=("vectors",)),
+        partial(tables.also, read=tables.leaning, tasks=(VECTORS,)),
         PUBLISHERS,
         (
             Result(
@@ -282,20 +285,20 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 measures.classes(),
                 {"macro_f1": ".355 (BERT-base), .48 to .51 (best from text, from memory)"},
             ),
-            Result("leaning", "vectors", measures.probe("publisher")),
+            Result("leaning", VECTORS, measures.probe("publisher")),
         ),
-        VECTORS,
+        WITH_VECTORS,
     ),
     System(
         "Political leaning, by what does not give the publisher away",
         "leaning-adversarial.toml",
-        partial(tables.leaning_and, tasks=("publisher", "vectors")),
+        partial(tables.also, read=tables.leaning, tasks=("publisher", VECTORS)),
         PUBLISHERS,
         (
             Result("leaning", "leaning", measures.classes()),
-            Result("leaning", "vectors", measures.probe("publisher")),
+            Result("leaning", VECTORS, measures.probe("publisher")),
         ),
-        VECTORS,
+        WITH_VECTORS,
         variant="adversarial",
     ),
     *(
@@ -319,7 +322,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             f"Four tasks in one run, mixed {how}",
             "joint.toml",
             tables.several,
-            Folds(rows=JOINT_ROWS),
+            Folds(rows=JOINT_TRAINED),
             tuple(Result("joint", task, counter) for task, counter in JOINT_COUNTERS.items()),
             (f"train.mixing={mixing}",),
             mixing.replace("_", "-"),
@@ -334,7 +337,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             f"One of the four tasks alone: {task}",
             config,
             partial(tables.one_of_several, task=task),
-            Folds(rows=JOINT_ROWS),
+            Folds(rows=JOINT_TRAINED),
             (Result("joint", task, JOINT_COUNTERS[task]),),
             settings,
             f"{task}-alone",

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.paths import CONFIGS
-from bench.systems.measures import Counter, scores_and_deviations
+import numpy as np
+
+from bench.paths import CONFIGS, PAGES
+from bench.systems.measures import GOLD, Counter, scores_and_deviations
+from bench.systems.pictures import draw_space
 from bench.systems.pipeline import score, train_and_export
 from bench.systems.protocols import Protocol
 from bench.systems.results import Run, run_of
@@ -18,6 +21,9 @@ from schemas.config.models import DataConfig
 from trainer.ranking import rank_encoders
 
 NEIGHBOURS = 5
+VECTORS = "vectors"
+"""Task of a config that gives vectors of its texts."""
+PICTURED_TEXTS = 500
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class System:
     """A config with its data and the way it is measured.
 
     settings: `KEY=VALUE` that change the config. variant: what they make of it, in a word; systems
-    with the same results are variants of each other.
+    with the same results are variants of each other. pictured: gold column whose values a picture
+    of the vectors of the first run has in colours; the task `VECTORS` gives them.
     """
 
     title: str
@@ -51,6 +58,7 @@ class System:
     results: tuple[Result, ...]
     settings: tuple[str, ...] = ()
     variant: str = ""
+    pictured: str | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +88,11 @@ class System:
         return f"{self.data}, {result.task}" if several else self.data
 
     @property
+    def picture(self) -> str:
+        """Name of the picture of its vectors."""
+        return f"systems-{self.name}.png"
+
+    @property
     def how(self) -> str:
         """Config and protocol, as Markdown."""
         return f"[configs/{self.config}](../../configs/{self.config}), {self.protocol}"
@@ -95,6 +108,10 @@ class System:
         changes = [f"seed={number}", *self.settings, *settings]
         bundle, minutes = train_and_export(CONFIGS / self.config, part.train, folder, changes)
         predictions = score(bundle, part.tested, folder)
+        if self.pictured is not None and number == 0:
+            shown = predictions[VECTORS].head(PICTURED_TEXTS)
+            vectors = np.array(shown["embedding"].to_list(), np.float32)
+            draw_space(vectors, shown[GOLD + self.pictured].to_list(), PAGES / self.picture)
         runs = [
             run_of(
                 result.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,9 +67,11 @@ def leaning(data: Path) -> Tables:
     return {"leaning": rows.filter(pl.col(SPLIT) == TRAIN)}
 
 
-def leaning_and(data: Path, tasks: Sequence[str]) -> Tables:
-    """The same rows for several tasks."""
-    return dict.fromkeys(("leaning", *tasks), leaning(data)["leaning"])
+def also(data: Path, read: Callable[[Path], Tables], tasks: Sequence[str]) -> Tables:
+    """The rows of a set of one task, for further tasks too."""
+    tables = read(data)
+    (rows,) = tables.values()
+    return {**tables, **dict.fromkeys(tasks, rows)}
 
 
 def stories(data: Path) -> Tables:
