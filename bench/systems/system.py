@@ -48,7 +48,7 @@ class System:
 
     settings: `KEY=VALUE` that change the config. variant: what they make of it, in a word; systems
     with the same results are variants of each other. pictured: gold column whose values a picture
-    of the vectors of the first run has in colours; the task `VECTORS` gives them.
+    of the vectors of the first run has in colors; the task `VECTORS` gives them.
     """
 
     title: str
