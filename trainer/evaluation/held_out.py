@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from schemas.arrays import Float32Array
 from schemas.kinds.base import OutputSpec
 from schemas.text.tokens import TokenizedText, pad
 from trainer.data.batches import TOKENS_PER_PASS, padded_length
 from trainer.data.task_data import TokenizedRows
-from trainer.model.multitask import TaskPath
+from trainer.model.heads import Head
+from trainer.model.multitask import TaskPath, run_heads
 
 ROWS_PER_BATCH = 32
 """Where a pass is not limited by its tokens."""
@@ -63,34 +65,82 @@ def predict(
     bf16: bool,
     accelerator: Accelerator,
 ) -> list[Float32Array]:
-    """Output of every row, float32, without that of its padding, in the order of `rows`.
+    """Output of every row of one task, as `predict_together` gives it for several."""
+    (outputs,) = predict_together(
+        path.encoder,
+        [(path.head, output)],
+        rows,
+        pad_id=pad_id,
+        max_tokens=max_tokens,
+        bf16=bf16,
+        accelerator=accelerator,
+    )
+    return outputs
 
-    path: in training mode afterwards. output: of its task. Processes share the batches, and each
-    gets all the outputs.
+
+def predict_together(
+    encoder: PreTrainedModel,
+    heads: Sequence[tuple[Head, OutputSpec]],
+    rows: TokenizedRows,
+    *,
+    pad_id: int,
+    max_tokens: int,
+    bf16: bool,
+    accelerator: Accelerator,
+) -> list[list[Float32Array]]:
+    """Output of every row by each head, float32, without that of its padding, in order of `rows`.
+
+    encoder, heads: in training mode afterwards; the encoder runs once for all. Processes share the
+    batches, and each gets all the outputs.
     """
-    pieces = [text.pieces for text in rows.texts]
-    every = [piece for of_text in pieces for piece in of_text]
-    lengths = [len(piece.ids) for piece in every]
-    edges = np.cumsum([0, *(output.size(length) for length in lengths)])
-    flat = torch.zeros(int(edges[-1]), dtype=torch.float32)
+    pieces = [piece for text in rows.texts for piece in text.pieces]
+    lengths = [len(piece.ids) for piece in pieces]
     device = accelerator.device
+    collected = [_Outputs(output, lengths) for _, output in heads]
+    modules = [encoder, *(head for head, _ in heads)]
     batches = list(validation_batches(lengths, device.type, max_tokens=max_tokens))
-    path.eval()
+    for module in modules:
+        module.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
-            texts = [every[row] for row in batch]
-            input_ids, attention_mask = to_batch(texts, pad_id, device, max_tokens=max_tokens)
-            outputs = path(input_ids, attention_mask).float().cpu()
-            for of_row, row in zip(outputs, batch, strict=True):
-                kept = of_row[: lengths[row]] if output.per_token else of_row
-                flat[edges[row] : edges[row + 1]] = kept.ravel()
-    path.train()
-    everyones = accelerator.reduce(flat.to(device), "sum").cpu().numpy()
-    outputs = iter(
-        everyones[edges[row] : edges[row + 1]].reshape(output.shape(length))
-        for row, length in enumerate(lengths)
-    )
-    return [
-        output.of_text(list(islice(outputs, len(of_text))), text)
-        for text, of_text in zip(rows.texts, pieces, strict=True)
-    ]
+            texts = [pieces[row] for row in batch]
+            read = to_batch(texts, pad_id, device, max_tokens=max_tokens)
+            outputs = run_heads([head for head, _ in heads], encoder, *read, with_neighbours=False)
+            for of_head, output in zip(collected, outputs, strict=True):
+                of_head.put(batch, output.float().cpu())
+    for module in modules:
+        module.train()
+    return [of_head.by_text(rows.texts, accelerator) for of_head in collected]
+
+
+class _Outputs:
+    """Outputs of one head for all pieces, in one array, so that processes can add theirs up.
+
+    lengths: tokens of each piece.
+    """
+
+    def __init__(self, output: OutputSpec, lengths: Sequence[int]) -> None:
+        self._output, self._lengths = output, lengths
+        self._edges = np.cumsum([0, *(output.size(length) for length in lengths)])
+        self._flat = torch.zeros(int(self._edges[-1]), dtype=torch.float32)
+
+    def put(self, batch: Sequence[int], outputs: Tensor) -> None:
+        """Keep the outputs of some pieces, without that of their padding."""
+        for of_row, row in zip(outputs, batch, strict=True):
+            kept = of_row[: self._lengths[row]] if self._output.per_token else of_row
+            self._flat[self._edges[row] : self._edges[row + 1]] = kept.ravel()
+
+    def by_text(
+        self, texts: Sequence[TokenizedText], accelerator: Accelerator
+    ) -> list[Float32Array]:
+        """Output of each text, from those of its pieces in all processes."""
+        everyones = accelerator.reduce(self._flat.to(accelerator.device), "sum").cpu().numpy()
+        pieces = iter(
+            everyones[first:end].reshape(self._output.shape(length))
+            for first, end, length in zip(
+                self._edges[:-1], self._edges[1:], self._lengths, strict=True
+            )
+        )
+        return [
+            self._output.of_text(list(islice(pieces, len(text.pieces))), text) for text in texts
+        ]

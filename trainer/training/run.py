@@ -26,7 +26,7 @@ from schemas.text.tokens import TokenizedText
 from trainer.checkpoint.reader import CheckpointFiles, Corrections
 from trainer.data.batches import Batch, plan_epoch, steps_by_epoch
 from trainer.data.task_data import TaskData, TokenizedRows
-from trainer.evaluation.held_out import predict
+from trainer.evaluation.held_out import predict_together
 from trainer.evaluation.history import (
     EpochRecord,
     EpochScores,
@@ -37,13 +37,17 @@ from trainer.evaluation.history import (
 from trainer.kinds import TRAINER_KINDS
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import Head
-from trainer.model.multitask import MultiTaskModel, TaskPath
+from trainer.model.multitask import MultiTaskModel
 from trainer.training.gradients import Gradients
 from trainer.training.memory import STEPS_BETWEEN, give_back_memory
 from trainer.training.model import make_model
 from trainer.training.optim import make_optimizer, make_schedule, use_bf16
 from trainer.training.progress import TrainingProgress
-from trainer.training.shared_rows import rows_of_steps, tasks_that_share_rows
+from trainer.training.shared_rows import (
+    rows_of_steps,
+    tasks_that_share_held_out_rows,
+    tasks_that_share_rows,
+)
 from trainer.training.state import RunState, StateFolder
 from trainer.training.token_dropout import TokenDropout
 
@@ -80,6 +84,7 @@ class Run:
             and (objective := TRAINER_KINDS[task.kind].objective(task)) is not None
         }
         self.sharing = tasks_that_share_rows(config, data, self.objectives)
+        self.held_out_together = tasks_that_share_held_out_rows(data, self.objectives)
         self.rows = rows_of_steps(config, data, self.objectives, self.sharing)
         self.steps = steps_by_epoch(self.rows, config.train, seed=config.seed)
         self.total_steps = sum(self.steps)
@@ -131,7 +136,7 @@ class Run:
         if done:
             log.info("resuming at step %d of %d", done, self.total_steps)
         if len(self.objectives) > 1 and not self.state.initial_losses:
-            self.state.initial_losses = {name: self._evaluate(name)[1] for name in self.objectives}
+            self.state.initial_losses = {name: loss for name, (_, loss) in self._evaluate().items()}
         main = self.accelerator.is_main_process
         try:
             with TrainingProgress(self.total_steps, done, enabled=main) as progress:
@@ -259,8 +264,8 @@ class Run:
         """Score the held-out rows, remember the epoch, keep the weights if they are the best."""
         state = self.state
         validation, validation_loss = {}, {}
-        for name in self.objectives:
-            outputs, validation_loss[name] = self._evaluate(name)
+        for name, (outputs, loss) in self._evaluate().items():
+            validation_loss[name] = loss
             scores = self.objectives[name].score(self.config.tasks[name], self.data[name], outputs)
             validation[name] = EpochScores.model_validate(scores.model_dump())
         metric, metric_error = mean_metric(
@@ -291,12 +296,18 @@ class Run:
             task for task in self.objectives if not self.config.tasks[task].reversal
         ]
 
-    def _evaluate(self, task: str) -> tuple[list[Float32Array], float]:
-        """Outputs of the held-out rows of a task as it is now, and their mean loss."""
-        held_out = self.data[task].validation
-        outputs = self._run_head(task, self._head(task), held_out)
-        loss = self.objectives[task].held_out_loss(self.losses[task], outputs, held_out)
-        return outputs, loss
+    def _evaluate(self) -> dict[str, tuple[list[Float32Array], float]]:
+        """Outputs of the held-out rows of each task as it is now, and their mean loss."""
+        evaluated = {}
+        for tasks in self.held_out_together:
+            heads = {task: self._head(task) for task in tasks}
+            outputs = self._run_heads(heads, self.data[tasks[0]].validation)
+            for task, of_task in zip(tasks, outputs, strict=True):
+                loss = self.objectives[task].held_out_loss(
+                    self.losses[task], of_task, self.data[task].validation
+                )
+                evaluated[task] = of_task, loss
+        return {name: evaluated[name] for name in self.objectives}
 
     def _finish_heads(self) -> Corrections:
         """Set what of the heads depends on the trained encoder, that of the best epoch."""
@@ -330,10 +341,17 @@ class Run:
 
     def _run_head(self, task: str, head: Head, rows: TokenizedRows) -> list[Float32Array]:
         """Output of each row by a head of a task over the encoder as it is now."""
+        (outputs,) = self._run_heads({task: head}, rows)
+        return outputs
+
+    def _run_heads(
+        self, heads: Mapping[str, Head], rows: TokenizedRows
+    ) -> list[list[Float32Array]]:
+        """The same by heads of several tasks."""
         model = self.accelerator.unwrap_model(self.model)
-        return predict(
-            TaskPath(model.encoder, head),
-            self._output(task, head),
+        return predict_together(
+            model.encoder,
+            [(head, self._output(task, head)) for task, head in heads.items()],
             rows,
             pad_id=self.pad_id,
             max_tokens=self.config.encoder.max_tokens,

@@ -1,13 +1,13 @@
-"""Tasks that are trained by the same steps."""
+"""Tasks that are trained by the same steps, or measured by the same runs of the encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from schemas.config.models import TrainingRun
 from schemas.text.windows import layout_of
 from trainer.data.batches import TaskRows
-from trainer.data.task_data import TaskData
+from trainer.data.task_data import TaskData, TokenizedRows
 from trainer.kinds.base import Objective
 
 
@@ -18,18 +18,34 @@ def tasks_that_share_rows(
 
     They read the same texts, row by row, and draw every row once an epoch.
     """
-    groups: dict[object, list[str]] = {}
-    for name, objective in objectives.items():
-        task = data[name]
-        sampled = objective.sampling(config.tasks[name])[0] != "none"
-        alone = name if sampled else None
-        key = (
-            alone,
-            layout_of(task.windows),
-            tuple(text.ids.tobytes() for text in task.train.texts),
-        )
+    sampled = {
+        name: objective.sampling(config.tasks[name])[0] != "none"
+        for name, objective in objectives.items()
+    }
+    keys = {
+        name: (name if sampled[name] else None, _texts_key(data[name], data[name].train))
+        for name in objectives
+    }
+    return {names[0]: names for names in _grouped(keys)}
+
+
+def tasks_that_share_held_out_rows(
+    data: Mapping[str, TaskData], objectives: Mapping[str, Objective]
+) -> tuple[tuple[str, ...], ...]:
+    """Tasks whose held-out rows are the same texts, row by row: the encoder reads them once."""
+    return _grouped({name: _texts_key(data[name], data[name].validation) for name in objectives})
+
+
+def _texts_key(task: TaskData, rows: TokenizedRows) -> Hashable:
+    return layout_of(task.windows), tuple(text.ids.tobytes() for text in rows.texts)
+
+
+def _grouped(keys: Mapping[str, Hashable]) -> tuple[tuple[str, ...], ...]:
+    """Names with equal keys, in the order of the first of each group."""
+    groups: dict[Hashable, list[str]] = {}
+    for name, key in keys.items():
         groups.setdefault(key, []).append(name)
-    return {names[0]: tuple(names) for names in groups.values()}
+    return tuple(tuple(names) for names in groups.values())
 
 
 def rows_of_steps(

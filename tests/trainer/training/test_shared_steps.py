@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -14,15 +15,21 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from schemas.config.files import load_config
 from schemas.kinds.base import OutputSpec
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TextTokenizer
-from tests.tiny import ONE_LABEL_TASK, sample_rows, write_config
+from tests.tiny import ONE_LABEL_TASK, make_tokenizer, sample_rows, write_config
 from trainer.cli import main
+from trainer.data.dataset import load_tasks
+from trainer.data.task_data import TokenizedRows
+from trainer.evaluation.held_out import predict, predict_together
 from trainer.evaluation.history import History
+from trainer.kinds import TRAINER_KINDS
 from trainer.model.heads import HEADS, TokenHead
 from trainer.model.multitask import MultiTaskModel
 from trainer.training.gradients import Gradients
+from trainer.training.shared_rows import tasks_that_share_held_out_rows
 from trainer.training.state import RunState
 
 OUTPUTS = {"texts": OutputSpec("logits", 3), "tokens": OutputSpec("logits", 5, per_token=True)}
@@ -66,6 +73,46 @@ def test_a_shared_step_adds_the_gradients_of_its_tasks(
     assert shared.keys() == expected.keys()
     for name, gradient in shared.items():
         assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_tasks_are_measured_together_as_alone(model: MultiTaskModel, tokenizer: Tokenizer) -> None:
+    """One run of the encoder gives each task the outputs of a run of its own, to the bit."""
+    copied = Tokenizer.from_str(tokenizer.to_str())
+    bodies = [ModelText(body, cut=False) for body in sample_rows()["text"].to_list()[:40]]
+    texts = list(TextTokenizer(copied, max_tokens=32).encode(bodies))
+    nothing = np.zeros((len(texts), 0), np.bool_)
+    rows = TokenizedRows(texts, nothing, nothing, [""] * len(texts))
+    options = {"pad_id": 0, "max_tokens": 32, "bf16": False, "accelerator": Accelerator()}
+    runs = 0
+
+    def count(*_: object) -> None:
+        nonlocal runs
+        runs += 1
+
+    hook = model.encoder.register_forward_hook(count)
+    heads = [(model.head(task), output) for task, output in OUTPUTS.items()]
+    together = predict_together(model.encoder, heads, rows, **options)
+    runs_together = runs
+    for task, outputs in zip(OUTPUTS, together, strict=True):
+        alone = predict(model.path(task), OUTPUTS[task], rows, **options)
+        assert all(map(np.array_equal, outputs, alone))
+    hook.remove()
+    assert runs == 3 * runs_together > 0
+
+
+def test_held_out_rows_are_shared_where_they_are_the_same(tmp_path: Path, encoder: Path) -> None:
+    """The title is part of what is read, so that one task stands apart."""
+    run = load_config(write_config(tmp_path / "config.toml", encoder, extra=ONE_LABEL_TASK))
+    data = load_tasks(run, TextTokenizer(make_tokenizer(), max_tokens=64))
+    objectives = {
+        task: objective
+        for task in data
+        if (objective := TRAINER_KINDS[run.tasks[task].kind].objective(run.tasks[task]))
+    }
+
+    groups = tasks_that_share_held_out_rows(data, objectives)
+
+    assert sorted(map(sorted, groups)) == [["entity_framing"], ["narrative", "outlet"]]
 
 
 def test_tasks_of_the_same_rows_add_no_tokens(tmp_path: Path, encoder: Path) -> None:
