@@ -67,7 +67,17 @@ def run_command(
 ) -> None:
     """Measure a system on the public sets in DATA, and keep its artefact."""
     for system in BY_RESULT[name]:
-        _run(system, data, runs, work / system.name, results, settings, keep=keep, again=again)
+        _run(
+            system,
+            data,
+            runs,
+            work / system.name,
+            results,
+            settings,
+            page.parent,
+            keep=keep,
+            again=again,
+        )
     write_page(Results.read(results), page)
     click.echo(f"{results}, {page}")
 
@@ -79,6 +89,7 @@ def _run(
     folder: Path,
     results: Path,
     settings: tuple[str, ...],
+    pages: Path,
     *,
     keep: bool,
     again: bool,
@@ -88,7 +99,7 @@ def _run(
         if measured.has(system.result_names[0], system.first_data, number) and not again:
             continue
         log.info("%s: run %d of %d", system.name, number + 1, system.runs)
-        added = system.measure(data, number, folder / f"run-{number}", settings)
+        added = system.measure(data, number, folder / f"run-{number}", settings, pages)
         measured = measured.with_runs(added, REMARKS)
         measured.write(results)
         for one in added:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from bench.paths import CONFIGS, PAGES
+from bench.paths import CONFIGS
 from bench.systems.pictures import draw_space
 from bench.systems.pipeline import score, train_and_export
 from bench.systems.results import Run, run_of
@@ -22,7 +22,6 @@ from trainer.model.encoders import locate
 TASK = "embedding"
 COMPARED_TEXTS = 500
 POOLINGS = ("mean", "cls", "max")
-PICTURE = PAGES / "systems-embeddings.png"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class EmbeddingSystem:
 
     title: str
     config: str
-    picture: Path = PICTURE
+    picture = "systems-embeddings.png"
     runs = 1
     name = "embeddings"
     first_data = "embeddings, mean"
@@ -45,10 +44,12 @@ class EmbeddingSystem:
             f"[configs/{self.config}](../../configs/{self.config}); how far the vectors of "
             f"{COMPARED_TEXTS} texts are from those of sentence-transformers, and with 64 "
             "principal components the share of the ten nearest neighbours that stay. "
-            f"![Map and similarities]({self.picture.name})"
+            f"![Map and similarities]({self.picture})"
         )
 
-    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
+    def measure(
+        self, data: Path, number: int, folder: Path, settings: Sequence[str], pages: Path
+    ) -> list[Run]:
         """Export each pooling and the projection, score the texts, and compare."""
         tables = news(data)
         texts = tables[TASK].sample(COMPARED_TEXTS, seed=0)
@@ -78,7 +79,7 @@ class EmbeddingSystem:
                     digits=8,
                 )
             )
-        draw_space(vectors["mean"], texts[TEXT_LABEL].to_list(), self.picture)
+        draw_space(vectors["mean"], texts[TEXT_LABEL].to_list(), pages / self.picture)
         return runs
 
     def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> Path:

@@ -27,8 +27,8 @@ Counter = Callable[[pl.DataFrame], ScoreRows]
 GOLD = "gold_"
 FIXED = 0.25
 """Fixed threshold of the founding document."""
-PROBED_ROWS = 20
-"""Rows of a value that a probe looks for."""
+LEAST_ROWS = 20
+"""A probe leaves out values with fewer rows."""
 OTHER = "Other"
 """The narrative, and the sub-narrative, of what no other one fits."""
 
@@ -81,28 +81,30 @@ def label_sets(column: str = "labels") -> Counter:
 
 
 def probe(column: str) -> Counter:
-    """How well a logistic regression finds a gold column in vectors of the texts, beside the share
-    of its commonest value; of values with 20 rows.
+    """How well a logistic regression predicts a gold column from the vectors of the texts, beside
+    the share of its most frequent value. Values with fewer than `LEAST_ROWS` rows are left out.
 
-    Cross-validated in three folds of the rows themselves.
+    Cross-validated in three folds of the rows. Reads `embedding`, (rows, dimension) float32.
     """
 
     def count(rows: pl.DataFrame) -> ScoreRows:
         names = rows[GOLD + column].to_numpy()
         values, number, counts = np.unique(names, return_inverse=True, return_counts=True)
-        probed = counts[number] >= PROBED_ROWS
+        if (counts >= LEAST_ROWS).sum() < 2:
+            raise ValueError(f"{column}: fewer than two values have {LEAST_ROWS} rows to probe for")
+        is_probed = counts[number] >= LEAST_ROWS
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-        vectors = rows["embedding"].to_numpy()[probed]
-        found = np.full(len(names), "", names.dtype)
-        found[probed] = cross_val_predict(model, vectors, names[probed], cv=3)
-        commonest = values[counts.argmax()]
+        vectors = rows["embedding"].to_numpy()[is_probed]
+        predicted = np.full(len(names), "", names.dtype)
+        predicted[is_probed] = cross_val_predict(model, vectors, names[is_probed], cv=3)
+        most_frequent = values[counts.argmax()]
 
         def score(chosen: Int64Array) -> Mapping[str, float]:
-            places = chosen[probed[chosen]]
-            gold = names[places]
+            probed = chosen[is_probed[chosen]]
+            gold = names[probed]
             return {
-                f"{column}_accuracy": float((found[places] == gold).mean()),
-                f"{column}_majority": float((gold == commonest).mean()),
+                f"{column}_accuracy": float((predicted[probed] == gold).mean()),
+                f"{column}_majority": float((gold == most_frequent).mean()),
             }
 
         return score

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.paths import PAGES
 from bench.systems.registry import SYSTEMS, AnySystem
 from bench.systems.results import Results, Row
 from bench.systems.system import System
@@ -29,7 +28,7 @@ def write_page(results: Results, page: Path) -> None:
     """Write the page."""
     measured = [system for system in SYSTEMS if _rows_of(system, results)]
     missing = [system for system in SYSTEMS if system not in measured]
-    blocks = [INTRO, *(_section(system, results) for system in measured)]
+    blocks = [INTRO, *(_section(system, results, page.parent) for system in measured)]
     if missing:
         lines = [f"- `{system.name}`: {system.title}; {system.how}" for system in missing]
         blocks.append("\n".join(["## Not measured yet\n", *lines, ""]))
@@ -37,12 +36,12 @@ def write_page(results: Results, page: Path) -> None:
     page.write_text("\n".join(blocks), encoding="utf-8")
 
 
-def _section(system: AnySystem, results: Results) -> str:
+def _section(system: AnySystem, results: Results, pages: Path) -> str:
     lines = [f"## {system.title}\n", f"{system.how}.\n"]
     lines += [f"`{result.name}`: {result.note}\n" for result in system.results if result.note]
     header = ["result", "metric", "mean", "95 % interval", "runs", "minutes", "published"]
     lines.append(markdown_table(header, [_cells(row) for row in _rows_of(system, results)]))
-    if isinstance(system, System) and (PAGES / system.picture).exists():
+    if isinstance(system, System) and system.pictured and (pages / system.picture).exists():
         lines.append(f"![Map and similarities of 500 tested texts]({system.picture})\n")
     lines += [f"- {line}\n" for result in system.results for line in result.tried]
     return "\n".join(lines)

@@ -24,7 +24,7 @@ INPUTS = ("text", "title", "entity", "start", "end", "article_id", "language", "
 def train_and_export(
     config: Path, train: Tables, folder: Path, settings: Sequence[str] = ()
 ) -> tuple[Path, float]:
-    """Train a config on these rows and export the checkpoint.
+    """Train a config on these rows and export the checkpoint; equal rows are one file.
 
     What was killed is resumed by the same call. settings: `KEY=VALUE` of the config.
     Returns the bundle, and the minutes of training.
@@ -32,9 +32,13 @@ def train_and_export(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, bundle = folder / "checkpoint", folder / "bundle"
     changes = [*settings]
+    files: list[tuple[pl.DataFrame, Path]] = []
     for task, rows in train.items():
-        path = (folder / f"train-{task}.parquet").absolute()
-        rows.drop(SPLIT, strict=False).write_parquet(path)
+        path = next((path for other, path in files if other.equals(rows)), None)
+        if path is None:
+            path = (folder / f"train-{task}.parquet").absolute()
+            rows.drop(SPLIT, strict=False).write_parquet(path)
+            files.append((rows, path))
         changes.append(f"tasks.{task}.data.0.path={path}")
     started = time.monotonic()
     sets = [word for change in changes for word in ("--set", change)]

@@ -62,6 +62,10 @@ class Folds:
     rows_a_group: int | None = None
     same_tests = False
 
+    def __post_init__(self) -> None:
+        if self.rows_a_group is not None and self.group is None:
+            raise ValueError("rows_a_group needs a group")
+
     def part(self, tables: Tables, run: int) -> Part:
         """One fold is tested."""
         folds = {task: self._folds(rows) for task, rows in tables.items()}
@@ -80,10 +84,10 @@ class Folds:
     def _to_train(self, rows: pl.DataFrame) -> pl.DataFrame:
         conditions = [pl.col(name).is_in(list(values)) for name, values in self.train_on.items()]
         rows = rows.filter(*conditions) if conditions else rows
-        place = pl.int_range(pl.len()).shuffle(SEED)
+        shuffled_number = pl.int_range(pl.len()).shuffle(SEED)
         if self.rows_a_group is not None and self.group is not None:
-            rows = rows.filter(place.over(self.group) < self.rows_a_group)
-        return rows if self.rows is None else rows.filter(place < self.rows)
+            rows = rows.filter(shuffled_number.over(self.group) < self.rows_a_group)
+        return rows if self.rows is None else rows.filter(shuffled_number < self.rows)
 
     def _folds(self, rows: pl.DataFrame) -> pl.Series:
         """Fold of each row. The same groups are in the same folds of all tables."""
@@ -92,13 +96,13 @@ class Folds:
 
     def __str__(self) -> str:
         by = f" by {self.group}" if self.group else ""
-        left = [f"{name} {' and '.join(values)}" for name, values in self.train_on.items()]
+        limits = [f"{name} {' and '.join(values)}" for name, values in self.train_on.items()]
         if self.rows_a_group is not None:
-            left.append(f"{self.rows_a_group} rows of each {self.group} at most")
+            limits.append(f"at most {self.rows_a_group} rows of each {self.group}")
         if self.rows is not None:
-            left.append(f"{self.rows} rows of each task")
+            limits.append(f"at most {self.rows} rows of each task")
         return ", ".join(
-            [f"{self.runs}-fold cross-validation{by}", *(f"trained on {one}" for one in left)]
+            [f"{self.runs}-fold cross-validation{by}", *(f"trained on {one}" for one in limits)]
         )
 
 

@@ -30,10 +30,11 @@ ALIGNMENTS = (
 """Alignment, what is added to its name, and further settings."""
 
 PUBLISHERS = Folds(group="publisher", rows_a_group=40)
-"""A fifth of the articles comes from three publishers."""
+"""Folds of whole publishers, of which the largest count no more than others in training."""
 WITH_VECTORS = (f'tasks.{VECTORS}={{kind="{EmbeddingKind.NAME}",data=[{{path=""}}]}}',)
 """A further task, to see what vectors of the trained encoder say of a text."""
 JOINT_TRAINED = 500
+"""Rows of each of the four tasks that are trained jointly."""
 
 TOPICS: tuple[str, ...] = tuple(
     tomllib.loads((CONFIGS / "reuters.toml").read_text(encoding="utf-8"))["tasks"]["topics"][
@@ -257,7 +258,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
             ),
             (f"tasks.question.alignment={alignment}", *settings, *WITH_VECTORS),
             f"{alignment}{suffix}",
-            pictured="labels",
+            pictured="labels" if number == 6 else None,
         )
         for number, words, column, claims in (
             (6, "six", "labels", (".962", ".962", ".960", ".964", ".964")),

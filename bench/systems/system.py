@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.paths import CONFIGS, PAGES
+from bench.paths import CONFIGS
 from bench.systems.measures import GOLD, Counter, scores_and_deviations
 from bench.systems.pictures import draw_space
 from bench.systems.pipeline import score, train_and_export
@@ -102,8 +102,13 @@ class System:
         """Trainings that its numbers are means of."""
         return self.protocol.runs
 
-    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
-        """Train, export and score one run. Returns it for each result."""
+    def measure(
+        self, data: Path, number: int, folder: Path, settings: Sequence[str], pages: Path
+    ) -> list[Run]:
+        """Train, export and score one run. Returns it for each result.
+
+        pages: folder of the picture, see `pictured`.
+        """
         part = self.protocol.part(self.read(data), number)
         changes = [f"seed={number}", *self.settings, *settings]
         bundle, minutes = train_and_export(CONFIGS / self.config, part.train, folder, changes)
@@ -111,7 +116,7 @@ class System:
         if self.pictured is not None and number == 0:
             shown = predictions[VECTORS].head(PICTURED_TEXTS)
             vectors = np.array(shown["embedding"].to_list(), np.float32)
-            draw_space(vectors, shown[GOLD + self.pictured].to_list(), PAGES / self.picture)
+            draw_space(vectors, shown[GOLD + self.pictured].to_list(), pages / self.picture)
         runs = [
             run_of(
                 result.name,
@@ -170,7 +175,9 @@ class FrozenSystem:
         names = ", ".join(f"`{one}`" for one in self.encoders)
         return f"`train-classifier rank-encoders` with {names}, {NEIGHBOURS} neighbours"
 
-    def measure(self, data: Path, number: int, folder: Path, settings: Sequence[str]) -> list[Run]:
+    def measure(
+        self, data: Path, number: int, folder: Path, settings: Sequence[str], pages: Path
+    ) -> list[Run]:
         """Rank the encoders on each set; nothing is trained."""
         return [self._measure_set(name, data, number) for name in self.sets]
 

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     create_model,
+    field_validator,
     model_validator,
 )
 
@@ -269,11 +270,18 @@ class TrainConfig(Section):
     is the mean of micro and macro. Measured at the thresholds that suit the validation rows best.
     The last epoch is kept that is no more than a standard error below the best: few validation rows
     cannot tell epochs apart, and later ones have learned more."""
-    metric_tasks: list[str] = Field(default_factory=list)
-    """Tasks whose metric picks the epoch, where one matters more than the others: each is at its
-    best in another epoch. All where there are none."""
+    metric_tasks: tuple[TaskName, ...] = ()
+    """Tasks whose metric picks the epoch, where some matter more than others. Empty: all trained
+    tasks without `reversal`."""
     save_every_s: float = Field(default=120.0, ge=0.0)
     """Seconds of training after which the state is saved, so that a killed run can resume."""
+
+    @field_validator("metric_tasks")
+    @classmethod
+    def _no_task_counts_twice(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("names a task twice")
+        return names
 
 
 class FoldConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from bench.systems.__main__ import main
 from bench.systems.measures import scores_and_deviations
 from bench.systems.page import write_page
 from bench.systems.protocols import Folds, Protocol, Split
-from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS
+from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS, WITH_VECTORS
 from bench.systems.results import Results, Run, half_width
-from bench.systems.system import Result, System
+from bench.systems.system import VECTORS, Result, System
+from bench.systems.tables import also
 from schemas.config.files import load_config
 from tests.tiny import SAMPLES
 
@@ -80,6 +82,8 @@ def test_training_rows_may_be_drawn_and_tested_ones_are_not() -> None:
         assert set(part.train["one"]["number"]) < set(every.train["one"]["number"])
         assert part.tested["one"].equals(every.tested["one"])
         assert limited.part({"one": table()}, 0).train["one"].equals(part.train["one"])
+    with pytest.raises(ValueError, match="needs a group"):
+        Folds(rows_a_group=2)
 
 
 def test_draws_differ_and_leave_the_test_part_alone() -> None:
@@ -177,7 +181,9 @@ def run(system: str, number: int, value: float, *, same_tests: bool) -> Run:
 
 
 def test_a_probe_finds_what_vectors_tell() -> None:
-    """And no more than the commonest value where they tell nothing; rare values are left out."""
+    """Where they say nothing it is right about as often as the most frequent value, and rare values
+    are left out.
+    """
     publishers = ["a"] * 60 + ["b"] * 40 + ["rare"] * 5
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(len(publishers), 4)).astype(np.float32)
@@ -245,7 +251,7 @@ def test_the_page_has_every_system_measured_or_not(tmp_path: Path) -> None:
 
 
 def test_a_system_goes_from_rows_to_numbers(tmp_path: Path, encoder: Path) -> None:
-    """Through the three commands, and nothing is left of a run but its numbers."""
+    """Through the three commands; a run leaves its numbers, and a picture if there is to be one."""
     config = tmp_path / "stance.toml"
     config.write_text(
         f"""schema_version = 1
@@ -267,15 +273,22 @@ labels_column = "stance"
     system = System(
         "Stance of the samples",
         str(config),
-        lambda data: {"stance": pl.read_parquet(data / "train.parquet")[:120]},
+        partial(
+            also,
+            read=lambda data: {"stance": pl.read_parquet(data / "train.parquet")[:120]},
+            tasks=(VECTORS,),
+        ),
         Folds(2),
         (Result("stance", "stance", measures.classes("stance")),),
+        WITH_VECTORS,
+        pictured="stance",
     )
-    (measured,) = system.measure(SAMPLES, 0, tmp_path / "run-0", ())
+    (measured,) = system.measure(SAMPLES, 0, tmp_path / "run-0", (), tmp_path / "pages")
     Results().with_runs([measured], REMARKS).write(tmp_path / "systems.json")
 
     assert 0 < measured.scores["accuracy"] <= 1
     assert not (tmp_path / "run-0").exists()
+    assert (tmp_path / "pages" / system.picture).read_bytes().startswith(b"\x89PNG")
     results = Results.read(tmp_path / "systems.json")
     assert results.has("stance", system.data, 0)
     assert not results.has("stance", system.data, 1)

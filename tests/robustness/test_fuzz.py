@@ -89,11 +89,11 @@ def half_written_again(arguments: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_kinds: Path) -> FuzzInputs:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> FuzzInputs:
     """Valid inputs of all cases."""
     from tests.robustness.fuzz.prepare import prepare_inputs  # workers import this module: no torch
 
-    return prepare_inputs(tmp_path_factory.mktemp("fuzz") / "inputs", tiny_kinds / "bundle")
+    return prepare_inputs(tmp_path_factory.mktemp("fuzz") / "inputs")
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Which rows are trained on, held out, or left out as a fold to be tested on.
 
 Tasks that are labelled on the same rows of the same data are split together: a row that is held out
-for one of them is held out for all, so that the encoder has never seen it.
+for one of them is held out for all, so that the encoder has never seen it. A reversed task follows
+the split of the others, and holds out some of what they are trained on: its labels, such as
+publishers, may be those that the others keep together.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from scipy.sparse.csgraph import connected_components
 from schemas.arrays import BoolArray, Int64Array
 from schemas.config.models import DataConfig
 from schemas.errors import DataError
-from schemas.kinds import AnyKind
 from schemas.tasks.task import label_matrix
 from schemas.text.model_text import ModelText
 from trainer.data.readers.rows import LabelledRows
@@ -57,9 +58,11 @@ def split_rows(specs: Sequence[TaskSpec]) -> Mapping[str, list[SplitRows]]:
         together.setdefault(key, []).append(number)
     split: dict[int, SplitRows] = {}
     for numbers in together.values():
-        train, heldout, tested = _split([sets[number] for number in numbers])
+        leading = [number for number in numbers if not sets[number].spec.task.reversal] or numbers
+        shared = _split([sets[number] for number in leading])
         for number in numbers:
             one = sets[number]
+            train, heldout, tested = shared if number in leading else _follow(one, shared)
             held_out = (
                 one.rows.take(heldout.tolist())
                 if one.data.validation_value is None
@@ -77,8 +80,7 @@ def split_rows(specs: Sequence[TaskSpec]) -> Mapping[str, list[SplitRows]]:
 def _split(sets: Sequence[_DataSet]) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Numbers of the rows to train on, to hold out and to test on, the same for all tasks."""
     spec, data = sets[0].spec, sets[0].data
-    labels = np.concatenate([_stratify_by(one.rows, one.spec.kind) for one in sets], axis=1)
-    groups = _kept_together(sets)
+    labels, groups = _stratify_by(sets), _kept_together(sets)
     every = np.arange(len(sets[0].rows), dtype=np.int64)
     tested = every[:0]
     if spec.fold is not None:
@@ -91,30 +93,51 @@ def _split(sets: Sequence[_DataSet]) -> tuple[Int64Array, Int64Array, Int64Array
             ) from error
         tested = folds[spec.fold.index]
     others = np.setdiff1d(every, tested)
-    remaining = labels[others]
+    return *_hold_out(sets[0], others, labels, groups), tested
+
+
+def _follow(
+    one: _DataSet, shared: tuple[Int64Array, Int64Array, Int64Array]
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """The same for a task that is trained on rows that others are trained on."""
+    train, _, tested = shared
+    return *_hold_out(one, train, _stratify_by([one]), _kept_together([one])), tested
+
+
+def _hold_out(
+    one: _DataSet, rows: Int64Array, labels: BoolArray, groups: Sequence[Hashable]
+) -> tuple[Int64Array, Int64Array]:
+    """Divide numbers of rows into those to train on and those to hold out.
+
+    labels: (all rows, labels). groups: of all rows.
+    """
+    data = one.data
     if data.validation_value is not None:
-        return others, every[:0], tested
-    share = data.validation_share
+        return rows, rows[:0]
+    of_rows, share = labels[rows], data.validation_share
     try:
         train, heldout = stratified_split(
-            remaining[:, remaining.any(axis=0)],
+            of_rows[:, of_rows.any(axis=0)],
             fractions=(1 - share, share),
-            seed=spec.seed,
-            groups=[groups[row] for row in others],
+            seed=one.spec.seed,
+            groups=[groups[row] for row in rows],
         )
     except ValueError as error:
         raise DataError(
             f"{data.path}: a share of {share} cannot be held out: {error}",
             hint="more rows, or a validation_value",
         ) from error
-    return others[train], others[heldout], tested
+    return rows[train], rows[heldout]
 
 
-def _stratify_by(rows: LabelledRows, kind: AnyKind) -> BoolArray:
-    """(rows, labels) bool, labels that occur in each row."""
-    of_rows = label_names(rows, kind)
-    names = sorted({label for labels in of_rows for label in labels})
-    return label_matrix(of_rows, tuple(names), source=rows.source)
+def _stratify_by(sets: Sequence[_DataSet]) -> BoolArray:
+    """(rows, labels) bool, labels of all tasks that occur in each row."""
+    matrices = []
+    for one in sets:
+        of_rows = label_names(one.rows, one.spec.kind)
+        names = sorted({label for labels in of_rows for label in labels})
+        matrices.append(label_matrix(of_rows, tuple(names), source=one.rows.source))
+    return np.concatenate(matrices, axis=1)
 
 
 def _kept_together(sets: Sequence[_DataSet]) -> Sequence[Hashable]:

@@ -96,7 +96,7 @@ def predict_together(
     pieces = [piece for text in rows.texts for piece in text.pieces]
     lengths = [len(piece.ids) for piece in pieces]
     device = accelerator.device
-    collected = [_Outputs(output, lengths) for _, output in heads]
+    by_head = [_Outputs(output, lengths) for _, output in heads]
     modules = [encoder, *(head for head, _ in heads)]
     batches = list(validation_batches(lengths, device.type, max_tokens=max_tokens))
     for module in modules:
@@ -104,13 +104,15 @@ def predict_together(
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches[accelerator.process_index :: accelerator.num_processes]:
             texts = [pieces[row] for row in batch]
-            read = to_batch(texts, pad_id, device, max_tokens=max_tokens)
-            outputs = run_heads([head for head, _ in heads], encoder, *read, with_neighbours=False)
-            for of_head, output in zip(collected, outputs, strict=True):
+            inputs = to_batch(texts, pad_id, device, max_tokens=max_tokens)
+            outputs = run_heads(
+                [head for head, _ in heads], encoder, *inputs, with_neighbours=False
+            )
+            for of_head, output in zip(by_head, outputs, strict=True):
                 of_head.put(batch, output.float().cpu())
     for module in modules:
         module.train()
-    return [of_head.by_text(rows.texts, accelerator) for of_head in collected]
+    return [of_head.by_text(rows.texts, accelerator) for of_head in by_head]
 
 
 class _Outputs:
@@ -127,16 +129,16 @@ class _Outputs:
     def put(self, batch: Sequence[int], outputs: Tensor) -> None:
         """Keep the outputs of some pieces, without that of their padding."""
         for of_row, row in zip(outputs, batch, strict=True):
-            kept = of_row[: self._lengths[row]] if self._output.per_token else of_row
-            self._flat[self._edges[row] : self._edges[row + 1]] = kept.ravel()
+            unpadded = of_row[: self._lengths[row]] if self._output.per_token else of_row
+            self._flat[self._edges[row] : self._edges[row + 1]] = unpadded.ravel()
 
     def by_text(
         self, texts: Sequence[TokenizedText], accelerator: Accelerator
     ) -> list[Float32Array]:
         """Output of each text, from those of its pieces in all processes."""
-        everyones = accelerator.reduce(self._flat.to(accelerator.device), "sum").cpu().numpy()
+        reduced = accelerator.reduce(self._flat.to(accelerator.device), "sum").cpu().numpy()
         pieces = iter(
-            everyones[first:end].reshape(self._output.shape(length))
+            reduced[first:end].reshape(self._output.shape(length))
             for first, end, length in zip(
                 self._edges[:-1], self._edges[1:], self._lengths, strict=True
             )

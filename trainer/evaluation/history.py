@@ -31,7 +31,7 @@ class EpochRecord(BaseModel):
 
     loss, validation_loss: mean loss by task, of the training steps and of the held-out rows.
     validation: scores by task. metric: what picks the best.
-    metric_error: its standard error, as that of a share of the held-out rows.
+    metric_error: its standard error, see `mean_metric`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,7 +77,10 @@ class History(BaseModel):
 def mean_metric(
     scores: Sequence[EpochScores], metric: Literal["micro_f1", "macro_f1", "mean_f1"]
 ) -> tuple[float, float]:
-    """Mean metric of tasks, and how far it would move with other held-out rows."""
+    """Mean metric m of tasks, and its standard error, that of a share: sqrt(m (1 - m) / n).
+
+    n: held-out rows of the task with the fewest, times the number of tasks.
+    """
     mean = fmean(metric_value(one, metric) for one in scores)
     rows = min(one.rows for one in scores)
     return mean, math.sqrt(max(mean * (1 - mean), 0.0) / max(rows * len(scores), 1))

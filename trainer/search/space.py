@@ -77,6 +77,8 @@ class Choice:
 
 Dimension: TypeAlias = Range | Choice
 
+METRIC_KEYS = ("train.metric", "train.metric_tasks")
+
 
 def parse_space(texts: Sequence[str]) -> tuple[Dimension, ...]:
     """Read `--space` options, see `GRAMMAR`.
@@ -135,6 +137,11 @@ def check_space(config: Path, overrides: Sequence[str], space: Sequence[Dimensio
     base = load_config(config, overrides)
     values = [f"{dimension.key}={value}" for dimension in space for value in dimension.extremes]
     refusals = {text: _refusal(config, [*overrides, text]) for text in values}
+    refusals |= {
+        dimension.key: "trials are compared by this metric, so that it must be the same for all"
+        for dimension in space
+        if dimension.key in METRIC_KEYS
+    }
     problems = [f"  {text}: {refusal}" for text, refusal in refusals.items() if refusal]
     if problems:
         raise UsageError(

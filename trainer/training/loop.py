@@ -120,8 +120,8 @@ def _accelerator(config: TrainingRun) -> Accelerator:
 def check_objectives(config: TrainingRun) -> None:
     """Refuse before any data is read what cannot be trained (ConfigError).
 
-    That are unknown losses and parameters, all at once, reversed tasks without others, and a metric
-    of tasks that do not pick an epoch.
+    Refused are unknown losses and parameters, all at once, reversed tasks without others, and
+    `metric_tasks` that cannot pick the epoch.
     """
     _check_reversals(config)
     _check_metric_tasks(config)
@@ -148,14 +148,22 @@ def _trained_tasks(config: TrainingRun) -> set[str]:
 
 
 def _check_metric_tasks(config: TrainingRun) -> None:
-    """Refuse a metric of tasks that are not trained, or that are to get worse (ConfigError)."""
-    able = [name for name in _trained_tasks(config) if not config.tasks[name].reversal]
+    """Refuse tasks whose metric cannot pick the epoch (ConfigError)."""
+    trained = _trained_tasks(config)
     for name in config.train.metric_tasks:
-        if name not in able:
-            raise ConfigError(
-                f"train.metric_tasks: {name!r} is none of the tasks that the encoder is trained "
-                f"for: {listing(sorted(able))}"
-            )
+        if name not in config.tasks:
+            reason = "does not exist"
+        elif name not in trained:
+            reason = "is not trained"
+        elif config.tasks[name].reversal:
+            reason = "is reversed"
+        else:
+            continue
+        eligible = sorted(task for task in trained if not config.tasks[task].reversal)
+        raise ConfigError(
+            f"train.metric_tasks: {name!r} cannot pick the epoch: it {reason}",
+            hint=f"choose from {listing(eligible)}",
+        )
 
 
 def _check_reversals(config: TrainingRun) -> None:

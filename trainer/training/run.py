@@ -347,7 +347,7 @@ class Run:
     def _run_heads(
         self, heads: Mapping[str, Head], rows: TokenizedRows
     ) -> list[list[Float32Array]]:
-        """The same by heads of several tasks."""
+        """Output of each row by each of several heads; the encoder runs once."""
         model = self.accelerator.unwrap_model(self.model)
         return predict_together(
             model.encoder,

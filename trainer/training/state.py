@@ -114,7 +114,7 @@ class StateFolder:
             state = RunState.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise CheckpointError(
-                f"{path}: is damaged: {validation_problems(error, 'state')}",
+                f"{path}: is damaged, or of another version: {validation_problems(error, 'state')}",
                 hint="start again with --overwrite",
             ) from error
         for what, sha256, saved_sha256 in (
@@ -123,7 +123,8 @@ class StateFolder:
         ):
             if sha256 != saved_sha256:
                 raise CheckpointError(
-                    f"{self._folder}: contains the state of a run with another {what}",
+                    f"{self._folder}: contains the state of a run with another {what}, or of "
+                    "another version",
                     hint=f"resume with the same {what}, name another --output, or start again with "
                     "--overwrite",
                 )

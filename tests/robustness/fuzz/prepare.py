@@ -30,13 +30,10 @@ TEXT_CHARACTERS = 160
 ROWS = 12
 
 
-def prepare_inputs(folder: Path, bundle: Path | None = None) -> FuzzInputs:
-    """Make the inputs of all cases.
-
-    bundle: of the tasks of `robust_bundle` in fp32; None makes one.
-    """
+def prepare_inputs(folder: Path) -> FuzzInputs:
+    """Make the inputs of all cases."""
     inputs = FuzzInputs(folder)
-    shutil.copytree(bundle or robust_bundle(folder / "tiny"), inputs.bundle)
+    shutil.copytree(robust_bundle(folder / "tiny"), inputs.bundle)
     _add_bf16(inputs.bundle)
     make_keys(inputs.private_key)
     sign_bundle(inputs.bundle, inputs.private_key)

@@ -518,3 +518,30 @@ def test_tasks_of_the_same_rows_hold_out_the_same(
         one.ids.tolist() for one in data["site"].train.texts
     ]
     assert data["site"].validation.labels.any(axis=0).all()
+
+
+@pytest.mark.parametrize("settings", [(), ("fold.index=1", "fold.of=4")], ids=str)
+def test_a_reversed_task_follows_the_split_of_the_others(
+    make_run: MakeRun,
+    corpus: Path,
+    rows: list[Row],
+    ours: Tokenizer,
+    settings: tuple[str, ...],
+) -> None:
+    """Its labels may be the groups that the others keep together, of which each is on one side."""
+    write(corpus, [{**row, "site": f"site {at % 6}"} for at, row in enumerate(rows)])
+    data_set = f'{{path = "{corpus}", labels_column = "site", validation_share = 0.25}}'
+    second = f"tasks.site={{data = [{data_set}], reversal = 1.0}}"
+    grouped = 'tasks.topics.data.0.group_column="site"'
+    run = make_run(second, grouped, "encoder.max_tokens=120", *settings)
+    data = load_tasks(run, TextTokenizer(ours, max_tokens=120))
+    trained = {text.ids.tobytes() for text in data["topics"].train.texts}
+    follows = {
+        text.ids.tobytes()
+        for part in (data["site"].train, data["site"].validation)
+        for text in part.texts
+    }
+
+    assert follows == trained
+    assert len(data["site"].validation) > 0
+    assert data["site"].train.labels.any(axis=0).all()

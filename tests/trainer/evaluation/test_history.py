@@ -53,6 +53,15 @@ def test_last_epoch_within_a_standard_error_is_kept(
     assert found.epochs_since_best() == len(metrics) - kept
 
 
+def test_metric_is_the_mean_over_tasks_with_its_standard_error() -> None:
+    """Of as many rows as the smallest task has, for each of them."""
+    small = EpochScores(rows=25, micro_f1=0.5, macro_f1=0.3)
+    large = EpochScores(rows=400, micro_f1=0.9, macro_f1=0.7)
+
+    assert mean_metric([small, large], "mean_f1") == pytest.approx((0.6, (0.24 / 50) ** 0.5))
+    assert mean_metric([large], "macro_f1") == pytest.approx((0.7, (0.21 / 400) ** 0.5))
+
+
 def test_kept_epoch_never_moves_back() -> None:
     """Weights of an epoch that was given up are gone: no later epoch brings it back."""
     metrics = (0.5, 0.62, 0.58, 0.3, 0.66, 0.61, 0.64, 0.2, 0.69)

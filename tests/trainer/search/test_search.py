@@ -147,6 +147,7 @@ def test_values_are_written_short_and_within_the_range() -> None:
         ("train.batch_rows=0..8", "train.batch_rows=0: train.batch_rows"),
         ("train.mixing=round_robin,roundrobin", "train.mixing=roundrobin"),
         ("train=1,2", "train=1"),
+        ("train.metric=micro_f1,macro_f1", "train.metric: trials are compared by this metric"),
     ],
 )
 def test_invalid_values_are_refused_before_any_trial(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from schemas.config.files import load_config
 from schemas.config.models import TrainingRun
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, UsageError
 from schemas.kinds.nearest import NearestKind
 from tests.trainer.conftest import Row
 from trainer.checkpoint.reader import Checkpoint
@@ -104,7 +104,7 @@ def test_a_task_that_is_not_trained_cannot_be_reversed(two_tasks: Path, tmp_path
 
 
 def test_one_task_may_pick_the_epoch(two_tasks: Path, tmp_path: Path) -> None:
-    """Where one matters more than the others."""
+    """The metric of an epoch is that of the named task alone."""
     files = train(run_of(two_tasks, 'train.metric_tasks=["publisher"]'), tmp_path / "out")
 
     for epoch in read_history(files.history).epochs:
@@ -112,13 +112,27 @@ def test_one_task_may_pick_the_epoch(two_tasks: Path, tmp_path: Path) -> None:
         assert epoch.metric == pytest.approx((picking.micro_f1 + picking.macro_f1) / 2)
 
 
-@pytest.mark.parametrize("overrides", [(), (f"{ADVERSARY}=1.0",)], ids=["absent", "reversed"])
-def test_tasks_that_pick_the_epoch_must_be_trained_for(
-    two_tasks: Path, tmp_path: Path, overrides: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("override", "name", "reason"),
+    [
+        ("seed=1", "sentiment", "does not exist"),
+        (f"{ADVERSARY}=1.0", "publisher", "is reversed"),
+        (f"tasks.publisher.kind={NearestKind.NAME}", "publisher", "is not trained"),
+    ],
+)
+def test_tasks_that_cannot_pick_the_epoch_are_refused(
+    two_tasks: Path, tmp_path: Path, override: str, name: str, reason: str
 ) -> None:
-    """The message lists those that are."""
-    name = "publisher" if overrides else "sentiment"
-    run = run_of(two_tasks, f'train.metric_tasks=["topics", "{name}"]', *overrides)
+    """The message says why, and the hint names those that can."""
+    run = run_of(two_tasks, f'train.metric_tasks=["topics", "{name}"]', override)
 
-    with pytest.raises(ConfigError, match=rf"train\.metric_tasks: '{name}' is none of .*'topics'"):
+    with pytest.raises(ConfigError, match=f"'{name}' cannot pick the epoch: it {reason}") as caught:
         train(run, tmp_path / "out")
+    assert caught.value.hint is not None
+    assert "'topics'" in caught.value.hint
+
+
+def test_a_task_picks_the_epoch_once(two_tasks: Path) -> None:
+    """Named twice it would count twice, and the standard error would be too small."""
+    with pytest.raises(UsageError, match=r"train\.metric_tasks: names a task twice"):
+        run_of(two_tasks, 'train.metric_tasks=["topics", "topics"]')

@@ -19,6 +19,7 @@ from schemas.config.files import load_config
 from schemas.kinds.base import OutputSpec
 from schemas.text.model_text import ModelText
 from schemas.text.tokens import TextTokenizer
+from schemas.text.windows import WindowSpec
 from tests.tiny import ONE_LABEL_TASK, make_tokenizer, sample_rows, write_config
 from trainer.cli import main
 from trainer.data.dataset import load_tasks
@@ -79,7 +80,9 @@ def test_tasks_are_measured_together_as_alone(model: MultiTaskModel, tokenizer: 
     """One run of the encoder gives each task the outputs of a run of its own, to the bit."""
     copied = Tokenizer.from_str(tokenizer.to_str())
     bodies = [ModelText(body, cut=False) for body in sample_rows()["text"].to_list()[:40]]
-    texts = list(TextTokenizer(copied, max_tokens=32).encode(bodies))
+    windows = WindowSpec(tokens=32, stride=20, max_windows=3, pooling="mean")
+    texts = list(TextTokenizer(copied, max_tokens=32).encode(bodies, windows=windows))
+    assert max(len(text.pieces) for text in texts) == 3
     nothing = np.zeros((len(texts), 0), np.bool_)
     rows = TokenizedRows(texts, nothing, nothing, [""] * len(texts))
     options = {"pad_id": 0, "max_tokens": 32, "bf16": False, "accelerator": Accelerator()}
