@@ -179,36 +179,47 @@ def _set_f1(gold: Sequence[Sequence[str]], decided: Sequence[set[str]]) -> np.nd
     )
 
 
-def roles(rows: pl.DataFrame) -> ScoreRows:
+def roles(main_of: Mapping[str, str]) -> Counter:
     """Official metrics of subtask 1: exact match of the fine roles, their micro F1, and accuracy of
     the main role.
 
-    A mention always has a fine role: the most probable one where none reaches its threshold.
+    A mention always has a fine role: the most probable one where none reaches its threshold. Where
+    a model knows no main roles, that of the most probable fine role counts.
+    main_of: main role of each fine one.
     """
-    gold, gold_main = rows[GOLD + "labels"].to_list(), rows[GOLD + "main_role"].to_list()
-    main_names = set(gold_main)
-    probabilities = _probabilities(rows)
-    fine = [
-        [label for label in row if label not in main_names]
-        or [max(chances.keys() - main_names, key=chances.__getitem__)]
-        for row, chances in zip(rows["labels"].to_list(), probabilities, strict=True)
-    ]
-    main = [max(main_names & chances.keys(), key=chances.__getitem__) for chances in probabilities]
-    labels = sorted({label for row in [*gold, *fine] for label in row})
-    of_gold, of_fine = (label_matrix(side, tuple(labels), source="roles") for side in (gold, fine))
-    is_main = np.array([one == other for one, other in zip(gold_main, main, strict=True)])
+    main_names = set(main_of.values())
 
-    def score(chosen: Int64Array) -> Mapping[str, float]:
-        scores = Hits.count(of_gold[chosen], of_fine[chosen]).scores()
-        return {
-            "exact_match": scores.exact_match,
-            "micro_f1": scores.micro_f1,
-            "micro_precision": scores.precision,
-            "micro_recall": scores.recall,
-            "main_role_accuracy": float(is_main[chosen].mean()),
-        }
+    def main_role(chances: Mapping[str, float]) -> str:
+        best = max(main_names & chances.keys() or chances, key=chances.__getitem__)
+        return main_of.get(best, best)
 
-    return score
+    def count(rows: pl.DataFrame) -> ScoreRows:
+        gold, gold_main = rows[GOLD + "labels"].to_list(), rows[GOLD + "main_role"].to_list()
+        probabilities = _probabilities(rows)
+        fine = [
+            [label for label in row if label not in main_names]
+            or [max(chances.keys() - main_names, key=chances.__getitem__)]
+            for row, chances in zip(rows["labels"].to_list(), probabilities, strict=True)
+        ]
+        labels = tuple(sorted({label for row in [*gold, *fine] for label in row}))
+        of_gold, of_fine = (label_matrix(side, labels, source="roles") for side in (gold, fine))
+        is_main = np.array(
+            [one == main_role(each) for one, each in zip(gold_main, probabilities, strict=True)]
+        )
+
+        def score(chosen: Int64Array) -> Mapping[str, float]:
+            scores = Hits.count(of_gold[chosen], of_fine[chosen]).scores()
+            return {
+                "exact_match": scores.exact_match,
+                "micro_f1": scores.micro_f1,
+                "micro_precision": scores.precision,
+                "micro_recall": scores.recall,
+                "main_role_accuracy": float(is_main[chosen].mean()),
+            }
+
+        return score
+
+    return count
 
 
 def _probabilities(rows: pl.DataFrame) -> list[dict[str, float]]:

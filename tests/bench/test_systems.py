@@ -136,12 +136,20 @@ def test_roles_are_matched_as_sets() -> None:
             ],
         }
     )
-    scores = measures.roles(rows)(all_rows(rows))
+    main_of = {"Spy": "Bad", "Martyr": "Good", "Rebel": "Bad"}
+    scores = measures.roles(main_of)(rows)(all_rows(rows))
+    flat = rows.with_columns(
+        labels=pl.col("labels").list.set_difference(pl.lit(["Bad"])),
+        probabilities=pl.col("probabilities").list.tail(3),
+    )
+    of_flat = measures.roles(main_of)(flat)(all_rows(flat))
 
     assert scores["exact_match"] == pytest.approx(2 / 3)
     assert scores["micro_precision"] == 1.0
     assert scores["micro_recall"] == pytest.approx(3 / 4)
     assert scores["main_role_accuracy"] == pytest.approx(2 / 3)
+    assert of_flat["exact_match"] == scores["exact_match"]
+    assert of_flat["main_role_accuracy"] == 1.0  # Spy, Martyr and Rebel are the most probable
 
 
 def test_spans_are_counted_as_seqeval_does() -> None:
