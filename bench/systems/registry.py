@@ -104,8 +104,8 @@ SYSTEMS: tuple[AnySystem, ...] = (
                     "jointly with narratives, 256 tokens, 8 epochs, first fold: 0.08 without the "
                     "term and with any number of roles, 0.16 with it and one role; 0.23 with 96 "
                     "tokens around the entity, as the config has it now",
-                    "the epoch picked by roles alone (`train.metric_tasks`): the same epoch, and the "
-                    "same numbers",
+                    "the epoch picked by roles alone (`train.metric_tasks`): the same epoch, with "
+                    "the same numbers",
                     "roles alone by all-mpnet-base-v2 (110 M), 96 tokens, 6 epochs with the same "
                     "rates, first fold: 0.20, 0.67, and 15 minutes",
                     "frozen vectors of the entity and of the text, logistic regression, five "
