@@ -292,7 +292,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 "leaning",
                 measures.classes(),
                 {"macro_f1": ".355 (BERT-base), .48 to .51 (best from text, from memory)"},
-                "A probe still tells the publisher by the vectors: `publisher_accuracy`.",
+                "A probe still predicts the publisher from the vectors: `publisher_accuracy`.",
                 ('without `sampling = "class_aware"`, first fold: macro-F1 0.19',),
             ),
             Result("leaning", VECTORS, measures.probe("publisher")),
