@@ -126,7 +126,7 @@ class Results(ResultsFile):
 
 
 def means(runs: Sequence[Run], remarks: Remarks) -> list[Row]:
-    """A row for each metric."""
+    """A row for each metric, all of them in [0, 1]."""
     return [_mean(metric, runs, remarks) for metric in runs[0].scores]
 
 
@@ -138,8 +138,8 @@ def _mean(metric: str, runs: Sequence[Run], remarks: Remarks) -> Row:
         data=runs[0].data,
         metric=metric,
         value=float(f"{mean:.4g}"),
-        low=round(mean - half, DIGITS),
-        high=round(mean + half, DIGITS),
+        low=round(max(mean - half, 0.0), DIGITS),
+        high=round(min(mean + half, 1.0), DIGITS),
         runs=len(runs),
         minutes=round(fmean(one.minutes for one in runs), 1),
         document=remarks.claims.get(metric),

@@ -258,6 +258,37 @@ def test_the_page_has_every_system_measured_or_not(tmp_path: Path) -> None:
     assert "| babe, babe | `accuracy` | 0.71 | 0.685 to 0.735 | 3 | 1.0 |" in text
 
 
+def test_what_is_tested_by_domain_is_one_table(tmp_path: Path) -> None:
+    """A line for each domain that is trained on and tested on, by tuned and by fixed thresholds."""
+    scores = {
+        f"{metric}_{facet}{threshold}": 0.5
+        for metric in ("micro_f1", "macro_f1", "exact_match")
+        for facet in ("all", "CC")
+        for threshold in ("", "_at_0.25")
+    }
+    runs = [
+        Run(
+            system="transfer",
+            data=f"semeval-en, {variant}, {task}",
+            run=0,
+            scores=scores,
+            deviations=dict.fromkeys(scores, 0.3),
+            same_tests=False,
+            tested=10,
+            minutes=2.0,
+        )
+        for variant in ("CC", "UA")
+        for task in ("narratives", "roles")
+    ]
+    write_page(Results().with_runs(runs, REMARKS), tmp_path / "systems.md")
+    section = (tmp_path / "systems.md").read_text(encoding="utf-8").split("## ")[1]
+
+    assert section.startswith("Narratives and roles across domains\n")
+    assert section.count("\n| narratives | CC | ") == section.count("\n| roles | UA | ") == 4
+    assert "| roles | UA | all | tuned | 0.500 (0.00 to 1.00) |" in section  # shares end at 0 and 1
+    assert "micro f1 .229 (RoBERTa-base, CC to both) is published" in section
+
+
 def test_a_system_goes_from_rows_to_numbers(tmp_path: Path, encoder: Path) -> None:
     """Through the three commands; a run leaves its numbers, and a picture if there is to be one."""
     config = tmp_path / "stance.toml"
