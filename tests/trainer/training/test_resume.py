@@ -156,7 +156,9 @@ def test_state_of_another_config_is_refused(make_run: MakeRun, tmp_path: Path) -
         train(make_run(*EVERY_STEP), tmp_path / "out")
     before = contents(tmp_path / "out")
 
-    with pytest.raises(CheckpointError, match=r"a run with another config, .*\nhint: .*--overwrite"):
+    with pytest.raises(
+        CheckpointError, match=r"a run with another config, .*\nhint: .*--overwrite"
+    ):
         train(make_run(*EVERY_STEP, "seed=9"), tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
