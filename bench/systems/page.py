@@ -67,7 +67,10 @@ def _section_by_facet(title: str, systems: Sequence[AnySystem], results: Results
             threshold = "0.25" if match["fixed"] else "tuned"
             by_metric = cells.setdefault((task, variant, match["facet"], threshold), {})
             by_metric[match["metric"]] = row
-    lines = [f"## {title}\n", f"{systems[0].how.partition(', trained on')[0]}; test rows of all.\n"]
+    lines = [
+        f"## {title}\n",
+        f"{systems[0].how.partition(', trained on')[0]}; all rows are tested.\n",
+    ]
     header = ["task", "trained on", "tested on", "thresholds", *FACET_METRICS, "runs", "minutes"]
     rows = [
         [*place, *(_value(by_metric[metric]) for metric in FACET_METRICS), *_cost(by_metric)]

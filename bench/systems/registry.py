@@ -29,6 +29,7 @@ ALIGNMENTS = (
 )
 """Alignment, what is added to its name, and further settings."""
 
+BUSY = "The minutes were measured beside other work, and are too many."
 PUBLISHERS = Folds(group="publisher", rows_a_group=40)
 """Folds of whole publishers, of which the largest count no more than others in training."""
 WITH_VECTORS = (f'tasks.{VECTORS}={{kind="{EmbeddingKind.NAME}",data=[{{path=""}}]}}',)
@@ -174,7 +175,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 "roles",
                 measures.roles(MAIN_ROLES),
                 {"exact_match": ".214 flat, .406 with two levels and span markers (leaky split)"},
-                "The same with two levels is `framing-en`.",
+                f"The same with two levels is `framing-en`. {BUSY}",
             ),
         ),
         ("tasks.roles.parents={}",),
@@ -230,6 +231,7 @@ SYSTEMS: tuple[AnySystem, ...] = (
                 "question",
                 measures.classes(),
                 {"accuracy": ".962 (electra-small), .974 (BERT-base), on 500 test questions"},
+                BUSY,
             ),
         ),
         WITH_VECTORS,
@@ -278,7 +280,15 @@ SYSTEMS: tuple[AnySystem, ...] = (
         "babe.toml",
         tables.bias,
         Folds(),
-        (Result("babe", "bias", measures.classes(), {"macro_f1": ".777 (66 M), .814 (125 M)"}),),
+        (
+            Result(
+                "babe",
+                "bias",
+                measures.classes(),
+                {"macro_f1": ".777 (66 M), .814 (125 M)"},
+                BUSY,
+            ),
+        ),
     ),
     EmbeddingSystem("Sentence vectors of short news", "embeddings.toml"),
     System(

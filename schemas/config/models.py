@@ -172,7 +172,8 @@ class TaskConfig(Section):
     reversal: float = Field(default=0.0, ge=0.0, le=10.0)
     """Above 0 the encoder is trained so that this task fails: its head learns as always, but the
     gradient reaches the encoder turned around and with this weight. So other tasks cannot lean on
-    what this one finds, such as the publisher of an article. Such a task does not pick the epoch.
+    what this one finds, such as the publisher of an article. Such a task does not pick the epoch,
+    and holds out some of the rows that the others are trained on.
     """
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """Data sets, read one after the other."""

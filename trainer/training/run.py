@@ -269,7 +269,7 @@ class Run:
             scores = self.objectives[name].score(self.config.tasks[name], self.data[name], outputs)
             validation[name] = EpochScores.model_validate(scores.model_dump())
         metric, metric_error = mean_metric(
-            [validation[task] for task in self._judged_tasks], self.train.metric
+            [validation[task] for task in self._metric_tasks], self.train.metric
         )
         record = EpochRecord(
             epoch=state.epoch + 1,
@@ -290,7 +290,7 @@ class Run:
         return record
 
     @property
-    def _judged_tasks(self) -> Sequence[str]:
+    def _metric_tasks(self) -> Sequence[str]:
         """Tasks whose metric picks the epoch."""
         return self.train.metric_tasks or [
             task for task in self.objectives if not self.config.tasks[task].reversal

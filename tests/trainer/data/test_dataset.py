@@ -495,6 +495,12 @@ def test_too_many_folds_are_reported(make_run: MakeRun, corpus: Path, ours: Toke
     assert caught.value.hint == "more rows, or fewer folds"
 
 
+def site_task(corpus: Path, more: str = "") -> str:
+    """A second task over the same rows, as an override of the config."""
+    data_set = f'{{path = "{corpus}", labels_column = "site", validation_share = 0.25}}'
+    return f"tasks.site={{data = [{data_set}]{more}}}"
+
+
 @pytest.mark.parametrize("settings", [(), ("fold.index=1", "fold.of=4")], ids=str)
 def test_tasks_of_the_same_rows_hold_out_the_same(
     make_run: MakeRun,
@@ -505,9 +511,7 @@ def test_tasks_of_the_same_rows_hold_out_the_same(
 ) -> None:
     """Whatever their labels are, no task is trained on a row that is held out for another."""
     write(corpus, [{**row, "site": ["a", "b", "c"][at % 3]} for at, row in enumerate(rows)])
-    data_set = f'{{path = "{corpus}", labels_column = "site", validation_share = 0.25}}'
-    second = f"tasks.site={{data = [{data_set}]}}"
-    run = make_run(second, "encoder.max_tokens=120", *settings)
+    run = make_run(site_task(corpus), "encoder.max_tokens=120", *settings)
     tokenizer = TextTokenizer(ours, max_tokens=120)
     data = load_tasks(run, tokenizer)
     heldout = [[one.text for one in task.heldout.articles] for task in data.values()]
@@ -530,10 +534,10 @@ def test_a_reversed_task_follows_the_split_of_the_others(
 ) -> None:
     """Its labels may be the groups that the others keep together, of which each is on one side."""
     write(corpus, [{**row, "site": f"site {at % 6}"} for at, row in enumerate(rows)])
-    data_set = f'{{path = "{corpus}", labels_column = "site", validation_share = 0.25}}'
-    second = f"tasks.site={{data = [{data_set}], reversal = 1.0}}"
     grouped = 'tasks.topics.data.0.group_column="site"'
-    run = make_run(second, grouped, "encoder.max_tokens=120", *settings)
+    run = make_run(
+        site_task(corpus, ", reversal = 1.0"), grouped, "encoder.max_tokens=120", *settings
+    )
     data = load_tasks(run, TextTokenizer(ours, max_tokens=120))
     trained = {text.ids.tobytes() for text in data["topics"].train.texts}
     follows = {
