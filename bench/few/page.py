@@ -44,8 +44,8 @@ both have the same draws. Cells say where a method has fewer draws than another.
 
 COSTS = """## What they cost
 
-Seconds of training on two cores, mean of the sets measured. The default recipe takes at least 25
-steps an epoch, so that its time hardly depends on the number of rows below 400.
+Seconds of training on two cores, mean of the sets measured. The default recipe takes at least 12
+steps an epoch, so that its time hardly depends on the number of rows below 200.
 
 {table}
 """

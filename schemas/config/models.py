@@ -231,7 +231,7 @@ class TrainConfig(Section):
     epochs: int = Field(default=8, ge=1)
     """Epochs at most; early stopping may end sooner. An epoch is a pass over the data, or several
     where the data are few."""
-    epoch_steps: int = Field(default=25, ge=1)
+    epoch_steps: int = Field(default=12, ge=1)
     """Optimizer steps of an epoch at least: data of fewer batches are passed over again, in other
     batches each time."""
     batch_rows: int = Field(default=16, ge=1)

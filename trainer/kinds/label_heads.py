@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from schemas.arrays import Float32Array
 from schemas.kinds.multiclass import MulticlassOptions
@@ -14,7 +15,7 @@ from schemas.tasks.sections import TaskOptions
 from trainer.data.task_data import TaskData
 from trainer.kinds.base import FinishedHead, HeadShape, RunHead
 from trainer.model.encoders import LoadedEncoder
-from trainer.model.heads import HEADS, Head, LabelAttentionHead
+from trainer.model.heads import HEADS, Head, LabelAttentionHead, MeanHead
 from trainer.model.label_names import label_words, name_vectors
 from trainer.model.lexical import fit, term_weight
 
@@ -33,11 +34,18 @@ class LabelHeadKind:
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
     ) -> None:
-        """Start a label attention head from what the encoder makes of the labels' names."""
+        """Start from how frequent the labels are, and a label attention head from their names."""
         own = _own(options)
+        assert isinstance(head, MeanHead)
+        if own.sampling != "class_aware":  # which makes all labels equally frequent
+            head.start_from_shares(torch.from_numpy(self.share_logits(data)))
         if own.head_start == "names" and isinstance(head, LabelAttentionHead):
             words = label_words(data.task, data.labels, own.label_names)
             head.start_from_names(name_vectors(encoder, words))
+
+    def share_logits(self, data: TaskData) -> Float32Array:
+        """Logits, (labels,), of how frequent each label is in the training rows."""
+        raise NotImplementedError
 
     def finish_head(
         self, head: Head, options: TaskOptions, data: TaskData, run_head: RunHead

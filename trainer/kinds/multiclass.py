@@ -77,6 +77,12 @@ class MulticlassTrainerKind(LabelHeadKind):
         """The one of the kind."""
         return OBJECTIVE
 
+    def share_logits(self, data: TaskData) -> Float32Array:
+        """Logarithms of the shares, with half a row more of each label."""
+        positives = np.asarray(data.positives, np.float32) + 0.5
+        logits: Float32Array = np.log(positives / positives.sum())
+        return logits
+
     def comparable(self, outputs: Float32Array) -> Float32Array:
         """Logarithms of the softmax."""
         return np.asarray(log_softmax(outputs, axis=1), np.float32)

@@ -109,6 +109,11 @@ class MultilabelTrainerKind(LabelHeadKind):
             raise ConfigError(f"tasks.{data.task}.decision: {error}") from error
         super().start_head(head, options, data, encoder)
 
+    def share_logits(self, data: TaskData) -> Float32Array:
+        """Log-odds, with half a row more on either side."""
+        positives = np.asarray(data.positives, np.float32)
+        return np.log((positives + 0.5) / (len(data.train) - positives + 0.5))
+
 
 def _check_fine_labels(task: str, labels: Sequence[str], parents: Parents) -> None:
     """Raise ConfigError for a parent of what looks like another label of the data.

@@ -87,6 +87,18 @@ class MeanHead(Head):
         if markers is not None:
             self.entity = EntityTerm(hidden, labels, markers, dropout=dropout)
 
+    @torch.no_grad()
+    def start_from_shares(self, logits: Tensor) -> None:
+        """Begin with logits that fit the frequency of the labels, (labels,).
+
+        From logits of 0 the fastest way to lower the loss of many rare labels is to lower all
+        outputs, and few steps later what the encoder and the names of the labels said is lost, too.
+
+        Source: Lin, Goyal, Girshick, He, Dollar (2017), Focal Loss for Dense Object Detection,
+        ICCV, section 3.3.
+        """
+        self.linear.bias.copy_(logits)
+
     def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""
         logits: Tensor = self.linear(self.dropout(mean_pool(hidden_states, attention_mask)))
