@@ -12,7 +12,7 @@ import polars as pl
 
 from bench.paths import CONFIGS
 from bench.systems.pictures import draw_space
-from bench.systems.pipeline import score, train_and_export
+from bench.systems.pipeline import export, score, train
 from bench.systems.results import Run, run_of
 from bench.systems.tables import TEXT_LABEL, Tables, news
 from schemas.arrays import Float32Array
@@ -84,14 +84,18 @@ class EmbeddingSystem:
 
     def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> Path:
         """Export the vectors of the config."""
-        return train_and_export(CONFIGS / self.config, news(data), folder, settings)[0]
+        return self._export(news(data), folder, settings)
 
     def _vectors(
         self, tables: Tables, texts: pl.DataFrame, folder: Path, settings: Sequence[str]
     ) -> Float32Array:
-        bundle, _ = train_and_export(CONFIGS / self.config, tables, folder, settings)
+        bundle = self._export(tables, folder, settings)
         scored = score(bundle, {TASK: texts}, folder)[TASK]
         return np.array(scored["embedding"].to_list(), np.float32)
+
+    def _export(self, tables: Tables, folder: Path, settings: Sequence[str]) -> Path:
+        checkpoint, _ = train(CONFIGS / self.config, tables, folder, settings)
+        return export(checkpoint, folder)
 
     def _peer(self, texts: pl.DataFrame, pooling: str) -> Float32Array:
         from sentence_transformers import SentenceTransformer

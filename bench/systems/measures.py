@@ -230,23 +230,32 @@ def _probabilities(rows: pl.DataFrame) -> list[dict[str, float]]:
     ]
 
 
-def topics(labels: Sequence[str]) -> Counter:
-    """Micro and macro F1 of a listed set of labels, with exact matches."""
+def topics(labels: Sequence[str], medium: str | None = None) -> Counter:
+    """Micro and macro F1 of a listed set of labels, with exact matches.
+
+    medium: gold column of labels that also have a macro F1 of their own.
+    """
 
     def count(rows: pl.DataFrame) -> ScoreRows:
         gold = [[one for one in row if one in labels] for row in rows[GOLD + "labels"].to_list()]
+        of_medium = rows[GOLD + medium].to_list() if medium else []
+        is_medium = np.isin(labels, list({label for row in of_medium for label in row}))
         of_gold, of_decided = (
             label_matrix(side, tuple(labels), source="labels")
             for side in (gold, rows["labels"].to_list())
         )
 
         def score(chosen: Int64Array) -> Mapping[str, float]:
-            scores = Hits.count(of_gold[chosen], of_decided[chosen]).scores()
-            return {
+            hits = Hits.count(of_gold[chosen], of_decided[chosen])
+            scores = hits.scores()
+            of_labels = {
                 "micro_f1": scores.micro_f1,
                 "macro_f1": scores.macro_f1,
                 "exact_match": scores.exact_match,
             }
+            if medium:
+                of_labels["macro_f1_medium"] = float(hits.label_f1()[is_medium].mean())
+            return of_labels
 
         return score
 

@@ -21,19 +21,19 @@ INPUTS = ("text", "title", "entity", "start", "end", "article_id", "language", "
 """Columns of a corpus that scoring may read; all others of a table are for training, or gold."""
 
 
-def train_and_export(
-    config: Path, train: Tables, folder: Path, settings: Sequence[str] = ()
+def train(
+    config: Path, tables: Tables, folder: Path, settings: Sequence[str] = ()
 ) -> tuple[Path, float]:
-    """Train a config on these rows and export the checkpoint; equal rows are one file.
+    """Train a config on these rows; equal rows are one file.
 
     What was killed is resumed by the same call. settings: `KEY=VALUE` of the config.
-    Returns the bundle, and the minutes of training.
+    Returns the checkpoint, and the minutes of training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    checkpoint = folder / "checkpoint"
     changes = [*settings]
     files: list[tuple[pl.DataFrame, Path]] = []
-    for task, rows in train.items():
+    for task, rows in tables.items():
         path = next((path for other, path in files if other.equals(rows)), None)
         if path is None:
             path = (folder / f"train-{task}.parquet").absolute()
@@ -41,11 +41,16 @@ def train_and_export(
             files.append((rows, path))
         changes.append(f"tasks.{task}.data.0.path={path}")
     started = time.monotonic()
-    sets = [word for change in changes for word in ("--set", change)]
-    run("train-classifier", str(config), "--output", str(checkpoint), *sets)
-    minutes = (time.monotonic() - started) / 60
-    run("export-classifier", str(checkpoint), "--output", str(bundle), "--precision", "fp32")
-    return bundle, minutes
+    run("train-classifier", str(config), "--output", str(checkpoint), *_sets(changes))
+    return checkpoint, (time.monotonic() - started) / 60
+
+
+def export(checkpoint: Path, folder: Path, settings: Sequence[str] = ()) -> Path:
+    """Export a checkpoint. settings: `TASK.KEY=VALUE` of the decision. Returns the bundle."""
+    bundle = folder / "bundle"
+    words = ("--output", str(bundle), "--precision", "fp32", *_sets(settings))
+    run("export-classifier", str(checkpoint), *words)
+    return bundle
 
 
 def score(bundle: Path, tested: Tables, folder: Path) -> dict[str, pl.DataFrame]:
@@ -59,6 +64,10 @@ def score(bundle: Path, tested: Tables, folder: Path) -> dict[str, pl.DataFrame]
         scored = pl.read_parquet(output / "predictions" / "*.parquet")
         predictions[task] = scored.hstack(rows.select(pl.all().name.prefix(GOLD)))
     return predictions
+
+
+def _sets(changes: Sequence[str]) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
 
 
 def run(command: str, *arguments: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from bench.paths import CONFIGS
 from bench.systems.measures import GOLD, Counter, scores_and_deviations
 from bench.systems.pictures import draw_space
-from bench.systems.pipeline import score, train_and_export
+from bench.systems.pipeline import export, score, train
 from bench.systems.protocols import Protocol
 from bench.systems.results import Run, run_of
 from bench.systems.tables import Tables
@@ -32,6 +32,7 @@ class Result:
 
     claims: numbers of the founding document or the paper, by metric; they are not from the same
     rows unless `note` says so. tried: changes of the config that were tried, and what each gave.
+    decision: name of one of `System.decisions`; empty for that of the config.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Result:
     claims: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     tried: tuple[str, ...] = ()
+    decision: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class System:
     settings: `KEY=VALUE` that change the config. variant: what they make of it, in a word; systems
     with the same results are variants of each other. pictured: gold column whose values a picture
     of the vectors of the first run has in colors; the task `VECTORS` gives them.
+    decisions: further ways to decide, by name: changes with which a checkpoint is exported again.
     """
 
     title: str
@@ -59,6 +62,7 @@ class System:
     settings: tuple[str, ...] = ()
     variant: str = ""
     pictured: str | None = None
+    decisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -82,10 +86,10 @@ class System:
         return self.data_of(self.results[0])
 
     def data_of(self, result: Result) -> str:
-        """The same of one of its results, with the task where several share a name."""
-        names = [other.name for other in self.results]
-        several = names.count(result.name) > 1
-        return f"{self.data}, {result.task}" if several else self.data
+        """The same of one of its results, with the task where those of several share a name."""
+        tasks = {other.task for other in self.results if other.name == result.name}
+        task = result.task if len(tasks) > 1 else ""
+        return ", ".join(part for part in (self.data, task, result.decision) if part)
 
     @property
     def picture(self) -> str:
@@ -111,10 +115,13 @@ class System:
         """
         part = self.protocol.part(self.read(data), number)
         changes = [f"seed={number}", *self.settings, *settings]
-        bundle, minutes = train_and_export(CONFIGS / self.config, part.train, folder, changes)
-        predictions = score(bundle, part.tested, folder)
+        checkpoint, minutes = train(CONFIGS / self.config, part.train, folder, changes)
+        predictions = {
+            decision: score(export(checkpoint, folder, deciding), part.tested, folder)
+            for decision, deciding in {"": (), **self.decisions}.items()
+        }
         if self.pictured is not None and number == 0:
-            shown = predictions[VECTORS].head(PICTURED_TEXTS)
+            shown = predictions[""][VECTORS].head(PICTURED_TEXTS)
             vectors = np.array(shown["embedding"].to_list(), np.float32)
             draw_space(vectors, shown[GOLD + self.pictured].to_list(), pages / self.picture)
         runs = [
@@ -122,14 +129,13 @@ class System:
                 result.name,
                 self.data_of(result),
                 number,
-                scores_and_deviations(
-                    result.counter(predictions[result.task]), len(predictions[result.task])
-                ),
+                scores_and_deviations(result.counter(answers), len(answers)),
                 same_tests=self.protocol.same_tests,
-                tested=len(predictions[result.task]),
+                tested=len(answers),
                 minutes=minutes,
             )
             for result in self.results
+            if (answers := predictions[result.decision][result.task]) is not None
         ]
         shutil.rmtree(folder)
         return runs
@@ -138,7 +144,8 @@ class System:
         """Train on all rows that may be, and export. Returns the bundle."""
         everything = self.protocol.everything(self.read(data))
         changes = [*self.settings, *settings]
-        return train_and_export(CONFIGS / self.config, everything, folder, changes)[0]
+        checkpoint, _ = train(CONFIGS / self.config, everything, folder, changes)
+        return export(checkpoint, folder)
 
 
 @dataclass(frozen=True)
