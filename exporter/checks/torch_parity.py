@@ -19,7 +19,7 @@ from schemas.text.tokens import TokenizedText
 
 MAX_DIFFERING_DECISIONS = 1e-3
 """Largest share of (row, label) decisions that may differ."""
-MAX_TEXTS = 64
+MAX_TEXTS = 32
 """Texts compared: the shortest, the longest, and evenly between."""
 
 

@@ -95,7 +95,7 @@ def finish_group(
         }
         metadata = exported.metadata.fp32.with_variants(facts)
         finished[task] = replace(exported, metadata=metadata)
-        order[task] = _fastest_first({name: reducer.speeds[task, name] for name in facts})
+        order[task] = _fastest_first({name: reducer.speeds[name] for name in facts})
         for precision in order[task]:
             embed_metadata(files.onnx(task, precision), [metadata.of_file(precision)])
     names = {

@@ -42,10 +42,11 @@ class Reducer:
 
     references, models: of each task, what fp32 gives for its held-out texts, and its torch model.
     sample: token ids of training texts.
-    speeds: tokens/s over those of fp32 on the same device, for variants that passed; they are not
-    written into the files, which are the same for every export of a checkpoint. A variant for CUDA
-    that was checked by a CPU counts as faster than anything: no device has to choose between it
-    and the rest.
+    speeds: tokens/s over those of fp32 on the same device, for precisions that a task passed with;
+    they are not written into the files, which are the same for every export of a checkpoint. One
+    task is timed for all, because the encoder takes most of the time. A precision for CUDA that was
+    checked by a CPU counts as faster than anything: no device has to choose between it and the
+    rest.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Reducer:
         models: Mapping[str, TaskPath],
         sample: Sequence[Int32Array],
     ) -> None:
-        self.speeds: dict[tuple[str, Precision], float] = {}
+        self.speeds: dict[Precision, float] = {}
         self._graph, self._files = graph, files
         self._references, self._models, self._sample = references, models, sample
 
@@ -82,6 +83,8 @@ class Reducer:
                 self._files.onnx(task, precision).unlink()
         if spec.has_own_file and len(passed) < len(self._references):
             self._files.shared(self._graph.tasks[0], precision).unlink(missing_ok=True)
+        if passed:
+            self.speeds[precision] = self._speed(next(iter(passed)), precision)
         return passed
 
     def _write(self, precision: Precision) -> tuple[str, ...] | None:
@@ -119,24 +122,34 @@ class Reducer:
         problem = reference.problem(facts.cost) or _depends_on_other_rows(
             runner, reference.texts, outputs
         )
-        speed = math.inf
-        if device.kind == PRECISION_SPECS[precision].only_on:
-            fp32 = task_session(self._files.onnx(task), reference, device, precision="fp32")
-            plain = reference.runner(fp32)
-            speed = tokens_per_s(runner, reference.texts) / tokens_per_s(plain, reference.texts)
         log.info(
-            "%s, %s: %s, changes the answers to %.2f %% of the texts, output error at most %.4f%s",
+            "%s, %s: changes the answers to %.2f %% of the texts, output error at most %.4f%s",
             task,
             precision,
-            f"{speed:.1f} times as fast" if speed < math.inf else "checked by the CPU",
             100 * facts.cost.changed_articles,
             facts.cost.output_error_max,
             f"; not published: {problem}" if problem else "",
         )
-        if problem:
-            return None
-        self.speeds[task, precision] = speed
-        return facts
+        return None if problem else facts
+
+    def _speed(self, task: str, precision: Precision) -> float:
+        """Speed of a precision over that of fp32, by the texts and the file of one task."""
+        device, reference = checking_device(precision), self._references[task]
+        if device.kind != PRECISION_SPECS[precision].only_on:
+            log.info("%s: checked by the CPU", precision)
+            return math.inf
+        reduced, fp32 = (
+            tokens_per_s(
+                reference.runner(task_session(path, reference, device, precision=name)),
+                reference.texts,
+            )
+            for path, name in (
+                (self._files.onnx(task, precision), precision),
+                (self._files.onnx(task), "fp32"),
+            )
+        )
+        log.info("%s: %.1f times as fast as fp32", precision, reduced / fp32)
+        return reduced / fp32
 
     def _verify(
         self, reference: Reference, precision: Precision, session: TaskSession, runner: GraphRunner

@@ -18,7 +18,7 @@ from schemas.kinds.base import OutputSpec
 from schemas.text.windows import layout_of
 from trainer.checkpoint.reader import CheckpointTask
 
-MAX_TEXTS = 64
+MAX_TEXTS = 32
 """Texts on which the shared file is compared with that of each task."""
 
 
