@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from schemas.arrays import Float32Array
 from schemas.kinds.multiclass import MulticlassOptions
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import TaskOptions
+from schemas.text.tokens import TokenizedText, pad
 from trainer.data.task_data import TaskData
 from trainer.kinds.base import FinishedHead, HeadShape, RunHead
 from trainer.model.encoders import LoadedEncoder
@@ -20,6 +22,9 @@ from trainer.model.label_names import label_words, name_vectors
 from trainer.model.lexical import fit, term_weight
 
 log = logging.getLogger(__name__)
+
+START_ROWS = 32
+"""Training rows that show what a head gives out before it is trained."""
 
 
 class LabelHeadKind:
@@ -34,17 +39,20 @@ class LabelHeadKind:
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
     ) -> None:
-        """Start from how frequent the labels are, and a label attention head from their names."""
+        """Start from the frequency of the labels, and label attention from their names, too."""
         own = _own(options)
-        assert isinstance(head, MeanHead)
-        if own.sampling != "class_aware":  # which makes all labels equally frequent
-            head.start_from_shares(torch.from_numpy(self.share_logits(data)))
         if own.head_start == "names" and isinstance(head, LabelAttentionHead):
             words = label_words(data.task, data.labels, own.label_names)
             head.start_from_names(name_vectors(encoder, words))
+        positives = np.asarray(data.positives, np.float32)
+        if own.sampling == "class_aware":  # which makes all labels equally frequent
+            positives = np.full_like(positives, positives.mean())
+        wanted = torch.from_numpy(self.share_logits(positives, len(data.train)))
+        assert isinstance(head, MeanHead)
+        head.start_from_shares(wanted, _run_some(head, data.train.texts, encoder))
 
-    def share_logits(self, data: TaskData) -> Float32Array:
-        """Logits, (labels,), of how frequent each label is in the training rows."""
+    def share_logits(self, positives: Float32Array, rows: int) -> Float32Array:
+        """Logits of the frequency of labels that so many of the rows have; both (labels,)."""
         raise NotImplementedError
 
     def finish_head(
@@ -84,6 +92,25 @@ class LabelHeadKind:
     def reference_ids(self, data: TaskData) -> Sequence[str]:
         """None."""
         return ()
+
+
+@torch.no_grad()
+def _run_some(head: Head, texts: Sequence[TokenizedText], encoder: LoadedEncoder) -> Tensor:
+    """Outputs of a head for some of the texts, or for their first windows; (rows, ...)."""
+    places = np.linspace(0, len(texts) - 1, min(START_ROWS, len(texts))).astype(int)
+    outputs = []
+    modules = [module for module in (encoder.model, head) if module.training]
+    for module in modules:
+        module.eval()
+    for place in places:
+        ids = texts[place].pieces[0].ids
+        inputs = pad([ids], rows=1, seq=len(ids), pad_id=encoder.pad_id)
+        input_ids, attention_mask = map(torch.from_numpy, inputs)
+        states = encoder.model(input_ids=input_ids, attention_mask=attention_mask)
+        outputs.append(head(states.last_hidden_state, attention_mask, input_ids))
+    for module in modules:
+        module.train()
+    return torch.cat(outputs)
 
 
 def _own(options: TaskOptions) -> MultilabelOptions | MulticlassOptions:

@@ -77,10 +77,9 @@ class MulticlassTrainerKind(LabelHeadKind):
         """The one of the kind."""
         return OBJECTIVE
 
-    def share_logits(self, data: TaskData) -> Float32Array:
+    def share_logits(self, positives: Float32Array, rows: int) -> Float32Array:
         """Logarithms of the shares, with half a row more of each label."""
-        positives = np.asarray(data.positives, np.float32) + 0.5
-        logits: Float32Array = np.log(positives / positives.sum())
+        logits: Float32Array = np.log((positives + 0.5) / (positives + 0.5).sum())
         return logits
 
     def comparable(self, outputs: Float32Array) -> Float32Array:

@@ -109,10 +109,10 @@ class MultilabelTrainerKind(LabelHeadKind):
             raise ConfigError(f"tasks.{data.task}.decision: {error}") from error
         super().start_head(head, options, data, encoder)
 
-    def share_logits(self, data: TaskData) -> Float32Array:
+    def share_logits(self, positives: Float32Array, rows: int) -> Float32Array:
         """Log-odds, with half a row more on either side."""
-        positives = np.asarray(data.positives, np.float32)
-        return np.log((positives + 0.5) / (len(data.train) - positives + 0.5))
+        logits: Float32Array = np.log((positives + 0.5) / (rows - positives + 0.5))
+        return logits
 
 
 def _check_fine_labels(task: str, labels: Sequence[str], parents: Parents) -> None:

@@ -88,16 +88,19 @@ class MeanHead(Head):
             self.entity = EntityTerm(hidden, labels, markers, dropout=dropout)
 
     @torch.no_grad()
-    def start_from_shares(self, logits: Tensor) -> None:
-        """Begin with logits that fit the frequency of the labels, (labels,).
+    def start_from_shares(self, wanted: Tensor, outputs: Tensor) -> None:
+        """Begin with logits that are, in the mean, those of the frequency of each label.
 
-        From logits of 0 the fastest way to lower the loss of many rare labels is to lower all
+        From higher ones the fastest way to lower the loss of many rare labels is to lower all
         outputs, and few steps later what the encoder and the names of the labels said is lost, too.
+
+        wanted: logits of the frequencies, (labels,).
+        outputs: of the head as it is, for some texts, (rows, labels).
 
         Source: Lin, Goyal, Girshick, He, Dollar (2017), Focal Loss for Dense Object Detection,
         ICCV, section 3.3.
         """
-        self.linear.bias.copy_(logits)
+        self.linear.bias.add_(wanted - outputs.mean(dim=0))
 
     def from_states(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
         """(rows, seq, hidden) and (rows, seq) to logits, (rows, labels)."""
