@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 START_ROWS = 32
 """Training rows that show what a head gives out before it is trained."""
+START_ROWS_AT_ONCE = 8
 
 
 class LabelHeadKind:
@@ -98,13 +99,14 @@ class LabelHeadKind:
 def _run_some(head: Head, texts: Sequence[TokenizedText], encoder: LoadedEncoder) -> Tensor:
     """Outputs of a head for some of the texts, or for their first windows; (rows, ...)."""
     places = np.linspace(0, len(texts) - 1, min(START_ROWS, len(texts))).astype(int)
+    some = [texts[place].pieces[0].ids for place in places]
     outputs = []
     modules = [module for module in (encoder.model, head) if module.training]
     for module in modules:
         module.eval()
-    for place in places:
-        ids = texts[place].pieces[0].ids
-        inputs = pad([ids], rows=1, seq=len(ids), pad_id=encoder.pad_id)
+    for first in range(0, len(some), START_ROWS_AT_ONCE):
+        ids = some[first : first + START_ROWS_AT_ONCE]
+        inputs = pad(ids, rows=len(ids), seq=max(map(len, ids)), pad_id=encoder.pad_id)
         input_ids, attention_mask = map(torch.from_numpy, inputs)
         states = encoder.model(input_ids=input_ids, attention_mask=attention_mask)
         outputs.append(head(states.last_hidden_state, attention_mask, input_ids))
