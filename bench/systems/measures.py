@@ -230,15 +230,15 @@ def _probabilities(rows: pl.DataFrame) -> list[dict[str, float]]:
     ]
 
 
-def topics(labels: Sequence[str], medium: str | None = None) -> Counter:
+def topics(labels: Sequence[str], medium_column: str | None = None) -> Counter:
     """Micro and macro F1 of a listed set of labels, with exact matches.
 
-    medium: gold column of labels that also have a macro F1 of their own.
+    medium_column: gold column of labels that also have a macro F1 of their own.
     """
 
     def count(rows: pl.DataFrame) -> ScoreRows:
         gold = [[one for one in row if one in labels] for row in rows[GOLD + "labels"].to_list()]
-        of_medium = rows[GOLD + medium].to_list() if medium else []
+        of_medium = rows[GOLD + medium_column].to_list() if medium_column else []
         is_medium = np.isin(labels, list({label for row in of_medium for label in row}))
         of_gold, of_decided = (
             label_matrix(side, tuple(labels), source="labels")
@@ -253,7 +253,7 @@ def topics(labels: Sequence[str], medium: str | None = None) -> Counter:
                 "macro_f1": scores.macro_f1,
                 "exact_match": scores.exact_match,
             }
-            if medium:
+            if medium_column:
                 of_labels["macro_f1_medium"] = float(hits.label_f1()[is_medium].mean())
             return of_labels
 

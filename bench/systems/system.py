@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from bench.paths import CONFIGS
 from bench.systems.measures import GOLD, Counter, scores_and_deviations
@@ -51,7 +52,7 @@ class System:
     settings: `KEY=VALUE` that change the config. variant: what they make of it, in a word; systems
     with the same results are variants of each other. pictured: gold column whose values a picture
     of the vectors of the first run has in colors; the task `VECTORS` gives them.
-    decisions: further ways to decide, by name: changes with which a checkpoint is exported again.
+    decisions: further settings of the decision, by name; a checkpoint is exported again with each.
     """
 
     title: str
@@ -86,7 +87,7 @@ class System:
         return self.data_of(self.results[0])
 
     def data_of(self, result: Result) -> str:
-        """The same of one of its results, with the task where those of several share a name."""
+        """Name of the data of a result, with its task if several share the name, and decision."""
         tasks = {other.task for other in self.results if other.name == result.name}
         task = result.task if len(tasks) > 1 else ""
         return ", ".join(part for part in (self.data, task, result.decision) if part)
@@ -125,20 +126,22 @@ class System:
             vectors = np.array(shown["embedding"].to_list(), np.float32)
             draw_space(vectors, shown[GOLD + self.pictured].to_list(), pages / self.picture)
         runs = [
-            run_of(
-                result.name,
-                self.data_of(result),
-                number,
-                scores_and_deviations(result.counter(answers), len(answers)),
-                same_tests=self.protocol.same_tests,
-                tested=len(answers),
-                minutes=minutes,
-            )
+            self._run_of(result, predictions[result.decision][result.task], number, minutes)
             for result in self.results
-            if (answers := predictions[result.decision][result.task]) is not None
         ]
         shutil.rmtree(folder)
         return runs
+
+    def _run_of(self, result: Result, answers: pl.DataFrame, number: int, minutes: float) -> Run:
+        return run_of(
+            result.name,
+            self.data_of(result),
+            number,
+            scores_and_deviations(result.counter(answers), len(answers)),
+            same_tests=self.protocol.same_tests,
+            tested=len(answers),
+            minutes=minutes,
+        )
 
     def keep(self, data: Path, folder: Path, settings: Sequence[str]) -> Path:
         """Train on all rows that may be, and export. Returns the bundle."""

@@ -77,7 +77,7 @@ def also(data: Path, read: Callable[[Path], Tables], tasks: Sequence[str]) -> Ta
 MEDIUM = "labels_medium"
 """Column of the topics of a story that are neither frequent nor rare."""
 MEDIUM_ROWS = (9, 34)
-"""Training stories of such a topic; those of 8 are in the tail here, as in bench-losses."""
+"""Training stories of such a topic, those that a run holds out included."""
 
 
 def stories(data: Path) -> Tables:

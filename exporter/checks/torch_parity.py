@@ -21,6 +21,8 @@ MAX_DIFFERING_DECISIONS = 1e-3
 """Largest share of (row, label) decisions that may differ."""
 MAX_TEXTS = 32
 """Texts compared: the shortest, the longest, and evenly between."""
+MAX_TEXTS_OF_REDUCED = 128
+"""The same for a reduced precision, some of whose decisions may differ: of few, one is too many."""
 
 
 Decide = Callable[[Sequence[Float32Array], Sequence[TokenizedText]], Any]
@@ -36,18 +38,19 @@ def verify(
     *,
     tolerance: float | None = None,
     max_differing: float = MAX_DIFFERING_DECISIONS,
+    max_texts: int = MAX_TEXTS,
 ) -> Verification:
     """Compare outputs and decisions over many lengths and batch shapes.
 
     Of a text in windows each is compared, and decided, by itself.
     session: of one task. tolerance: of an output, None for that of its kind. max_differing: share
-    of the decisions.
+    of the decisions. max_texts: compared at most.
     Raises ExportError, with the worst difference and its shape, if a bound is passed.
     """
     if tolerance is None:
         (output,) = session.outputs.values()
         tolerance = output.tolerance
-    compared = _spread([piece for text in texts for piece in text.pieces])
+    compared = spread([piece for text in texts for piece in text.pieces], max_texts)
     comparison = _Comparison(session, run_torch, decide, tolerance, compared)
     for packed in _batches(runner, [text.ids for text in compared]):
         comparison.add(packed)
@@ -143,10 +146,10 @@ def _difference(ours: Float32Array, theirs: Float32Array) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def _spread(texts: Sequence[TokenizedText]) -> list[TokenizedText]:
-    """At most MAX_TEXTS texts, evenly over the lengths."""
+def spread(texts: Sequence[TokenizedText], most: int = MAX_TEXTS) -> list[TokenizedText]:
+    """At most so many texts, evenly over the lengths."""
     by_length = sorted(texts, key=lambda text: len(text.ids))
-    places = np.linspace(0, len(by_length) - 1, min(MAX_TEXTS, len(by_length)))
+    places = np.linspace(0, len(by_length) - 1, min(most, len(by_length)))
     return [by_length[int(place)] for place in places]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from batch.engines import engine_problem
 from batch.scoring.runner import GraphRunner
 from batch.scoring.session import TaskSession
-from exporter.checks.torch_parity import verify
+from exporter.checks.torch_parity import MAX_TEXTS_OF_REDUCED, verify
 from exporter.graph.trace import GroupGraph
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import (
@@ -136,7 +136,7 @@ class Reducer:
         """Speed of a precision over that of fp32, by the texts and the file of one task."""
         device, reference = checking_device(precision), self._references[task]
         if device.kind != PRECISION_SPECS[precision].only_on:
-            log.info("%s: checked by the CPU", precision)
+            log.info("%s, %s: checked by the CPU", ", ".join(self._graph.tasks), precision)
             return math.inf
         reduced, fp32 = (
             tokens_per_s(
@@ -148,7 +148,12 @@ class Reducer:
                 (self._files.onnx(task), "fp32"),
             )
         )
-        log.info("%s: %.1f times as fast as fp32", precision, reduced / fp32)
+        log.info(
+            "%s, %s: %.1f times as fast as fp32",
+            ", ".join(self._graph.tasks),
+            precision,
+            reduced / fp32,
+        )
         return reduced / fp32
 
     def _verify(
@@ -166,6 +171,7 @@ class Reducer:
             lambda outputs, texts: reference.decide(outputs, reference.fitted.decision, texts),
             tolerance=tolerance,
             max_differing=MAX_CHANGED_ARTICLES,
+            max_texts=MAX_TEXTS_OF_REDUCED,
         )
 
 

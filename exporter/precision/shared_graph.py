@@ -10,6 +10,7 @@ import numpy as np
 from batch.engines.graph_file import GraphFile
 from batch.machine.device import Device
 from batch.scoring.session import OpenGraph, TaskSession, output_in_graph
+from exporter.checks.torch_parity import spread
 from exporter.precision.devices import checking_device
 from exporter.precision.gate import Reference
 from schemas.bundle.folder import BundleFiles
@@ -17,9 +18,6 @@ from schemas.bundle.variants import Precision
 from schemas.kinds.base import OutputSpec
 from schemas.text.windows import layout_of
 from trainer.checkpoint.reader import CheckpointTask
-
-MAX_TEXTS = 32
-"""Texts on which the shared file is compared with that of each task."""
 
 
 def text_groups(tasks: Mapping[str, CheckpointTask]) -> list[tuple[str, ...]]:
@@ -66,7 +64,7 @@ def shared_mismatch(
     names = tuple(references)
     first = references[names[0]]
     device, path = checking_device(precision), files.shared(names[0], precision)
-    texts = first.texts[:MAX_TEXTS]
+    texts = spread(first.texts)
     session = _all_outputs(path, references, device, precision=precision, tasks=len(names))
     together = first.runner(session).outputs(texts)
     for (task, reference), shared in zip(references.items(), together, strict=True):

@@ -56,7 +56,8 @@ class MulticlassOptions(TaskOptions):
     label looks at the tokens that speak for it."""
     head_start: HeadStart = "names"
     """What a `label_attention` head begins with. `names`: each label looks for what the encoder
-    makes of its name. `random`: small random weights."""
+    makes of its name. `random`: small random weights. The bias always
+    starts from the frequency of the label."""
     label_names: dict[str, str] = Field(default_factory=dict)
     """Words for labels whose own name does not say what they are, as in `pos = "positive"`; heads
     start from them. Without it the name itself, `-` and `_` read as spaces."""

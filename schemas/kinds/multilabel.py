@@ -29,7 +29,8 @@ class MultilabelOptions(TaskOptions):
     head_start: HeadStart = "names"
     """What a `label_attention` head begins with. `names`: each label looks for what the encoder
     makes of its name, so that a label with three training rows does not start from nothing.
-    `random`: small random weights."""
+    `random`: small random weights. The bias always
+    starts from the frequency of the label."""
     label_names: dict[str, str] = Field(default_factory=dict)
     """Words for labels whose own name does not say what they are, as in `dlr = "US dollar"`; heads
     start from them. Without it the name itself, `-` and `_` read as spaces."""

@@ -22,7 +22,7 @@ from bench.systems.protocols import Folds, Protocol, Split
 from bench.systems.registry import BY_RESULT, REMARKS, SYSTEMS, WITH_VECTORS
 from bench.systems.results import Results, Run, half_width
 from bench.systems.system import VECTORS, Result, System
-from bench.systems.tables import also
+from bench.systems.tables import MEDIUM, also, stories
 from schemas.config.files import load_config
 from tests.tiny import SAMPLES
 
@@ -289,6 +289,12 @@ def test_what_is_tested_by_domain_is_one_table(tmp_path: Path) -> None:
     assert "micro f1 .229 (RoBERTa-base, CC to both) is published" in section
 
 
+def answered(rows: pl.DataFrame) -> measures.ScoreRows:
+    """Share of the rows with a label."""
+    has_label = rows["label"].is_not_null().to_numpy()
+    return lambda chosen: {"share": float(has_label[chosen].mean())}
+
+
 def test_a_system_goes_from_rows_to_numbers(tmp_path: Path, encoder: Path) -> None:
     """Through the three commands; a run leaves its numbers, and a picture if there is to be one."""
     config = tmp_path / "stance.toml"
@@ -318,19 +324,55 @@ labels_column = "stance"
             tasks=(VECTORS,),
         ),
         Folds(2),
-        (Result("stance", "stance", measures.classes("stance")),),
+        (
+            Result("stance", "stance", measures.classes("stance")),
+            Result("answered", "stance", answered),
+            Result("answered", "stance", answered, decision="never sure"),
+        ),
         WITH_VECTORS,
         pictured="stance",
+        decisions={"never sure": ("stance.least_probability=0.99",)},
     )
-    (measured,) = system.measure(SAMPLES, 0, tmp_path / "run-0", (), tmp_path / "pages")
-    Results().with_runs([measured], REMARKS).write(tmp_path / "systems.json")
+    runs = system.measure(SAMPLES, 0, tmp_path / "run-0", (), tmp_path / "pages")
+    Results().with_runs(runs, REMARKS).write(tmp_path / "systems.json")
+    measured, sure, unsure = runs
 
     assert 0 < measured.scores["accuracy"] <= 1
+    assert (sure.scores["share"], unsure.scores["share"]) == (1, 0)  # the same model
+    assert (sure.data, unsure.data) == (system.data, f"{system.data}, never sure")
     assert not (tmp_path / "run-0").exists()
     assert (tmp_path / "pages" / system.picture).read_bytes().startswith(b"\x89PNG")
     results = Results.read(tmp_path / "systems.json")
     assert results.has("stance", system.data, 0)
     assert not results.has("stance", system.data, 1)
+
+
+def test_medium_topics_have_a_score_of_their_own() -> None:
+    """The mean over the topics that the column names, beside that of all."""
+    rows = pl.DataFrame(
+        {
+            "gold_labels": [["oil", "tin"], ["oil"], ["tea"]],
+            "gold_labels_medium": [["tin"], [], ["tea"]],
+            "labels": [["oil", "tin"], ["oil"], ["oil"]],
+        }
+    )
+    count = measures.topics(("oil", "tin", "tea"), "labels_medium")
+    scores = count(rows)(np.arange(3))
+
+    assert scores["macro_f1_medium"] == pytest.approx((1 + 0) / 2)
+    assert scores["macro_f1"] == pytest.approx((0.8 + 1 + 0) / 3)
+
+
+def test_medium_topics_are_those_of_some_training_stories(tmp_path: Path) -> None:
+    """Not of too few or too many, and test stories do not count."""
+    labels = [["oil"]] * 40 + [["tin", "oil"]] * 9 + [["tea"]] * 8 + [["tea", "tin"]]
+    split = ["train"] * 57 + ["test"]
+    (tmp_path / "reuters21578").mkdir()
+    rows = pl.DataFrame({"text": ["x"] * 58, "labels": labels, "split": split})
+    rows.write_parquet(tmp_path / "reuters21578" / "reuters21578.parquet")
+    medium = stories(tmp_path)["topics"][MEDIUM].to_list()
+
+    assert medium == [[]] * 40 + [["tin"]] * 9 + [[]] * 8 + [["tin"]]
 
 
 def test_systems_are_listed() -> None:

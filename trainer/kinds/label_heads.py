@@ -1,4 +1,4 @@
-"""What kinds share whose heads have an output a label and may start from the labels' names."""
+"""What kinds share whose heads have an output a label, and start from names and frequencies."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import torch
 from torch import Tensor
 
 from schemas.arrays import Float32Array
+from schemas.kinds.base import OutputSpec
 from schemas.kinds.multiclass import MulticlassOptions
 from schemas.kinds.multilabel import MultilabelOptions
 from schemas.tasks.sections import TaskOptions
-from schemas.text.tokens import TokenizedText, pad
+from schemas.text.tokens import pad
+from trainer.data.sampling import row_counts
 from trainer.data.task_data import TaskData
 from trainer.kinds.base import FinishedHead, HeadShape, RunHead
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.heads import HEADS, Head, LabelAttentionHead, MeanHead
 from trainer.model.label_names import label_words, name_vectors
 from trainer.model.lexical import fit, term_weight
+from trainer.model.windows import outputs_of_texts
 
 log = logging.getLogger(__name__)
 
 START_ROWS = 32
-"""Training rows that show what a head gives out before it is trained."""
-START_ROWS_AT_ONCE = 8
+"""Training rows whose outputs are averaged before training."""
+START_PIECES_AT_ONCE = 8
 
 
 class LabelHeadKind:
@@ -45,12 +48,10 @@ class LabelHeadKind:
         if own.head_start == "names" and isinstance(head, LabelAttentionHead):
             words = label_words(data.task, data.labels, own.label_names)
             head.start_from_names(name_vectors(encoder, words))
-        positives = np.asarray(data.positives, np.float32)
-        if own.sampling == "class_aware":  # which makes all labels equally frequent
-            positives = np.full_like(positives, positives.mean())
-        wanted = torch.from_numpy(self.share_logits(positives, len(data.train)))
         assert isinstance(head, MeanHead)
-        head.start_from_shares(wanted, _run_some(head, data.train.texts, encoder))
+        outputs = _initial_outputs(head, data, encoder)
+        shares = torch.from_numpy(self.share_logits(*_drawn(data, own)))
+        head.start_from_shares(shares, outputs)
 
     def share_logits(self, positives: Float32Array, rows: int) -> Float32Array:
         """Logits of the frequency of labels that so many of the rows have; both (labels,)."""
@@ -95,24 +96,34 @@ class LabelHeadKind:
         return ()
 
 
+def _drawn(data: TaskData, own: MultilabelOptions | MulticlassOptions) -> tuple[Float32Array, int]:
+    """Rows of each label, (labels,), and all rows, that an epoch draws."""
+    labels, rng = data.train.labels, np.random.default_rng(0)
+    counts = row_counts(labels, own.sampling, threshold=own.sampling_threshold, rng=rng)
+    return (counts @ labels).astype(np.float32), int(counts.sum())
+
+
 @torch.no_grad()
-def _run_some(head: Head, texts: Sequence[TokenizedText], encoder: LoadedEncoder) -> Tensor:
-    """Outputs of a head for some of the texts, or for their first windows; (rows, ...)."""
-    places = np.linspace(0, len(texts) - 1, min(START_ROWS, len(texts))).astype(int)
-    some = [texts[place].pieces[0].ids for place in places]
+def _initial_outputs(head: Head, data: TaskData, encoder: LoadedEncoder) -> Tensor:
+    """Outputs of a head for some training rows, as the encoder is; (rows, labels)."""
+    texts = data.train.texts
+    rows = np.linspace(0, len(texts) - 1, min(START_ROWS, len(texts))).astype(int)
+    some = [texts[row] for row in rows]
+    pieces = [piece.ids for text in some for piece in text.pieces]
     outputs = []
     modules = [module for module in (encoder.model, head) if module.training]
     for module in modules:
         module.eval()
-    for first in range(0, len(some), START_ROWS_AT_ONCE):
-        ids = some[first : first + START_ROWS_AT_ONCE]
+    for first in range(0, len(pieces), START_PIECES_AT_ONCE):
+        ids = pieces[first : first + START_PIECES_AT_ONCE]
         inputs = pad(ids, rows=len(ids), seq=max(map(len, ids)), pad_id=encoder.pad_id)
         input_ids, attention_mask = map(torch.from_numpy, inputs)
         states = encoder.model(input_ids=input_ids, attention_mask=attention_mask)
         outputs.append(head(states.last_hidden_state, attention_mask, input_ids))
     for module in modules:
         module.train()
-    return torch.cat(outputs)
+    output = OutputSpec("logits", head.width).in_windows(data.windows)
+    return outputs_of_texts(torch.cat(outputs), some, output)
 
 
 def _own(options: TaskOptions) -> MultilabelOptions | MulticlassOptions:

@@ -28,6 +28,10 @@ from trainer.model.heads import Head
 
 log = logging.getLogger(__name__)
 
+LOWEST_START = np.float32(-3.0)
+"""Mean logit, before training, of labels that fewer than one row in twenty has: from further below,
+a row or two in thousands would not raise it."""
+
 
 class MultilabelObjective:
     """See `trainer.kinds.base.Objective`."""
@@ -100,7 +104,7 @@ class MultilabelTrainerKind(LabelHeadKind):
     def start_head(
         self, head: Head, options: TaskOptions, data: TaskData, encoder: LoadedEncoder
     ) -> None:
-        """Check parents and limits against the labels of the data; start from the labels' names."""
+        """Check parents and limits against the labels of the data; start the head."""
         own = _own(options)
         _check_fine_labels(data.task, data.labels, own.parents)
         try:
@@ -110,9 +114,9 @@ class MultilabelTrainerKind(LabelHeadKind):
         super().start_head(head, options, data, encoder)
 
     def share_logits(self, positives: Float32Array, rows: int) -> Float32Array:
-        """Log-odds, with half a row more on either side."""
+        """Log-odds, with half a row more on either side, and not below `LOWEST_START`."""
         logits: Float32Array = np.log((positives + 0.5) / (rows - positives + 0.5))
-        return logits
+        return np.maximum(logits, LOWEST_START)
 
 
 def _check_fine_labels(task: str, labels: Sequence[str], parents: Parents) -> None:

@@ -91,8 +91,9 @@ class MeanHead(Head):
     def start_from_shares(self, wanted: Tensor, outputs: Tensor) -> None:
         """Begin with logits that are, in the mean, those of the frequency of each label.
 
-        From higher ones the fastest way to lower the loss of many rare labels is to lower all
-        outputs, and few steps later what the encoder and the names of the labels said is lost, too.
+        Most losses for rare labels have their lowest mean above these logits. So the first steps
+        raise what rows with a label have, where from higher logits they would lower the outputs of
+        all rows, and with them what the encoder and the names of the labels said.
 
         wanted: logits of the frequencies, (labels,).
         outputs: of the head as it is, for some texts, (rows, labels).

@@ -14,7 +14,7 @@ from trainer.kinds.base import HeadShape
 from trainer.model.encoders import LoadedEncoder
 from trainer.model.entity import MarkerIds
 from trainer.model.multitask import MultiTaskModel
-from trainer.training.start import start_from
+from trainer.training.start import EarlierRun
 
 
 def prepare_encoder(encoder: PreTrainedModel, config: EncoderConfig) -> None:
@@ -47,14 +47,13 @@ def make_model(
     for name, head in heads.items():
         head.reversal = config.tasks[name].reversal
     model = MultiTaskModel(encoder.model, heads)
+    start_from = config.encoder.start_from
+    earlier = start_from and EarlierRun.open(start_from, encoder.tokenizer)
+    if earlier:
+        earlier.load_encoder(model)
     for name, task in data.items():
         kinds[name].start_head(heads[name], config.tasks[name], task, encoder)
     prepare_encoder(encoder.model, config.encoder)
-    if config.encoder.start_from is not None:
-        start_from(
-            model,
-            config.encoder.start_from,
-            tokenizer=encoder.tokenizer,
-            labels={name: task.labels for name, task in data.items()},
-        )
+    if earlier:
+        earlier.load_heads(model, {name: task.labels for name, task in data.items()})
     return model
