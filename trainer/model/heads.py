@@ -91,7 +91,7 @@ class MeanHead(Head):
     def start_from_shares(self, wanted: Tensor, outputs: Tensor) -> None:
         """Begin with logits that are, in the mean, those of the frequency of each label.
 
-        Most losses for rare labels have their lowest mean above these logits. So the first steps
+        Losses for rare labels, such as `ntr-fl`, are lowest above these logits. So the first steps
         raise what rows with a label have, where from higher logits they would lower the outputs of
         all rows, and with them what the encoder and the names of the labels said.
 

@@ -36,11 +36,11 @@ class EarlierRun:
         files = CheckpointFiles(folder)
         info = read_info(files)
         try:
-            known = Tokenizer.from_file(str(files.tokenizer))
+            earlier = Tokenizer.from_file(str(files.tokenizer))
             weights = load_file(files.weights)
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"{folder}: cannot be read: {error}") from error
-        if known.to_str() != tokenizer.to_str():
+        if earlier.to_str() != tokenizer.to_str():
             raise CheckpointError(
                 f"{folder}: its tokenizer is not that of the encoder in the config",
                 hint="name the same encoder.source as the run that made it",
@@ -65,6 +65,7 @@ class EarlierRun:
         checkpoint has no such task, or one of other labels or another kind of head.
         """
         own = model.state_dict()
+        # Buffers, such as references, are computed from the data when training is finished.
         from_data = {name for name, _ in model.named_buffers() if name.startswith("heads.")}
         learned = {name: one for name, one in self.weights.items() if name not in from_data}
         same = [
@@ -79,8 +80,8 @@ class EarlierRun:
         model.load_state_dict(
             {**own, **{name: one for name, one in learned.items() if name.startswith(taken)}}
         )
-        kept = listing(same) if same else "none"
-        log.info("starting from %s; heads kept: %s", self.folder, kept)
+        heads = listing(same) if same else "none"
+        log.info("starting from %s; heads kept: %s", self.folder, heads)
 
 
 def _shapes(weights: Mapping[str, Tensor], key: str) -> dict[str, tuple[int, ...]]:
